@@ -1,0 +1,82 @@
+"""rmtdeq: what a deep equilibrium model does to data, before and during training.
+
+At infinite width a deep equilibrium model is two kernels, the conjugate kernel and the neural tangent kernel.
+The package computes them exactly and predicts their spectra on high-dimensional Gaussian mixtures from four
+nonlinear equations.
+
+Public names are imported when first used, so that ``import rmtdeq`` costs no more than numpy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Activation": "rmtdeq.gauss",
+    "activation": "rmtdeq.gauss",
+    "activation_names": "rmtdeq.gauss",
+    "DEQ": "rmtdeq.deq",
+    "Coefficients": "rmtdeq.equivalents",
+    "SpectrumPrediction": "rmtdeq.equivalents",
+    "equivalent": "rmtdeq.equivalents",
+    "equivalent_operator": "rmtdeq.equivalents",
+    "predict_spectrum": "rmtdeq.equivalents",
+    "solve": "rmtdeq.equivalents",
+    "GaussianMixture": "rmtdeq.data",
+    "dataset_names": "rmtdeq.data",
+    "load_dataset": "rmtdeq.data",
+    "kernel": "rmtdeq.kernels",
+    "kernel_operator": "rmtdeq.kernels",
+    "EmpiricalSpectrum": "rmtdeq.spectra",
+    "SpectrumComparison": "rmtdeq.spectra",
+    "compare": "rmtdeq.spectra",
+    "empirical_spectrum": "rmtdeq.spectra",
+    "ConvergenceError": "rmtdeq._errors",
+    "DataNotFoundError": "rmtdeq._errors",
+    "IllPosedError": "rmtdeq._errors",
+    "InvalidInputError": "rmtdeq._errors",
+    "MemoryLimitError": "rmtdeq._errors",
+    "MissingDependencyError": "rmtdeq._errors",
+    "RmtdeqError": "rmtdeq._errors",
+}
+
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604, PLE0605
+
+if TYPE_CHECKING:
+    from rmtdeq._errors import (
+        ConvergenceError,
+        DataNotFoundError,
+        IllPosedError,
+        InvalidInputError,
+        MemoryLimitError,
+        MissingDependencyError,
+        RmtdeqError,
+    )
+    from rmtdeq.data import GaussianMixture, dataset_names, load_dataset
+    from rmtdeq.deq import DEQ
+    from rmtdeq.equivalents import (
+        Coefficients,
+        SpectrumPrediction,
+        equivalent,
+        equivalent_operator,
+        predict_spectrum,
+        solve,
+    )
+    from rmtdeq.gauss import Activation, activation, activation_names
+    from rmtdeq.kernels import kernel, kernel_operator
+    from rmtdeq.spectra import EmpiricalSpectrum, SpectrumComparison, compare, empirical_spectrum
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'rmtdeq' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

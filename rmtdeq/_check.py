@@ -1,0 +1,154 @@
+"""Input checks: every public function passes its arguments through here before any long work."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rmtdeq._errors import InvalidInputError, MemoryLimitError
+from rmtdeq._types import KINDS, FloatArray, IntArray, Kind, Seed
+
+
+def real_array(value: ArrayLike, name: str, *, ndim: int | None = None) -> FloatArray:
+    """Return `value` as a finite floating-point array (float32 stays float32, all else is float64)."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{name} is not a rectangular array of numbers: {error}.") from error
+    if array.dtype.kind not in "fiub":
+        raise InvalidInputError(f"{name} must hold real numbers, not {array.dtype}.")
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float64)
+    if ndim is not None and array.ndim != ndim:
+        raise InvalidInputError(f"{name} must have {ndim} dimension(s), not {array.ndim} (shape {array.shape}).")
+    if array.size and not np.isfinite(array).all():
+        bad = int(array.size - np.isfinite(array).sum())
+        raise InvalidInputError(f"{name} holds {bad} NaN or infinite value(s); remove or impute them first.")
+    return cast(FloatArray, array)
+
+
+def samples(X: ArrayLike, name: str = "X") -> FloatArray:
+    """Return the data matrix (n, p), one sample a row, checked."""
+    shape = np.shape(X) if not isinstance(X, np.ndarray) else X.shape
+    if len(shape) != 2:
+        raise InvalidInputError(
+            f"{name} must be a matrix (n, p) with one sample a row, not of shape {shape}; "
+            "a single sample x is x[None, :]."
+        )
+    array = real_array(X, name, ndim=2)
+    if 0 in array.shape:
+        raise InvalidInputError(f"{name} is empty: shape {array.shape}.")
+    return array
+
+
+def number(
+    value: Any,
+    name: str,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
+) -> float:
+    """Return `value` as a finite float within [low, high], the lower end excluded if `open_low`."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{name} must be a number, not {value!r}.") from error
+    if not math.isfinite(result):
+        raise InvalidInputError(f"{name} must be finite, not {result}.")
+    if result < low or result > high or (open_low and result == low):
+        bound = f"> {low:g}" if open_low else f">= {low:g}"
+        upper = f" and <= {high:g}" if math.isfinite(high) else ""
+        raise InvalidInputError(f"{name} must be {bound}{upper}, not {result:g}.")
+    return result
+
+
+def integer(value: Any, name: str, *, low: int = 1) -> int:
+    """Return `value` as an int of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        if not (isinstance(value, (float, np.floating)) and float(value).is_integer()):
+            raise InvalidInputError(f"{name} must be an integer, not {value!r}.")
+    result = int(value)
+    if result < low:
+        raise InvalidInputError(f"{name} must be at least {low}, not {result}.")
+    return result
+
+
+def choice(value: Any, name: str, options: Iterable[str]) -> str:
+    """Return `value` if it is one of `options`."""
+    options = tuple(options)
+    if not isinstance(value, str) or value not in options:
+        raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, options))}, not {value!r}.")
+    return value
+
+
+def kinds(kind: str | Iterable[str]) -> tuple[Kind, ...]:
+    """Return the requested kernels as a tuple of distinct names."""
+    names = (kind,) if isinstance(kind, str) else tuple(kind)
+    if not names:
+        raise InvalidInputError(f"kind is empty; name at least one of {', '.join(map(repr, KINDS))}.")
+    for name in names:
+        choice(name, "kind", KINDS)
+    if len(set(names)) != len(names):
+        raise InvalidInputError(f"kind names the same kernel twice: {names}.")
+    return cast(tuple[Kind, ...], names)
+
+
+def labels(y: ArrayLike, n: int, classes: int | None = None) -> IntArray:
+    """Return class labels 0..K-1 of n samples; `classes` is K where it is known."""
+    array = np.asarray(y)
+    if array.ndim != 1 or array.shape[0] != n:
+        raise InvalidInputError(f"y must hold one label for each of the {n} samples, not shape {array.shape}.")
+    if array.dtype.kind not in "iub":
+        if array.dtype.kind != "f" or not (np.isfinite(array).all() and (array == np.round(array)).all()):
+            raise InvalidInputError(f"y must hold integer class labels, not {array.dtype}.")
+    array = array.astype(np.int64)
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or (classes is not None and high >= classes):
+        known = f"0..{classes - 1}" if classes is not None else "0, 1, ..."
+        raise InvalidInputError(
+            f"y holds labels {low}..{high}, the classes are {known}; "
+            "relabel with numpy.unique(y, return_inverse=True)[1]."
+        )
+    return cast(IntArray, array)
+
+
+def generator(seed: Seed) -> np.random.Generator:
+    """Return the numpy Generator that `seed` stands for."""
+    if isinstance(seed, np.random.Generator):
+        return seed
+    if seed is not None:
+        integer(seed, "seed", low=0)
+    return np.random.default_rng(seed)
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that can still be had, as the operating system says."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 1 << 62
+
+
+def memory(needed: int, limit: float | None, what: str, remedy: str) -> None:
+    """Raise `MemoryLimitError` if `needed` bytes exceed `limit` (default: nine tenths of what is available)."""
+    if limit is None:
+        allowed, source = 0.9 * available_memory(), "available memory"
+    else:
+        allowed, source = number(limit, "memory_limit", low=0, open_low=True), "memory_limit"
+    if needed > allowed:
+        raise MemoryLimitError(
+            f"{what} takes {needed / 2**30:.3g} GiB, more than the {source} of {allowed / 2**30:.3g} GiB; {remedy}."
+        )

@@ -1,0 +1,21 @@
+"""Names for the array types that cross module borders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+ComplexArray: TypeAlias = NDArray[np.complexfloating[Any, Any]]
+IntArray: TypeAlias = NDArray[np.integer[Any]]
+Function: TypeAlias = Callable[[Any], Any]
+"""A vectorised function of one real variable: an array in, an array of the same shape out."""
+
+Seed: TypeAlias = int | np.random.Generator | None
+Kind: TypeAlias = Literal["ck", "ntk", "ntk-full"]
+
+KINDS: tuple[Kind, ...] = ("ck", "ntk", "ntk-full")
+"""The kernels: conjugate; neural tangent with the input weights fixed; the same with all weights trained."""

@@ -1,0 +1,580 @@
+"""Image data sets as data matrices: found on this machine or downloaded, centred, of mean squared norm 1."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmtdeq import _check
+from rmtdeq._errors import DataNotFoundError, InvalidInputError
+from rmtdeq._types import Seed
+from rmtdeq.data import formats
+from rmtdeq.data.download import fetch
+from rmtdeq.data.formats import Images, Labels, Split
+
+__all__ = ["DATASETS", "DataFile", "Dataset", "cache_folder", "dataset_names", "load_dataset", "load_images"]
+
+Format: TypeAlias = Literal["idx", "cifar10", "svhn", "bundled"]
+
+_ENVIRONMENT = "RMTDEQ_DATA"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a data set, as its makers publish it.
+
+    Attributes
+    ----------
+    name : str
+        Its file name.
+    url : str
+        Where to download it.
+    md5 : str
+        The MD5 sum of the file as downloaded.
+    splits : tuple of {"train", "test"}
+        The parts of the data set that need it.
+    md5_uncompressed : str or None
+        The MD5 sum of what a gzipped file holds.
+    """
+
+    name: str
+    url: str
+    md5: str
+    splits: tuple[Split, ...]
+    md5_uncompressed: str | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of a data set.
+
+    Attributes
+    ----------
+    name : str
+        The name that `load_dataset` takes.
+    title : str
+        Its full name.
+    format : {"idx", "cifar10", "svhn", "bundled"}
+        The format of its original files; a bundled one comes with the package.
+    shape : tuple of int
+        Shape of one image: (h, w) or (h, w, 3).
+    classes : Mapping of int to str
+        What each label means.
+    sizes : Mapping of str to int
+        How many images there are in "train" and, where there is such a part, "test".
+    licence, citation : str
+        On what terms it may be used, and whom to cite.
+    files : tuple of DataFile
+        The original files; empty for a bundled data set.
+    """
+
+    name: str
+    title: str
+    format: Format
+    shape: tuple[int, ...]
+    classes: Mapping[int, str]
+    sizes: Mapping[Split, int]
+    licence: str
+    citation: str
+    files: tuple[DataFile, ...] = ()
+
+
+def _idx_files(base: str, sums: Mapping[str, tuple[str, str]]) -> tuple[DataFile, ...]:
+    """Describe gzipped files of MNIST's kind, given for each the MD5 sums, gzipped and not."""
+    return tuple(
+        DataFile(f"{stem}.gz", f"{base}{stem}.gz", md5, ("train" if stem.startswith("train") else "test",), plain)
+        for stem, (md5, plain) in sums.items()
+    )
+
+
+def _numbered(meanings: str) -> Mapping[int, str]:
+    return MappingProxyType(dict(enumerate(meanings.split(", "))))
+
+
+_DIGITS = _numbered("0, 1, 2, 3, 4, 5, 6, 7, 8, 9")
+_CLOTHES = _numbered("T-shirt/top, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot")
+_THINGS = _numbered("airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck")
+_SVHN = "http://ufldl.stanford.edu/housenumbers/"
+_FASHION_LICENCE = "MIT, Copyright (c) 2017 Zalando SE"
+_FASHION_CITATION = (
+    "H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST: a novel image dataset for benchmarking machine learning "
+    "algorithms, arXiv:1708.07747 (2017)"
+)
+
+_ALL = (
+    Dataset(
+        name="mnist",
+        title="MNIST handwritten digits",
+        format="idx",
+        shape=(28, 28),
+        classes=_DIGITS,
+        sizes=MappingProxyType({"train": 60_000, "test": 10_000}),
+        licence="CC BY-SA 3.0",
+        citation=(
+            "Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, Gradient-based learning applied to document recognition, "
+            "Proceedings of the IEEE 86 (1998) 2278-2324"
+        ),
+        files=_idx_files(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",  # a mirror: yann.lecun.com turns programs away
+            {
+                "train-images-idx3-ubyte": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
+                "train-labels-idx1-ubyte": ("d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
+                "t10k-images-idx3-ubyte": ("9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
+                "t10k-labels-idx1-ubyte": ("ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637"),
+            },
+        ),
+    ),
+    Dataset(
+        name="fashion-mnist",
+        title="Fashion-MNIST",
+        format="idx",
+        shape=(28, 28),
+        classes=_CLOTHES,
+        sizes=MappingProxyType({"train": 60_000, "test": 10_000}),
+        licence=_FASHION_LICENCE,
+        citation=_FASHION_CITATION,
+        files=_idx_files(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            {
+                "train-images-idx3-ubyte": ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
+                "train-labels-idx1-ubyte": ("25c81989df183df01b3e8a0aad5dffbe", "9018921c3c673c538a1fc5bad174d6f9"),
+                "t10k-images-idx3-ubyte": ("bef4ecab320f06d8554ea6380940ec79", "8181f5470baa50b63fa0f6fddb340f0a"),
+                "t10k-labels-idx1-ubyte": ("bb300cfdad3c16e7a12a480ee83cd310", "15d484375f8d13e6eb1aabb0c3f46965"),
+            },
+        ),
+    ),
+    Dataset(
+        name="cifar10",
+        title="CIFAR-10",
+        format="cifar10",
+        shape=(32, 32, 3),
+        classes=_THINGS,
+        sizes=MappingProxyType({"train": 50_000, "test": 10_000}),
+        licence="none stated; its maker asks for the citation",
+        citation="A. Krizhevsky, Learning multiple layers of features from tiny images, technical report (2009)",
+        files=(
+            DataFile(
+                "cifar-10-python.tar.gz",
+                "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+                "c58f30108f718f92721af3b95e74349a",
+                ("train", "test"),
+            ),
+        ),
+    ),
+    Dataset(
+        name="svhn",
+        title="Street View House Numbers, cropped digits",
+        format="svhn",
+        shape=(32, 32, 3),
+        classes=_DIGITS,
+        sizes=MappingProxyType({"train": 73_257, "test": 26_032}),
+        licence="for non-commercial use only",
+        citation=(
+            "Y. Netzer, T. Wang, A. Coates, A. Bissacco, B. Wu and A. Y. Ng, Reading digits in natural images with "
+            "unsupervised feature learning, NIPS workshop on deep learning and unsupervised feature learning (2011)"
+        ),
+        files=(
+            DataFile("train_32x32.mat", f"{_SVHN}train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373", ("train",)),
+            DataFile("test_32x32.mat", f"{_SVHN}test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3", ("test",)),
+        ),
+    ),
+    Dataset(
+        name="fashion-sample",
+        title="Fashion-MNIST, the first 2000 sandals and the first 2000 sneakers",
+        format="bundled",
+        shape=(28, 28),
+        classes=MappingProxyType({label: _CLOTHES[label] for label in (5, 7)}),
+        sizes=MappingProxyType({"train": 4000}),
+        licence=_FASHION_LICENCE,
+        citation=_FASHION_CITATION,
+    ),
+    Dataset(
+        name="digits",
+        title="Optical recognition of handwritten digits (UCI), test set",
+        format="bundled",
+        shape=(8, 8),
+        classes=_DIGITS,
+        sizes=MappingProxyType({"train": 1797}),
+        licence="CC BY 4.0",
+        citation=(
+            "E. Alpaydin and C. Kaynak, Optical recognition of handwritten digits, UCI Machine Learning Repository "
+            "(1998), doi:10.24432/C50P49"
+        ),
+    ),
+)
+
+DATASETS: Mapping[str, Dataset] = MappingProxyType({dataset.name: dataset for dataset in _ALL})
+"""The data sets that `load_dataset` knows, by name."""
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Return the names that `load_dataset` knows."""
+    return tuple(DATASETS)
+
+
+def cache_folder() -> Path:
+    """Return the folder that downloads are kept in; it need not exist.
+
+    Returns
+    -------
+    Path
+        ``rmtdeq`` within ``$XDG_CACHE_HOME`` or ``~/.cache``; on Windows within ``%LOCALAPPDATA%``.
+    """
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "")
+        usual = Path.home() / "AppData" / "Local"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        usual = Path.home() / ".cache"
+    # The XDG specification has relative paths ignored.
+    return (Path(base) if Path(base).is_absolute() else usual) / "rmtdeq"
+
+
+@overload
+def load_dataset(
+    name: str,
+    *,
+    classes: Iterable[int] | None = ...,
+    n: int | None = ...,
+    split: Split = ...,
+    seed: Seed = ...,
+    data_dir: str | os.PathLike[str] | None = ...,
+    download: bool = ...,
+    raw: Literal[False] = ...,
+) -> tuple[NDArray[np.float64], Labels]: ...
+
+
+@overload
+def load_dataset(
+    name: str,
+    *,
+    classes: Iterable[int] | None = ...,
+    n: int | None = ...,
+    split: Split = ...,
+    seed: Seed = ...,
+    data_dir: str | os.PathLike[str] | None = ...,
+    download: bool = ...,
+    raw: Literal[True],
+) -> tuple[NDArray[np.uint8], Labels]: ...
+
+
+def load_dataset(
+    name: str,
+    *,
+    classes: Iterable[int] | None = None,
+    n: int | None = None,
+    split: Split = "train",
+    seed: Seed = 0,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = True,
+    raw: bool = False,
+) -> tuple[NDArray[Any], Labels]:
+    """Return images of chosen classes as a data matrix, centred and of mean squared norm 1.
+
+    Parameters
+    ----------
+    name : str
+        One of `dataset_names`. ``"fashion-sample"`` and ``"digits"`` come with the package.
+    classes : iterable of int, optional
+        The labels wanted, as the data set numbers them; default: all, sorted.
+    n : int, optional
+        How many images, drawn without replacement, from each class in proportion to its size (rounded so that they
+        sum to n; with few images a class may get none); default: all of these classes.
+    split : {"train", "test"}
+        Which part of the data set.
+    seed : int, Generator or None
+        Seed of the draw.
+    data_dir : path, optional
+        A folder to search first.
+    download : bool
+        Whether to download what is not found.
+    raw : bool
+        Return the pixels as they are stored instead.
+
+    Returns
+    -------
+    X : ndarray, shape (n, p)
+        One flattened image a row (row by row, and for colours red, green, blue of each pixel in turn): float64, or
+        uint8 with `raw`. The rows are in the order of the classes, shuffled within each by the seed.
+    y : ndarray of int64, shape (n,)
+        Labels 0..K-1, in the order of `classes`.
+
+    Raises
+    ------
+    InvalidInputError
+        An argument makes no sense, there are fewer than n images, or a file is damaged.
+    DataNotFoundError
+        The data set is not on this machine and cannot be downloaded.
+    MemoryLimitError
+        The matrix does not fit into memory.
+
+    Notes
+    -----
+    The transform is x -> s (x - m), with m the mean of all images of the chosen classes in this split and s such that
+    the mean over the same images of the squared norm of the result is 1; whether pixels run to 255 or to 1 makes no
+    difference. It does not depend on n or the seed: every draw is a part of the same matrix, which n=None returns
+    whole. Each split has its own m and s; for one transform of both, take `raw` pixels.
+
+    Files are looked for in `data_dir`, in the folder named by the environment variable RMTDEQ_DATA, and in
+    `cache_folder`, in each first in the sub-folder called `name`, then in the folder itself: ``name.npz`` with x_train,
+    y_train, x_test, y_test, or the original files, gzipped or not. Downloads come from the
+    addresses in `DATASETS`, which also gives licences and citations; they are verified and go to the cache.
+
+    Examples
+    --------
+    >>> from rmtdeq.data import load_dataset
+    >>> X, y = load_dataset("fashion-sample", n=1000)
+    >>> X.shape
+    (1000, 784)
+    """
+    dataset = _dataset(name, split)
+    wanted = _wanted_classes(dataset, classes)
+    if n is not None:
+        n = _check.integer(n, "n", low=1)
+        _enough(n, dataset.sizes[split], f"the {split} set of {name}")
+    rng = _check.generator(seed)
+    images, labels = load_images(name, split=split, data_dir=data_dir, download=download)
+    members = [np.flatnonzero(labels == label) for label in wanted]
+    absent = [label for label, rows in zip(wanted, members, strict=True) if not rows.size]
+    if absent:
+        raise InvalidInputError(
+            f"The {split} set of {name} on this machine holds no images of class {_listed(absent)}; name the classes "
+            f"wanted, among {_listed(np.unique(labels))}, in classes."
+        )
+    available = sum(rows.size for rows in members)
+    if n is None:
+        n = available
+    _enough(n, available, f"the {split} set of {name} in class {_listed(wanted)}")
+    sizes = _shares(n, [rows.size for rows in members])
+    drawn = np.concatenate([rng.permutation(rows)[:size] for rows, size in zip(members, sizes, strict=True)])
+    y = np.repeat(np.arange(len(wanted), dtype=np.int64), sizes)
+    pixels = images.reshape(len(images), -1)
+    if raw:
+        return pixels[drawn], y
+    _check.memory(8 * n * pixels.shape[1], None, f"A matrix of {n} images", "ask for fewer with n")
+    mean, scale = _mean_and_scale(pixels, np.concatenate(members), name)
+    X = pixels[drawn].astype(np.float64)
+    X -= mean
+    X *= scale
+    return X, y
+
+
+def load_images(
+    name: str,
+    *,
+    split: Split = "train",
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = True,
+) -> tuple[Images, Labels]:
+    """Return one part of a data set as it is stored.
+
+    Parameters
+    ----------
+    name, split, data_dir, download
+        As for `load_dataset`.
+
+    Returns
+    -------
+    images : ndarray of uint8, shape (N, h, w) or (N, h, w, 3)
+    labels : ndarray of int64, shape (N,)
+        The original labels.
+
+    Raises
+    ------
+    InvalidInputError
+        An argument makes no sense, or a file is damaged.
+    DataNotFoundError
+        The data set is not on this machine and cannot be downloaded.
+    """
+    dataset = _dataset(name, split)
+    if dataset.format == "bundled":
+        resource = resources.files("rmtdeq.data").joinpath(f"{name.replace('-', '_')}.npz")
+        with resources.as_file(resource) as path:
+            images, labels = formats.read_npz(path, split)
+    else:
+        paths = _on_this_machine(dataset, split, data_dir)
+        if paths is None and not download:
+            raise DataNotFoundError(f"{_where_to_put(dataset, split)}, or let download=True get it.")
+        paths = paths or _downloaded(dataset, split)
+        path = paths[0]
+        images, labels = _read(dataset, split, paths)
+    if images.shape[1:] != dataset.shape:
+        raise InvalidInputError(
+            f"{path} holds images of shape {images.shape[1:]}, those of {name} are {dataset.shape}; "
+            "give the file another name, or put the right one in its place."
+        )
+    foreign = sorted(set(np.unique(labels).tolist()) - set(dataset.classes))
+    if foreign:
+        raise InvalidInputError(
+            f"{path} holds the labels {_listed(foreign)}, those of {name} are {_listed(dataset.classes)}; "
+            "give the file another name, or put the right one in its place."
+        )
+    return images, labels
+
+
+def _dataset(name: str, split: str) -> Dataset:
+    """Return the description of a data set that has this split."""
+    dataset = DATASETS[_check.choice(name, "name", DATASETS)]
+    _check.choice(split, "split", formats.SPLITS)
+    if split not in dataset.sizes:
+        raise InvalidInputError(f"{name} has no {split} set; take split={next(iter(dataset.sizes))!r} and divide it.")
+    return dataset
+
+
+def _wanted_classes(dataset: Dataset, classes: Iterable[int] | None) -> tuple[int, ...]:
+    """Return the labels asked for, checked."""
+    if classes is None:
+        return tuple(sorted(dataset.classes))
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise InvalidInputError(f"classes must be a sequence of labels such as (3, 8), not {classes!r}.")
+    known = ", ".join(
+        str(label) if meaning == str(label) else f"{label} ({meaning})" for label, meaning in dataset.classes.items()
+    )
+    wanted = tuple(_check.integer(label, "a label in classes", low=0) for label in classes)
+    unknown = [label for label in wanted if label not in dataset.classes]
+    if unknown:
+        raise InvalidInputError(f"{dataset.name} has no class {_listed(unknown)}; its classes are {known}.")
+    if not wanted:
+        raise InvalidInputError(f"classes is empty; the classes of {dataset.name} are {known}.")
+    if len(set(wanted)) != len(wanted):
+        raise InvalidInputError(f"classes names a label twice: {wanted}.")
+    return wanted
+
+
+def _enough(n: int, available: int, what: str) -> None:
+    if n > available:
+        raise InvalidInputError(f"n={n} images are more than the {available} of {what}; ask for at most {available}.")
+
+
+def _listed(labels: Iterable[Any]) -> str:
+    return ", ".join(str(label) for label in labels)
+
+
+def _shares(n: int, sizes: list[int]) -> list[int]:
+    """Divide n in proportion to `sizes` by largest remainders, in whole numbers: no share exceeds its size."""
+    total = sum(sizes)
+    shares = [n * size // total for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: -(n * sizes[i] % total))
+    for i in by_remainder[: n - sum(shares)]:
+        shares[i] += 1
+    return shares
+
+
+def _mean_and_scale(pixels: Images, rows: NDArray[np.intp], name: str) -> tuple[NDArray[np.float64], float]:
+    """Return the mean of the rows, and the factor that brings the mean squared distance from it to 1."""
+    # Sums of bytes in whole numbers are exact, so nothing cancels, and no float copy of all images is needed.
+    first = np.zeros(pixels.shape[1], np.int64)
+    second = 0
+    for start in range(0, rows.size, 1024):
+        block = pixels[rows[start : start + 1024]].astype(np.int64)
+        first += block.sum(axis=0)
+        second += int(np.square(block).sum())
+    spread = rows.size * second - sum(total * total for total in first.tolist())
+    if spread == 0:
+        raise InvalidInputError(
+            f"The chosen images of {name} are all the same, so they cannot be scaled; use raw=True."
+        )
+    return first / rows.size, rows.size / math.sqrt(spread)
+
+
+def _on_this_machine(
+    dataset: Dataset, split: Split, data_dir: str | os.PathLike[str] | None
+) -> tuple[Path, ...] | None:
+    """Return the first complete set of files, in the order of the look-up."""
+    named = [("data_dir", data_dir), (f"The environment variable {_ENVIRONMENT}", os.environ.get(_ENVIRONMENT) or None)]
+    for source, value in named:
+        if value is None:
+            continue
+        if not isinstance(value, (str, os.PathLike)):
+            raise InvalidInputError(f"{source} must be the path of a folder, not {value!r}.")
+        folder = Path(value).expanduser()
+        if not folder.is_dir():
+            raise DataNotFoundError(f"{source} names {folder}, which is not a folder; make it or correct the path.")
+        paths = _in_folder(dataset, split, folder)
+        if paths is not None:
+            return paths
+    return _in_folder(dataset, split, cache_folder())
+
+
+def _in_folder(dataset: Dataset, split: Split, folder: Path) -> tuple[Path, ...] | None:
+    """Return the files of one split if the folder, or its sub-folder named as the data set, holds them all."""
+    for base in (folder / dataset.name, folder):
+        for paths in _possible_files(dataset, split, base):
+            if all(_is_there(path, split) for path in paths) and not _belongs_to_another(dataset, paths):
+                return paths
+    return None
+
+
+def _possible_files(dataset: Dataset, split: Split, base: Path) -> tuple[tuple[Path, ...], ...]:
+    """Return the sets of files any one of which makes up the split, the preferred first."""
+    originals = tuple(base / file.name for file in dataset.files if split in file.splits)
+    packed: tuple[tuple[Path, ...], ...] = ((base / f"{dataset.name}.npz",),)
+    if dataset.format == "idx":
+        plain = (path.with_suffix("") for path in originals)
+        either = tuple(p if p.is_file() else z for p, z in zip(plain, originals, strict=True))
+        return (*packed, either)
+    if dataset.format == "cifar10":
+        return (*packed, (base / "cifar-10-batches-py",), (base,), originals)
+    return (*packed, originals)
+
+
+def _is_there(path: Path, split: Split) -> bool:
+    """Say whether a path is a file, or a folder with the pickles of CIFAR-10."""
+    return path.is_file() or (path.is_dir() and all((path / name).is_file() for name in formats.CIFAR10_BATCHES[split]))
+
+
+def _belongs_to_another(dataset: Dataset, paths: tuple[Path, ...]) -> bool:
+    """Say whether these files are those of another data set, as MNIST and Fashion-MNIST call theirs the same."""
+    if dataset.format != "idx" or len(paths) != 2:
+        return False
+    labels = hashlib.md5(formats.uncompressed(paths[1]), usedforsecurity=False).hexdigest()
+    others = (file for other in DATASETS.values() if other is not dataset for file in other.files)
+    return any(labels == file.md5_uncompressed for file in others)
+
+
+def _downloaded(dataset: Dataset, split: Split) -> tuple[Path, ...]:
+    """Download the files of one split to the cache, but for those already there."""
+    folder = cache_folder() / dataset.name
+    paths = []
+    for file in dataset.files:
+        if split in file.splits:
+            path = folder / file.name
+            try:
+                paths.append(path if path.is_file() else fetch(file.url, path, file.md5))
+            except DataNotFoundError as error:
+                raise DataNotFoundError(f"{_where_to_put(dataset, split)}. Its download failed: {error}") from error
+    return tuple(paths)
+
+
+def _read(dataset: Dataset, split: Split, paths: tuple[Path, ...]) -> tuple[Images, Labels]:
+    """Read the files that the look-up or the download gave."""
+    if paths[0].suffix == ".npz":
+        return formats.read_npz(paths[0], split)
+    if dataset.format == "idx":
+        return formats.read_idx(*paths)
+    if dataset.format == "cifar10":
+        return formats.read_cifar10(paths[0], split)
+    return formats.read_svhn(paths[0])
+
+
+def _where_to_put(dataset: Dataset, split: Split) -> str:
+    """Say which files are missing, where they go, and where they come from."""
+    files = [file for file in dataset.files if split in file.splits]
+    value = os.environ.get(_ENVIRONMENT)
+    needed = " and ".join(f"{file.name} (from {file.url})" for file in files)
+    return (
+        f"The {split} set of {dataset.title} is not on this machine: put {needed}, or {dataset.name}.npz, into the "
+        f"folder that the environment variable {_ENVIRONMENT} names ({value or 'not set now'}) or into its sub-folder "
+        f"{dataset.name}"
+    )

@@ -1,0 +1,119 @@
+"""The deep equilibrium model z = φ(σ_a A z + σ_b B x) / √m at infinite width."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from rmtdeq._check import number
+from rmtdeq._errors import IllPosedError
+from rmtdeq._types import Function
+from rmtdeq.gauss import Activation, moments
+from rmtdeq.gauss import activation as as_activation
+from rmtdeq.solvers import Solution, smallest_fixed_point
+
+
+@dataclass(frozen=True)
+class DEQ:
+    """A deep equilibrium model with Gaussian weights.
+
+    Its equilibrium features are z = φ(σ_a A z + σ_b B x)/√m with A (m, m) and B (m, p) of independent N(0, 1)
+    entries, in the limit m → ∞ (arXiv 2402.02697).
+
+    Parameters
+    ----------
+    activation : str, Activation or callable
+        A registered name (`rmtdeq.activation_names`), an `Activation`, or any smooth vectorised callable.
+    sigma_a2 : float
+        Variance σ_a² ≥ 0 of the recurrent weights.
+    sigma_b2 : float
+        Variance σ_b² > 0 of the input weights.
+    centered : bool
+        Take off φ its mean at the equilibrium, φ - E φ(τ* ξ), as the first-order theory requires.  Odd
+        activations are centred as they are.
+
+    Raises
+    ------
+    InvalidInputError
+        Unknown activation, a variance that is negative, zero (σ_b²) or not finite.
+
+    Examples
+    --------
+    >>> import rmtdeq as rd
+    >>> rd.DEQ("tanh", sigma_a2=0.2, sigma_b2=0.8)
+    DEQ(tanh, sigma_a2=0.2, sigma_b2=0.8, centered=True)
+    """
+
+    activation: Activation
+    sigma_a2: float
+    sigma_b2: float
+    centered: bool = True
+
+    def __init__(
+        self,
+        activation: str | Activation | Function,
+        sigma_a2: float,
+        sigma_b2: float,
+        centered: bool = True,
+    ) -> None:
+        object.__setattr__(self, "activation", as_activation(activation))
+        object.__setattr__(self, "sigma_a2", number(sigma_a2, "sigma_a2", low=0))
+        object.__setattr__(self, "sigma_b2", number(sigma_b2, "sigma_b2", low=0, open_low=True))
+        object.__setattr__(self, "centered", bool(centered))
+
+    def __repr__(self) -> str:
+        return (
+            f"DEQ({self.activation!r}, sigma_a2={self.sigma_a2:g}, sigma_b2={self.sigma_b2:g}, "
+            f"centered={self.centered})"
+        )
+
+    def pinned(self, tau0_squared: float) -> DEQ:
+        """Return the same model as an uncentred DEQ, its activation shifted by E φ(τ* ξ) once and for all.
+
+        Kernels of several blocks of data fit together when they are computed with one pinned model.  An
+        uncentred model is returned as it is.
+
+        Parameters
+        ----------
+        tau0_squared : float
+            Mean squared norm of the inputs, which fixes τ*.
+
+        Raises
+        ------
+        IllPosedError
+            No equilibrium.
+        """
+        if not self.centered:
+            return self
+        mean = moments(self.activation, preactivation_scale(self, tau0_squared).value).mean
+        # The mean of an odd activation is zero up to rounding; leaving it alone keeps φ odd exactly.
+        shift = mean if abs(mean) > 1e-15 else 0.0
+        return replace(self, activation=self.activation.minus(shift), centered=False)
+
+
+def preactivation_scale(deq: DEQ, tau0_squared: float) -> Solution[float]:
+    """Solve ``τ² = σ_a² γ²(τ) + σ_b² τ0²`` for τ, γ² the variance (centred) or the second moment of φ(τξ).
+
+    Source: arXiv 2402.02697, equation for τ*.
+
+    Raises
+    ------
+    InvalidInputError
+        τ0² is not positive and finite.
+    IllPosedError
+        There is no equilibrium.
+    """
+    tau0_squared = number(tau0_squared, "tau0_squared", low=0, open_low=True)
+    base = deq.sigma_b2 * tau0_squared
+
+    def image(s: float) -> float:
+        at = moments(deq.activation, math.sqrt(s))
+        return deq.sigma_a2 * (at.variance if deq.centered else at.square) + base
+
+    found = smallest_fixed_point(image, base)
+    if not found.converged:
+        raise IllPosedError(
+            f"{deq} has no equilibrium at tau0_squared = {tau0_squared:g}: the squared pre-activation grows without "
+            "bound; lower sigma_a2."
+        )
+    return replace(found, value=math.sqrt(found.value))

@@ -1,0 +1,18 @@
+"""Gaussian expectations of activations: quadrature, Hermite coefficients, dual activations."""
+
+from rmtdeq.gauss.activation import Activation
+from rmtdeq.gauss.dual import Dual, dual, mehler
+from rmtdeq.gauss.hermite import Moments, hermite_coefficients, moments
+from rmtdeq.gauss.registry import activation, activation_names
+
+__all__ = [
+    "Activation",
+    "Dual",
+    "Moments",
+    "activation",
+    "activation_names",
+    "dual",
+    "hermite_coefficients",
+    "mehler",
+    "moments",
+]

@@ -1,0 +1,154 @@
+"""Activations: a function, its derivative, its kinks, and what is needed to take expectations of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.polynomial import legendre as leg
+
+from rmtdeq._check import number
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._types import FloatArray, Function
+from rmtdeq.gauss.quadrature import REACH, Rule, gaussian_rule, resolve
+
+
+class DualForm(Protocol):
+    """Closed form of the dual activation.
+
+    For (u, v) jointly Gaussian with standard deviations `sigma_u`, `sigma_v` and correlation cos(`theta`), return
+    ``E[(φ(u) - φ(v))²]`` and ``E[φ'(u) φ'(v)]``.  The squared difference, not the product, so that near-duplicate
+    samples (θ → 0) lose no digits; it is the same for φ and for φ minus a constant.
+    """
+
+    def __call__(
+        self, sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray
+    ) -> tuple[FloatArray, FloatArray]: ...
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation φ: fn minus `shift`.
+
+    Parameters
+    ----------
+    fn : callable
+        Vectorised: an array in, an array of the same shape out.
+    derivative : callable, optional
+        φ', vectorised; without it the derivative of the piecewise interpolant is used (about twelve digits).
+    kinks : tuple of float
+        Every point where φ or one of its derivatives jumps.
+    name : str
+        For messages and figures.
+    parameters : tuple of float
+        What a registered activation was made with.
+    shift : float
+        Constant taken off `fn`; see `centered`.
+    dual_form : DualForm, optional
+        Closed form of the dual activation.
+
+    Raises
+    ------
+    InvalidInputError
+        `fn` is no callable, is not vectorised or not finite, or is not smooth at a point missing from `kinks`;
+        `derivative` is not the derivative of `fn`.
+
+    Examples
+    --------
+    >>> import numpy as np, rmtdeq as rd
+    >>> rd.Activation(lambda u: np.maximum(u, -0.5), kinks=(-0.5,)).name
+    'callable'
+    """
+
+    fn: Function
+    derivative: Function | None = None
+    kinks: tuple[float, ...] = ()
+    name: str = "callable"
+    parameters: tuple[float, ...] = ()
+    shift: float = 0.0
+    dual_form: DualForm | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not callable(self.fn):
+            raise InvalidInputError(f"An activation is a name or a vectorised callable, not {self.fn!r}.")
+        if self.derivative is not None and not callable(self.derivative):
+            raise InvalidInputError(f"derivative must be a vectorised callable, not {self.derivative!r}.")
+        kinks = (self.kinks,) if np.isscalar(self.kinks) else self.kinks
+        object.__setattr__(self, "kinks", tuple(sorted({number(k, "kinks") for k in kinks})))
+        if not self.parameters and self.name == "callable":
+            self._check_smoothness_and_derivative()
+
+    def _check_smoothness_and_derivative(self) -> None:
+        panels = _panels(self.fn, self.kinks, 16.0)
+        if self.derivative is None:
+            return
+        u = np.linspace(-8.03, 8.03, 401)
+        u = u[np.min(abs(u[:, None] - np.append(self.kinks, np.inf)), axis=1) > 1e-3]
+        given = np.asarray(self.derivative(u), dtype=float)
+        expected = panels.derivative(u)
+        if given.shape != u.shape:
+            raise InvalidInputError("derivative must act entrywise on arrays, as the activation does.")
+        error = abs(given - expected) / max(1e-300, float(abs(expected).max()))
+        if not error.max() < 1e-6:
+            worst = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
+            raise InvalidInputError(
+                f"derivative is not the derivative of the activation: at u = {u[worst]:.4g} it is "
+                f"{given[worst]:.6g}, the slope there is {expected[worst]:.6g}."
+            )
+
+    def __call__(self, u: FloatArray) -> FloatArray:
+        """Return φ(u)."""
+        values = self.fn(u)
+        return values - self.shift if self.shift else values
+
+    def slope(self, u: FloatArray) -> FloatArray:
+        """Return φ'(u): the given derivative, or that of the piecewise interpolant."""
+        if self.derivative is not None:
+            return np.asarray(self.derivative(u), dtype=float)
+        u = np.asarray(u, dtype=float)
+        reach = 2.0 ** np.ceil(np.log2(max(16.0, float(abs(u).max(initial=0.0)))))
+        return _panels(self.fn, self.kinks, reach).derivative(u)
+
+    def minus(self, constant: float) -> Activation:
+        """Return φ minus a constant."""
+        return replace(self, shift=self.shift + float(constant))
+
+    def edges(self, reach: float) -> FloatArray:
+        """Return points that cut [-reach, reach] into panels on which φ is a polynomial to rounding."""
+        power = 2.0 ** np.ceil(np.log2(max(16.0, reach)))
+        return _panels(self.fn, self.kinks, power).edges
+
+    def rule(self, sigma: float, width: float = 1.0) -> Rule:
+        """Return a rule for expectations of functions of φ(σξ), φ'(σξ) and ξ over ξ ~ N(0, 1)."""
+        if sigma == 0:
+            return gaussian_rule(np.array([0.0]), width)
+        return gaussian_rule(self.edges(REACH * sigma) / sigma, width)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{value:g}" for value in self.parameters)
+        text = f"{self.name}({inside})" if inside else self.name
+        return f"{text} - {self.shift:.6g}" if self.shift else text
+
+
+@dataclass(frozen=True)
+class _Panels:
+    edges: FloatArray
+    coefficients: FloatArray
+
+    def derivative(self, u: FloatArray) -> FloatArray:
+        panel = np.clip(np.searchsorted(self.edges, u, side="right") - 1, 0, len(self.edges) - 2)
+        left, right = self.edges[panel], self.edges[panel + 1]
+        local = (2 * u - left - right) / (right - left)
+        slopes = leg.legder(self.coefficients[:, :24], axis=1)
+        return np.einsum("...k,...k->...", leg.legvander(local, slopes.shape[1] - 1), slopes[panel]) * 2 / (right - left)
+
+
+@lru_cache(maxsize=256)
+def _panels(fn: Function, kinks: tuple[float, ...], reach: float) -> _Panels:
+    return _Panels(*resolve(fn, kinks, reach))
+
+
+Factory = Callable[..., Activation]

@@ -1,0 +1,92 @@
+"""Moments and Hermite coefficients of φ(σξ), ξ ~ N(0, 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rmtdeq._types import FloatArray
+from rmtdeq.gauss.activation import Activation
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Expectations of an activation at standard deviation σ, u = σξ.
+
+    Attributes
+    ----------
+    mean, square : float
+        ``E φ(u)`` and ``E φ(u)²``.
+    first, second : float
+        ``E φ'(u)`` and ``E φ''(u)``, by Stein's lemma: φ itself is all they need.
+    square_second : float
+        ``E (φ²)''(u)``; half of it is the slope of ``E φ(u)²`` in σ².
+    first_square : float
+        ``E φ'(u)²``; infinite where φ jumps.
+    """
+
+    mean: float
+    square: float
+    first: float
+    second: float
+    square_second: float
+    first_square: float
+
+    @property
+    def variance(self) -> float:
+        """``Var φ(u)``."""
+        return self.square - self.mean**2
+
+    @property
+    def variance_slope(self) -> float:
+        """Derivative of ``Var φ(u)`` in σ²: the mean moves with σ²."""
+        return 0.5 * self.square_second - self.mean * self.second
+
+
+def moments(activation: Activation, sigma: float) -> Moments:
+    """Return the moments of φ(σξ), to about thirteen digits."""
+    rule = activation.rule(sigma)
+    xi, w = rule.nodes, rule.weights
+    values = np.asarray(activation(sigma * xi), dtype=float)
+    slopes = activation.slope(sigma * xi)
+    mean = float(w @ values)
+    deviation = values - mean
+    # (ξ² - 1) is orthogonal to constants: taking the mean off first spares digits where the mean dominates.
+    second = float(w @ ((xi * xi - 1) * deviation)) / sigma**2
+    curvature = float(w @ ((xi * xi - 1) * deviation * deviation)) / sigma**2
+    return Moments(
+        mean=mean,
+        square=float(w @ (values * values)),
+        first=float(w @ (xi * deviation)) / sigma,
+        second=second,
+        square_second=curvature + 2 * mean * second,
+        first_square=np.inf if jumps(activation) else float(w @ (slopes * slopes)),
+    )
+
+
+def jumps(activation: Activation) -> bool:
+    """Say whether φ itself jumps at one of its kinks (then E φ'² is infinite)."""
+    kinks = np.asarray(activation.kinks, dtype=float)
+    if not kinks.size:
+        return False
+    step = 1e-9 * np.maximum(1.0, abs(kinks))
+    rise = abs(np.asarray(activation.fn(kinks + step)) - np.asarray(activation.fn(kinks - step)))
+    size = max(1.0, float(abs(np.asarray(activation.fn(kinks + np.array([[-1.0], [1.0]])))).max()))
+    return bool((rise > 1e-6 * size).any())
+
+
+def hermite_coefficients(activation: Activation, sigma: float, degree: int) -> FloatArray:
+    """Return ``h_k = E[φ(σξ) He_k(ξ)] / √k!`` for k = 0 … degree, shape (degree + 1,).
+
+    With them ``E[φ(u) φ(v)] = Σ_k h_k(σ_u) h_k(σ_v) r^k`` for (u, v) Gaussian with correlation r (Mehler).
+    """
+    rule = activation.rule(sigma, width=1.0 if degree <= 96 else 0.5)
+    xi = rule.nodes
+    weighted = rule.weights * np.asarray(activation(sigma * xi), dtype=float)
+    result = np.empty(degree + 1)
+    previous, current = np.zeros_like(xi), np.ones_like(xi)
+    for k in range(degree + 1):
+        result[k] = weighted @ current
+        previous, current = current, (xi * current - np.sqrt(k) * previous) / np.sqrt(k + 1)
+    return result

@@ -1,0 +1,218 @@
+"""Activations by name."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.polynomial import polynomial as poly
+from scipy.special import erf as _erf
+from scipy.special import expit, ndtr
+
+from rmtdeq._check import number, real_array
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._types import FloatArray, Function
+from rmtdeq.gauss import dual_forms
+from rmtdeq.gauss.activation import Activation, Factory
+from rmtdeq.gauss.quadrature import normal_density
+
+
+def tanh() -> Activation:
+    """Hyperbolic tangent."""
+    return Activation(np.tanh, lambda u: np.cosh(np.clip(u, -350, 350)) ** -2.0, name="tanh")
+
+
+def erf() -> Activation:
+    """Error function, erf(u) = 2/√π ∫₀ᵘ exp(-t²) dt."""
+    return Activation(
+        _erf, lambda u: 2 / np.sqrt(np.pi) * np.exp(-u * u), name="erf", dual_form=dual_forms.error_function
+    )
+
+
+def relu() -> Activation:
+    """max(u, 0)."""
+    return Activation(
+        lambda u: np.maximum(u, 0.0),
+        lambda u: np.where(u > 0, 1.0, 0.0),
+        kinks=(0.0,),
+        name="relu",
+        dual_form=dual_forms.folded_linear(0.5, 0.5),
+    )
+
+
+def leaky_relu(slope: float = 0.01) -> Activation:
+    """u for u > 0 and slope·u below."""
+    slope = number(slope, "slope")
+    return Activation(
+        lambda u: np.where(u > 0, u, slope * u),
+        lambda u: np.where(u > 0, 1.0, slope),
+        kinks=(0.0,),
+        name="leaky_relu",
+        parameters=(slope,),
+        dual_form=dual_forms.folded_linear(0.5 * (1 + slope), 0.5 * (1 - slope)),
+    )
+
+
+def elu() -> Activation:
+    """u for u > 0 and exp(u) - 1 below."""
+    return Activation(
+        lambda u: np.where(u > 0, u, np.expm1(np.minimum(u, 0.0))),
+        lambda u: np.where(u > 0, 1.0, np.exp(np.minimum(u, 0.0))),
+        kinks=(0.0,),
+        name="elu",
+    )
+
+
+def swish() -> Activation:
+    """u·sigmoid(u), also called SiLU."""
+
+    def slope(u: FloatArray) -> FloatArray:
+        s = expit(u)
+        return s + u * s * (1 - s)
+
+    return Activation(lambda u: u * expit(u), slope, name="swish")
+
+
+def gelu() -> Activation:
+    """u·Φ(u), Φ the standard normal distribution function (the exact form)."""
+    return Activation(lambda u: u * ndtr(u), lambda u: ndtr(u) + u * normal_density(u), name="gelu")
+
+
+def softplus() -> Activation:
+    """log(1 + exp(u))."""
+    return Activation(lambda u: np.logaddexp(0.0, u), expit, name="softplus")
+
+
+def sigmoid() -> Activation:
+    """1 / (1 + exp(-u))."""
+    return Activation(expit, lambda u: expit(u) * expit(-u), name="sigmoid")
+
+
+def sin() -> Activation:
+    """Sine."""
+    return Activation(np.sin, np.cos, name="sin", dual_form=dual_forms.sine)
+
+
+def hard_tanh(a: float = 1.0, c: float = 1.0) -> Activation:
+    """a·clip(u, -c, c), c > 0."""
+    a, c = number(a, "a"), number(c, "c", low=0, open_low=True)
+    return Activation(
+        lambda u: a * np.clip(u, -c, c),
+        lambda u: np.where(abs(u) < c, a, 0.0),
+        kinks=(-c, c),
+        name="hard_tanh",
+        parameters=(a, c),
+        dual_form=dual_forms.piecewise_linear(0.0, np.array([-c, c]), np.array([a, -a])),
+    )
+
+
+def absolute() -> Activation:
+    """|u|."""
+    return Activation(np.abs, np.sign, kinks=(0.0,), name="abs", dual_form=dual_forms.folded_linear(0.0, 1.0))
+
+
+def polynomial(*coefficients: float | Sequence[float]) -> Activation:
+    """Σ_k coefficients[k]·u^k, ascending powers: polynomial([0, 1, 0, 0.2])."""
+    flat = coefficients[0] if len(coefficients) == 1 and not np.isscalar(coefficients[0]) else coefficients
+    values = real_array(flat, "coefficients", ndim=1)  # type: ignore[arg-type]
+    if not values.size:
+        raise InvalidInputError("polynomial needs at least one coefficient.")
+    slopes = poly.polyder(values) if values.size > 1 else np.zeros(1)
+    return Activation(
+        lambda u: poly.polyval(u, values),
+        lambda u: poly.polyval(u, slopes),
+        name="polynomial",
+        parameters=tuple(map(float, values)),
+    )
+
+
+def piecewise_linear(knots: Sequence[float] | FloatArray, values: Sequence[float] | FloatArray) -> Activation:
+    """Continuous, linear between the knots, its first and last piece extended to infinity.
+
+    Parameters
+    ----------
+    knots, values : sequence of float
+        At least two points, knots ascending.
+    """
+    x, y = real_array(knots, "knots", ndim=1), real_array(values, "values", ndim=1)
+    if x.size != y.size or x.size < 2 or not (np.diff(x) > 0).all():
+        raise InvalidInputError(
+            f"piecewise_linear needs at least two ascending knots and a value for each, not {x.size} and {y.size}."
+        )
+    slopes = np.diff(y) / np.diff(x)
+    inner, bends = x[1:-1], np.diff(slopes)
+
+    def fn(u: FloatArray) -> FloatArray:
+        piece = np.clip(np.searchsorted(x, u, side="right") - 1, 0, len(slopes) - 1)
+        return y[piece] + slopes[piece] * (u - x[piece])
+
+    return Activation(
+        fn,
+        lambda u: slopes[np.searchsorted(inner, u)],
+        kinks=tuple(map(float, inner)),
+        name="piecewise_linear",
+        parameters=(*map(float, x), *map(float, y)),
+        dual_form=dual_forms.piecewise_linear(float(slopes[0]), inner, bends),
+    )
+
+
+REGISTRY: dict[str, Factory] = {
+    "tanh": tanh,
+    "erf": erf,
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "elu": elu,
+    "swish": swish,
+    "gelu": gelu,
+    "softplus": softplus,
+    "sigmoid": sigmoid,
+    "sin": sin,
+    "hard_tanh": hard_tanh,
+    "abs": absolute,
+    "polynomial": polynomial,
+    "piecewise_linear": piecewise_linear,
+}
+
+
+def activation_names() -> tuple[str, ...]:
+    """Return the names that `activation` knows."""
+    return tuple(REGISTRY)
+
+
+def activation(spec: str | Activation | Function, *parameters: object) -> Activation:
+    """Return the activation that `spec` stands for.
+
+    Parameters
+    ----------
+    spec : str, Activation or callable
+        A registered name, with parameters in parentheses if it takes any (``"leaky_relu(0.1)"``); an
+        `Activation`, returned as it is; or a smooth vectorised callable.
+    *parameters
+        Passed on to the registered activation: ``activation("hard_tanh", 1, 0.5)``.
+
+    Raises
+    ------
+    InvalidInputError
+        Unknown name, or parameters that do not fit it.
+    """
+    if isinstance(spec, Activation):
+        return spec
+    if not isinstance(spec, str):
+        return Activation(spec)
+    name, bracket, inside = spec.strip().partition("(")
+    if name not in REGISTRY:
+        raise InvalidInputError(f"Unknown activation {spec!r}; known are {', '.join(REGISTRY)}, or pass a callable.")
+    arguments: tuple[object, ...] = parameters
+    if bracket:
+        try:
+            body = inside.rstrip().removesuffix(")").strip()
+            arguments = ast.literal_eval(f"({body},)") if body else ()
+        except (SyntaxError, ValueError) as error:
+            raise InvalidInputError(
+                f"Cannot read the parameters of {spec!r}; write numbers, as in leaky_relu(0.1)."
+            ) from error
+    try:
+        return REGISTRY[name](*arguments)
+    except TypeError as error:
+        raise InvalidInputError(f"{name} does not take the parameters {arguments}: {error}.") from error
