@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from rmtdeq._check import number
-from rmtdeq._errors import IllPosedError
+from rmtdeq._errors import IllPosedError, InvalidInputError
 from rmtdeq._types import Function
 from rmtdeq.gauss import Activation, moments
 from rmtdeq.gauss import activation as as_activation
@@ -91,6 +91,12 @@ class DEQ:
         return replace(self, activation=self.activation.minus(shift), centered=False)
 
 
+def require_deq(deq: object) -> None:
+    """Raise unless `deq` is a DEQ."""
+    if not isinstance(deq, DEQ):
+        raise InvalidInputError(f"deq must be a DEQ, as in DEQ('tanh', sigma_a2=0.2, sigma_b2=0.8), not {deq!r}.")
+
+
 def preactivation_scale(deq: DEQ, tau0_squared: float) -> Solution[float]:
     """Solve ``τ² = σ_a² γ²(τ) + σ_b² τ0²`` for τ, γ² the variance (centred) or the second moment of φ(τξ).
 
@@ -103,6 +109,7 @@ def preactivation_scale(deq: DEQ, tau0_squared: float) -> Solution[float]:
     IllPosedError
         There is no equilibrium.
     """
+    require_deq(deq)
     tau0_squared = number(tau0_squared, "tau0_squared", low=0, open_low=True)
     base = deq.sigma_b2 * tau0_squared
 

@@ -1,7 +1,8 @@
-"""Data to try the theory on: image data sets."""
+"""Data to try the theory on: Gaussian mixtures and image data sets."""
 
 from __future__ import annotations
 
 from rmtdeq.data.datasets import dataset_names, load_dataset
+from rmtdeq.data.mixture import GaussianMixture
 
-__all__ = ["dataset_names", "load_dataset"]
+__all__ = ["GaussianMixture", "dataset_names", "load_dataset"]

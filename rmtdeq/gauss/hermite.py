@@ -16,8 +16,8 @@ class Moments:
 
     Attributes
     ----------
-    mean, square : float
-        ``E φ(u)`` and ``E φ(u)²``.
+    mean, variance : float
+        ``E φ(u)`` and ``Var φ(u)``.
     first, second : float
         ``E φ'(u)`` and ``E φ''(u)``, by Stein's lemma: φ itself is all they need.
     square_second : float
@@ -27,16 +27,16 @@ class Moments:
     """
 
     mean: float
-    square: float
+    variance: float
     first: float
     second: float
     square_second: float
     first_square: float
 
     @property
-    def variance(self) -> float:
-        """``Var φ(u)``."""
-        return self.square - self.mean**2
+    def square(self) -> float:
+        """``E φ(u)²``."""
+        return self.variance + self.mean * self.mean
 
     @property
     def variance_slope(self) -> float:
@@ -50,19 +50,21 @@ def moments(activation: Activation, sigma: float) -> Moments:
     xi, w = rule.nodes, rule.weights
     values = np.asarray(activation(sigma * xi), dtype=float)
     slopes = activation.slope(sigma * xi)
-    mean = float(w @ values)
-    deviation = values - mean
-    # (ξ² - 1) is orthogonal to constants: taking the mean off first spares digits where the mean dominates.
-    second = float(w @ ((xi * xi - 1) * deviation)) / sigma**2
-    curvature = float(w @ ((xi * xi - 1) * deviation * deviation)) / sigma**2
-    return Moments(
-        mean=mean,
-        square=float(w @ (values * values)),
-        first=float(w @ (xi * deviation)) / sigma,
-        second=second,
-        square_second=curvature + 2 * mean * second,
-        first_square=np.inf if jumps(activation) else float(w @ (slopes * slopes)),
-    )
+    # An activation that grows exponentially overflows at large scales; the moments are then infinite or NaN.
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = float(w @ values)
+        deviation = values - mean
+        # (ξ² - 1) is orthogonal to constants: taking the mean off first spares digits where the mean dominates.
+        second = float(w @ ((xi * xi - 1) * deviation)) / sigma**2
+        curvature = float(w @ ((xi * xi - 1) * deviation * deviation)) / sigma**2
+        return Moments(
+            mean=mean,
+            variance=float(w @ (deviation * deviation)),
+            first=float(w @ (xi * deviation)) / sigma,
+            second=second,
+            square_second=curvature + 2 * mean * second,
+            first_square=np.inf if jumps(activation) else float(w @ (slopes * slopes)),
+        )
 
 
 def jumps(activation: Activation) -> bool:

@@ -206,8 +206,10 @@ def activation(spec: str | Activation | Function, *parameters: object) -> Activa
     arguments: tuple[object, ...] = parameters
     if bracket:
         try:
-            body = inside.rstrip().removesuffix(")").strip()
-            arguments = ast.literal_eval(f"({body},)") if body else ()
+            body, closing, rest = inside.rpartition(")")
+            if not closing or rest:
+                raise SyntaxError("unbalanced parentheses")
+            arguments = ast.literal_eval(f"({body},)") if body.strip() else ()
         except (SyntaxError, ValueError) as error:
             raise InvalidInputError(
                 f"Cannot read the parameters of {spec!r}; write numbers, as in leaky_relu(0.1)."

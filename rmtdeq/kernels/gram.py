@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq import _check
 from rmtdeq._errors import IllPosedError, InvalidInputError
 from rmtdeq._types import FloatArray, IntArray, Kind
-from rmtdeq.deq import DEQ
+from rmtdeq.deq import DEQ, require_deq
 from rmtdeq.kernels.exact import solve_pairs
 from rmtdeq.kernels.profile import Profile, ScaleTable, scale_table
 
@@ -21,6 +22,7 @@ BLOCK = 4096
 _FIRST_DEGREE = 24
 _LATER_DEGREES = (96, 512)
 _PAIR_CHUNK = 4096
+_LARGEST_NORM2 = 1e16
 
 TileSolver = Callable[..., int]
 Outputs = dict[Kind, FloatArray]
@@ -73,11 +75,17 @@ def make_plan(
     X: FloatArray, Y: FloatArray | None, deq: DEQ, kinds: Sequence[Kind], backend: str, tau0_squared: float | None
 ) -> Plan:
     """Check well-posedness on these data and compute all per-sample quantities."""
+    require_deq(deq)
     norms_x = _squared_norms(X)
     norms_y = norms_x if Y is None else _squared_norms(Y)
     highest = float(max(norms_x.max(), norms_y.max()))
     if highest == 0:
         raise InvalidInputError("Every sample is zero; the kernel needs at least one that is not.")
+    if not highest <= _LARGEST_NORM2:
+        raise InvalidInputError(
+            f"Squared norms reach {highest:.3g}, the kernel takes them up to {_LARGEST_NORM2:.0g}: scale the data so "
+            "that they are of order one."
+        )
     if deq.centered:
         if tau0_squared is None:
             tau0_squared = float(norms_x.mean())
@@ -245,7 +253,7 @@ def _fill_diagonal(plan: Plan, start: int, stop: int, outputs: Outputs, mirror: 
         out[local + start if mirror else local, local + start] = entry
 
 
-def blocks(n: int, progress: bool, what: str, size: int = BLOCK) -> Iterator[tuple[int, int]]:
+def blocks(n: int, progress: bool, what: str, size: int) -> Iterator[tuple[int, int]]:
     """Yield ranges of rows, with a progress bar on a terminal if asked for."""
     from tqdm import tqdm
 
@@ -333,7 +341,7 @@ def kernel(
     n, m = X.shape[0], X.shape[0] if Y is None else Y.shape[0]
     outputs = _outputs(out, kinds, (n, m), precision, memory_limit)
     plan = make_plan(X, Y, deq, kinds, backend, tau0_squared)
-    for start, stop in blocks(n, progress, "kernel"):
+    for start, stop in blocks(n, progress, "kernel", BLOCK):
         part = outputs if plan.same else {name: array[start:stop] for name, array in outputs.items()}
         plan = fill_rows(plan, start, stop, part, mirror=plan.same)
     results = tuple(outputs[name] for name in kinds)
@@ -378,7 +386,7 @@ def _outputs(
             "use kernel_operator(X, deq, kind), which never stores the matrix, or pass memory maps as out=",
         )
         return {name: np.empty(shape, dtype) for name in kinds}
-    arrays = (out,) if isinstance(out, np.ndarray) else tuple(out)
+    arrays = tuple(out) if isinstance(out, (tuple, list)) else (out,)
     if len(arrays) != len(kinds):
         raise InvalidInputError(f"out must hold one array for each of {kinds}, not {len(arrays)}.")
     for array in arrays:
@@ -386,4 +394,6 @@ def _outputs(
             raise InvalidInputError(f"out must be a {dtype} array of shape {shape}.")
         if not array.flags.writeable or not array.flags.c_contiguous:
             raise InvalidInputError("out must be writeable and C-contiguous.")
+    if any(np.may_share_memory(a, b) for a, b in combinations(arrays, 2)):
+        raise InvalidInputError("The arrays of out share memory; give each kernel one of its own.")
     return dict(zip(kinds, arrays, strict=True))

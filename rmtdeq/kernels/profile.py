@@ -224,7 +224,7 @@ def _moments_at(deq: DEQ, sigma: float) -> Moments:
         return moments(deq.activation, sigma)
     # At scale 0 the function is constant, and the slopes are limits, taken a little above it.
     value = float(np.asarray(deq.activation(np.zeros(1)))[0])
-    return replace(moments(deq.activation, _SLOPES_AT_ZERO), mean=value, square=value**2)
+    return replace(moments(deq.activation, _SLOPES_AT_ZERO), mean=value, variance=0.0)
 
 
 def _interpolates(table: ScaleTable) -> bool:

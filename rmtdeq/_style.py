@@ -1,0 +1,23 @@
+"""The look of the figures: axes, and colours that colour-blind readers can tell apart (Okabe and Ito)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rmtdeq._optional import require
+
+DATA = "#9ecae1"
+DATA_EDGE = "#4a7ba6"
+THEORY = "#d55e00"
+OUTLIER = "#009e73"
+CLASSES = ("#0072b2", "#e69f00", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
+
+
+def axes(ax: Any = None) -> Any:
+    """Return `ax`, or the axes of a new figure."""
+    if ax is not None:
+        return ax
+    _, new = require("matplotlib.pyplot").subplots(figsize=(5.2, 3.4), layout="constrained")
+    for side in ("top", "right"):
+        new.spines[side].set_visible(False)
+    return new

@@ -1,0 +1,236 @@
+"""Gaussian mixtures in the high-dimensional scaling: C_a is of order one and sampling divides by √p."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rmtdeq import _check
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._types import FloatArray, IntArray, Seed
+
+_SYMMETRY = 1e-10
+_NEGATIVE = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianMixture:
+    """K Gaussian classes: x = μ_a/√p + w with w ~ N(0, C_a/p).
+
+    Parameters
+    ----------
+    means : array_like (K, p)
+        μ_a, of norm of order one.
+    covariances : sequence of array_like
+        For each class a variance (scalar), p variances, or a (p, p) matrix; entries of order one.
+    weights : array_like (K,), optional
+        Class probabilities, scaled to sum to one; equal by default.
+
+    Raises
+    ------
+    InvalidInputError
+        Wrong shapes, NaN, negative variances, a covariance that is not symmetric or not positive semidefinite,
+        weights that are not positive.
+
+    Examples
+    --------
+    >>> import numpy as np, rmtdeq as rd
+    >>> means = np.zeros((2, 400)); means[0, 0] = means[1, 1] = 8
+    >>> gmm = rd.GaussianMixture(means, [1.0, 1.4])
+    >>> gmm.tau0_squared
+    1.2
+    """
+
+    means: FloatArray
+    covariances: tuple[FloatArray, ...]
+    weights: FloatArray
+
+    def __init__(
+        self, means: ArrayLike, covariances: Sequence[ArrayLike] | FloatArray, weights: ArrayLike | None = None
+    ) -> None:
+        mu = np.array(_check.real_array(means, "means", ndim=2), dtype=float)
+        if 0 in mu.shape:
+            raise InvalidInputError(f"means must have one row a class and one column a feature, not shape {mu.shape}.")
+        classes, p = mu.shape
+        if np.ndim(covariances) == 0 or len(covariances) != classes:
+            given = "a single value" if np.ndim(covariances) == 0 else f"{len(covariances)}"
+            raise InvalidInputError(
+                f"means has {classes} classes (rows); pass one covariance for each, not {given}."
+            )
+        parts = tuple(_covariance(c, a, p) for a, c in enumerate(covariances))
+        share = np.full(classes, 1.0) if weights is None else _check.real_array(weights, "weights", ndim=1)
+        if share.shape != (classes,) or not (share > 0).all():
+            raise InvalidInputError(f"weights must be {classes} positive numbers, one a class, not {weights!r}.")
+        share = share / share.sum()
+        for array in (mu, share, *parts):
+            array.flags.writeable = False
+        object.__setattr__(self, "means", mu)
+        object.__setattr__(self, "covariances", parts)
+        object.__setattr__(self, "weights", share)
+
+    @classmethod
+    def from_data(cls, X: ArrayLike, y: ArrayLike, covariance: str = "full") -> GaussianMixture:
+        """Estimate a mixture from labelled samples.
+
+        Parameters
+        ----------
+        X : array_like (n, p)
+            Samples with squared norms of order one.
+        y : array_like (n,)
+            Labels 0 … K-1; every class needs two samples.
+        covariance : str
+            ``"full"``, ``"diagonal"`` or ``"scalar"``.
+
+        Notes
+        -----
+        Means and unbiased covariances of each class, scaled back by √p and p.  Full covariances need many more
+        than p samples a class to be near those of the population.
+        """
+        X = _check.samples(X)
+        y = _check.labels(y, X.shape[0])
+        _check.choice(covariance, "covariance", ("full", "diagonal", "scalar"))
+        sizes = np.bincount(y)
+        if sizes.min() < 2:
+            raise InvalidInputError(
+                f"Class {int(sizes.argmin())} has {int(sizes.min())} sample(s); every class needs at least two."
+            )
+        p = X.shape[1]
+        means, covariances = [], []
+        for a in range(sizes.size):
+            part = X[y == a].astype(float)
+            means.append(part.mean(axis=0))
+            centred = part - means[-1]
+            if covariance == "full":
+                covariances.append(centred.T @ centred * (p / (sizes[a] - 1)))
+            else:
+                variances = (centred**2).sum(axis=0) * (p / (sizes[a] - 1))
+                covariances.append(variances if covariance == "diagonal" else variances.mean())
+        return cls(np.array(means) * np.sqrt(p), covariances, sizes / sizes.sum())
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return int(self.means.shape[0])
+
+    @property
+    def dimension(self) -> int:
+        """p."""
+        return int(self.means.shape[1])
+
+    @cached_property
+    def variances(self) -> FloatArray:
+        """``tr C_a / p`` of every class, (K,)."""
+        p = self.dimension
+        return np.array([float(c) if c.ndim == 0 else float((np.trace(c) if c.ndim == 2 else c.sum()) / p) for c in self.covariances])
+
+    @property
+    def tau0_squared(self) -> float:
+        """``tr C° / p``, C° the mean covariance: the first-order theory's τ0²."""
+        return float(self.weights @ self.variances)
+
+    @cached_property
+    def squared_norms(self) -> FloatArray:
+        """``E‖x‖² = (tr C_a + ‖μ_a‖²)/p`` of every class, (K,)."""
+        return np.asarray(self.variances + (self.means**2).sum(axis=1) / self.dimension)
+
+    @property
+    def mean_squared_norm(self) -> float:
+        """``E‖x‖²`` over the mixture: `tau0_squared` and the energy of the means."""
+        return float(self.weights @ self.squared_norms)
+
+    @cached_property
+    def covariance_products(self) -> FloatArray:
+        """``T_ab = tr(C_a C_b) / p``, (K, K)."""
+        k, p = self.classes, self.dimension
+        result = np.empty((k, k))
+        for a in range(k):
+            for b in range(a + 1):
+                result[a, b] = result[b, a] = _trace_product(self.covariances[a], self.covariances[b], p) / p
+        return result
+
+    @cached_property
+    def norm_variances(self) -> FloatArray:
+        """``p Var ‖x‖² = 2 tr C_a²/p + 4 μ_aᵀ C_a μ_a/p``, (K,)."""
+        forms = [
+            float(mu @ (c @ mu)) if c.ndim == 2 else float((c * mu) @ mu)
+            for mu, c in zip(self.means, self.covariances, strict=True)
+        ]
+        return 2 * np.diag(self.covariance_products) + 4 * np.array(forms) / self.dimension
+
+    def class_sizes(self, n: int) -> IntArray:
+        """Return how many of n samples each class gets: weights·n, rounded to sum to n."""
+        exact = self.weights * _check.integer(n, "n")
+        sizes = np.floor(exact).astype(np.int64)
+        # Largest remainders first; ties go to the first class.
+        short = np.argsort(sizes - exact, kind="stable")[: n - int(sizes.sum())]
+        sizes[short] += 1
+        return sizes
+
+    def sample(self, n: int, seed: Seed = None) -> tuple[FloatArray, IntArray]:
+        """Draw n samples in class order.
+
+        Returns
+        -------
+        X : ndarray (n, p)
+            Of squared norm about `squared_norms`.
+        y : ndarray (n,)
+            Labels 0 … K-1, ascending.
+        """
+        sizes = self.class_sizes(n)
+        rng = _check.generator(seed)
+        p = self.dimension
+        blocks = [
+            (mu + _colour(c, rng.standard_normal((size, p)))) / np.sqrt(p)
+            for mu, c, size in zip(self.means, self.covariances, sizes, strict=True)
+        ]
+        return np.concatenate(blocks), np.repeat(np.arange(self.classes), sizes)
+
+    def __repr__(self) -> str:
+        shapes = {0: "scalar", 1: "diagonal", 2: "full"}
+        kinds = "/".join(sorted({shapes[c.ndim] for c in self.covariances}))
+        return f"GaussianMixture(classes={self.classes}, p={self.dimension}, {kinds} covariances)"
+
+
+def _covariance(value: ArrayLike, a: int, p: int) -> FloatArray:
+    name = f"covariance of class {a}"
+    c = np.array(_check.real_array(value, name), dtype=float)
+    if c.ndim > 2 or c.shape not in ((), (p,), (p, p)):
+        raise InvalidInputError(
+            f"The {name} has shape {c.shape}; the means have p = {p} features, so it must be a scalar, ({p},) or ({p}, {p})."
+        )
+    if c.ndim < 2:
+        if (c < 0).any():
+            raise InvalidInputError(f"The {name} holds a negative variance, {c.min():g}; variances are at least 0.")
+        return c
+    size = float(abs(c).max())
+    if (abs(c - c.T) > _SYMMETRY * size).any():
+        raise InvalidInputError(f"The {name} is not symmetric; use (C + C.T) / 2.")
+    c = (c + c.T) / 2
+    try:
+        np.linalg.cholesky(c + _NEGATIVE * max(size, 1e-300) * np.eye(p))
+    except np.linalg.LinAlgError:
+        lowest = float(np.linalg.eigvalsh(c)[0])
+        raise InvalidInputError(
+            f"The {name} is not positive semidefinite: its lowest eigenvalue is {lowest:.3g}; clip the negative "
+            "eigenvalues at 0."
+        ) from None
+    return c
+
+
+def _trace_product(a: FloatArray, b: FloatArray, p: int) -> float:
+    if a.ndim == 2 and b.ndim == 2:
+        return float((a * b).sum())
+    diagonals = [np.broadcast_to(np.diag(c) if c.ndim == 2 else c, (p,)) for c in (a, b)]
+    return float(diagonals[0] @ diagonals[1])
+
+
+def _colour(c: FloatArray, white: FloatArray) -> FloatArray:
+    """Give independent standard Gaussians (one sample a row) the covariance c."""
+    if c.ndim < 2:
+        return np.sqrt(c) * white
+    values, vectors = np.linalg.eigh(c)
+    return (white @ (vectors * np.sqrt(np.maximum(values, 0.0)))) @ vectors.T

@@ -1,0 +1,151 @@
+"""The kernels' deterministic equivalents on data, as matrices and as operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse.linalg import LinearOperator
+
+from rmtdeq import _check
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._types import FloatArray, IntArray
+from rmtdeq.data import GaussianMixture
+from rmtdeq.deq import DEQ
+from rmtdeq.equivalents.expansion import ClassExpansion, expand
+
+
+class EquivalentOperator(LinearOperator):
+    """``S_ab X Xᵀ + V C Vᵀ + λ_a I`` as a scipy LinearOperator: a product costs O(n p).
+
+    Made by `equivalent_operator`.
+    """
+
+    def __init__(self, X: FloatArray, y: IntArray, expansion: ClassExpansion, gmm: GaussianMixture) -> None:
+        n, p = X.shape
+        classes = gmm.classes
+        super().__init__(dtype=np.dtype(np.float64), shape=(n, n))
+        indicator = np.zeros((n, classes))
+        indicator[np.arange(n), y] = 1.0
+        psi = (X * X).sum(axis=1) - gmm.squared_norms[y]
+        values, vectors = np.linalg.eigh(expansion.gram)
+        keep = abs(values) > 1e-14 * abs(values).max()
+        self._X = X
+        # X Xᵀ weighted by S_ab: one term for each direction of S.
+        self._loadings = (vectors[:, keep] * np.sqrt(values[keep]))[y]
+        self._low_rank = np.hstack([indicator / np.sqrt(p), psi[:, None] * indicator])
+        self._middle = np.block(
+            [[expansion.constant, expansion.norm_linear], [expansion.norm_linear.T, expansion.norm_product]]
+        )
+        self._shift = expansion.shifts[y]
+
+    def _matmat(self, V: FloatArray) -> FloatArray:
+        V = np.asarray(V, dtype=float).reshape(self.shape[0], -1)
+        result = self._shift[:, None] * V + self._low_rank @ (self._middle @ (self._low_rank.T @ V))
+        for loading in self._loadings.T:
+            result += loading[:, None] * (self._X @ (self._X.T @ (loading[:, None] * V)))
+        return result
+
+    def _matvec(self, v: FloatArray) -> FloatArray:
+        return self._matmat(v)[:, 0]
+
+    def _adjoint(self) -> EquivalentOperator:
+        return self
+
+    def _transpose(self) -> EquivalentOperator:
+        return self
+
+    def dense(self) -> FloatArray:
+        """Return the matrix, (n, n)."""
+        result = self._low_rank @ self._middle @ self._low_rank.T
+        result += (self._loadings @ self._loadings.T) * (self._X @ self._X.T)
+        index = np.arange(self.shape[0])
+        result[index, index] += self._shift
+        return result
+
+
+def equivalent_operator(
+    X: ArrayLike,
+    y: ArrayLike,
+    deq: DEQ,
+    gmm: GaussianMixture,
+    kind: str = "ck",
+    level: str = "paper",
+    *,
+    tau0_squared: float | None = None,
+) -> Any:
+    """Return the deterministic equivalent of a kernel as a Gram matrix and a low-rank part.
+
+    Parameters and errors as for `equivalent`; nothing of size n x n is formed.
+
+    Returns
+    -------
+    EquivalentOperator
+        A scipy LinearOperator (n, n), symmetric.
+    """
+    X = _check.samples(X).astype(np.float64, copy=False)
+    if not isinstance(gmm, GaussianMixture):
+        raise InvalidInputError(f"gmm must be a GaussianMixture, not {type(gmm).__name__}.")
+    y = _check.labels(y, X.shape[0], gmm.classes)
+    if X.shape[1] != gmm.dimension:
+        raise InvalidInputError(f"X has {X.shape[1]} features, the mixture has {gmm.dimension}.")
+    (name,) = _check.kinds(_check.choice(kind, "kind", _check.KINDS))
+    return EquivalentOperator(X, y, expand(deq, gmm, name, level, tau0_squared), gmm)
+
+
+def equivalent(
+    X: ArrayLike,
+    y: ArrayLike,
+    deq: DEQ,
+    gmm: GaussianMixture,
+    kind: str = "ck",
+    level: str = "paper",
+    *,
+    tau0_squared: float | None = None,
+    memory_limit: float | None = None,
+) -> FloatArray:
+    """Return the deterministic equivalent of a kernel on data from a mixture.
+
+    Parameters
+    ----------
+    X : array_like (n, p)
+    y : array_like (n,)
+        Labels 0 … K-1 of the mixture's classes.
+    deq : DEQ
+    gmm : GaussianMixture
+    kind : str
+        ``"ck"``, ``"ntk"`` or ``"ntk-full"``.
+    level : str
+        ``"paper"``, first order around one point for all classes.
+    tau0_squared : float, optional
+        That point: tr C°/p by default, as in the paper.  `gmm.mean_squared_norm` is closer where the means carry
+        energy.
+    memory_limit : float, optional
+        Bytes that the result may take.
+
+    Returns
+    -------
+    ndarray (n, n)
+        Its operator-norm distance from the kernel falls like p^{-1/2}.
+
+    Raises
+    ------
+    InvalidInputError
+        X, y and the mixture do not fit together; the activation has a mean.
+    IllPosedError
+        No contraction, or an infinite NTK.
+    MemoryLimitError
+        The result does not fit; `equivalent_operator` never stores it.
+
+    Notes
+    -----
+    ``α1 XXᵀ + V C Vᵀ + (γ² - τ0² α1) I`` with V = [J/√p, ψ], C = [[α2 ttᵀ + α3 T, α2 t], [α2 tᵀ, α2]] and
+    ψ_i = ‖x_i‖² - E‖x_i‖² (arXiv 2402.02697; X has one sample a row here, one a column there).  The NTK has β and
+    κ² in the place of α and γ².
+    """
+    operator = equivalent_operator(X, y, deq, gmm, kind, level, tau0_squared=tau0_squared)
+    _check.memory(
+        3 * 8 * operator.shape[0] ** 2, memory_limit, "The dense equivalent", "use equivalent_operator instead"
+    )
+    return operator.dense()  # type: ignore[no-any-return]

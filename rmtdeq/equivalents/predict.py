@@ -1,0 +1,215 @@
+"""The predicted spectrum of a kernel: no sample is drawn and no kernel matrix formed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rmtdeq import _check, _style
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._types import ComplexArray, FloatArray, Kind
+from rmtdeq.data import GaussianMixture
+from rmtdeq.deq import DEQ
+from rmtdeq.equivalents.expansion import expand
+from rmtdeq.rmt import Bulk, GramModel, Outliers, bulk, covariance_family, outliers, resolvent_diagonal
+
+
+@dataclass(frozen=True, eq=False)
+class SpectrumPrediction:
+    """The spectrum that random matrix theory predicts for a kernel.
+
+    Attributes
+    ----------
+    deq : DEQ
+    kind, level : str
+    n : int
+        Number of samples.
+    model : GramModel
+        The random matrix that stands for the kernel.
+    bulk : Bulk
+    isolated : Outliers
+
+    Notes
+    -----
+    Density, distribution function and quantiles are the bulk's and have mass one; outliers are apart.
+    """
+
+    deq: DEQ
+    kind: Kind
+    level: str
+    n: int
+    model: GramModel
+    bulk: Bulk
+    isolated: Outliers
+
+    @property
+    def edges(self) -> list[tuple[float, float]]:
+        """Intervals of the bulk's support, ascending; an atom is an interval of no width."""
+        return list(self.bulk.edges)
+
+    @property
+    def atoms(self) -> list[tuple[float, float]]:
+        """Position and mass of the eigenvalues of positive multiplicity."""
+        return list(self.bulk.atoms)
+
+    @property
+    def outliers(self) -> FloatArray:
+        """Predicted isolated eigenvalues, (r,) ascending."""
+        return self.isolated.positions
+
+    @property
+    def alignments(self) -> FloatArray:
+        """Squared inner products of their eigenvectors with the classes' unit indicators, (r, K)."""
+        return self.isolated.alignments
+
+    def density(self, x: ArrayLike) -> FloatArray:
+        """Return the bulk's density at x, atoms left out."""
+        return self.bulk.density(_check.real_array(x, "x"))
+
+    def cdf(self, x: ArrayLike) -> FloatArray:
+        """Return the bulk's distribution function at x, atoms counted."""
+        return self.bulk.cdf(_check.real_array(x, "x"))
+
+    def quantiles(self, q: ArrayLike) -> FloatArray:
+        """Return the bulk's quantiles, q in [0, 1]."""
+        levels = _check.real_array(q, "q")
+        if ((levels < 0) | (levels > 1)).any():
+            raise InvalidInputError("Quantile levels lie between 0 and 1.")
+        return self.bulk.quantiles(levels)
+
+    def stieltjes(self, z: ArrayLike) -> ComplexArray:
+        """Return m(z) = E 1/(λ - z) of the bulk, for z in the upper half plane.
+
+        Raises
+        ------
+        InvalidInputError
+            Some z is not in the upper half plane.
+        """
+        points = np.asarray(z, dtype=complex)
+        if not np.isfinite(points).all() or not (points.imag > 0).all():
+            raise InvalidInputError("The Stieltjes transform is computed in the upper half plane, Im z > 0.")
+        q = resolvent_diagonal(self.model, points.ravel())
+        return np.asarray((q @ self.model.probabilities).reshape(points.shape))
+
+    def summary(self) -> str:
+        """Return the edges, atoms and outliers as text."""
+        lines = [f"{self.kind} of {self.deq}, n = {self.n}, level {self.level!r}"]
+        widest = sorted(self.edges, key=lambda e: e[0] - e[1])[:6]
+        text = ", ".join(f"[{low:.4g}, {high:.4g}]" for low, high in sorted(widest) if high > low)
+        more = len(self.edges) - len(widest)
+        lines.append(f"bulk     {text or 'none'}" + (f" and {more} narrower interval(s)" if more > 0 else ""))
+        lines.extend(f"atom     {at:.5g} of mass {mass:.4f}" for at, mass in self.atoms)
+        for at, row in zip(self.outliers, self.alignments, strict=True):
+            classes = " ".join(f"{value:.3f}" for value in row)
+            lines.append(f"outlier  {at:.5g}   alignment with the classes: {classes}")
+        if not self.outliers.size:
+            lines.append("outlier  none")
+        return "\n".join(lines)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the density, and the outliers as triangles on the axis.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        ax = _style.axes(ax)
+        for index, part in enumerate(self.bulk.intervals):
+            x, _ = part.position(np.linspace(0, np.pi, 400)[1:-1])
+            ax.plot(x, part.density(x), color=_style.THEORY, lw=1.6, label="predicted density" if index == 0 else None)
+        if self.outliers.size:
+            ax.plot(
+                self.outliers,
+                np.zeros(self.outliers.size),
+                linestyle="none",
+                marker="v",
+                markersize=8,
+                color=_style.THEORY,
+                markerfacecolor="none",
+                clip_on=False,
+                zorder=5,
+                label="predicted outliers",
+            )
+        ax.set_xlabel("eigenvalue")
+        ax.set_ylabel("density")
+        return ax
+
+
+def predict_spectrum(
+    deq: DEQ,
+    gmm: GaussianMixture,
+    n: int,
+    kind: str = "ck",
+    level: str = "paper",
+    *,
+    tau0_squared: float | None = None,
+    truncation: float = 1e-4,
+) -> SpectrumPrediction:
+    """Predict the spectrum of a kernel on n samples of a Gaussian mixture.
+
+    Parameters
+    ----------
+    deq : DEQ
+        Centred, or with an odd activation.
+    gmm : GaussianMixture
+    n : int
+        Number of samples; classes get their share.
+    kind : str
+        ``"ck"``, ``"ntk"`` or ``"ntk-full"``.
+    level : str
+        ``"paper"``, first order around one point for all classes.
+    tau0_squared : float, optional
+        That point; see `equivalent`.
+    truncation : float
+        For full covariances that do not commute: off-diagonal entries in directions of little variance may be
+        dropped up to this fraction of the squared Frobenius norm (an effect of second order on the density); 0
+        keeps all.
+
+    Returns
+    -------
+    SpectrumPrediction
+
+    Raises
+    ------
+    InvalidInputError
+        Arguments that do not fit together; an activation with a mean.
+    IllPosedError
+        No contraction, or an infinite NTK.
+    ConvergenceError
+        The density does not come out with mass one.
+
+    Notes
+    -----
+    The kernel is replaced by its equivalent, whose resolvent has a deterministic diagonal q_a(z) that solves
+    the mixture equations (Benaych-Georges and Couillet 2016).  Outliers are the real zeros, outside the bulk, of a
+    determinant of size 3K; alignments are residues there.
+
+    Examples
+    --------
+    >>> import numpy as np, rmtdeq as rd
+    >>> means = np.zeros((2, 400)); means[0, 0] = means[1, 1] = 8
+    >>> pred = rd.predict_spectrum(rd.DEQ("tanh", 0.2, 0.8), rd.GaussianMixture(means, [1.0, 1.4]), n=320)
+    >>> len(pred.edges), pred.outliers.size
+    (1, 2)
+    """
+    if not isinstance(gmm, GaussianMixture):
+        raise InvalidInputError(f"gmm must be a GaussianMixture, not {type(gmm).__name__}.")
+    (name,) = _check.kinds(_check.choice(kind, "kind", _check.KINDS))
+    sizes = gmm.class_sizes(_check.integer(n, "n"))
+    if not sizes.all():
+        raise InvalidInputError(f"With n = {n} class {int(sizes.argmin())} has no sample; raise n.")
+    truncation = _check.number(truncation, "truncation", low=0, high=1)
+    expansion = expand(deq, gmm, name, level, tau0_squared)
+    model = GramModel(
+        gram=expansion.gram,
+        shifts=expansion.shifts,
+        ratios=sizes / gmm.dimension,
+        covariances=covariance_family(gmm.covariances, gmm.means, gmm.weights, truncation),
+        norm_variances=gmm.norm_variances,
+        coupling=expansion.coupling(gmm.means),
+    )
+    law = bulk(model)
+    return SpectrumPrediction(deq, name, level, int(n), model, law, outliers(model, law))

@@ -1,0 +1,260 @@
+"""The bulk of a spectrum: support, density, distribution function, quantiles.
+
+On each interval of the support the density vanishes like a square root at both ends.  With x = x(θ), the
+interval's image of the upper half circle, ``density · dx/dθ`` is a smooth even function of θ and its cosine
+series converges fast; the distribution function is that series integrated term by term.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.fft import dct
+
+from rmtdeq._errors import ConvergenceError
+from rmtdeq._types import FloatArray
+from rmtdeq.rmt.model import GramModel
+from rmtdeq.rmt.resolvent import resolvent_diagonal
+
+_HEIGHT = 1e-10  # of the imaginary part at which densities are read, relative to the distance from the shifts
+_FLOOR = 1e-9  # of the range: closer to a shift than this is an atom
+_INSIDE = 3e-5  # density times distance that counts as inside the support
+_GRID = 500
+_GRID_DENSE = 300
+_FAN = 18
+_FAN_ROUNDS = 2
+_REFINEMENTS = 3
+_MASS = 5e-4
+_SERIES_TAIL = 1e-5
+_MOST_TERMS = 1024
+_DECADE = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """One interval of the support and its density.
+
+    Attributes
+    ----------
+    low, high : float
+    origin : float
+        The interval is mapped on a logarithmic scale from here if it spans more than a decade; else not used.
+    cosines : ndarray
+        Coefficients of density·dx/dθ in cos kθ.
+    """
+
+    low: float
+    high: float
+    origin: float
+    cosines: FloatArray
+
+    @property
+    def mass(self) -> float:
+        """Fraction of the eigenvalues in the interval."""
+        return float(np.pi * self.cosines[0])
+
+    @property
+    def _logarithmic(self) -> bool:
+        return self.high - self.origin > _DECADE * (self.low - self.origin)
+
+    def position(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return x(θ) and dx/dθ, θ from 0 (low end) to π (high end)."""
+        if self._logarithmic:
+            a, b = np.log(self.low - self.origin), np.log(self.high - self.origin)
+            distance = np.exp((a + b) / 2 - (b - a) / 2 * np.cos(theta))
+            return self.origin + distance, distance * (b - a) / 2 * np.sin(theta)
+        half = (self.high - self.low) / 2
+        return (self.low + self.high) / 2 - half * np.cos(theta), half * np.sin(theta)
+
+    def angle(self, x: FloatArray) -> FloatArray:
+        """Return θ(x), clipped to the interval."""
+        x = np.clip(x, self.low, self.high)
+        if self._logarithmic:
+            a, b = np.log(self.low - self.origin), np.log(self.high - self.origin)
+            cosine = ((a + b) / 2 - np.log(np.maximum(x - self.origin, 1e-300))) / ((b - a) / 2)
+        else:
+            cosine = (self.low + self.high - 2 * x) / (self.high - self.low)
+        return np.arccos(np.clip(cosine, -1.0, 1.0))
+
+    def density(self, x: FloatArray) -> FloatArray:
+        """Return the density, zero outside."""
+        theta = self.angle(x)
+        k = np.arange(self.cosines.size)
+        _, slope = self.position(theta)
+        series = np.cos(np.multiply.outer(theta, k)) @ self.cosines
+        inside = (x > self.low) & (x < self.high) & (slope > 0)
+        return np.where(inside, np.maximum(series, 0.0) / np.where(inside, slope, 1.0), 0.0)
+
+    def cdf(self, x: FloatArray) -> FloatArray:
+        """Return the mass below x within the interval."""
+        theta = self.angle(x)
+        k = np.arange(1, self.cosines.size)
+        return self.cosines[0] * theta + np.sin(np.multiply.outer(theta, k)) @ (self.cosines[1:] / k)
+
+
+@dataclass(frozen=True, eq=False)
+class Bulk:
+    """The limiting spectrum without its outliers.
+
+    Attributes
+    ----------
+    intervals : tuple of Interval
+        Ascending.
+    atoms : tuple of (float, float)
+        Position and mass of eigenvalues of positive multiplicity.
+    """
+
+    intervals: tuple[Interval, ...]
+    atoms: tuple[tuple[float, float], ...]
+
+    @property
+    def mass(self) -> float:
+        """Total mass as computed; 1 up to the error of the computation."""
+        return sum(part.mass for part in self.intervals) + sum(mass for _, mass in self.atoms)
+
+    @property
+    def edges(self) -> tuple[tuple[float, float], ...]:
+        """The intervals of the support; an atom apart from them is an interval of no width."""
+        points = [(at, at) for at, _ in self.atoms if not any(i.low <= at <= i.high for i in self.intervals)]
+        return tuple(sorted([(i.low, i.high) for i in self.intervals] + points))
+
+    def density(self, x: FloatArray) -> FloatArray:
+        """Return the density at x, atoms left out."""
+        return np.sum([part.density(x) for part in self.intervals], axis=0) if self.intervals else np.zeros_like(x)
+
+    def cdf(self, x: FloatArray) -> FloatArray:
+        """Return the distribution function, atoms counted at their position."""
+        total = np.zeros_like(x)
+        for part in self.intervals:
+            total = total + part.cdf(x)
+        for at, mass in self.atoms:
+            total = total + mass * (x >= at)
+        return np.clip(total / self.mass, 0.0, 1.0)
+
+    def quantiles(self, q: FloatArray) -> FloatArray:
+        """Return the points where the distribution function reaches q."""
+        knots = [np.array([at]) for at, _ in self.atoms]
+        knots += [part.position(np.linspace(0, np.pi, 2049))[0] for part in self.intervals]
+        x = np.unique(np.concatenate(knots))
+        right = np.searchsorted(self.cdf(x), q, side="left")
+        high = x[np.minimum(right, x.size - 1)]
+        low = x[np.clip(right - 1, 0, x.size - 1)]
+        for _ in range(60):
+            middle = (low + high) / 2
+            above = self.cdf(middle) >= q
+            high, low = np.where(above, middle, high), np.where(above, low, middle)
+        return high
+
+
+def bulk(model: GramModel) -> Bulk:
+    """Compute the bulk of a model's spectrum.
+
+    Raises
+    ------
+    ConvergenceError
+        The mixture equations could not be solved, or the density found does not have mass one.
+    """
+    shifts = np.unique(model.shifts)
+    lowest = float(shifts[0])
+    reach = model.upper_bound() - lowest
+    if reach <= 1e-14 * max(1.0, abs(lowest)):
+        masses = [(float(s), float(model.probabilities[model.shifts == s].sum())) for s in shifts]
+        return Bulk((), tuple(masses))
+    atoms = _atoms(model, shifts, reach)
+    count = _GRID_DENSE if model.covariances.head.size else _GRID
+    for _ in range(_REFINEMENTS):
+        grid = _grid(shifts, reach, count)
+        inside = _log_density(model, grid, reach) > _INSIDE
+        intervals = tuple(_interval(model, *ends, reach) for ends in _edges(model, grid, inside, reach))
+        found = Bulk(intervals, atoms)
+        if abs(found.mass - 1) <= _MASS:
+            return found
+        count *= 3
+    if abs(found.mass - 1) > 0.01:
+        raise ConvergenceError(
+            f"The predicted density has mass {found.mass:.4f} instead of 1: its support could not be resolved."
+        )
+    return found
+
+
+def _imaginary(model: GramModel, x: FloatArray, reach: float) -> FloatArray:
+    """Im m(x + i0)."""
+    distance = np.min(abs(x[:, None] - model.shifts), axis=1) + _FLOOR * reach
+    q = resolvent_diagonal(model, x + 1j * _HEIGHT * distance)
+    return (q @ model.probabilities).imag
+
+
+def _log_density(model: GramModel, x: FloatArray, reach: float) -> FloatArray:
+    """Density times the distance from the lowest shift."""
+    return _imaginary(model, x, reach) / np.pi * (x - model.shifts.min())
+
+
+def _atoms(model: GramModel, shifts: FloatArray, reach: float) -> tuple[tuple[float, float], ...]:
+    height = _FLOOR * reach
+    q = resolvent_diagonal(model, shifts + 1j * height)
+    masses = height * (q @ model.probabilities).imag
+    # Less than this is the foot of a density that is large near the shift, not an atom.
+    return tuple((float(s), float(m)) for s, m in zip(shifts, masses, strict=True) if m > 1e-3)
+
+
+def _grid(shifts: FloatArray, reach: float, count: int) -> FloatArray:
+    steps = np.geomspace(_FLOOR * reach, reach, count // 2)
+    points = [shifts[0] + np.linspace(0, 1, count // 2 + 1)[1:] * reach]
+    points += [s + steps for s in shifts]
+    points += [s - steps for s in shifts[1:]]
+    grid = np.unique(np.concatenate(points))
+    return grid[(grid > shifts[0]) & (grid <= shifts[0] + reach)]
+
+
+def _edges(model: GramModel, grid: FloatArray, inside: np.ndarray, reach: float) -> list[tuple[float, float]]:
+    """Locate the ends of every run of inside points: a fan of points around each, then Im² extrapolated linearly to zero."""
+    change = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
+    starts, stops = change[::2], change[1::2] - 1
+    low, high = float(model.shifts.min()), float(model.shifts.min()) + reach * 1.001
+    padded = np.concatenate([[low], grid, [high]])
+    outer = np.concatenate([padded[starts], padded[stops + 2]])
+    inner = np.concatenate([grid[starts], grid[stops]])
+    other = np.concatenate([grid[stops], grid[starts]])
+    if not outer.size:
+        return []
+    steps = np.linspace(0, 1, _FAN)[:, None]
+    for _ in range(_FAN_ROUNDS):
+        fan = outer + (inner - outer) * steps
+        within = (_log_density(model, fan[1:-1].ravel(), reach) > _INSIDE).reshape(_FAN - 2, -1)
+        # The first point inside, counted from the outer end.
+        first = np.argmax(np.vstack([within, np.ones((1, within.shape[1]), dtype=bool)]), axis=0) + 1
+        column = np.arange(first.size)
+        outer, inner = fan[first - 1, column], fan[first, column]
+    width = abs(outer - inner)
+    # A run of a single point has met nothing but itself: its width is what the fan found.
+    span = np.maximum(abs(other - inner), width)
+    edge = (outer + inner) / 2
+    for scale in (1e-1, 1e-2, 1e-3):
+        step = np.sign(inner - outer) * np.maximum(scale * np.minimum(span, 8 * width), 1e-12 * reach)
+        near, far = _imaginary(model, np.concatenate([edge + step, edge + 2 * step]), reach).reshape(2, -1) ** 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            root = edge + step - near * step / (far - near)
+        sound = (far > near) & (abs(root - edge) <= 4 * width) & np.isfinite(root)
+        # A density that grows towards its end (a hard edge) has no square root there.
+        edge = np.where(sound, root, edge)
+    k = starts.size
+    return [(float(a), float(b)) for a, b in zip(edge[:k], edge[k:], strict=True) if b > a]
+
+
+def _interval(model: GramModel, low: float, high: float, reach: float) -> Interval:
+    below = model.shifts[model.shifts <= low]
+    origin = float(below.max()) if below.size else low - (high - low)
+    low = max(low, origin + _FLOOR * reach)
+    terms = 48
+    while True:
+        theta = (np.arange(terms) + 0.5) * np.pi / terms
+        frame = Interval(low, high, origin, np.zeros(1))
+        x, slope = frame.position(theta)
+        values = _imaginary(model, x, reach) / np.pi * slope
+        cosines = dct(values, type=2) / terms
+        cosines[0] /= 2
+        tail = np.sqrt(np.mean(cosines[-terms // 4 :] ** 2)) * np.sqrt(terms)
+        if tail <= _SERIES_TAIL * max(np.pi * cosines[0], 1e-2) or terms >= _MOST_TERMS:
+            return Interval(low, high, origin, cosines)
+        terms *= 2

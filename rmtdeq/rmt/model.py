@@ -1,0 +1,135 @@
+"""Random matrices that a mixture of Gaussians makes: a Gram matrix, a shift of each class, a low-rank part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from rmtdeq._types import ComplexArray, FloatArray
+from rmtdeq.rmt.covariances import CovarianceFamily
+
+_RANK = 1e-10
+_CHUNK = 2_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class GramModel:
+    """``H = W̃ᵀW̃ + diag(λ) + U L Uᵀ`` with columns ``w̃_i = s_a ⊗ w_i``, ``w_i ~ N(0, C_a/p)`` for i in class a.
+
+    Attributes
+    ----------
+    gram : ndarray (K, K)
+        S_ab = s_a·s_b, positive semidefinite: the weight of w_i·w_j in the entry (i, j).
+    shifts : ndarray (K,)
+        λ_a.
+    ratios : ndarray (K,)
+        c_a = n_a/p.
+    covariances : CovarianceFamily
+        C_a and means μ_a.
+    norm_variances : ndarray (K,)
+        v_a = p Var ψ_a of the norm fluctuations ψ_i = ‖x_i‖² - E‖x_i‖².
+    coupling : ndarray (3K, 3K)
+        L in the basis U = [J/√p, ψ restricted to each class, y_a], ``y_a = W̃ᵀ(s_a ⊗ μ_a)``.
+
+    Notes
+    -----
+    The special case of one common s_a = √α and λ is the Gram matrix of a mixture (Benaych-Georges and
+    Couillet, ESAIM P&S 2016).
+    """
+
+    gram: FloatArray
+    shifts: FloatArray
+    ratios: FloatArray
+    covariances: CovarianceFamily
+    norm_variances: FloatArray
+    coupling: FloatArray
+
+    @property
+    def probabilities(self) -> FloatArray:
+        """Class probabilities n_a/n."""
+        return self.ratios / self.ratios.sum()
+
+    @cached_property
+    def factors(self) -> FloatArray:
+        """The vectors s_a as rows, (K, r), r the numerical rank of `gram`."""
+        values, vectors = np.linalg.eigh(self.gram)
+        keep = values > _RANK * max(float(values[-1]), 1e-300)
+        return vectors[:, keep] * np.sqrt(values[keep])
+
+    def upper_bound(self) -> float:
+        """A bound of the support of the bulk from above."""
+        spread = (1 + np.sqrt(self.ratios.sum())) ** 2
+        return float(self.shifts.max() + np.diag(self.gram).max() * self.covariances.largest * spread)
+
+    def traces(self, q: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
+        """Return ``e_a = (1/p) tr[(s_a s_aᵀ ⊗ C_a) R̄]`` and its Jacobian in q.
+
+        Parameters
+        ----------
+        q : ndarray (points, K)
+            ``R̄ = (I + Σ_b c_b q_b (s_b s_bᵀ) ⊗ C_b)^{-1}``.
+
+        Returns
+        -------
+        e : ndarray (points, K)
+        jacobian : ndarray (points, K, K)
+            ``∂e_a/∂q_b``.
+        """
+        family, p = self.covariances, self.covariances.dimension
+        e = np.zeros(q.shape, dtype=q.dtype)
+        jacobian = np.zeros((*q.shape, q.shape[1]), dtype=q.dtype)
+        d, weight = family.eigenvalues, family.multiplicities / p
+        rows = max(1, _CHUNK // max(1, d.shape[0] * d.shape[1] ** 2))
+        for start in range(0, q.shape[0], rows):
+            part = slice(start, start + rows)
+            products = self._group_products(q[part])
+            e[part] = np.einsum("m,ma,gmaa->ga", weight, d, products, optimize=True)
+            jacobian[part] = -np.einsum("m,ma,mb,gmab->gab", weight, d, d, products**2, optimize=True)
+        if family.head.size:
+            for g in range(q.shape[0]):
+                head_e, head_jacobian = self._head_traces(q[g])
+                e[g] += head_e
+                jacobian[g] += head_jacobian
+        return e, jacobian * self.ratios
+
+    def _group_products(self, q: ComplexArray) -> ComplexArray:
+        """``s_aᵀ B_m^{-1} s_b`` for every point and group, B_m the block of R̄^{-1} on a group's coordinates."""
+        d, s = self.covariances.eigenvalues, self.factors
+        w = q * self.ratios
+        if s.shape[1] == 1:
+            block = 1 + (w * s[:, 0] ** 2) @ d.T
+            return np.multiply.outer(1 / block, np.outer(s[:, 0], s[:, 0]))
+        block = np.einsum("ga,ma,ai,aj->gmij", w, d, s, s, optimize=True) + np.eye(s.shape[1])
+        return np.einsum("ai,gmij,bj->gmab", s, np.linalg.inv(block), s, optimize=True)
+
+    def head_inverse(self, q: ComplexArray) -> ComplexArray:
+        """R̄ on the dense coordinates for one point q (K,), as (r, d, r, d)."""
+        s, head = self.factors, self.covariances.head
+        r, size = s.shape[1], head.shape[1]
+        block = np.einsum("a,ai,aj,akl->ikjl", q * self.ratios, s, s, head, optimize=True).reshape(r * size, -1)
+        block[np.diag_indices(r * size)] += 1
+        return np.linalg.inv(block).reshape(r, size, r, size)
+
+    def _head_traces(self, q: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
+        s, head, p = self.factors, self.covariances.head, self.covariances.dimension
+        inverse = self.head_inverse(q)
+        # M_ab = s_aᵀ R̄ s_b, a d × d matrix; tr[(s_a s_aᵀ⊗C_a) R̄ (s_b s_bᵀ⊗C_b) R̄] = tr[C_a M_ab C_b M_ba].
+        between = np.einsum("ai,ikjl,bj->abkl", s, inverse, s, optimize=True)
+        products = np.einsum("akm,abml->abkl", head, between, optimize=True)
+        e = np.einsum("aakk->a", products) / p
+        return e, -np.einsum("abkl,balk->ab", products, products) / p
+
+    def mean_form(self, q: ComplexArray) -> ComplexArray:
+        """Return ``(s_a ⊗ μ_a)ᵀ (I - R̄)(s_b ⊗ μ_b)`` for points q (points, K), shape (points, K, K)."""
+        family, s = self.covariances, self.factors
+        gap = s @ s.T - self._group_products(q)
+        form = np.einsum("gmab,mab->gab", gap, family.mean_products)
+        if family.head.size:
+            lifted = np.einsum("ai,ak->aik", s, family.head_means)
+            for g in range(q.shape[0]):
+                inverse = self.head_inverse(q[g])
+                form[g] += np.einsum("aik,bik->ab", lifted, lifted)
+                form[g] -= np.einsum("aik,ikjl,bjl->ab", lifted, inverse, lifted, optimize=True)
+        return form

@@ -1,0 +1,143 @@
+"""Stieltjes transform of a Gram model: the diagonal q_a(z) of the deterministic equivalent of (H - z)^{-1}.
+
+``q_a = 1/(λ_a - z + e_a(q))`` has exactly one solution with positive imaginary parts for z in the upper half
+plane.  It is followed from large Im z, where the map is a contraction, down to the point asked for, by Newton's
+method; a step that leaves the upper half plane is replaced by damped iteration of the map, which maps that half
+plane into itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rmtdeq._errors import ConvergenceError
+from rmtdeq._types import ComplexArray, FloatArray
+from rmtdeq.rmt.model import GramModel
+
+_TOLERANCE = 1e-11
+_ON_THE_WAY = 1e-3
+_NEWTON_STEPS = 25
+_DESCENT = 0.05
+_SHORTEST = 0.9
+
+
+def resolvent_diagonal(model: GramModel, z: ComplexArray) -> ComplexArray:
+    """Solve for q_a(z).
+
+    Parameters
+    ----------
+    model : GramModel
+    z : ndarray (points,)
+        In the upper half plane.
+
+    Returns
+    -------
+    ndarray (points, K)
+        With positive imaginary parts; the Stieltjes transform is ``Σ_a (n_a/n) q_a``.
+
+    Raises
+    ------
+    ConvergenceError
+        The equations could not be solved at some point.
+    """
+    z = np.asarray(z, dtype=complex)
+    if not model.covariances.head.size:
+        return _descend(model, z)
+    # With dense blocks an evaluation is dear: start from the solution that ignores their off-diagonal entries.
+    simple = GramModel(
+        model.gram,
+        model.shifts,
+        model.ratios,
+        model.covariances.diagonal_part(),
+        model.norm_variances,
+        model.coupling,
+    )
+    q, good = _newton(model, z, _descend(simple, z), _TOLERANCE)
+    if not good.all():
+        q[~good] = _descend(model, z[~good])
+    return q
+
+
+def _descend(model: GramModel, z: ComplexArray) -> ComplexArray:
+    """Follow the solution from far above the real axis down to z."""
+    scale = model.upper_bound() - float(model.shifts.min()) + abs(model.shifts).max()
+    target = z.imag
+    height = np.maximum(target, 4 * scale)
+    q = 1 / (model.shifts - (z.real + 1j * height)[:, None])
+    q = _damped(model, z.real + 1j * height, q)
+    stride = np.full(z.shape, _DESCENT)
+    pending = np.arange(z.size)
+    while pending.size:
+        lower = np.maximum(height[pending] * stride[pending], target[pending])
+        last = lower <= target[pending]
+        at = z.real[pending] + 1j * lower
+        new, good = _newton(model, at, q[pending], np.where(last, _TOLERANCE, _ON_THE_WAY))
+        # Where Newton's method lost the solution, a shorter stride; where strides got short, the sure way.
+        stuck = ~good & (stride[pending] > _SHORTEST)
+        if stuck.any():
+            new[stuck] = _damped(model, at[stuck], q[pending[stuck]])
+            good |= stuck
+        q[pending[good]] = new[good]
+        height[pending[good]] = lower[good]
+        stride[pending] = np.where(good, np.maximum(stride[pending] ** 2, _DESCENT), np.sqrt(stride[pending]))
+        pending = pending[~(good & last)]
+    return q
+
+
+def residual(model: GramModel, z: ComplexArray, q: ComplexArray) -> ComplexArray:
+    """``q_a (λ_a - z + e_a(q)) - 1``, zero at the solution."""
+    e, _ = model.traces(q)
+    return q * (model.shifts - z[:, None] + e) - 1
+
+
+def _newton(
+    model: GramModel, z: ComplexArray, q: ComplexArray, tolerance: float | FloatArray
+) -> tuple[ComplexArray, np.ndarray]:
+    """Newton's method at every point; say where it ended at a solution in the upper half plane."""
+    q = q.copy()
+    tolerance = np.broadcast_to(tolerance, z.shape)
+    good = np.zeros(z.shape, dtype=bool)
+    active = np.arange(z.size)
+    for _ in range(_NEWTON_STEPS):
+        e, jacobian = model.traces(q[active])
+        bracket = model.shifts - z[active, None] + e
+        gap = q[active] * bracket - 1
+        matrix = q[active][:, :, None] * jacobian
+        matrix[:, np.arange(q.shape[1]), np.arange(q.shape[1])] += bracket
+        try:
+            step = np.linalg.solve(matrix, gap[..., None])[..., 0]
+        except np.linalg.LinAlgError:
+            break
+        new = q[active] - step
+        sound = np.isfinite(new).all(axis=1) & (new.imag > 0).all(axis=1)
+        small = (abs(step) <= tolerance[active, None] * abs(new)).all(axis=1) | (abs(gap) < 1e-15).all(axis=1)
+        q[active] = np.where(sound[:, None], new, q[active])
+        good[active[sound & small]] = True
+        active = active[sound & ~small]
+        if not active.size:
+            break
+    return q, good
+
+
+def _damped(model: GramModel, z: ComplexArray, q: ComplexArray) -> ComplexArray:
+    """Averaged iteration of the map, then Newton: slow and sure."""
+    good = np.zeros(z.shape, dtype=bool)
+    for rounds in (1, 20, 200, 2000, 20000):
+        rest = ~good
+        for _ in range(rounds):
+            e, _ = model.traces(q[rest])
+            q[rest] = 0.5 * (q[rest] + 1 / (model.shifts - z[rest, None] + e))
+        q[rest], good[rest] = _newton(model, z[rest], q[rest], _TOLERANCE)
+        if good.all():
+            return q
+    raise ConvergenceError(
+        f"The mixture equations could not be solved at {int((~good).sum())} point(s), such as z = {z[~good][0]:.6g}."
+    )
+
+
+def resolvent_derivative(model: GramModel, z: ComplexArray, q: ComplexArray) -> ComplexArray:
+    """Return dq_a/dz at a solution, by implicit differentiation."""
+    e, jacobian = model.traces(q)
+    matrix = q[:, :, None] * jacobian
+    matrix[:, np.arange(q.shape[1]), np.arange(q.shape[1])] += model.shifts - z[:, None] + e
+    return np.linalg.solve(matrix, q[..., None])[..., 0]
