@@ -56,13 +56,19 @@ def sine(sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray) -> tuple[F
     return squares - (near - far), 0.5 * (near + far)
 
 
+def _beyond(h: FloatArray, k: FloatArray, theta: FloatArray) -> FloatArray:
+    """``k - h cos θ``, without cancellation where k is near h or -h and the Gaussians are nearly parallel."""
+    return np.where(
+        theta < np.pi / 2, (k - h) + 2 * np.sin(theta / 2) ** 2 * h, (k + h) - 2 * np.cos(theta / 2) ** 2 * h
+    )
+
+
 def _tail(h: FloatArray, k: FloatArray, theta: FloatArray) -> FloatArray:
     """``P(ξ > h, η > k)`` for standard Gaussians with correlation cos θ, by Owen's T function."""
-    sine_, gap = np.sin(theta), 2 * np.sin(theta / 2) ** 2
+    sine_ = np.sin(theta)
     with np.errstate(divide="ignore", invalid="ignore"):
-        # k - r h written as (k - h) + (1 - r) h: exact for equal thresholds at small angles.
-        first = np.where(h == 0, np.sign(k) * np.inf, ((k - h) + gap * h) / (h * sine_))
-        second = np.where(k == 0, np.sign(h) * np.inf, ((h - k) + gap * k) / (k * sine_))
+        first = np.where(h == 0, np.sign(k) * np.inf, _beyond(h, k, theta) / (h * sine_))
+        second = np.where(k == 0, np.sign(h) * np.inf, _beyond(k, h, theta) / (k * sine_))
         both_zero = (h == 0) & (k == 0)
         first = np.where(np.isnan(first), 0.0, first)
         second = np.where(np.isnan(second), 0.0, second)
@@ -73,34 +79,82 @@ def _tail(h: FloatArray, k: FloatArray, theta: FloatArray) -> FloatArray:
 
 
 def piecewise_linear(slope: float, knots: FloatArray, bends: FloatArray) -> DualForm:
-    """Dual of ``φ(u) = slope·u + Σ_a bends_a max(u - knots_a, 0)`` (plus any constant).
+    """Dual of ``φ(u) = slope·u + Σ_a bends_a max(u - knots_a, 0)`` (plus any constant), knots ascending.
 
     By Owen's T function for the probabilities and the bivariate normal density for the rest; hard tanh and
-    every continuous piecewise linear function are of this form.
+    every continuous piecewise linear function are of this form.  A ramp that starts below zero is written as a
+    line and a ramp to the other side, so that all ramps live in the tails and none cancels against another.
     """
+    knots, bends = np.asarray(knots, dtype=float), np.asarray(bends, dtype=float)
+    after = slope + np.cumsum(bends)
+    sides = np.where(knots >= 0, 1.0, -1.0)
+    linear = slope + float(bends[knots < 0].sum())
+    ramps = list(zip(abs(knots), bends, sides, strict=True))
+    # What φ'² gains at each knot, seen from zero.
+    gains = sides * (after**2 - (after - bends) ** 2)
+    spacing = float(np.diff(knots).min(initial=np.inf))
 
     def dual(sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         sigma_u, sigma_v, theta = np.broadcast_arrays(*map(np.asarray, (sigma_u, sigma_v, theta)))
-        r = np.cos(theta)
-        value = slope**2 * sigma_u * sigma_v * r
-        gradient = np.full(r.shape, slope**2)
-        square = slope**2 * (sigma_u**2 + sigma_v**2)
-        for c, bend in zip(knots, bends, strict=True):
-            h, k = c / sigma_u, c / sigma_v
-            upper = ndtr(-h) + ndtr(-k)
-            gradient = gradient + slope * bend * upper
+        distance = _squared_distance(sigma_u, sigma_v, theta)
+        covariance = sigma_u * sigma_v * np.cos(theta)
+        difference = linear**2 * distance
+        slopes = np.full(theta.shape, linear**2)
+        for c, bend, side in ramps:
+            above_u, above_v = ndtr(-c / sigma_u), ndtr(-c / sigma_v)
+            slopes = slopes + linear * side * bend * (above_u + above_v)
             # E[u (v - c)₊] = Cov(u, v) P(v > c)
-            value = value + slope * bend * sigma_u * sigma_v * r * upper
-            square = square + 2 * slope * bend * (sigma_u**2 * ndtr(-h) + sigma_v**2 * ndtr(-k))
-            for d, other in zip(knots, bends, strict=True):
-                product, tail = _ramp_product(sigma_u, sigma_v, theta, c, d)
-                value = value + bend * other * product
-                gradient = gradient + bend * other * tail
-                for sigma in (sigma_u, sigma_v):
-                    square = square + bend * other * _ramp_square(sigma, c, d)
-        return square - 2 * value, gradient
+            cross = sigma_u**2 * above_u + sigma_v**2 * above_v - covariance * (above_u + above_v)
+            difference = difference + 2 * linear * side * bend * cross
+            for d, other, other_side in ramps:
+                product, tail = _ramp_product(sigma_u, sigma_v, theta if side == other_side else np.pi - theta, c, d)
+                slopes = slopes + side * bend * other_side * other * tail
+                squares = _ramp_square(sigma_u, c, d) + _ramp_square(sigma_v, c, d) if side == other_side else 0.0
+                difference = difference + bend * other * (squares - 2 * product)
+        near = np.sqrt(distance) < 1e-3 * np.minimum(np.minimum(sigma_u, sigma_v), spacing)
+        if near.any():
+            expansion = _nearly_equal(sigma_u, sigma_v, theta, linear, abs(knots), bends, gains)
+            difference = np.where(near, expansion, difference)
+        return difference, slopes
 
     return dual
+
+
+def _nearly_equal(
+    sigma_u: FloatArray,
+    sigma_v: FloatArray,
+    theta: FloatArray,
+    linear: float,
+    heights: FloatArray,
+    bends: FloatArray,
+    gains: FloatArray,
+) -> FloatArray:
+    """``E (φ(u) - φ(v))²`` of a piecewise linear φ for u near v, where the exact expression cancels.
+
+    In terms of the mean m and the difference d of u and v it is E[d² φ'(m)²], but for pairs with a kink between
+    them, which add -Σ_c bend² f(c) E[|d|³ | m = c]/6 and a term in the derivative of f(m) E[d⁴ | m], f the density
+    of m.  What is left out is smaller than the whole by (d/σ)³.
+    """
+    total = sigma_u + sigma_v
+    variance = (total**2 - 4 * sigma_u * sigma_v * np.sin(theta / 2) ** 2) / 4
+    beta = (sigma_u - sigma_v) * total / 2 / variance
+    rest = (sigma_u * sigma_v * np.sin(theta)) ** 2 / variance
+    scale, spread = np.sqrt(variance), np.sqrt(rest)
+    result = linear**2 * (beta**2 * variance + rest)
+    for c, bend, gain in zip(heights, bends, gains, strict=True):
+        h = c / scale
+        density, above = np.exp(-0.5 * h * h) / np.sqrt(2 * np.pi), ndtr(-h)
+        mean = abs(beta) * c
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(spread > 0, mean / spread, np.inf)
+        third = (mean**3 + 3 * mean * rest) * (1 - 2 * ndtr(-ratio))
+        third = third + 2 * spread * (mean**2 + 2 * rest) * np.exp(-0.5 * ratio**2) / np.sqrt(2 * np.pi)
+        fourth = mean**4 + 6 * mean**2 * rest + 3 * rest**2
+        fourth_slope = (4 * mean**3 + 12 * mean * rest) * abs(beta)
+        result = result + gain * (beta**2 * variance * (h * density + above) + rest * above)
+        result = result - bend**2 * density / scale * third / 6
+        result = result - gain * density / scale * (fourth_slope - h / scale * fourth) / 24
+    return result
 
 
 def _ramp_square(sigma: FloatArray, c: float, d: float) -> FloatArray:
@@ -117,11 +171,10 @@ def _ramp_product(
     """``E[(u - c)₊ (v - d)₊]`` and ``P(u > c, v > d)``."""
     h, k = c / sigma_u, d / sigma_v
     r, s = np.cos(theta), np.sin(theta)
-    gap = 2 * np.sin(theta / 2) ** 2
     tail = _tail(h, k, theta)
     with np.errstate(divide="ignore", invalid="ignore"):
-        to_h = ((h - k) + gap * k) / s
-        to_k = ((k - h) + gap * h) / s
+        to_h = _beyond(k, h, theta) / s
+        to_k = _beyond(h, k, theta) / s
         # exp(-(h² - 2rhk + k²)/(2s²)) = exp(-h²/2) exp(-to_k²/2)
         joint = s * np.exp(-0.5 * (h * h + to_k * to_k)) / (2 * np.pi)
     limit = s == 0

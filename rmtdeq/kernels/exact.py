@@ -15,6 +15,8 @@ from rmtdeq.deq import DEQ
 from rmtdeq.gauss.dual import difference_form
 
 _MAX_STEPS = 100
+_PRECISE_STEPS = 8
+_ROUNDING = 2e-15
 
 
 def solve_pairs(
@@ -51,9 +53,17 @@ def solve_pairs(
     low, high = np.zeros_like(size), np.ones_like(size)
     gain = np.clip(1 - deq.sigma_a2 * slope_square, 0.05, 1.0)
     t = np.clip((deq.sigma_b2 * squared_distance / gain - (sigma_u - sigma_v) ** 2) / size, 0.0, 1.0)
-    difference, slope = np.empty_like(t), np.empty_like(t)
-    active = np.arange(t.size)
-    for _ in range(_MAX_STEPS):
+    # Equal samples need no equation: their entry is the one on the diagonal.
+    difference, slope = np.zeros_like(t), slope_square.copy()
+    active = np.flatnonzero(squared_distance > 0)
+    # For parallel samples of unequal norms the terms of the equation cancel down to their rounding, and t = 0 is
+    # tried before a t made of rounding is believed: slopes depend on √t where φ has a kink.
+    lag = abs(sigma_u - sigma_v)
+    rounding = 8 * np.finfo(float).eps * (deq.sigma_b2 * squared_distance + lag * np.maximum(sigma_u, sigma_v))
+    try_zero = lag > 1e-12 * sigma_u
+    for step in range(_MAX_STEPS):
+        if not active.size:
+            return (square_u + square_v - difference) / 2, slope
         at = t[active]
         theta = 2 * np.arcsin(np.sqrt(at))
         d, e = difference_form(deq.activation, sigma_u[active], sigma_v[active], theta)
@@ -67,11 +77,14 @@ def solve_pairs(
         new = np.where(inside, newton, (low[active] + high[active]) / 2)
         # A root at the end of the range: equal samples up to the rounding of their norms.
         new = np.where((newton < 0) & (low[active] == 0) & (at <= 1e-15), 0.0, new)
-        moving = abs(new - at) > 1e-15 + 1e-12 * at
+        parallel = try_zero[active] & (at <= 1e-12) & (abs(gap) <= rounding[active])
+        new = np.where(parallel, 0.0, new)
+        # A step of 1e-12 in the angle; after some steps whatever rounding allows.
+        tolerance = 1e-12 * np.sqrt(at * (1 - at)) + (_ROUNDING if step >= _PRECISE_STEPS else 0.0)
+        moving = (abs(new - at) > tolerance) | (parallel & (at > 0))
+        try_zero[active] &= at > 0
         t[active] = new
         active = active[moving]
-        if not active.size:
-            return (square_u + square_v - difference) / 2, slope
     raise ConvergenceError(
         f"{active.size} pair(s) of nearly parallel samples did not settle: the kernel map of {deq} is hardly a "
         "contraction there; lower sigma_a2."

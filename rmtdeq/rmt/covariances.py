@@ -3,74 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from rmtdeq._types import FloatArray
 
 _GROUPING = 1e-12
+_COMMUTING = 1e-14
 
 
 @dataclass(frozen=True, eq=False)
 class CovarianceFamily:
     """K covariances C_a and means μ_a of R^p in a common orthonormal basis.
 
-    In the basis the first `head` coordinates are kept as dense blocks; on the others the covariances are
-    diagonal, and coordinates with the same K eigenvalues are one group.
-
     Attributes
     ----------
     dimension : int
         p.
     eigenvalues : ndarray (groups, K)
-        Variances of the K classes in the coordinates of a group.
+        Diagonal entries of the C_a in the coordinates of a group: coordinates where all K agree are one group if
+        the covariances commute, and every coordinate is its own otherwise.
     multiplicities : ndarray (groups,)
         How many coordinates a group has.
     mean_products : ndarray (groups, K, K)
         Inner products of the means, restricted to the coordinates of a group.
-    head : ndarray (K, d, d)
-        Dense blocks; d = 0 where the covariances commute.
-    head_means : ndarray (K, d)
-    neglected : float
-        Squared Frobenius norm of the entries that were left out, relative to the whole, the worst class.
+    matrices : ndarray (K, p, p) or None
+        The covariances in the basis, leading variance first; None where they commute.
+    means : ndarray (K, p) or None
+        The means in the basis; None likewise.
+    head : int
+        Resolvents are exact in the entries of the first `head` coordinates and of second order in the
+        off-diagonal entries beyond them.
     """
 
     dimension: int
     eigenvalues: FloatArray
     multiplicities: FloatArray
     mean_products: FloatArray
-    head: FloatArray
-    head_means: FloatArray
-    neglected: float
-
-    @property
-    def classes(self) -> int:
-        """K."""
-        return int(self.eigenvalues.shape[1])
+    matrices: FloatArray | None = None
+    means: FloatArray | None = None
+    head: int = 0
 
     @property
     def largest(self) -> float:
         """An upper bound of all eigenvalues."""
-        bounds = [float(self.eigenvalues.max(initial=0.0))]
-        if self.head.size:
-            bounds.extend(float(np.linalg.norm(block, 2)) for block in self.head)
-        return max(bounds)
+        if self.matrices is None:
+            return float(self.eigenvalues.max(initial=0.0))
+        return max(float(np.linalg.eigvalsh(matrix)[-1]) for matrix in self.matrices)
 
-    def diagonal_part(self) -> CovarianceFamily:
-        """Return the family with the off-diagonal entries of the head dropped: a first guess for solvers."""
-        d = self.head.shape[1]
-        diagonal = np.einsum("akk->ka", self.head)
-        products = np.einsum("ak,bk->kab", self.head_means, self.head_means)
-        return CovarianceFamily(
-            self.dimension,
-            np.concatenate([diagonal, self.eigenvalues]),
-            np.concatenate([np.ones(d), self.multiplicities]),
-            np.concatenate([products, self.mean_products]),
-            self.head[:, :0, :0],
-            self.head_means[:, :0],
-            1.0,
-        )
+    def commuting_part(self) -> CovarianceFamily:
+        """Return the family without off-diagonal entries: a first guess for solvers."""
+        return replace(self, matrices=None, means=None, head=0)
+
+    @cached_property
+    def entry_products(self) -> FloatArray:
+        """Products C_a,ij C_b,ij of the off-diagonal entries outside the head, (K, K, p, p)."""
+        assert self.matrices is not None
+        outside = self.matrices.copy()
+        outside[:, : self.head, : self.head] = 0
+        outside[:, np.arange(self.dimension), np.arange(self.dimension)] = 0
+        return outside[:, None] * outside[None, :]
 
 
 def covariance_family(
@@ -86,50 +80,54 @@ def covariance_family(
     weights : ndarray (K,)
         Class probabilities.
     truncation : float
-        Off-diagonal entries may be dropped in the directions of least variance as long as their squares add up
-        to no more than this fraction of the squared Frobenius norm.  Traces of resolvents depend on dropped
-        entries to second order only.
+        The head is made just large enough that the squares of the off-diagonal entries outside it add up to no
+        more than this fraction of the squared Frobenius norm, for every class.
     """
     p = means.shape[1]
     if all(c.ndim < 2 for c in covariances):
-        diagonals = np.stack([np.broadcast_to(c, (p,)) for c in covariances], axis=1)
-        return _grouped(diagonals, means, np.zeros((len(covariances), 0, 0)), 0, 0.0)
+        return _grouped(np.stack([np.broadcast_to(c, (p,)) for c in covariances], axis=1), means)
     full = [c if c.ndim == 2 else np.diag(np.broadcast_to(c, (p,))) for c in covariances]
     # Weights that no symmetry produces, so that commuting covariances are all diagonal in the basis of the sum.
     generic = np.asarray(weights) * (1 + 0.1 * np.sin(1.0 + 2.0 * np.arange(len(full))))
-    _, basis = np.linalg.eigh(sum(g * c for g, c in zip(generic, full, strict=True)))
+    _, basis = np.linalg.eigh(np.einsum("a,aij->ij", generic, np.stack(full)))
     basis = basis[:, ::-1]
     rotated = np.stack([basis.T @ c @ basis for c in full])
-    # missing[d]: squares of the off-diagonal entries outside the leading d × d block.
-    diagonals = np.einsum("akk->ak", rotated)
-    squares = np.cumsum(np.cumsum(rotated**2, axis=1), axis=2)
-    total = squares[:, -1, -1]
-    inside = np.concatenate([np.zeros((len(full), 1)), np.einsum("akk->ak", squares)], axis=1)
-    beyond = np.concatenate([np.cumsum((diagonals**2)[:, ::-1], axis=1)[:, ::-1], np.zeros((len(full), 1))], axis=1)
-    missing = np.max((total[:, None] - inside - beyond) / np.maximum(total, 1e-300)[:, None], axis=0)
-    head = int(np.argmax(missing <= max(truncation, 1e-14)))
-    return _grouped(
-        diagonals.T[head:], means @ basis, rotated[:, :head, :head], head, max(0.0, float(missing[head]))
+    means = means @ basis
+    diagonals = np.einsum("akk->ka", rotated)
+    missing = _missing(rotated)
+    if missing[0] <= _COMMUTING:
+        return _grouped(diagonals, means)
+    return CovarianceFamily(
+        dimension=p,
+        eigenvalues=np.maximum(diagonals, 0.0),
+        multiplicities=np.ones(p),
+        mean_products=np.einsum("ak,bk->kab", means, means),
+        matrices=rotated,
+        means=means,
+        head=int(np.argmax(missing <= truncation)),
     )
 
 
-def _grouped(
-    diagonals: FloatArray, means: FloatArray, dense: FloatArray, head: int, neglected: float
-) -> CovarianceFamily:
-    """Merge coordinates with equal eigenvalues; `means` (K, p) is in the same basis, the head first."""
-    tail = means[:, head:]
+def _missing(matrices: FloatArray) -> FloatArray:
+    """Fraction of the squares that are off the diagonal and outside the leading d × d block, d = 0 … p; the worst."""
+    count = matrices.shape[0]
+    squares = np.cumsum(np.cumsum(matrices**2, axis=1), axis=2)
+    inside = np.concatenate([np.zeros((count, 1)), np.einsum("akk->ak", squares)], axis=1)
+    diagonal = np.einsum("akk->ak", matrices) ** 2
+    beyond = np.concatenate([np.cumsum(diagonal[:, ::-1], axis=1)[:, ::-1], np.zeros((count, 1))], axis=1)
+    total = np.maximum(squares[:, -1, -1:], 1e-300)
+    missing = np.max((total - inside - beyond) / total, axis=0)
+    missing[-1] = 0.0
+    return np.asarray(missing)
+
+
+def _grouped(diagonals: FloatArray, means: FloatArray) -> CovarianceFamily:
+    """Merge the coordinates of commuting covariances that have equal eigenvalues."""
     diagonals = np.maximum(diagonals, 0.0)
     scale = _GROUPING * max(float(diagonals.max(initial=0.0)), 1e-300)
     _, first, group = np.unique(np.round(diagonals / scale), axis=0, return_index=True, return_inverse=True)
     group = np.ravel(group)
     products = np.zeros((first.size, means.shape[0], means.shape[0]))
-    np.add.at(products, group, np.einsum("ak,bk->kab", tail, tail))
-    return CovarianceFamily(
-        means.shape[1],
-        diagonals[first],
-        np.bincount(group, minlength=first.size).astype(float),
-        products,
-        dense,
-        means[:, :head],
-        neglected,
-    )
+    np.add.at(products, group, np.einsum("ak,bk->kab", means, means))
+    counts = np.bincount(group, minlength=first.size).astype(float)
+    return CovarianceFamily(means.shape[1], diagonals[first], counts, products)

@@ -9,9 +9,10 @@ import numpy as np
 
 from rmtdeq._types import ComplexArray, FloatArray
 from rmtdeq.rmt.covariances import CovarianceFamily
+from rmtdeq.rmt.noncommuting import log_det_derivatives, mean_form
 
 _RANK = 1e-10
-_CHUNK = 2_000_000
+_CHUNK = 500_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,18 +81,27 @@ class GramModel:
         family, p = self.covariances, self.covariances.dimension
         e = np.zeros(q.shape, dtype=q.dtype)
         jacobian = np.zeros((*q.shape, q.shape[1]), dtype=q.dtype)
-        d, weight = family.eigenvalues, family.multiplicities / p
-        rows = max(1, _CHUNK // max(1, d.shape[0] * d.shape[1] ** 2))
+        d, k = family.eigenvalues, q.shape[1]
+        first = d * (family.multiplicities / p)[:, None]
+        second = (first[:, :, None] * d[:, None, :]).reshape(d.shape[0], k * k)
+        rows = max(1, _CHUNK // max(1, d.shape[0] * k**2))
         for start in range(0, q.shape[0], rows):
             part = slice(start, start + rows)
-            products = self._group_products(q[part])
-            e[part] = np.einsum("m,ma,gmaa->ga", weight, d, products, optimize=True)
-            jacobian[part] = -np.einsum("m,ma,mb,gmab->gab", weight, d, d, products**2, optimize=True)
-        if family.head.size:
-            for g in range(q.shape[0]):
-                head_e, head_jacobian = self._head_traces(q[g])
-                e[g] += head_e
-                jacobian[g] += head_jacobian
+            if family.matrices is not None:
+                products = self._group_products(q[part])
+                w = q[part] * self.ratios
+                gradient, hessian = log_det_derivatives(family, self.factors, w, products)
+                e[part], jacobian[part] = gradient / p, hessian / p
+            elif self.factors.shape[1] == 1:
+                # One common direction: every block is a number.
+                s = self.factors[:, 0] ** 2
+                inverse = 1 / (1 + (q[part] * (self.ratios * s)) @ d.T)
+                e[part] = (inverse @ first) * s
+                jacobian[part] = -((inverse**2) @ second).reshape(-1, k, k) * np.outer(s, s)
+            else:
+                products = self._group_products(q[part])
+                e[part] = np.einsum("ma,gmaa->ga", first, products)
+                jacobian[part] = -np.einsum("mab,gmab->gab", second.reshape(-1, k, k), products**2)
         return e, jacobian * self.ratios
 
     def _group_products(self, q: ComplexArray) -> ComplexArray:
@@ -99,37 +109,15 @@ class GramModel:
         d, s = self.covariances.eigenvalues, self.factors
         w = q * self.ratios
         if s.shape[1] == 1:
-            block = 1 + (w * s[:, 0] ** 2) @ d.T
-            return np.multiply.outer(1 / block, np.outer(s[:, 0], s[:, 0]))
+            inverse = 1 / (1 + (w * s[:, 0] ** 2) @ d.T)
+            return np.asarray(np.multiply.outer(inverse, np.outer(s[:, 0], s[:, 0])))
         block = np.einsum("ga,ma,ai,aj->gmij", w, d, s, s, optimize=True) + np.eye(s.shape[1])
-        return np.einsum("ai,gmij,bj->gmab", s, np.linalg.inv(block), s, optimize=True)
-
-    def head_inverse(self, q: ComplexArray) -> ComplexArray:
-        """R̄ on the dense coordinates for one point q (K,), as (r, d, r, d)."""
-        s, head = self.factors, self.covariances.head
-        r, size = s.shape[1], head.shape[1]
-        block = np.einsum("a,ai,aj,akl->ikjl", q * self.ratios, s, s, head, optimize=True).reshape(r * size, -1)
-        block[np.diag_indices(r * size)] += 1
-        return np.linalg.inv(block).reshape(r, size, r, size)
-
-    def _head_traces(self, q: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
-        s, head, p = self.factors, self.covariances.head, self.covariances.dimension
-        inverse = self.head_inverse(q)
-        # M_ab = s_aᵀ R̄ s_b, a d × d matrix; tr[(s_a s_aᵀ⊗C_a) R̄ (s_b s_bᵀ⊗C_b) R̄] = tr[C_a M_ab C_b M_ba].
-        between = np.einsum("ai,ikjl,bj->abkl", s, inverse, s, optimize=True)
-        products = np.einsum("akm,abml->abkl", head, between, optimize=True)
-        e = np.einsum("aakk->a", products) / p
-        return e, -np.einsum("abkl,balk->ab", products, products) / p
+        return np.asarray(np.einsum("ai,gmij,bj->gmab", s, np.linalg.inv(block), s, optimize=True))
 
     def mean_form(self, q: ComplexArray) -> ComplexArray:
         """Return ``(s_a ⊗ μ_a)ᵀ (I - R̄)(s_b ⊗ μ_b)`` for points q (points, K), shape (points, K, K)."""
         family, s = self.covariances, self.factors
+        if family.matrices is not None:
+            return mean_form(family, s, q * self.ratios)
         gap = s @ s.T - self._group_products(q)
-        form = np.einsum("gmab,mab->gab", gap, family.mean_products)
-        if family.head.size:
-            lifted = np.einsum("ai,ak->aik", s, family.head_means)
-            for g in range(q.shape[0]):
-                inverse = self.head_inverse(q[g])
-                form[g] += np.einsum("aik,bik->ab", lifted, lifted)
-                form[g] -= np.einsum("aik,ikjl,bjl->ab", lifted, inverse, lifted, optimize=True)
-        return form
+        return np.asarray(np.einsum("gmab,mab->gab", gap, family.mean_products))

@@ -8,6 +8,8 @@ plane into itself.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from rmtdeq._errors import ConvergenceError
@@ -41,21 +43,40 @@ def resolvent_diagonal(model: GramModel, z: ComplexArray) -> ComplexArray:
         The equations could not be solved at some point.
     """
     z = np.asarray(z, dtype=complex)
-    if not model.covariances.head.size:
+    if model.covariances.matrices is None:
         return _descend(model, z)
     # With dense blocks an evaluation is dear: start from the solution that ignores their off-diagonal entries.
-    simple = GramModel(
-        model.gram,
-        model.shifts,
-        model.ratios,
-        model.covariances.diagonal_part(),
-        model.norm_variances,
-        model.coupling,
-    )
+    simple = replace(model, covariances=model.covariances.commuting_part())
     q, good = _newton(model, z, _descend(simple, z), _TOLERANCE)
     if not good.all():
         q[~good] = _descend(model, z[~good])
     return q
+
+
+class LineResolvent:
+    """Solutions along a line just above the real axis: new points start from their solved neighbours.
+
+    A Newton iteration that ends in the upper half plane has found the one solution there, wherever it started;
+    points where it does not are followed down from far above.
+    """
+
+    def __init__(self, model: GramModel) -> None:
+        self.model = model
+        self._x = np.empty(0)
+        self._q = np.empty((0, model.shifts.size), dtype=complex)
+
+    def __call__(self, z: ComplexArray) -> ComplexArray:
+        """Return q_a(z) for points (points,), as `resolvent_diagonal` does."""
+        q = np.empty((z.size, self._q.shape[1]), dtype=complex)
+        good = np.zeros(z.size, dtype=bool)
+        if self._x.size > 1:
+            guess = np.stack([np.interp(z.real, self._x, column) for column in self._q.T], axis=1)
+            q, good = _newton(self.model, z, guess, _TOLERANCE)
+        if not good.all():
+            q[~good] = resolvent_diagonal(self.model, z[~good])
+        x, order = np.unique(np.concatenate([self._x, z.real]), return_index=True)
+        self._x, self._q = x, np.concatenate([self._q, q])[order]
+        return q
 
 
 def _descend(model: GramModel, z: ComplexArray) -> ComplexArray:

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from rmtdeq._types import ComplexArray, FloatArray
-from rmtdeq.rmt.bulk import Bulk
+from rmtdeq.rmt.density import Bulk
 from rmtdeq.rmt.model import GramModel
 from rmtdeq.rmt.resolvent import resolvent_derivative, resolvent_diagonal
 
-_HEIGHT = 1e-11
+_HEIGHT = 1e-9
 _CLOSEST = 1e-7
-_FAN = 33
-_ROUNDS = 4
+_FAN = 9
+_ROUNDS = 7
 _DOUBLINGS = 60
 _RANK = 1e-12
 

@@ -15,19 +15,20 @@ from scipy.fft import dct
 from rmtdeq._errors import ConvergenceError
 from rmtdeq._types import FloatArray
 from rmtdeq.rmt.model import GramModel
-from rmtdeq.rmt.resolvent import resolvent_diagonal
+from rmtdeq.rmt.resolvent import LineResolvent
 
 _HEIGHT = 1e-10  # of the imaginary part at which densities are read, relative to the distance from the shifts
 _FLOOR = 1e-9  # of the range: closer to a shift than this is an atom
 _INSIDE = 3e-5  # density times distance that counts as inside the support
 _GRID = 500
-_GRID_DENSE = 300
+_GRID_DENSE = 240
 _FAN = 18
 _FAN_ROUNDS = 2
 _REFINEMENTS = 3
-_MASS = 5e-4
-_SERIES_TAIL = 1e-5
+_MASS = 1e-3
+_SERIES_TAIL = 3e-6
 _MOST_TERMS = 1024
+_MOST_TERMS_DENSE = 256
 _DECADE = 10.0
 
 
@@ -53,6 +54,11 @@ class Interval:
     def mass(self) -> float:
         """Fraction of the eigenvalues in the interval."""
         return float(np.pi * self.cosines[0])
+
+    def affine(self, scale: float, shift: float) -> Interval:
+        """Return the interval of scale·λ + shift, scale > 0."""
+        low, high, origin = (scale * at + shift for at in (self.low, self.high, self.origin))
+        return Interval(low, high, origin, self.cosines)
 
     @property
     def _logarithmic(self) -> bool:
@@ -119,6 +125,13 @@ class Bulk:
         points = [(at, at) for at, _ in self.atoms if not any(i.low <= at <= i.high for i in self.intervals)]
         return tuple(sorted([(i.low, i.high) for i in self.intervals] + points))
 
+    def affine(self, scale: float, shift: float) -> Bulk:
+        """Return the law of scale·λ + shift, scale > 0."""
+        return Bulk(
+            tuple(part.affine(scale, shift) for part in self.intervals),
+            tuple((scale * at + shift, mass) for at, mass in self.atoms),
+        )
+
     def density(self, x: FloatArray) -> FloatArray:
         """Return the density at x, atoms left out."""
         return np.sum([part.density(x) for part in self.intervals], axis=0) if self.intervals else np.zeros_like(x)
@@ -161,12 +174,13 @@ def bulk(model: GramModel) -> Bulk:
     if reach <= 1e-14 * max(1.0, abs(lowest)):
         masses = [(float(s), float(model.probabilities[model.shifts == s].sum())) for s in shifts]
         return Bulk((), tuple(masses))
-    atoms = _atoms(model, shifts, reach)
-    count = _GRID_DENSE if model.covariances.head.size else _GRID
+    line = LineResolvent(model)
+    atoms = _atoms(line, shifts, reach)
+    count = _GRID if model.covariances.matrices is None else _GRID_DENSE
     for _ in range(_REFINEMENTS):
         grid = _grid(shifts, reach, count)
-        inside = _log_density(model, grid, reach) > _INSIDE
-        intervals = tuple(_interval(model, *ends, reach) for ends in _edges(model, grid, inside, reach))
+        inside = _log_density(line, grid, reach) > _INSIDE
+        intervals = tuple(_interval(line, *ends, reach) for ends in _edges(line, grid, inside, reach))
         found = Bulk(intervals, atoms)
         if abs(found.mass - 1) <= _MASS:
             return found
@@ -178,22 +192,20 @@ def bulk(model: GramModel) -> Bulk:
     return found
 
 
-def _imaginary(model: GramModel, x: FloatArray, reach: float) -> FloatArray:
+def _imaginary(line: LineResolvent, x: FloatArray, reach: float) -> FloatArray:
     """Im m(x + i0)."""
-    distance = np.min(abs(x[:, None] - model.shifts), axis=1) + _FLOOR * reach
-    q = resolvent_diagonal(model, x + 1j * _HEIGHT * distance)
-    return (q @ model.probabilities).imag
+    distance = np.min(abs(x[:, None] - line.model.shifts), axis=1) + _FLOOR * reach
+    return np.asarray((line(x + 1j * _HEIGHT * distance) @ line.model.probabilities).imag)
 
 
-def _log_density(model: GramModel, x: FloatArray, reach: float) -> FloatArray:
+def _log_density(line: LineResolvent, x: FloatArray, reach: float) -> FloatArray:
     """Density times the distance from the lowest shift."""
-    return _imaginary(model, x, reach) / np.pi * (x - model.shifts.min())
+    return np.asarray(_imaginary(line, x, reach) / np.pi * (x - line.model.shifts.min()))
 
 
-def _atoms(model: GramModel, shifts: FloatArray, reach: float) -> tuple[tuple[float, float], ...]:
+def _atoms(line: LineResolvent, shifts: FloatArray, reach: float) -> tuple[tuple[float, float], ...]:
     height = _FLOOR * reach
-    q = resolvent_diagonal(model, shifts + 1j * height)
-    masses = height * (q @ model.probabilities).imag
+    masses = height * (line(shifts + 1j * height) @ line.model.probabilities).imag
     # Less than this is the foot of a density that is large near the shift, not an atom.
     return tuple((float(s), float(m)) for s, m in zip(shifts, masses, strict=True) if m > 1e-3)
 
@@ -207,11 +219,12 @@ def _grid(shifts: FloatArray, reach: float, count: int) -> FloatArray:
     return grid[(grid > shifts[0]) & (grid <= shifts[0] + reach)]
 
 
-def _edges(model: GramModel, grid: FloatArray, inside: np.ndarray, reach: float) -> list[tuple[float, float]]:
+def _edges(line: LineResolvent, grid: FloatArray, inside: np.ndarray, reach: float) -> list[tuple[float, float]]:
     """Locate the ends of every run of inside points: a fan of points around each, then Im² extrapolated linearly to zero."""
     change = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
     starts, stops = change[::2], change[1::2] - 1
-    low, high = float(model.shifts.min()), float(model.shifts.min()) + reach * 1.001
+    low = float(line.model.shifts.min())
+    high = low + reach * 1.001
     padded = np.concatenate([[low], grid, [high]])
     outer = np.concatenate([padded[starts], padded[stops + 2]])
     inner = np.concatenate([grid[starts], grid[stops]])
@@ -221,7 +234,7 @@ def _edges(model: GramModel, grid: FloatArray, inside: np.ndarray, reach: float)
     steps = np.linspace(0, 1, _FAN)[:, None]
     for _ in range(_FAN_ROUNDS):
         fan = outer + (inner - outer) * steps
-        within = (_log_density(model, fan[1:-1].ravel(), reach) > _INSIDE).reshape(_FAN - 2, -1)
+        within = (_log_density(line, fan[1:-1].ravel(), reach) > _INSIDE).reshape(_FAN - 2, -1)
         # The first point inside, counted from the outer end.
         first = np.argmax(np.vstack([within, np.ones((1, within.shape[1]), dtype=bool)]), axis=0) + 1
         column = np.arange(first.size)
@@ -232,7 +245,7 @@ def _edges(model: GramModel, grid: FloatArray, inside: np.ndarray, reach: float)
     edge = (outer + inner) / 2
     for scale in (1e-1, 1e-2, 1e-3):
         step = np.sign(inner - outer) * np.maximum(scale * np.minimum(span, 8 * width), 1e-12 * reach)
-        near, far = _imaginary(model, np.concatenate([edge + step, edge + 2 * step]), reach).reshape(2, -1) ** 2
+        near, far = _imaginary(line, np.concatenate([edge + step, edge + 2 * step]), reach).reshape(2, -1) ** 2
         with np.errstate(divide="ignore", invalid="ignore"):
             root = edge + step - near * step / (far - near)
         sound = (far > near) & (abs(root - edge) <= 4 * width) & np.isfinite(root)
@@ -242,19 +255,21 @@ def _edges(model: GramModel, grid: FloatArray, inside: np.ndarray, reach: float)
     return [(float(a), float(b)) for a, b in zip(edge[:k], edge[k:], strict=True) if b > a]
 
 
-def _interval(model: GramModel, low: float, high: float, reach: float) -> Interval:
-    below = model.shifts[model.shifts <= low]
+def _interval(line: LineResolvent, low: float, high: float, reach: float) -> Interval:
+    below = line.model.shifts[line.model.shifts <= low]
     origin = float(below.max()) if below.size else low - (high - low)
     low = max(low, origin + _FLOOR * reach)
-    terms = 48
+    terms = 24
+    most = _MOST_TERMS if line.model.covariances.matrices is None else _MOST_TERMS_DENSE
     while True:
         theta = (np.arange(terms) + 0.5) * np.pi / terms
         frame = Interval(low, high, origin, np.zeros(1))
         x, slope = frame.position(theta)
-        values = _imaginary(model, x, reach) / np.pi * slope
+        values = _imaginary(line, x, reach) / np.pi * slope
         cosines = dct(values, type=2) / terms
         cosines[0] /= 2
-        tail = np.sqrt(np.mean(cosines[-terms // 4 :] ** 2)) * np.sqrt(terms)
-        if tail <= _SERIES_TAIL * max(np.pi * cosines[0], 1e-2) or terms >= _MOST_TERMS:
+        # What the last terms add to the distribution function.
+        tail = abs(cosines[-(terms // 4) :]).sum() / terms
+        if tail <= _SERIES_TAIL or terms >= most:
             return Interval(low, high, origin, cosines)
         terms *= 2
