@@ -83,7 +83,8 @@ class GaussianMixture:
         y : array_like (n,)
             Labels 0 … K-1; every class needs two samples.
         covariance : str
-            ``"full"``, ``"diagonal"`` or ``"scalar"``.
+            ``"full"``; ``"common"``, full with the eigenvectors of the mean covariance for every class (common
+            principal components), which predicts much faster; ``"diagonal"``; or ``"scalar"``.
 
         Notes
         -----
@@ -92,7 +93,7 @@ class GaussianMixture:
         """
         X = _check.samples(X)
         y = _check.labels(y, X.shape[0])
-        _check.choice(covariance, "covariance", ("full", "diagonal", "scalar"))
+        _check.choice(covariance, "covariance", ("full", "common", "diagonal", "scalar"))
         sizes = np.bincount(y)
         if sizes.min() < 2:
             raise InvalidInputError(
@@ -104,11 +105,15 @@ class GaussianMixture:
             part = X[y == a].astype(float)
             means.append(part.mean(axis=0))
             centred = part - means[-1]
-            if covariance == "full":
+            if covariance in ("full", "common"):
                 covariances.append(centred.T @ centred * (p / (sizes[a] - 1)))
             else:
                 variances = (centred**2).sum(axis=0) * (p / (sizes[a] - 1))
                 covariances.append(variances if covariance == "diagonal" else variances.mean())
+        if covariance == "common":
+            _, basis = np.linalg.eigh(np.einsum("a,aij->ij", sizes / sizes.sum(), np.stack(covariances)))
+            variances = [np.einsum("ij,ij->j", basis, c @ basis) for c in covariances]
+            covariances = [(basis * np.maximum(v, 0.0)) @ basis.T for v in variances]
         return cls(np.array(means) * np.sqrt(p), covariances, sizes / sizes.sum())
 
     @property

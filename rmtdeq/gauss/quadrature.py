@@ -25,6 +25,8 @@ polynomials of any degree are integrated too."""
 
 _RESOLVED_DEGREE = 20
 _RESOLVED = 1e-13
+_RESOLVED_ENDS = 1e-11
+_NEAR_ENDS = np.array([-1 + 2e-6, 1 - 2e-6])
 _NARROWEST = 1e-7
 
 
@@ -140,21 +142,27 @@ def resolve(fn: Function, kinks: tuple[float, ...], reach: float) -> tuple[Float
     InvalidInputError
         `fn` is not finite, not vectorised, or not smooth at a point that `kinks` does not name.
     """
-    powers = 0.5 * 2.0 ** np.arange(int(np.ceil(np.log2(reach))) + 2)
-    start = merge_edges(np.array([0.0]), powers, -powers, np.asarray(kinks, dtype=float), low=-reach, high=reach)
+    # Neither these edges nor the middles of their panels are numbers at which one would put a kink: one that
+    # happened to lie on an edge would go unnoticed.
+    powers = 2.0 ** np.arange(int(np.ceil(np.log2(reach))) + 2)
+    start = merge_edges(0.5177 * powers, -0.5613 * powers, np.asarray(kinks, dtype=float), low=-reach, high=reach)
     left, right = start[:-1], start[1:]
     scale = 0.0
     done_edges: list[FloatArray] = []
     done_coefficients: list[FloatArray] = []
     while left.size:
-        x, _ = legendre()
+        x = np.append(legendre()[0], _NEAR_ENDS)
         values = _evaluate(fn, (left + right)[:, None] / 2 + (right - left)[:, None] / 2 * x)
+        values, near_ends = values[:, :NODES], values[:, NODES:]
         if scale == 0.0:
             inner = np.minimum(abs(left), abs(right)) < 8
             scale = max(float(abs(values[inner]).max()), np.finfo(float).tiny)
         coefficients = values @ _to_coefficients().T
         size = np.maximum(abs(values).max(axis=1), scale)
         resolved = abs(coefficients[:, _RESOLVED_DEGREE:]).max(axis=1) <= _RESOLVED * size
+        # A kink between the outermost node and the end of a panel shows only there.
+        missed = abs(coefficients @ np.polynomial.legendre.legvander(_NEAR_ENDS, NODES - 1).T - near_ends)
+        resolved &= missed.max(axis=1) <= _RESOLVED_ENDS * size
         done_edges.append(np.stack([left[resolved], right[resolved]], axis=1))
         done_coefficients.append(coefficients[resolved])
         left, right = left[~resolved], right[~resolved]

@@ -1,0 +1,125 @@
+"""Figures of several panels; each result object draws its own panel with `plot(ax)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rmtdeq import _style
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._optional import require
+from rmtdeq.equivalents import SpectrumPrediction
+from rmtdeq.spectra import SpectrumComparison
+
+NAMES = {"ck": "conjugate kernel", "ntk": "neural tangent kernel", "ntk-full": "neural tangent kernel, all weights"}
+
+
+def comparison_figure(comparisons: Sequence[SpectrumComparison], title: str = "") -> Any:
+    """Draw one row for each comparison: the spectrum, eigenvalues by rank, and the outliers' alignments.
+
+    Parameters
+    ----------
+    comparisons : sequence of SpectrumComparison
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Made without a display; save it with its `savefig`.
+    """
+    if not comparisons:
+        raise InvalidInputError("comparison_figure needs at least one comparison.")
+    figure = require("matplotlib.figure").Figure(figsize=(10.5, 3.1 * len(comparisons)), layout="constrained")
+    grid = figure.subplots(len(comparisons), 3, squeeze=False, width_ratios=[1.5, 1.1, 1.0])
+    for (left, middle, right), comparison in zip(grid, comparisons, strict=True):
+        comparison.plot(left)
+        left.set_title(NAMES[comparison.prediction.kind], loc="left", fontsize=10)
+        draw_ranks(comparison, middle)
+        draw_alignments(comparison, right)
+        for ax in (left, middle, right):
+            for side in ("top", "right"):
+                ax.spines[side].set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def prediction_figure(predictions: Sequence[SpectrumPrediction], title: str = "") -> Any:
+    """Draw one panel for each prediction.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if not predictions:
+        raise InvalidInputError("prediction_figure needs at least one prediction.")
+    figure = require("matplotlib.figure").Figure(figsize=(4.8 * len(predictions), 3.2), layout="constrained")
+    grid = figure.subplots(1, len(predictions), squeeze=False)[0]
+    for ax, prediction in zip(grid, predictions, strict=True):
+        prediction.plot(ax)
+        ax.set_title(NAMES[prediction.kind], loc="left", fontsize=10)
+        ax.legend(frameon=False, fontsize=8)
+        ax.set_ylim(bottom=0)
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def draw_ranks(comparison: SpectrumComparison, ax: Any) -> None:
+    """Draw the eigenvalues in descending order over the predicted ones, both axes logarithmic."""
+    prediction, measured = comparison.prediction, comparison.empirical.eigenvalues[::-1]
+    n, r = prediction.n, prediction.outliers.size
+    levels = (np.arange(n - r) + 0.5) / (n - r)
+    predicted = np.sort(np.concatenate([prediction.quantiles(levels), prediction.outliers]))[::-1]
+    ax.loglog(
+        np.arange(1, measured.size + 1),
+        np.maximum(measured, 1e-16),
+        linestyle="none",
+        marker="o",
+        markersize=3.5,
+        markerfacecolor=_style.DATA,
+        markeredgecolor=_style.DATA_EDGE,
+        markeredgewidth=0.4,
+        label="measured",
+    )
+    ax.loglog(np.arange(1, n + 1), predicted, color=_style.THEORY, lw=1.5, label="predicted")
+    ax.set_xlabel("rank")
+    ax.set_ylabel("eigenvalue")
+    ax.legend(frameon=False, fontsize=8)
+
+
+def draw_alignments(comparison: SpectrumComparison, ax: Any) -> None:
+    """Draw the outliers' squared alignments with the classes: bars measured, markers predicted."""
+    prediction = comparison.prediction
+    r, classes = prediction.alignments.shape
+    if not r:
+        ax.text(0.5, 0.5, "no outliers predicted", ha="center", va="center", transform=ax.transAxes, fontsize=9)
+        ax.set_axis_off()
+        return
+    shown = min(r, 4)
+    at = np.arange(shown)
+    width = 0.8 / classes
+    for a in range(classes):
+        x = at - 0.4 + (a + 0.5) * width
+        colour = _style.CLASSES[a % len(_style.CLASSES)]
+        if comparison.alignments is not None:
+            ax.bar(x, comparison.alignments[-shown:, a], 0.92 * width, color=colour, alpha=0.55, label=f"class {a}")
+        ax.plot(
+            x,
+            prediction.alignments[-shown:, a],
+            linestyle="none",
+            marker="D",
+            markersize=5,
+            markerfacecolor="white",
+            markeredgecolor=_style.THEORY if comparison.alignments is not None else colour,
+            label="predicted" if a == classes - 1 else None,
+        )
+    ax.set_xticks(at, [f"{value:.3g}" for value in prediction.outliers[-shown:]])
+    ax.set_xlabel("predicted outlier" if r <= shown else f"predicted outlier (top {shown} of {r})")
+    ax.set_ylabel("squared alignment")
+    ax.set_ylim(0, 1.0)
+    ax.legend(frameon=False, fontsize=8)

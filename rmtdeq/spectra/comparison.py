@@ -1,0 +1,213 @@
+"""The measured spectrum against the predicted one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rmtdeq import _style
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._types import FloatArray
+from rmtdeq.equivalents import SpectrumPrediction
+from rmtdeq.rmt import kolmogorov_smirnov, wasserstein
+from rmtdeq.spectra.empirical import EmpiricalSpectrum
+
+_WIDE = 30.0
+
+
+@dataclass(frozen=True, eq=False)
+class SpectrumComparison:
+    """A measured and a predicted spectrum side by side.
+
+    Attributes
+    ----------
+    empirical : EmpiricalSpectrum
+    prediction : SpectrumPrediction
+    matched : ndarray (r,)
+        The measured eigenvalues that stand for the predicted outliers, by rank.
+    outlier_errors : ndarray (r,)
+        ``|predicted - measured| / measured``.
+    bulk : ndarray (n - r,) or None
+        The other eigenvalues; None where only the top of the spectrum was measured.
+    ks, wasserstein : float or None
+        Kolmogorov-Smirnov and first Wasserstein distance of `bulk` from the prediction; None likewise.
+    alignments : ndarray (r, K) or None
+        Squared inner products of the matched eigenvectors with the classes' unit indicators, where labels were
+        given and eigenvectors are known.
+    """
+
+    empirical: EmpiricalSpectrum
+    prediction: SpectrumPrediction
+    matched: FloatArray
+    outlier_errors: FloatArray
+    bulk: FloatArray | None
+    ks: float | None
+    wasserstein: float | None
+    alignments: FloatArray | None
+
+    def summary(self) -> str:
+        """Return the table of outliers and distances as text."""
+        pred = self.prediction
+        lines = [f"{pred.kind.upper()} of {pred.deq}, n = {pred.n}, p = {pred.model.covariances.dimension}"]
+        if self.ks is not None and self.wasserstein is not None:
+            lines.append(f"  bulk: KS distance {self.ks:.4f}, Wasserstein distance {self.wasserstein:.4g}")
+        else:
+            lines.append("  bulk: not measured (top eigenvalues only)")
+        lines.append(f"  {'outlier':>8} {'predicted':>11} {'measured':>11} {'error':>8}   alignment with the classes")
+        for i, (at, seen) in enumerate(zip(pred.outliers, self.matched, strict=True)):
+            predicted = " ".join(f"{v:.2f}" for v in pred.alignments[i])
+            measured = "" if self.alignments is None else " | " + " ".join(f"{v:.2f}" for v in self.alignments[i])
+            lines.append(
+                f"  {i + 1:>8} {at:>11.4f} {seen:>11.4f} {self.outlier_errors[i]:>7.1%}   {predicted}{measured}"
+            )
+        if not pred.outliers.size:
+            lines.append(f"  {'none':>8}")
+        elif self.alignments is not None:
+            lines.append("  (alignments: predicted | measured)")
+        return "\n".join(lines)
+
+    def plot(self, ax: Any = None, bins: int = 60) -> Any:
+        """Draw histogram, predicted density and outliers; on a logarithmic axis if they span more than a decade.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        ax = _style.axes(ax)
+        values = self.empirical.eigenvalues if self.bulk is None else self.bulk
+        lowest = max(float(values.min()), 1e-12)
+        highest = max(float(values.max()), float(self.prediction.outliers.max(initial=0.0)))
+        if self.bulk is not None and highest > _WIDE * lowest:
+            self._draw_logarithmic(ax, values[values > 0], bins)
+        else:
+            if self.bulk is not None:
+                EmpiricalSpectrum(values, values[:0], values.size, self.empirical.kind, "exact").plot(ax, bins)
+            self.prediction.plot(ax)
+        # Measured outliers stand on the axis where the predicted ones hang.
+        if self.matched.size:
+            ax.plot(
+                self.matched,
+                np.zeros(self.matched.size),
+                linestyle="none",
+                marker="x",
+                markersize=7,
+                markeredgewidth=1.6,
+                color=_style.DATA_EDGE,
+                clip_on=False,
+                zorder=6,
+                label="measured outliers",
+            )
+        ax.set_ylim(bottom=0)
+        ax.legend(frameon=False, fontsize=8)
+        return ax
+
+    def _draw_logarithmic(self, ax: Any, values: FloatArray, bins: int) -> None:
+        """Densities per decade."""
+        edges = np.geomspace(values.min(), values.max(), bins + 1)
+        counts, _ = np.histogram(values, edges)
+        heights = counts / values.size / np.diff(np.log10(edges))
+        ax.bar(
+            edges[:-1],
+            heights,
+            np.diff(edges),
+            align="edge",
+            color=_style.DATA,
+            edgecolor=_style.DATA_EDGE,
+            linewidth=0.3,
+            label="eigenvalues",
+        )
+        law = self.prediction.bulk
+        # Bins for the prediction too: its density has spikes of no width that a line would not show honestly.
+        fine = np.geomspace(min(edges[0], max(law.edges[0][0], 1e-12) * 0.9), max(edges[-1], law.edges[-1][1]), 4 * bins)
+        mass = np.diff(law.cdf(fine)) / np.diff(np.log10(fine))
+        ax.stairs(mass, fine, color=_style.THEORY, lw=1.6, label="predicted bulk")
+        if self.prediction.outliers.size:
+            ax.plot(
+                self.prediction.outliers,
+                np.zeros(self.prediction.outliers.size),
+                linestyle="none",
+                marker="v",
+                markersize=8,
+                color=_style.THEORY,
+                markerfacecolor="none",
+                clip_on=False,
+                zorder=5,
+                label="predicted outliers",
+            )
+        ax.set_xscale("log")
+        ax.set_ylim(0, 1.15 * float(heights.max()))
+        ax.set_xlabel("eigenvalue")
+        ax.set_ylabel("density per decade")
+
+
+def compare(emp: EmpiricalSpectrum, pred: SpectrumPrediction, y: ArrayLike | None = None) -> SpectrumComparison:
+    """Compare a measured spectrum with a predicted one.
+
+    Predicted outliers are matched with measured eigenvalues by rank, the k-th of n in order; one between two
+    parts of the bulk with the nearest of those whose rank differs by at most the number of outliers (a
+    perturbation of that rank moves ranks no further).  The distances are those of the other eigenvalues from the
+    predicted bulk.
+
+    Parameters
+    ----------
+    emp : EmpiricalSpectrum
+    pred : SpectrumPrediction
+        Of the same kernel and number of samples.
+    y : array_like (n,), optional
+        Labels of the samples, for the measured alignments.
+
+    Returns
+    -------
+    SpectrumComparison
+
+    Raises
+    ------
+    InvalidInputError
+        The two are of different kernels or sizes, labels do not fit, or fewer eigenvalues were measured than
+        outliers predicted.
+    """
+    if not isinstance(emp, EmpiricalSpectrum) or not isinstance(pred, SpectrumPrediction):
+        raise InvalidInputError("compare takes an EmpiricalSpectrum and a SpectrumPrediction, in this order.")
+    if emp.kind != pred.kind:
+        raise InvalidInputError(f"The measured spectrum is of the {emp.kind}, the predicted one of the {pred.kind}.")
+    if emp.n != pred.n:
+        raise InvalidInputError(f"The measured spectrum has n = {emp.n}, the prediction n = {pred.n}.")
+    r = pred.outliers.size
+    missing = emp.n - emp.eigenvalues.size
+    ranks = _ranks(emp.eigenvalues, pred, missing)
+    if r and ranks.min() < 0:
+        raise InvalidInputError(
+            f"Outlier {pred.outliers[int(ranks.argmin())]:.4g} is not among the {emp.eigenvalues.size} eigenvalues "
+            "measured; measure more, or use method='exact'."
+        )
+    matched = emp.eigenvalues[ranks]
+    errors = abs(pred.outliers - matched) / np.maximum(abs(matched), 1e-300)
+    alignments = None
+    columns = ranks - (emp.eigenvalues.size - emp.vectors.shape[1])
+    if y is not None and (not r or columns.min() >= 0):
+        alignments = emp.alignments(y, pred.model.shifts.size)[columns]
+    bulk = ks = distance = None
+    if emp.complete:
+        bulk = np.delete(emp.eigenvalues, ranks)
+        ks = kolmogorov_smirnov(bulk, pred.cdf, pred.bulk.atoms)
+        distance = wasserstein(bulk, pred.quantiles)
+    return SpectrumComparison(emp, pred, matched, errors, bulk, ks, distance, alignments)
+
+
+def _ranks(values: FloatArray, pred: SpectrumPrediction, missing: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Index of the measured eigenvalue that stands for each predicted outlier; negative if not measured."""
+    r = pred.outliers.size
+    below = pred.cdf(pred.outliers)
+    # Below an outlier lie its share of the bulk and the outliers before it.
+    ranks = np.rint((pred.n - r) * below).astype(np.int64) + np.arange(r) - missing
+    within = (below > 0) & (below < 1)
+    taken = set(ranks[~within].tolist())
+    for i in np.flatnonzero(within)[::-1]:
+        window = [k for k in range(ranks[i] - r, ranks[i] + r + 1) if 0 <= k < values.size and k not in taken]
+        if window:
+            ranks[i] = min(window, key=lambda k: abs(values[k] - pred.outliers[i]))
+        taken.add(int(ranks[i]))
+    return ranks
