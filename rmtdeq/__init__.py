@@ -43,7 +43,35 @@ _HOME = {
     "RmtdeqError": "rmtdeq._errors",
 }
 
-__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604, PLE0605
+__all__ = [
+    "DEQ",
+    "Activation",
+    "Coefficients",
+    "ConvergenceError",
+    "DataNotFoundError",
+    "EmpiricalSpectrum",
+    "GaussianMixture",
+    "IllPosedError",
+    "InvalidInputError",
+    "MemoryLimitError",
+    "MissingDependencyError",
+    "RmtdeqError",
+    "SpectrumComparison",
+    "SpectrumPrediction",
+    "__version__",
+    "activation",
+    "activation_names",
+    "compare",
+    "dataset_names",
+    "empirical_spectrum",
+    "equivalent",
+    "equivalent_operator",
+    "kernel",
+    "kernel_operator",
+    "load_dataset",
+    "predict_spectrum",
+    "solve",
+]
 
 if TYPE_CHECKING:
     from rmtdeq._errors import (

@@ -70,9 +70,9 @@ def number(
 
 def integer(value: Any, name: str, *, low: int = 1) -> int:
     """Return `value` as an int of at least `low`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        if not (isinstance(value, (float, np.floating)) and float(value).is_integer()):
-            raise InvalidInputError(f"{name} must be an integer, not {value!r}.")
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole and not (isinstance(value, (float, np.floating)) and float(value).is_integer()):
+        raise InvalidInputError(f"{name} must be an integer, not {value!r}.")
     result = int(value)
     if result < low:
         raise InvalidInputError(f"{name} must be at least {low}, not {result}.")
@@ -104,9 +104,11 @@ def labels(y: ArrayLike, n: int, classes: int | None = None) -> IntArray:
     array = np.asarray(y)
     if array.ndim != 1 or array.shape[0] != n:
         raise InvalidInputError(f"y must hold one label for each of the {n} samples, not shape {array.shape}.")
-    if array.dtype.kind not in "iub":
-        if array.dtype.kind != "f" or not (np.isfinite(array).all() and (array == np.round(array)).all()):
-            raise InvalidInputError(f"y must hold integer class labels, not {array.dtype}.")
+    whole = array.dtype.kind in "iub"
+    if not whole and array.dtype.kind == "f":
+        whole = bool(np.isfinite(array).all() and (array == np.round(array)).all())
+    if not whole:
+        raise InvalidInputError(f"y must hold integer class labels, not {array.dtype}.")
     array = array.astype(np.int64)
     low, high = int(array.min()), int(array.max())
     if low < 0 or (classes is not None and high >= classes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -26,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """Data, the mixture they come from, and where to expand."""
+    """Data, the mixture they come from, where to centre the activation and where to expand (None: the paper's way)."""
 
     name: str
     X: FloatArray
@@ -34,6 +34,7 @@ class _Problem:
     mixture: rmtdeq.GaussianMixture
     n: int
     tau0_squared: float
+    reference: float | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,19 +129,18 @@ def _problem(options: argparse.Namespace) -> _Problem:
         n = int(0.8 * options.p) if options.n is None else options.n
         X, y = mixture.sample(n, options.seed)
         name = f"Gaussian mixture, K = {mixture.classes}, p = {options.p}"
-        return _Problem(name, X, y, mixture, n, mixture.tau0_squared)
+        return _Problem(name, X, y, mixture, n, mixture.tau0_squared, None)
     classes = None if options.classes is None else tuple(options.classes)
     everything, labels = rmtdeq.load_dataset(options.dataset, classes=classes, data_dir=options.data_dir)
     mixture = rmtdeq.GaussianMixture.from_data(everything, labels, covariance=options.covariance)
     n = min(int(0.8 * mixture.dimension), len(labels)) if options.n is None else options.n
-    X, y = rmtdeq.load_dataset(
-        options.dataset, classes=classes, n=n, seed=options.seed, data_dir=options.data_dir
-    )
+    X, y = rmtdeq.load_dataset(options.dataset, classes=classes, n=n, seed=options.seed, data_dir=options.data_dir)
     shown = "" if classes is None else " " + " vs ".join(map(str, classes))
-    return _Problem(options.dataset + shown, X, y, mixture, n, mixture.mean_squared_norm)
+    norm = mixture.mean_squared_norm
+    return _Problem(options.dataset + shown, X, y, mixture, n, norm, norm)
 
 
-def _record(program: str, options: argparse.Namespace, results: dict[str, Any]) -> dict[str, Any]:
+def _record(program: str, options: argparse.Namespace, results: Mapping[Any, Any]) -> dict[str, Any]:
     from rmtdeq.io import manifest
 
     arguments = {name: value for name, value in vars(options).items() if name != "run"}
@@ -175,7 +175,7 @@ def _predict(options: argparse.Namespace) -> int:
     deq = _network(options)
     problem = _problem(options)
     predictions = [
-        rmtdeq.predict_spectrum(deq, problem.mixture, problem.n, kind, tau0_squared=problem.tau0_squared)
+        rmtdeq.predict_spectrum(deq, problem.mixture, problem.n, kind, tau0_squared=problem.reference)
         for kind in options.kind
     ]
     for prediction in predictions:
@@ -183,9 +183,7 @@ def _predict(options: argparse.Namespace) -> int:
     if options.out:
         from rmtdeq.plots import prediction_figure
 
-        results = {
-            p.kind: {"edges": p.edges, "outliers": p.outliers, "alignments": p.alignments} for p in predictions
-        }
+        results = {p.kind: {"edges": p.edges, "outliers": p.outliers, "alignments": p.alignments} for p in predictions}
         _save(prediction_figure(predictions, problem.name), options, _record("predict", options, results))
     return 0
 
@@ -195,9 +193,7 @@ def _compare(options: argparse.Namespace) -> int:
     problem = _problem(options)
     comparisons = []
     for kind in options.kind:
-        prediction = rmtdeq.predict_spectrum(
-            deq, problem.mixture, problem.n, kind, tau0_squared=problem.tau0_squared
-        )
+        prediction = rmtdeq.predict_spectrum(deq, problem.mixture, problem.n, kind, tau0_squared=problem.reference)
         measured = rmtdeq.empirical_spectrum(problem.X, deq, kind, tau0_squared=problem.tau0_squared)
         comparisons.append(rmtdeq.compare(measured, prediction, problem.y))
         print(comparisons[-1].summary(), flush=True)

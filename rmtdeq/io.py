@@ -36,7 +36,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def manifest(program: str, arguments: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+def manifest(program: str, arguments: Mapping[str, Any], results: Mapping[Any, Any]) -> dict[str, Any]:
     """Return what is needed to make the same numbers again: arguments, seed and versions, beside the results."""
     return {
         "program": program,
@@ -77,8 +77,12 @@ def save_figure(figure: Any, out: str | Path, record: Mapping[str, Any]) -> tupl
     text = json.dumps(record, indent=1, default=_plain) + "\n"
     write_whole(path, lambda beside: figure.savefig(beside, dpi=160))
     beside_figure = path.with_suffix(".json")
-    write_whole(beside_figure, lambda beside: beside.write_text(text, encoding="utf-8") and None)
+    write_whole(beside_figure, lambda beside: _write_text(beside, text))
     return path, beside_figure
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -436,7 +436,7 @@ def _wanted_classes(dataset: Dataset, classes: Iterable[int] | None) -> tuple[in
     """Return the labels asked for, checked."""
     if classes is None:
         return tuple(sorted(dataset.classes))
-    if isinstance(classes, str) or not isinstance(classes, Iterable):
+    if not isinstance(classes, Iterable) or isinstance(classes, (str, bytes)):
         raise InvalidInputError(f"classes must be a sequence of labels such as (3, 8), not {classes!r}.")
     known = ", ".join(
         str(label) if meaning == str(label) else f"{label} ({meaning})" for label, meaning in dataset.classes.items()

@@ -56,11 +56,9 @@ class GaussianMixture:
         if 0 in mu.shape:
             raise InvalidInputError(f"means must have one row a class and one column a feature, not shape {mu.shape}.")
         classes, p = mu.shape
-        if np.ndim(covariances) == 0 or len(covariances) != classes:
-            given = "a single value" if np.ndim(covariances) == 0 else f"{len(covariances)}"
-            raise InvalidInputError(
-                f"means has {classes} classes (rows); pass one covariance for each, not {given}."
-            )
+        if not hasattr(covariances, "__len__") or len(covariances) != classes:
+            given = len(covariances) if hasattr(covariances, "__len__") else "a single value"
+            raise InvalidInputError(f"means has {classes} classes (rows); pass one covariance for each, not {given}.")
         parts = tuple(_covariance(c, a, p) for a, c in enumerate(covariances))
         share = np.full(classes, 1.0) if weights is None else _check.real_array(weights, "weights", ndim=1)
         if share.shape != (classes,) or not (share > 0).all():
@@ -130,7 +128,12 @@ class GaussianMixture:
     def variances(self) -> FloatArray:
         """``tr C_a / p`` of every class, (K,)."""
         p = self.dimension
-        return np.array([float(c) if c.ndim == 0 else float((np.trace(c) if c.ndim == 2 else c.sum()) / p) for c in self.covariances])
+        return np.array(
+            [
+                float(c) if c.ndim == 0 else float((np.trace(c) if c.ndim == 2 else c.sum()) / p)
+                for c in self.covariances
+            ]
+        )
 
     @property
     def tau0_squared(self) -> float:
@@ -205,7 +208,8 @@ def _covariance(value: ArrayLike, a: int, p: int) -> FloatArray:
     c = np.array(_check.real_array(value, name), dtype=float)
     if c.ndim > 2 or c.shape not in ((), (p,), (p, p)):
         raise InvalidInputError(
-            f"The {name} has shape {c.shape}; the means have p = {p} features, so it must be a scalar, ({p},) or ({p}, {p})."
+            f"The {name} has shape {c.shape}; the means have p = {p} features, so it must be a scalar, ({p},) "
+            f"or ({p}, {p})."
         )
     if c.ndim < 2:
         if (c < 0).any():

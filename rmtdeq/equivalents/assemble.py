@@ -10,7 +10,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray, IntArray
+from rmtdeq._types import KINDS, FloatArray, IntArray
 from rmtdeq.data import GaussianMixture
 from rmtdeq.deq import DEQ
 from rmtdeq.equivalents.expansion import ClassExpansion, expand
@@ -90,7 +90,7 @@ def equivalent_operator(
     y = _check.labels(y, X.shape[0], gmm.classes)
     if X.shape[1] != gmm.dimension:
         raise InvalidInputError(f"X has {X.shape[1]} features, the mixture has {gmm.dimension}.")
-    (name,) = _check.kinds(_check.choice(kind, "kind", _check.KINDS))
+    (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))
     return EquivalentOperator(X, y, expand(deq, gmm, name, level, tau0_squared), gmm)
 
 
@@ -148,4 +148,4 @@ def equivalent(
     _check.memory(
         3 * 8 * operator.shape[0] ** 2, memory_limit, "The dense equivalent", "use equivalent_operator instead"
     )
-    return operator.dense()  # type: ignore[no-any-return]
+    return operator.dense()

@@ -83,11 +83,16 @@ class Coefficients:
             The NTK's were not solved for.
         """
         if kind == "ck":
-            return KernelCoefficients(*map(float, self.alpha[:3]), self.gamma2)
+            return _kernel_coefficients(self.alpha, self.gamma2)
         beta, kappa2 = (self.beta, self.kappa2) if kind == "ntk" else (self.beta_full, self.kappa2_full)
         if beta is None or kappa2 is None:
             raise InvalidInputError(f"These coefficients hold no {kind}; call solve(..., kind={kind!r}).")
-        return KernelCoefficients(*map(float, beta), kappa2)
+        return _kernel_coefficients(beta, kappa2)
+
+
+def _kernel_coefficients(slopes: FloatArray, diagonal: float) -> KernelCoefficients:
+    linear, norm, pair = (float(value) for value in slopes[:3])
+    return KernelCoefficients(linear, norm, pair, diagonal)
 
 
 def solve(deq: DEQ, tau0_squared: float, kind: str | Iterable[str] = ("ck", "ntk")) -> Coefficients:

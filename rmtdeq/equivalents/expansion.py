@@ -57,9 +57,7 @@ class ClassExpansion:
         )
 
 
-def expand(
-    deq: DEQ, gmm: GaussianMixture, kind: Kind, level: str, tau0_squared: float | None = None
-) -> ClassExpansion:
+def expand(deq: DEQ, gmm: GaussianMixture, kind: Kind, level: str, tau0_squared: float | None = None) -> ClassExpansion:
     """Expand a kernel of a DEQ around the classes of a mixture.
 
     Parameters
@@ -98,5 +96,3 @@ def expand(
         norm_linear=at.norm * np.outer(t, np.ones(gmm.classes)),
         norm_product=at.norm * ones,
     )
-
-

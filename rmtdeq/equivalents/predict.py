@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq import _check, _style
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import ComplexArray, FloatArray, Kind
+from rmtdeq._types import KINDS, ComplexArray, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
 from rmtdeq.deq import DEQ
 from rmtdeq.equivalents.expansion import expand
@@ -198,7 +198,7 @@ def predict_spectrum(
     """
     if not isinstance(gmm, GaussianMixture):
         raise InvalidInputError(f"gmm must be a GaussianMixture, not {type(gmm).__name__}.")
-    (name,) = _check.kinds(_check.choice(kind, "kind", _check.KINDS))
+    (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))
     n = _check.integer(n, "n")
     sizes = gmm.class_sizes(n)
     if not sizes.all():

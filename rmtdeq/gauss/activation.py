@@ -24,9 +24,8 @@ class DualForm(Protocol):
     samples (θ → 0) lose no digits; it is the same for φ and for φ minus a constant.
     """
 
-    def __call__(
-        self, sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray
-    ) -> tuple[FloatArray, FloatArray]: ...
+    def __call__(self, sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Evaluate the form."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,9 @@ class _Panels:
         left, right = self.edges[panel], self.edges[panel + 1]
         local = (2 * u - left - right) / (right - left)
         slopes = leg.legder(self.coefficients[:, :24], axis=1)
-        return np.einsum("...k,...k->...", leg.legvander(local, slopes.shape[1] - 1), slopes[panel]) * 2 / (right - left)
+        return (
+            np.einsum("...k,...k->...", leg.legvander(local, slopes.shape[1] - 1), slopes[panel]) * 2 / (right - left)
+        )
 
 
 @lru_cache(maxsize=256)

@@ -120,7 +120,8 @@ def _quadrature(activation: Activation, sigma_u: float, sigma_v: float, theta: f
         return float(weights @ difference**2), float(weights @ (slope_u * activation.slope(v)))
     reach = 10.0
     regular = np.linspace(-reach, reach, 11)
-    crossings = (activation.edges(sigma_v * (REACH + reach)) / sigma_v - r * xi[:, None]) / s
+    with np.errstate(over="ignore"):
+        crossings = (activation.edges(sigma_v * (REACH + reach)) / sigma_v - r * xi[:, None]) / s
     crossings = crossings[:, ((crossings > -reach) & (crossings < reach)).any(axis=0)]
     edges = np.concatenate([np.broadcast_to(regular, (xi.size, regular.size)), crossings], axis=1)
     edges = np.sort(np.clip(edges, -reach, reach), axis=1)

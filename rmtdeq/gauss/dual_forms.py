@@ -66,7 +66,7 @@ def _beyond(h: FloatArray, k: FloatArray, theta: FloatArray) -> FloatArray:
 def _tail(h: FloatArray, k: FloatArray, theta: FloatArray) -> FloatArray:
     """``P(ξ > h, η > k)`` for standard Gaussians with correlation cos θ, by Owen's T function."""
     sine_ = np.sin(theta)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         first = np.where(h == 0, np.sign(k) * np.inf, _beyond(h, k, theta) / (h * sine_))
         second = np.where(k == 0, np.sign(h) * np.inf, _beyond(k, h, theta) / (k * sine_))
         both_zero = (h == 0) & (k == 0)
@@ -172,7 +172,7 @@ def _ramp_product(
     h, k = c / sigma_u, d / sigma_v
     r, s = np.cos(theta), np.sin(theta)
     tail = _tail(h, k, theta)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         to_h = _beyond(k, h, theta) / s
         to_k = _beyond(h, k, theta) / s
         # exp(-(h² - 2rhk + k²)/(2s²)) = exp(-h²/2) exp(-to_k²/2)

@@ -115,7 +115,9 @@ def _evaluate(fn: Function, u: FloatArray) -> FloatArray:
         )
     if not np.isfinite(values).all():
         where = u.ravel()[~np.isfinite(values)][0]
-        raise InvalidInputError(f"The activation is NaN or infinite at u = {where:g}; it must be finite on the real line.")
+        raise InvalidInputError(
+            f"The activation is NaN or infinite at u = {where:g}; it must be finite on the real line."
+        )
     return values.reshape(u.shape)
 
 

@@ -115,7 +115,7 @@ def absolute() -> Activation:
 def polynomial(*coefficients: float | Sequence[float]) -> Activation:
     """Σ_k coefficients[k]·u^k, ascending powers: polynomial([0, 1, 0, 0.2])."""
     flat = coefficients[0] if len(coefficients) == 1 and not np.isscalar(coefficients[0]) else coefficients
-    values = real_array(flat, "coefficients", ndim=1)  # type: ignore[arg-type]
+    values = real_array(flat, "coefficients", ndim=1)
     if not values.size:
         raise InvalidInputError("polynomial needs at least one coefficient.")
     slopes = poly.polyder(values) if values.size > 1 else np.zeros(1)

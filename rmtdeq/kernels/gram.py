@@ -66,8 +66,8 @@ class Plan:
         """Return the plan with longer series."""
         at_nodes = self.table.hermite(degree)
         degrees, cutoffs = self.table.cutoffs(at_nodes)
-        rows = np.ascontiguousarray(self.table.interpolate(at_nodes, self.rows.sigma))
-        columns = rows if self.same else np.ascontiguousarray(self.table.interpolate(at_nodes, self.columns.sigma))
+        rows = self.table.coefficients(at_nodes, self.rows.sigma)
+        columns = rows if self.same else self.table.coefficients(at_nodes, self.columns.sigma)
         return replace(self, hermite=(rows, columns), degrees=degrees, cutoffs=cutoffs)
 
 
@@ -148,7 +148,8 @@ def fill_rows(plan: Plan, start: int, stop: int, outputs: Outputs, *, mirror: bo
     gram = first[start:stop, :width] if mirror else first
     np.matmul(plan.X[start:stop], plan.Y[:width].T, out=gram)
     # One byte an entry, 1 while the entry is to be done.
-    left = np.tri(*gram.shape, k=start - 1, dtype=np.uint8) if mirror else np.ones(gram.shape, dtype=np.uint8)
+    below = start - 1 if mirror else width
+    left = np.tri(gram.shape[0], gram.shape[1], below, dtype=np.uint8)
     tiles = _tiles(start, stop, width, mirror)
     for degree in (0, *_LATER_DEGREES):
         if degree:
@@ -168,8 +169,8 @@ def fill_rows(plan: Plan, start: int, stop: int, outputs: Outputs, *, mirror: bo
 def _tiles(start: int, stop: int, width: int, mirror: bool) -> tuple[IntArray, IntArray]:
     from rmtdeq.kernels.tiles import TILE
 
-    rows, columns = np.meshgrid(np.arange(0, stop - start, TILE), np.arange(0, width, TILE), indexing="ij")
-    rows, columns = rows.ravel(), columns.ravel()
+    grid = np.meshgrid(np.arange(0, stop - start, TILE), np.arange(0, width, TILE), indexing="ij")
+    rows, columns = (axis.ravel() for axis in grid)
     if mirror:
         below = columns < rows + start + TILE
         rows, columns = rows[below], columns[below]
@@ -309,7 +310,7 @@ def kernel(
     Returns
     -------
     ndarray (n, m), or a tuple of them
-        One for each kind, in the order asked for.  Beyond the results themselves one byte is held for each entry of 4096
+        One for each kind, in the order asked for.  Beyond the results one byte is held for each entry of 4096
         rows.
 
     Raises

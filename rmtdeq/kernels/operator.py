@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from scipy.sparse.linalg import LinearOperator
 
 from rmtdeq import _check
-from rmtdeq._types import FloatArray, Kind
+from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels.gram import Plan, blocks, fill_rows, make_plan, prepare
 
@@ -91,7 +91,7 @@ def kernel_operator(
     >>> op.shape, (op @ np.ones(100)).shape
     ((100, 100), (100,))
     """
-    _check.choice(kind, "kind", _check.KINDS)
+    _check.choice(kind, "kind", KINDS)
     kinds = _check.kinds(kind)
     X, _, _ = prepare(X, None, dtype, backend, device)
     return KernelOperator(make_plan(X, None, deq, kinds, backend, tau0_squared), kinds[0], progress)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 from rmtdeq._errors import ConvergenceError, IllPosedError
-from rmtdeq._types import FloatArray
+from rmtdeq._types import FloatArray, IntArray
 from rmtdeq.deq import DEQ
 from rmtdeq.gauss import Moments, hermite_coefficients, moments
 from rmtdeq.solvers import smallest_fixed_point
@@ -111,19 +111,29 @@ class ScaleTable:
                 s = np.clip(s - step, low, high)
                 if (abs(step) <= 4e-16 * high).all():
                     break
-        sigma = np.sqrt(s)
+        # Samples without a pre-activation hold φ(0) exactly, not what the interpolant makes of it.
+        silent = (base == 0) & (self.low == 0)
+        sigma = np.where(silent, 0.0, np.sqrt(s))
         if np.isfinite(self.slope_square).all():
             slope_square = self.interpolate(self.slope_square, sigma)
         else:
             slope_square = np.full(sigma.shape, np.inf)
-        return Profile(squared_norms, sigma, self.interpolate(self.square, sigma), slope_square)
+        square = np.where(silent, value_at_zero(self.deq) ** 2, self.interpolate(self.square, sigma))
+        return Profile(squared_norms, sigma, square, slope_square)
+
+    def coefficients(self, at_nodes: FloatArray, sigma: FloatArray) -> FloatArray:
+        """Carry Hermite coefficients at the points over to the scales of samples."""
+        result = np.ascontiguousarray(self.interpolate(at_nodes, sigma))
+        result[:, sigma == 0] = 0.0
+        result[0, sigma == 0] = value_at_zero(self.deq)
+        return result
 
     @cached_property
     def _square_slope(self) -> FloatArray:
         """Derivative of E φ² in σ² at the points."""
         return np.array([0.5 * at.square_second for at in self.moments])
 
-    def cutoffs(self, hermite: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def cutoffs(self, hermite: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return the degrees at which the series may stop, and the largest |correlation| for each.
 
         By Cauchy-Schwarz the terms beyond degree L add up to at most r^(L+1) times what Parseval's identity
@@ -176,12 +186,13 @@ def _diagonal_scale(deq: DEQ, squared_norm: float) -> float:
     def image(s: float) -> float:
         return deq.sigma_a2 * moments(deq.activation, math.sqrt(s)).square + base
 
+    start = base
     if base == 0:
         # The zero sample: its pre-activation is zero for good unless φ(0) ≠ 0.
-        if deq.sigma_a2 == 0 or float(deq.activation(np.zeros(1))[0]) == 0:
+        start = 1e-3 * deq.sigma_a2 * value_at_zero(deq) ** 2
+        if start == 0:
             return 0.0
-        base = 1e-3 * deq.sigma_a2 * float(deq.activation(np.zeros(1))[0]) ** 2
-    found = smallest_fixed_point(image, base)
+    found = smallest_fixed_point(image, start)
     if not found.converged:
         raise IllPosedError(
             f"{deq} has no equilibrium for a sample of squared norm {squared_norm:g}: its pre-activation grows "
@@ -223,8 +234,12 @@ def _moments_at(deq: DEQ, sigma: float) -> Moments:
     if sigma > 0:
         return moments(deq.activation, sigma)
     # At scale 0 the function is constant, and the slopes are limits, taken a little above it.
-    value = float(np.asarray(deq.activation(np.zeros(1)))[0])
-    return replace(moments(deq.activation, _SLOPES_AT_ZERO), mean=value, variance=0.0)
+    return replace(moments(deq.activation, _SLOPES_AT_ZERO), mean=value_at_zero(deq), variance=0.0)
+
+
+def value_at_zero(deq: DEQ) -> float:
+    """Return φ(0)."""
+    return float(np.asarray(deq.activation(np.zeros(1)))[0])
 
 
 def _interpolates(table: ScaleTable) -> bool:

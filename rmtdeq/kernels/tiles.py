@@ -8,6 +8,8 @@ arithmetic only, so that the compiler turns them into vector instructions.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -18,7 +20,7 @@ _MAX_STEPS = 60
 _STEP = 1e-8  # Newton's next error is of the order of the square of its last step.
 
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
-_SERIAL = {"cache": True, "error_model": "numpy", "fastmath": _FAST, "nogil": True}
+_SERIAL: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": _FAST, "nogil": True}
 
 
 @numba.njit(**_SERIAL)
@@ -212,15 +214,19 @@ def solve_tiles(
             mask = left[local, first : first + strip]
             if mask.max() == 0:
                 continue
-            x, scale, r, value, slope = work[0, :strip], work[1, :strip], work[2, :strip], work[3, :strip], work[4, :strip]
+            x, scale, r, value, slope = (
+                work[0, :strip],
+                work[1, :strip],
+                work[2, :strip],
+                work[3, :strip],
+                work[4, :strip],
+            )
             inner, sigma, sigma_i = gram[local, first : first + strip], sigma_y[first : first + strip], sigma_x[i]
             for j in range(strip):
                 x[j] = sigma_b2 * inner[j]
                 scale[j] = sigma_i * sigma[j]
             skip = i - first if same and first <= i < first + strip else -1
-            _solve_strip(
-                x, scale, r, value, slope, hermite_x, hermite_y, i, first, skip, sigma_a2, degrees, cutoffs
-            )
+            _solve_strip(x, scale, r, value, slope, hermite_x, hermite_y, i, first, skip, sigma_a2, degrees, cutoffs)
             count, flat = _finish(
                 x, scale, r, value, slope, skip, sigma_a2, cutoffs[-1], mask, g[a], t[a], f[a], done[a]
             )

@@ -237,7 +237,7 @@ def _grid(shifts: FloatArray, reach: float, count: int) -> FloatArray:
 
 
 def _edges(line: LineResolvent, grid: FloatArray, inside: np.ndarray, reach: float) -> list[tuple[float, float]]:
-    """Locate the ends of every run of inside points: a fan of points around each, then Im² extrapolated linearly to zero."""
+    """Locate the ends of every run of inside points: fans of points, then Im² extrapolated linearly to zero."""
     change = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
     starts, stops = change[::2], change[1::2] - 1
     low = float(line.model.shifts.min())

@@ -9,6 +9,7 @@ in it, and each is one sign change.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def _gaps(bulk: Bulk, scale: float) -> list[tuple[float | None, float | None]]:
     """Open intervals free of bulk, a hair away from it; None stands for infinity."""
     ends = bulk.edges
     gaps: list[tuple[float | None, float | None]] = [(None, ends[0][0])]
-    gaps += [(a[1], b[0]) for a, b in zip(ends, ends[1:], strict=False)]
+    gaps += [(a[1], b[0]) for a, b in pairwise(ends)]
     gaps += [(ends[-1][1], None)]
     result: list[tuple[float | None, float | None]] = []
     for start, stop in gaps:

@@ -102,7 +102,7 @@ class GramModel:
                 products = self._group_products(q[part])
                 e[part] = np.einsum("ma,gmaa->ga", first, products)
                 jacobian[part] = -np.einsum("mab,gmab->gab", second.reshape(-1, k, k), products**2)
-        return e, jacobian * self.ratios
+        return e, (jacobian * self.ratios).astype(complex)
 
     def _group_products(self, q: ComplexArray) -> ComplexArray:
         """``s_aᵀ B_m^{-1} s_b`` for every point and group, B_m the block of R̄^{-1} on a group's coordinates."""

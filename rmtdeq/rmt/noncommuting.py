@@ -117,7 +117,8 @@ def _add_second_order(
 
 def mean_form(family: CovarianceFamily, factors: FloatArray, w: ComplexArray) -> ComplexArray:
     """``(s_a ⊗ μ_a)ᵀ (I - B^{-1}) (s_b ⊗ μ_b)`` for points w (points, K), by solving with the whole of B."""
-    assert family.matrices is not None and family.means is not None
+    assert family.matrices is not None
+    assert family.means is not None
     (k, r), p = factors.shape, family.dimension
     lifted = (factors[:, :, None] * family.means[:, None, :]).reshape(k, r * p)
     result = np.empty((w.shape[0], k, k), dtype=complex)

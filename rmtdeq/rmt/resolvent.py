@@ -9,11 +9,12 @@ plane into itself.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from rmtdeq._errors import ConvergenceError
-from rmtdeq._types import ComplexArray, FloatArray
+from rmtdeq._types import ComplexArray
 from rmtdeq.rmt.model import GramModel
 
 _TOLERANCE = 1e-11
@@ -84,8 +85,8 @@ def _descend(model: GramModel, z: ComplexArray) -> ComplexArray:
     scale = model.upper_bound() - float(model.shifts.min()) + abs(model.shifts).max()
     target = z.imag
     height = np.maximum(target, 4 * scale)
-    q = 1 / (model.shifts - (z.real + 1j * height)[:, None])
-    q = _damped(model, z.real + 1j * height, q)
+    top = np.asarray(z.real + 1j * height, dtype=complex)
+    q = _damped(model, top, 1 / (model.shifts - top[:, None]))
     stride = np.full(z.shape, _DESCENT)
     pending = np.arange(z.size)
     while pending.size:
@@ -111,9 +112,7 @@ def residual(model: GramModel, z: ComplexArray, q: ComplexArray) -> ComplexArray
     return q * (model.shifts - z[:, None] + e) - 1
 
 
-def _newton(
-    model: GramModel, z: ComplexArray, q: ComplexArray, tolerance: float | FloatArray
-) -> tuple[ComplexArray, np.ndarray]:
+def _newton(model: GramModel, z: ComplexArray, q: ComplexArray, tolerance: Any) -> tuple[ComplexArray, np.ndarray]:
     """Newton's method at every point; say where it ended at a solution in the upper half plane."""
     q = q.copy()
     tolerance = np.broadcast_to(tolerance, z.shape)
@@ -130,8 +129,8 @@ def _newton(
         except np.linalg.LinAlgError:
             break
         new = q[active] - step
-        sound = np.isfinite(new).all(axis=1) & (new.imag > 0).all(axis=1)
-        small = (abs(step) <= tolerance[active, None] * abs(new)).all(axis=1) | (abs(gap) < 1e-15).all(axis=1)
+        sound = np.all(np.isfinite(new) & (new.imag > 0), axis=1)
+        small = np.all(abs(step) <= tolerance[active, None] * abs(new), axis=1) | np.all(abs(gap) < 1e-15, axis=1)
         q[active] = np.where(sound[:, None], new, q[active])
         good[active[sound & small]] = True
         active = active[sound & ~small]
@@ -142,7 +141,7 @@ def _newton(
 
 def _damped(model: GramModel, z: ComplexArray, q: ComplexArray) -> ComplexArray:
     """Averaged iteration of the map, then Newton: slow and sure."""
-    good = np.zeros(z.shape, dtype=bool)
+    good: np.ndarray = np.zeros(z.shape, dtype=bool)
     for rounds in (1, 20, 200, 2000, 20000):
         rest = ~good
         for _ in range(rounds):

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """Outcome of a solver; the value is the message."""
 
     CONVERGED = "converged"
     NO_FIXED_POINT = "no fixed point: the equation has no solution"
     NO_CONTRACTION = "no contraction: the slope at the solution is 1 or more"
     MAX_ITERATIONS = "the iteration limit was reached before the residual was small"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,9 @@ class SpectrumComparison:
         )
         law = self.prediction.bulk
         # Bins for the prediction too: its density has spikes of no width that a line would not show honestly.
-        fine = np.geomspace(min(edges[0], max(law.edges[0][0], 1e-12) * 0.9), max(edges[-1], law.edges[-1][1]), 4 * bins)
+        fine = np.geomspace(
+            min(edges[0], max(law.edges[0][0], 1e-12) * 0.9), max(edges[-1], law.edges[-1][1]), 4 * bins
+        )
         mass = np.diff(law.cdf(fine)) / np.diff(np.log10(fine))
         ax.stairs(mass, fine, color=_style.THEORY, lw=1.6, label="predicted bulk")
         if self.prediction.outliers.size:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq import _check, _style
 from rmtdeq._errors import ConvergenceError, InvalidInputError
-from rmtdeq._types import FloatArray, Kind
+from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels import kernel, kernel_operator
 
@@ -152,7 +152,7 @@ def empirical_spectrum(
         Lanczos iterations did not converge.
     """
     _check.choice(method, "method", METHODS)
-    (name,) = _check.kinds(_check.choice(kind, "kind", _check.KINDS))
+    (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))
     X = _check.samples(X)
     n = X.shape[0]
     if top is not None:
@@ -194,10 +194,8 @@ def _lanczos(
     n = X.shape[0]
     if top >= n:
         raise InvalidInputError(f"Lanczos finds fewer than n = {n} eigenvalues, not {top}; use method='exact'.")
-    operator = kernel_operator(
-        X, deq, kind, tau0_squared=tau0_squared, backend=backend, dtype=dtype, progress=progress
-    )
-    start = np.random.default_rng(0).standard_normal(n).astype(operator.dtype)
+    operator = kernel_operator(X, deq, kind, tau0_squared=tau0_squared, backend=backend, dtype=dtype, progress=progress)
+    start = np.asarray(np.random.default_rng(0).standard_normal(n), dtype=operator.dtype)
     try:
         values, vectors = eigsh(operator, k=top, which="LA", v0=start)
     except ArpackNoConvergence as error:
