@@ -9,7 +9,6 @@ from rmtdeq._optional import require
 DATA = "#9ecae1"
 DATA_EDGE = "#4a7ba6"
 THEORY = "#d55e00"
-OUTLIER = "#009e73"
 CLASSES = ("#0072b2", "#e69f00", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
 
 
@@ -21,3 +20,15 @@ def axes(ax: Any = None) -> Any:
     for side in ("top", "right"):
         new.spines[side].set_visible(False)
     return new
+
+
+def mark_outliers(ax: Any, positions: Any, *, predicted: bool) -> None:
+    """Mark isolated eigenvalues on the axis: triangles where predicted, crosses where measured."""
+    if not len(positions):
+        return
+    look = (
+        {"marker": "v", "markersize": 8, "color": THEORY, "markerfacecolor": "none", "label": "predicted outliers"}
+        if predicted
+        else {"marker": "x", "markersize": 7, "color": DATA_EDGE, "markeredgewidth": 1.6, "label": "measured outliers"}
+    )
+    ax.plot(positions, [0.0] * len(positions), linestyle="none", clip_on=False, zorder=5 if predicted else 6, **look)

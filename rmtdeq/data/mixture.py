@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, IntArray, Seed
+from rmtdeq.data.shares import shares
 
 _SYMMETRY = 1e-10
 _NEGATIVE = 1e-10
@@ -171,12 +172,7 @@ class GaussianMixture:
 
     def class_sizes(self, n: int) -> IntArray:
         """Return how many of n samples each class gets: weights·n, rounded to sum to n."""
-        exact = self.weights * _check.integer(n, "n")
-        sizes = np.floor(exact).astype(np.int64)
-        # Largest remainders first; ties go to the first class.
-        short = np.argsort(sizes - exact, kind="stable")[: n - int(sizes.sum())]
-        sizes[short] += 1
-        return sizes
+        return np.array(shares(_check.integer(n, "n"), self.weights.tolist()), dtype=np.int64)
 
     def sample(self, n: int, seed: Seed = None) -> tuple[FloatArray, IntArray]:
         """Draw n samples in class order.

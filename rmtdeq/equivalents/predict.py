@@ -121,19 +121,7 @@ class SpectrumPrediction:
         for index, part in enumerate(self.bulk.intervals):
             x, _ = part.position(np.linspace(0, np.pi, 400)[1:-1])
             ax.plot(x, part.density(x), color=_style.THEORY, lw=1.6, label="predicted density" if index == 0 else None)
-        if self.outliers.size:
-            ax.plot(
-                self.outliers,
-                np.zeros(self.outliers.size),
-                linestyle="none",
-                marker="v",
-                markersize=8,
-                color=_style.THEORY,
-                markerfacecolor="none",
-                clip_on=False,
-                zorder=5,
-                label="predicted outliers",
-            )
+        _style.mark_outliers(ax, self.outliers, predicted=True)
         ax.set_xlabel("eigenvalue")
         ax.set_ylabel("density")
         return ax

@@ -112,9 +112,8 @@ def piecewise_linear(slope: float, knots: FloatArray, bends: FloatArray) -> Dual
                 squares = _ramp_square(sigma_u, c, d) + _ramp_square(sigma_v, c, d) if side == other_side else 0.0
                 difference = difference + bend * other * (squares - 2 * product)
         near = np.sqrt(distance) < 1e-3 * np.minimum(np.minimum(sigma_u, sigma_v), spacing)
-        if near.any():
-            expansion = _nearly_equal(sigma_u, sigma_v, theta, linear, abs(knots), bends, gains)
-            difference = np.where(near, expansion, difference)
+        difference = np.array(difference)
+        difference[near] = _nearly_equal(sigma_u[near], sigma_v[near], theta[near], linear, abs(knots), bends, gains)
         return difference, slopes
 
     return dual

@@ -22,7 +22,7 @@ BLOCK = 4096
 _FIRST_DEGREE = 24
 _LATER_DEGREES = (96, 512)
 _PAIR_CHUNK = 4096
-_LARGEST_NORM2 = 1e16
+_SMALLEST_NORM2, _LARGEST_NORM2 = 1e-200, 1e16
 
 TileSolver = Callable[..., int]
 Outputs = dict[Kind, FloatArray]
@@ -81,10 +81,10 @@ def make_plan(
     highest = float(max(norms_x.max(), norms_y.max()))
     if highest == 0:
         raise InvalidInputError("Every sample is zero; the kernel needs at least one that is not.")
-    if not highest <= _LARGEST_NORM2:
+    if not _SMALLEST_NORM2 <= highest <= _LARGEST_NORM2:
         raise InvalidInputError(
-            f"Squared norms reach {highest:.3g}, the kernel takes them up to {_LARGEST_NORM2:.0g}: scale the data so "
-            "that they are of order one."
+            f"The largest squared norm is {highest:.3g}, and must lie between {_SMALLEST_NORM2:.0g} and "
+            f"{_LARGEST_NORM2:.0g}: scale the data so that squared norms are of order one."
         )
     if deq.centered:
         if tau0_squared is None:

@@ -94,6 +94,21 @@ class ScaleTable:
         span = self.high - self.low
         return chebyshev.chebval((2 * sigma - self.low - self.high) / span, np.moveaxis(coefficients, -1, 0))
 
+    @cached_property
+    def starts_at_zero(self) -> bool:
+        """Whether φ(0) = 0.
+
+        Then φ(σξ) is of the order of σ, and it is φ(σξ)/σ that is interpolated: samples of small norm among
+        large ones keep their relative accuracy.
+        """
+        return value_at_zero(self.deq) == 0
+
+    def _at(self, values: FloatArray, sigma: FloatArray, power: int) -> FloatArray:
+        """Carry over values at the points that are of the order of σ^power where φ(0) = 0."""
+        if not self.starts_at_zero:
+            return self.interpolate(values, sigma)
+        return self.interpolate(values / self.sigma**power, sigma) * sigma**power
+
     def profile(self, squared_norms: FloatArray) -> Profile:
         """Solve ``σ² = σ_a² E φ(σξ)² + σ_b² ‖x‖²`` for every sample by Newton's method on the interpolant."""
         base = self.deq.sigma_b2 * squared_norms
@@ -105,11 +120,11 @@ class ScaleTable:
         if self.sigma.size > 1:
             for _ in range(60):
                 sigma = np.sqrt(s)
-                square = self.interpolate(self.square, sigma)
+                square = self._at(self.square, sigma, 2)
                 slope = self.interpolate(self._square_slope, sigma)
                 step = (s - a2 * square - base) / (1 - a2 * slope)
                 s = np.clip(s - step, low, high)
-                if (abs(step) <= 4e-16 * high).all():
+                if (abs(step) <= 4e-16 * (s if self.starts_at_zero else high)).all():
                     break
         # Samples without a pre-activation hold φ(0) exactly, not what the interpolant makes of it.
         silent = (base == 0) & (self.low == 0)
@@ -118,12 +133,12 @@ class ScaleTable:
             slope_square = self.interpolate(self.slope_square, sigma)
         else:
             slope_square = np.full(sigma.shape, np.inf)
-        square = np.where(silent, value_at_zero(self.deq) ** 2, self.interpolate(self.square, sigma))
+        square = np.where(silent, value_at_zero(self.deq) ** 2, self._at(self.square, sigma, 2))
         return Profile(squared_norms, sigma, square, slope_square)
 
     def coefficients(self, at_nodes: FloatArray, sigma: FloatArray) -> FloatArray:
         """Carry Hermite coefficients at the points over to the scales of samples."""
-        result = np.ascontiguousarray(self.interpolate(at_nodes, sigma))
+        result = np.ascontiguousarray(self._at(at_nodes, sigma, 1))
         result[:, sigma == 0] = 0.0
         result[0, sigma == 0] = value_at_zero(self.deq)
         return result
@@ -243,14 +258,15 @@ def value_at_zero(deq: DEQ) -> float:
 
 
 def _interpolates(table: ScaleTable) -> bool:
-    rows = [table.square]
+    unit = table.sigma if table.starts_at_zero else np.ones_like(table.sigma)
+    rows: list[FloatArray] = [table.square / unit**2]
     if np.isfinite(table.slope_square).all():
         rows.append(table.slope_square)
-    rows.extend(table.hermite(8))
+    rows.extend(table.hermite(8) / unit)
     coefficients = abs(_chebyshev_coefficients(np.stack(rows)))
     size = coefficients.max(axis=1, keepdims=True)
     # The coefficients of one expansion share the scale of the function, √E φ².
-    size[-9:] = math.sqrt(float(table.square.max()))
+    size[-9:] = math.sqrt(float(rows[0].max()))
     tail = coefficients[:, -max(2, coefficients.shape[1] // 4) :]
     return bool((tail <= _INTERPOLATED * size).all())
 

@@ -28,6 +28,7 @@ _FAN_ROUNDS = 2
 _REFINEMENTS = 3
 _REFINEMENTS_DENSE = 1
 _MASS = 1e-3
+_NEGLIGIBLE = 1e-8
 _SERIES_TAIL = 3e-6
 _MOST_TERMS = 1024
 _MOST_TERMS_DENSE = 256
@@ -197,7 +198,9 @@ def bulk(model: GramModel) -> Bulk:
     for _ in range(_REFINEMENTS if simple else _REFINEMENTS_DENSE):
         grid = _grid(shifts, reach, count)
         inside = _log_density(line, grid, reach) > _INSIDE
-        intervals = tuple(_interval(line, *ends, reach) for ends in _edges(line, grid, inside, reach))
+        parts = [_interval(line, *ends, reach) for ends in _edges(line, grid, inside, reach)]
+        # The foot of an atom above the lowest shift looks like an interval, one without mass.
+        intervals = tuple(part for part in parts if part.mass > _NEGLIGIBLE)
         found = Bulk(intervals, atoms)
         if abs(found.mass - 1) <= _MASS:
             return found

@@ -111,8 +111,11 @@ class GramModel:
         if s.shape[1] == 1:
             inverse = 1 / (1 + (w * s[:, 0] ** 2) @ d.T)
             return np.asarray(np.multiply.outer(inverse, np.outer(s[:, 0], s[:, 0])))
-        block = np.einsum("ga,ma,ai,aj->gmij", w, d, s, s, optimize=True) + np.eye(s.shape[1])
-        return np.asarray(np.einsum("ai,gmij,bj->gmab", s, np.linalg.inv(block), s, optimize=True))
+        # P = S (I + D S)^{-1} = (I + S D)^{-1} S, D = diag(w_a d_a).  Near an atom of its own a class has a huge w_a;
+        # only the column a of I + S D grows with it, which costs the solution no digits.
+        gram = s @ s.T
+        block = np.eye(gram.shape[0]) + gram * (w[:, None, None, :] * d[:, None, :])
+        return np.asarray(np.linalg.solve(block, np.broadcast_to(gram, block.shape)))
 
     def mean_form(self, q: ComplexArray) -> ComplexArray:
         """Return ``(s_a ⊗ μ_a)ᵀ (I - R̄)(s_b ⊗ μ_b)`` for points q (points, K), shape (points, K, K)."""

@@ -72,7 +72,7 @@ class LineResolvent:
         good = np.zeros(z.size, dtype=bool)
         if self._x.size > 1:
             guess = np.stack([np.interp(z.real, self._x, column) for column in self._q.T], axis=1)
-            q, good = _newton(self.model, z, guess, _TOLERANCE)
+            q, good = _newton(self.model, z, guess.astype(complex), _TOLERANCE)
         if not good.all():
             q[~good] = resolvent_diagonal(self.model, z[~good])
         x, order = np.unique(np.concatenate([self._x, z.real]), return_index=True)
@@ -85,7 +85,7 @@ def _descend(model: GramModel, z: ComplexArray) -> ComplexArray:
     scale = model.upper_bound() - float(model.shifts.min()) + abs(model.shifts).max()
     target = z.imag
     height = np.maximum(target, 4 * scale)
-    top = np.asarray(z.real + 1j * height, dtype=complex)
+    top = z.real + 1j * height
     q = _damped(model, top, 1 / (model.shifts - top[:, None]))
     stride = np.full(z.shape, _DESCENT)
     pending = np.arange(z.size)

@@ -87,19 +87,7 @@ class SpectrumComparison:
                 EmpiricalSpectrum(values, values[:0], values.size, self.empirical.kind, "exact").plot(ax, bins)
             self.prediction.plot(ax)
         # Measured outliers stand on the axis where the predicted ones hang.
-        if self.matched.size:
-            ax.plot(
-                self.matched,
-                np.zeros(self.matched.size),
-                linestyle="none",
-                marker="x",
-                markersize=7,
-                markeredgewidth=1.6,
-                color=_style.DATA_EDGE,
-                clip_on=False,
-                zorder=6,
-                label="measured outliers",
-            )
+        _style.mark_outliers(ax, self.matched, predicted=False)
         ax.set_ylim(bottom=0)
         ax.legend(frameon=False, fontsize=8)
         return ax
@@ -126,19 +114,7 @@ class SpectrumComparison:
         )
         mass = np.diff(law.cdf(fine)) / np.diff(np.log10(fine))
         ax.stairs(mass, fine, color=_style.THEORY, lw=1.6, label="predicted bulk")
-        if self.prediction.outliers.size:
-            ax.plot(
-                self.prediction.outliers,
-                np.zeros(self.prediction.outliers.size),
-                linestyle="none",
-                marker="v",
-                markersize=8,
-                color=_style.THEORY,
-                markerfacecolor="none",
-                clip_on=False,
-                zorder=5,
-                label="predicted outliers",
-            )
+        _style.mark_outliers(ax, self.prediction.outliers, predicted=True)
         ax.set_xscale("log")
         ax.set_ylim(0, 1.15 * float(heights.max()))
         ax.set_xlabel("eigenvalue")

@@ -29,6 +29,7 @@ from scipy.io import savemat
 from rmtdeq._errors import DataNotFoundError, InvalidInputError, MemoryLimitError
 from rmtdeq.data import dataset_names, datasets, load_dataset
 from rmtdeq.data.datasets import DATASETS, cache_folder, load_images
+from rmtdeq.data.shares import shares
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTS = (30, 7, 11, 20, 5, 9, 13, 8, 6, 21)
@@ -127,9 +128,9 @@ class TestDraw:
     def test_law_of_shares(self, sizes: list[int], fraction: float) -> None:
         total = sum(sizes)
         n = max(1, round(fraction * total))
-        shares = datasets._shares(n, sizes)
-        assert sum(shares) == n
-        for share, size in zip(shares, sizes, strict=True):
+        parts = shares(n, sizes)
+        assert sum(parts) == n
+        for share, size in zip(parts, sizes, strict=True):
             assert 0 <= share <= size
             assert abs(share * total - n * size) < total
 

@@ -1,0 +1,10 @@
+"""Benchmarks: ratios against a rival in the same run; none of them can fail on a slow machine."""
+
+import pytest
+
+
+@pytest.fixture
+def deq():
+    import rmtdeq as rd
+
+    return rd.DEQ("tanh", sigma_a2=0.2, sigma_b2=0.8)

@@ -1,0 +1,136 @@
+"""Measured spectra and comparisons: LAPACK = Lanczos, matching by rank, distances, labels."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+import rmtdeq as rd
+
+mpl.use("Agg")
+
+
+@pytest.fixture(scope="module")
+def mixture():
+    means = np.zeros((2, 300))
+    means[0, 0] = means[1, 8] = 8
+    return rd.GaussianMixture(means, [1.0, 1 + 8 / np.sqrt(300)])
+
+
+@pytest.fixture(scope="module")
+def data(mixture):
+    return mixture.sample(240, seed=0)
+
+
+DEQ = rd.DEQ("tanh", sigma_a2=0.2, sigma_b2=0.8)
+
+
+@pytest.fixture(scope="module", params=["ck", "ntk"])
+def pair(request, mixture, data):
+    emp = rd.empirical_spectrum(data[0], DEQ, request.param)
+    return emp, rd.predict_spectrum(DEQ, mixture, 240, request.param)
+
+
+def test_eigenpairs_satisfy_their_equation(data, pair):
+    emp, pred = pair
+    G = rd.kernel(data[0], DEQ, pred.kind)
+    assert np.allclose(G @ emp.vectors, emp.vectors * emp.eigenvalues, atol=1e-12)
+    assert (np.diff(emp.eigenvalues) >= 0).all()
+    assert emp.eigenvalues.sum() == pytest.approx(np.trace(G), rel=1e-12)
+
+
+def test_lanczos_finds_the_top_of_the_exact_spectrum(data, pair):
+    emp, pred = pair
+    top = rd.empirical_spectrum(data[0], DEQ, pred.kind, method="lanczos", top=4)
+    assert np.allclose(top.eigenvalues, emp.eigenvalues[-4:], rtol=1e-10)
+    assert np.allclose(abs(np.sum(top.vectors[:, -2:] * emp.vectors[:, -2:], axis=0)), 1, atol=1e-8)
+
+
+def test_top_limits_eigenvectors_not_eigenvalues(data):
+    some = rd.empirical_spectrum(data[0], DEQ, "ck", top=3)
+    assert some.eigenvalues.shape == (240,)
+    assert some.vectors.shape == (240, 3)
+    assert np.allclose(rd.kernel(data[0], DEQ) @ some.vectors, some.vectors * some.eigenvalues[-3:], atol=1e-12)
+
+
+def test_smoothed_density_integrates_to_one(pair):
+    emp, _ = pair
+    x = np.linspace(emp.eigenvalues[0] - 2, emp.eigenvalues[-1] + 2, 20_001)
+    assert np.trapezoid(emp.density(x), x) == pytest.approx(1, abs=1e-3)
+
+
+def test_comparison_separates_outliers_from_the_bulk(pair, data):
+    emp, pred = pair
+    cmp = rd.compare(emp, pred, data[1])
+    assert pred.outliers.size == 2
+    assert np.array_equal(cmp.matched, emp.eigenvalues[-2:])
+    assert cmp.bulk.size == 238
+    assert cmp.ks < 0.06
+    assert cmp.wasserstein < 0.06
+    # The equivalent is off by 0.14 of the norm at p = 500, so by 0.18 at p = 300, and one draw adds noise to that.
+    assert (cmp.outlier_errors < 0.3).all()
+    # The two eigenvectors span the two class indicators, up to the noise of n = 240.
+    assert cmp.alignments.sum() == pytest.approx(pred.alignments.sum(), abs=0.1)
+
+
+def test_comparison_with_itself_is_exact(pair):
+    emp, pred = pair
+    n, r = pred.n, pred.outliers.size
+    ideal = np.concatenate([pred.quantiles((np.arange(n - r) + 0.5) / (n - r)), pred.outliers])
+    cmp = rd.compare(type(emp)(np.sort(ideal), emp.vectors, n, pred.kind, "exact"), pred)
+    assert np.allclose(cmp.outlier_errors, 0)
+    assert cmp.ks == pytest.approx(0.5 / (n - r), rel=1e-3)
+    assert cmp.wasserstein < 3e-3
+
+
+def test_partial_spectra_give_outliers_only(data, pair):
+    emp, pred = pair
+    top = rd.empirical_spectrum(data[0], DEQ, pred.kind, method="lanczos", top=3)
+    cmp, whole = rd.compare(top, pred, data[1]), rd.compare(emp, pred, data[1])
+    assert cmp.ks is None
+    assert np.allclose(cmp.matched, whole.matched)
+    assert np.allclose(cmp.alignments, whole.alignments, atol=1e-6)
+    assert "not measured" in cmp.summary()
+
+
+def test_results_draw_themselves(pair, data):
+    emp, pred = pair
+    for result in (emp, pred, rd.compare(emp, pred, data[1])):
+        ax = result.plot()
+        assert ax.get_xlabel() == "eigenvalue"
+        assert ax.get_ylabel().startswith("density")
+        assert result.plot(ax) is ax
+        ax.figure.clear()
+    mpl.pyplot.close("all")
+
+
+def test_summary_holds_the_numbers(pair, data):
+    emp, pred = pair
+    cmp = rd.compare(emp, pred, data[1])
+    text = cmp.summary()
+    for value in (f"{cmp.ks:.4f}", *(f"{at:.4f}" for at in [*pred.outliers, *cmp.matched])):
+        assert value in text
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda e, p, X, y: rd.compare(p, e), "EmpiricalSpectrum"),
+        (lambda e, p, X, y: rd.compare(e, p, y[:-1]), "label"),
+        (lambda e, p, X, y: rd.compare(rd.empirical_spectrum(X[:100], DEQ, p.kind), p), "n = 100"),
+        (lambda e, p, X, y: rd.compare(rd.empirical_spectrum(X, DEQ, "ntk-full"), p), "ntk-full"),
+        (lambda e, p, X, y: rd.compare(rd.empirical_spectrum(X, DEQ, p.kind, method="lanczos", top=1), p), "measure"),
+        (lambda e, p, X, y: rd.empirical_spectrum(X, DEQ, method="svd"), "method"),
+        (lambda e, p, X, y: rd.empirical_spectrum(X, DEQ, top=0), "top"),
+        (lambda e, p, X, y: rd.empirical_spectrum(X, DEQ, top=500), "top"),
+        (lambda e, p, X, y: rd.empirical_spectrum(X, DEQ, method="lanczos", top=240), "exact"),
+        (lambda e, p, X, y: e.density(0.0, bandwidth=-1), "bandwidth"),
+    ],
+)
+def test_bad_input_is_refused(pair, data, call, says):
+    with pytest.raises(rd.InvalidInputError, match=says):
+        call(*pair, *data)
+
+
+def test_memory_limit_names_the_way_out(data):
+    with pytest.raises(rd.MemoryLimitError, match="lanczos"):
+        rd.empirical_spectrum(data[0], DEQ, memory_limit=1000)

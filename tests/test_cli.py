@@ -1,0 +1,118 @@
+"""The command line: what it prints and writes, and one line with exit code 2 for everything that is wrong."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import rmtdeq as rd
+from rmtdeq import io
+from rmtdeq.cli import example_mixture, main
+
+SMALL = ["--dataset", "mixture", "--p", "120", "--n", "96"]
+
+
+def test_solve_prints_the_coefficients(capsys):
+    assert main(["solve", "--activation", "relu"]) == 0
+    printed = capsys.readouterr().out
+    coef = rd.solve(rd.DEQ("relu", 0.2, 0.8), 1.0)
+    for value in (coef.tau, coef.gamma2, *coef.alpha, coef.kappa2, *coef.beta):
+        assert f"{value:.10g}" in printed
+
+
+def test_predict_prints_and_draws(capsys, tmp_path):
+    assert main(["predict", *SMALL, "--out", str(tmp_path / "p.pdf")]) == 0
+    pred = rd.predict_spectrum(rd.DEQ("tanh", 0.2, 0.8), example_mixture(120, 2), 96)
+    assert f"{pred.outliers[-1]:.5g}" in capsys.readouterr().out
+    assert (tmp_path / "p.pdf").read_bytes()[:4] == b"%PDF"
+
+
+def test_compare_writes_a_figure_and_its_manifest(capsys, tmp_path):
+    out = tmp_path / "new" / "figure"
+    assert main(["compare", *SMALL, "--classes", "3", "--kind", "ck", "--seed", "5", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert out.with_suffix(".png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    record = json.loads(out.with_suffix(".json").read_text())
+    assert record["arguments"]["seed"] == 5
+    assert record["versions"]["numpy"] == np.__version__
+    result = record["results"]["ck"]
+    assert f"{result['ks']:.4f}" in printed
+    assert np.shape(result["measured_alignments"]) == np.shape(result["predicted_alignments"])
+    assert sorted(path.name for path in out.parent.iterdir()) == ["figure.json", "figure.png"]
+
+
+def test_the_same_seed_gives_the_same_numbers(capsys):
+    runs = []
+    for _ in range(2):
+        main(["compare", *SMALL, "--kind", "ck", "--seed", "3"])
+        runs.append(capsys.readouterr().out)
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("dataset", ["fashion-sample", "digits"])
+def test_compare_runs_on_the_bundled_images(capsys, dataset):
+    assert main(["compare", "--dataset", dataset, "--n", "50", "--kind", "ck", "ntk", "--activation", "relu"]) == 0
+    assert capsys.readouterr().out.count("KS distance") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["solve", "--activation", "relux"], "relux"),
+        (["solve", "--sigma-a2", "-1"], "sigma_a2"),
+        (["solve", "--sigma-a2", "nan"], "sigma_a2"),
+        (["solve", "--sigma-a2", "3", "--activation", "relu", "--uncentered"], "lower sigma_a2"),
+        (["solve", "--tau0-squared", "0"], "tau0_squared"),
+        (["solve", "--kind", "cnk"], "cnk"),
+        (["predict", *SMALL, "--activation", "relu", "--uncentered"], "centered=True"),
+        (["predict", *SMALL, "--classes", "6", "8"], "how many classes"),
+        (["predict", "--dataset", "mixture", "--p", "4"], "needs p"),
+        (["compare", "--dataset", "imagenet"], "imagenet"),
+        (["compare", "--dataset", "digits", "--classes", "11", "12"], "11"),
+        (["compare", "--dataset", "digits", "--n", "100000"], "100000"),
+        (["compare", *SMALL, "--seed", "-1"], "seed"),
+        (["compare", "--dataset", "mnist", "--data-dir", "no-such-folder"], "no-such-folder"),
+        (["compare", *SMALL, "--n", "many"], "many"),
+        ([], "COMMAND"),
+    ],
+)
+def test_what_is_wrong_takes_one_line_and_exit_code_2(capsys, arguments, says):
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.err.count("\n") == 1
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_out_in_an_impossible_place_is_reported(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert main(["predict", *SMALL, "--out", str(tmp_path / "file" / "figure")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_failed_write_leaves_nothing_and_keeps_the_old(tmp_path):
+    path = tmp_path / "figure.txt"
+    path.write_text("old")
+
+    def fail(beside):
+        beside.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        io.write_whole(path, fail)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["figure.txt"]
+
+
+def test_the_module_runs_as_a_program():
+    run = subprocess.run(
+        [sys.executable, "-m", "rmtdeq", "solve", "--kind", "ck"], capture_output=True, text=True, check=True
+    )
+    assert "alpha1" in run.stdout
+    assert run.stderr == ""

@@ -1,0 +1,49 @@
+"""The package's front: lazy, complete, and without side effects."""
+
+import subprocess
+import sys
+
+import pytest
+
+import rmtdeq
+
+LATE = ("numba", "torch", "dask", "matplotlib", "scipy", "tqdm")
+
+
+def test_import_loads_nothing_heavy():
+    code = f"import sys, rmtdeq; print([m for m in {LATE!r} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_theory_needs_neither_numba_nor_matplotlib():
+    code = (
+        "import sys, rmtdeq as rd; rd.solve(rd.DEQ('tanh', 0.2, 0.8), 1.0); import rmtdeq.cli;"
+        "print([m for m in ('numba', 'matplotlib', 'torch', 'dask') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", rmtdeq.__all__)
+def test_every_public_name_exists_and_is_documented(name):
+    value = getattr(rmtdeq, name)
+    assert name == "__version__" or value.__doc__
+    assert name in dir(rmtdeq)
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="no attribute 'kernal'"):
+        rmtdeq.kernal  # noqa: B018
+
+
+def test_a_missing_library_is_named_with_its_remedy(monkeypatch):
+    from rmtdeq._optional import require
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(rmtdeq.MissingDependencyError, match=r"rmtdeq\[torch\]"):
+        require("torch")
+
+
+def test_every_error_is_of_the_package():
+    for name in ("InvalidInputError", "IllPosedError", "ConvergenceError", "MemoryLimitError", "DataNotFoundError"):
+        assert issubclass(getattr(rmtdeq, name), rmtdeq.RmtdeqError)
+    assert issubclass(rmtdeq.InvalidInputError, ValueError)
