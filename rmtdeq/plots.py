@@ -122,4 +122,6 @@ def draw_alignments(comparison: SpectrumComparison, ax: Any) -> None:
     ax.set_xlabel("predicted outlier" if r <= shown else f"predicted outlier (top {shown} of {r})")
     ax.set_ylabel("squared alignment")
     ax.set_ylim(0, 1.0)
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(
+        frameon=False, fontsize=8, ncols=classes + 1, loc="lower center", bbox_to_anchor=(0.45, 1.0), columnspacing=0.9
+    )

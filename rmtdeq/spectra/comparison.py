@@ -88,8 +88,9 @@ class SpectrumComparison:
             self.prediction.plot(ax)
         # Measured outliers stand on the axis where the predicted ones hang.
         _style.mark_outliers(ax, self.matched, predicted=False)
-        ax.set_ylim(bottom=0)
-        ax.legend(frameon=False, fontsize=8)
+        # Room for the legend above the data.
+        ax.set_ylim(0, 1.3 * ax.get_ylim()[1])
+        ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
         return ax
 
     def _draw_logarithmic(self, ax: Any, values: FloatArray, bins: int) -> None:
