@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
@@ -26,18 +29,31 @@ REGISTERED = (
 """Every registered name, with parameters where it takes any."""
 
 CALLABLES = {
-    "bent sine": (lambda u: np.sin(u) + np.maximum(u - 0.4, 0.0), (0.4,)),
-    "two kinks": (lambda u: np.tanh(np.maximum(u, -0.7)) + 0.3 * abs(u - 1.1), (-0.7, 1.1)),
+    "bent sine": (
+        lambda u: np.sin(u) + np.maximum(u - 0.4, 0.0),
+        lambda u: np.cos(u) + (u > 0.4),
+        (0.4,),
+    ),
+    "two kinks": (
+        lambda u: np.tanh(np.maximum(u, -0.7)) + 0.3 * abs(u - 1.1),
+        lambda u: np.where(u > -0.7, 1 - np.tanh(u) ** 2, 0.0) + 0.3 * np.sign(u - 1.1),
+        (-0.7, 1.1),
+    ),
 }
-"""Callables with kinks off the origin and no derivative given."""
+"""Callables with kinks off the origin: the function, its derivative and the kinks."""
 
 
 def make(spec: str) -> Activation:
-    """Return the activation that a name of either list stands for."""
+    """Return the activation that a name of either list stands for; a callable without its derivative."""
     if spec in CALLABLES:
-        fn, kinks = CALLABLES[spec]
+        fn, _, kinks = CALLABLES[spec]
         return Activation(fn, kinks=kinks)
     return activation(spec)
+
+
+def slope_of(spec: str):
+    """Return the derivative of what `make` returns, written down by hand for the callables."""
+    return CALLABLES[spec][1] if spec in CALLABLES else activation(spec).slope
 
 
 @pytest.fixture(params=REGISTERED)
@@ -62,3 +78,28 @@ def phi(spec: str) -> Activation:
 def _make():
     """Return the function from a name of either list to its activation."""
     return make
+
+
+@pytest.fixture(name="slope_of", scope="session")
+def _slope_of():
+    """Return the function from a name of either list to the derivative of its activation."""
+    return slope_of
+
+
+@pytest.fixture(scope="session")
+def seconds():
+    """Return a context that fails if its body takes longer than so many seconds."""
+
+    @contextmanager
+    def limit(most: float):
+        start = time.perf_counter()
+        yield
+        assert time.perf_counter() - start < most
+
+    return limit
+
+
+@pytest.fixture(scope="session")
+def registered_names() -> tuple[str, ...]:
+    """Return the names of the registered activations, as tested."""
+    return REGISTERED

@@ -28,6 +28,7 @@ _RESOLVED = 1e-13
 _RESOLVED_ENDS = 1e-11
 _NEAR_ENDS = np.array([-1 + 2e-6, 1 - 2e-6])
 _NARROWEST = 1e-7
+_MOST_PANELS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,11 @@ def resolve(fn: Function, kinks: tuple[float, ...], reach: float) -> tuple[Float
     done_edges: list[FloatArray] = []
     done_coefficients: list[FloatArray] = []
     while left.size:
+        if left.size > _MOST_PANELS:
+            raise InvalidInputError(
+                f"The activation varies too fast, or is computed in too low a precision, near u = {left[0]:.6g}: it "
+                "must be smooth, and accurate to double precision."
+            )
         x = np.append(legendre()[0], _NEAR_ENDS)
         values = _evaluate(fn, (left + right)[:, None] / 2 + (right - left)[:, None] / 2 * x)
         values, near_ends = values[:, :NODES], values[:, NODES:]

@@ -32,18 +32,18 @@ def _split(breakpoints):
 class Reference:
     """Kernel entries of an uncentred model, one pair of samples at a time."""
 
-    def __init__(self, deq, kinks):
+    def __init__(self, deq, slope):
         assert not deq.centered
-        self.phi, self.a2, self.b2 = deq.activation, deq.sigma_a2, deq.sigma_b2
-        self.kinks = np.asarray(kinks, dtype=float)
+        self.phi, self.slope, self.a2, self.b2 = deq.activation, slope, deq.sigma_a2, deq.sigma_b2
+        self.kinks = np.asarray(deq.activation.kinks, dtype=float)
 
     def single(self, variance):
         """E φ(u)² and E φ'(u)² for u ~ N(0, variance)."""
         sigma = np.sqrt(variance)
         if sigma == 0:
-            return float(self.phi(np.zeros(1))[0]) ** 2, float(self.phi.slope(np.zeros(1))[0]) ** 2
+            return float(self.phi(np.zeros(1))[0]) ** 2, float(self.slope(np.zeros(1))[0]) ** 2
         x, w = _panels(_split(self.kinks / sigma))
-        return w @ self.phi(sigma * x) ** 2, w @ self.phi.slope(sigma * x) ** 2
+        return w @ self.phi(sigma * x) ** 2, w @ self.slope(sigma * x) ** 2
 
     def pair(self, variance_u, variance_v, covariance):
         """E φ(u)φ(v) and E φ'(u)φ'(v)."""
@@ -60,7 +60,7 @@ class Reference:
         inner, inner_weights = _panels(_split(np.concatenate([(h - at) / big, (sign * k + at) / big], axis=1)))
         u, v = sigma_u * (big * inner + at), sigma_v * sign * (big * inner - at)
         weights = weights[:, None] * inner_weights
-        return (weights * self.phi(u) * self.phi(v)).sum(), (weights * self.phi.slope(u) * self.phi.slope(v)).sum()
+        return (weights * self.phi(u) * self.phi(v)).sum(), (weights * self.slope(u) * self.slope(v)).sum()
 
     def variance(self, squared_norm):
         """The fixed point K_ii, and E φ², E φ'² there."""
@@ -68,7 +68,7 @@ class Reference:
         for _ in range(2000):
             square, slope = self.single(variance)
             moved = self.a2 * square + self.b2 * squared_norm
-            if abs(moved - variance) <= 4e-16 * moved:
+            if abs(moved - variance) <= 1e-15 * moved:
                 return moved, square, slope
             variance = moved
         raise AssertionError("the diagonal did not settle")
@@ -100,6 +100,12 @@ class Reference:
 
 
 @pytest.fixture(scope="session")
-def reference():
-    """Return the class of references."""
-    return Reference
+def reference(slope_of):
+    """Return the function from an uncentred model and the name of its activation to its reference."""
+    return lambda deq, spec: Reference(deq, slope_of(spec))
+
+
+@pytest.fixture(scope="session")
+def gaussian():
+    """Return the function from n, p and a seed to n samples of squared norm about one."""
+    return lambda n, p, seed=0: np.random.default_rng(seed).standard_normal((n, p)) / np.sqrt(p)

@@ -1,0 +1,149 @@
+"""Activations by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rmtdeq as rd
+from rmtdeq.gauss.registry import REGISTRY
+
+U = np.linspace(-5, 5, 401)
+
+
+def test_names_are_those_of_the_registry_and_all_can_be_made(registered_spec):
+    assert registered_spec.partition("(")[0] in rd.activation_names()
+    assert rd.activation_names() == tuple(REGISTRY)
+
+
+def test_every_registered_name_is_tested(request):
+    from_conftest = {name.partition("(")[0] for name in request.getfixturevalue("registered_names")}
+    assert from_conftest == set(rd.activation_names())
+
+
+@pytest.mark.parametrize(
+    ("spec", "fn"),
+    [
+        ("tanh", np.tanh),
+        ("relu", lambda u: np.maximum(u, 0)),
+        ("leaky_relu", lambda u: np.where(u > 0, u, 0.01 * u)),
+        ("leaky_relu(0.1)", lambda u: np.where(u > 0, u, 0.1 * u)),
+        (" leaky_relu( -0.5 ) ", lambda u: np.where(u > 0, u, -0.5 * u)),
+        ("elu", lambda u: np.where(u > 0, u, np.exp(np.minimum(u, 0)) - 1)),
+        ("swish", lambda u: u / (1 + np.exp(-u))),
+        ("softplus", lambda u: np.log(1 + np.exp(u))),
+        ("sigmoid", lambda u: 1 / (1 + np.exp(-u))),
+        ("sin", np.sin),
+        ("abs", np.abs),
+        ("hard_tanh", lambda u: np.clip(u, -1, 1)),
+        ("hard_tanh(2, 0.5)", lambda u: 2 * np.clip(u, -0.5, 0.5)),
+        ("polynomial(1, 2, 3)", lambda u: 1 + 2 * u + 3 * u**2),
+        ("polynomial([1, 2, 3])", lambda u: 1 + 2 * u + 3 * u**2),
+        ("polynomial((1, 2, 3))", lambda u: 1 + 2 * u + 3 * u**2),
+        ("piecewise_linear([-1, 1], [2, 4])", lambda u: 3 + u),
+        ("piecewise_linear([-1, 0, 2], [0, 1, 0])", lambda u: np.where(u < 0, 1 + u, 1 - u / 2)),
+    ],
+)
+def test_names_mean_what_they_say(spec, fn):
+    np.testing.assert_allclose(rd.activation(spec)(U), fn(U), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("spec", "at_one", "slope"),
+    [("erf", 0.8427007929497149, 0.4151074974205947), ("gelu", 0.8413447460685429, 1.0833154705876864)],
+)
+def test_names_without_an_elementary_form(spec, at_one, slope):
+    phi = rd.activation(spec)
+    assert phi(np.ones(1))[0] == pytest.approx(at_one, rel=1e-15)
+    assert phi.slope(np.ones(1))[0] == pytest.approx(slope, rel=1e-15)
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(st.floats(-3, 3), st.floats(0.01, 5))
+def test_parameters_survive_the_way_through_the_name(a, c):
+    phi = rd.activation(f"hard_tanh({a!r}, {c!r})")
+    assert phi.parameters == (a, c)
+    np.testing.assert_array_equal(phi(U), rd.activation("hard_tanh", a, c)(U))
+    assert rd.activation(f"leaky_relu({a!r})").parameters == (a,)
+
+
+def test_representation_is_a_name(registered_spec):
+    phi = rd.activation(registered_spec)
+    if phi.name != "piecewise_linear":  # which takes two lists
+        np.testing.assert_array_equal(rd.activation(repr(phi))(U), phi(U))
+
+
+@pytest.mark.parametrize("spec", ["foo", "", "RELU", "relu)", "tanh2", "(0.1)", "leaky-relu(0.1)"])
+def test_unknown_names_are_refused_with_those_known(spec):
+    with pytest.raises(rd.InvalidInputError, match=r"Unknown activation .*known are tanh, .*or pass a callable"):
+        rd.activation(spec)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "leaky_relu(a)",
+        "leaky_relu(0.1",
+        "leaky_relu(0.1))",
+        "leaky_relu(0.1) x",
+        "tanh(",
+        "leaky_relu(nan)",
+        "hard_tanh(a=1)",
+        "leaky_relu(__import__('os'))",
+        "leaky_relu(1 2)",
+    ],
+)
+def test_parameters_that_cannot_be_read_are_refused(spec):
+    with pytest.raises(rd.InvalidInputError, match="Cannot read the parameters"):
+        rd.activation(spec)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "tanh(1)",
+        "leaky_relu(1, 2)",
+        "leaky_relu('a')",
+        "leaky_relu([1])",
+        "leaky_relu(1e999)",
+        "hard_tanh(1, 0)",
+        "hard_tanh(1, -1)",
+        "polynomial",
+        "polynomial()",
+        "polynomial([])",
+        "polynomial('a')",
+        "polynomial(1, [2])",
+        "polynomial(1e999)",
+        "piecewise_linear",
+        "piecewise_linear([0], [1])",
+        "piecewise_linear([0, 1], [1])",
+        "piecewise_linear([1, 0], [0, 1])",
+        "piecewise_linear([0, 0], [0, 1])",
+        "piecewise_linear([[0, 1]], [[0, 1]])",
+        "piecewise_linear(0, 1)",
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(spec):
+    with pytest.raises(rd.InvalidInputError):
+        rd.activation(spec)
+
+
+def test_activations_pass_through_and_callables_become_activations():
+    phi = rd.activation("relu")
+    assert rd.activation(phi) is phi
+    assert rd.activation(np.tanh).name == "callable"
+
+
+@pytest.mark.parametrize("spec", [None, 3, [1.0], b"tanh"])
+def test_what_is_neither_name_nor_callable_is_refused(spec):
+    with pytest.raises(rd.InvalidInputError, match="vectorised callable"):
+        rd.activation(spec)
+
+
+def test_large_arguments_overflow_nowhere(registered_spec):
+    u = np.array([-1e4, -800.0, 800.0, 1e4])
+    phi = rd.activation(registered_spec)
+    assert np.isfinite(phi(u)).all()
+    assert np.isfinite(phi.slope(u)).all()

@@ -1,0 +1,119 @@
+"""The common basis of several covariances: commuting ones are found, rotations are not seen, the head is small."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import ortho_group
+
+from rmtdeq.rmt import bulk, covariance_family, resolvent_diagonal
+
+P = 24
+ROTATION = ortho_group.rvs(P, random_state=3)
+MEANS = np.random.default_rng(4).standard_normal((3, P))
+SHARE = np.array([0.5, 0.3, 0.2])
+DIAGONALS = [np.repeat([1.0, 3.0], P // 2), np.tile([0.5, 2.0], P // 2), np.full(P, 1.5)]
+Z = np.array([0.5 + 0.01j, 2 + 0.5j, 8 + 0.1j])
+
+
+def noncommuting(seed=0):
+    rng = np.random.default_rng(seed)
+    parts = [rng.standard_normal((P, 2 * P)) / np.sqrt(2 * P) for _ in range(3)]
+    return [part @ part.T * (a + 1) for a, part in enumerate(parts)]
+
+
+def rotated(matrices):
+    return [ROTATION @ (c if c.ndim == 2 else np.diag(c)) @ ROTATION.T for c in matrices]
+
+
+def test_coordinates_with_equal_eigenvalues_are_one_group():
+    family = covariance_family(DIAGONALS, MEANS, SHARE, 0.0)
+    assert family.matrices is None
+    assert sorted(map(tuple, family.eigenvalues)) == [(a, b, 1.5) for a in (1.0, 3.0) for b in (0.5, 2.0)]
+    np.testing.assert_array_equal(family.multiplicities, P / 4)
+    np.testing.assert_allclose(family.mean_products.sum(axis=0), MEANS @ MEANS.T)
+
+
+def test_scalars_are_one_group():
+    family = covariance_family([np.array(1.0), np.array(2.0), np.array(0.0)], MEANS, SHARE, 0.0)
+    np.testing.assert_array_equal(family.eigenvalues, [[1.0, 2.0, 0.0]])
+    np.testing.assert_array_equal(family.multiplicities, [P])
+    assert family.largest == 2
+
+
+def test_commuting_matrices_are_detected_and_grouped_in_any_basis():
+    plain = covariance_family(DIAGONALS, MEANS, SHARE, 0.0)
+    family = covariance_family(rotated(DIAGONALS), MEANS @ ROTATION.T, SHARE, 0.0)
+    assert family.matrices is None
+    # Rounding may split a group of equal eigenvalues; what is summed over groups does not notice.
+    for function in (lambda d: d[:, 0] * d[:, 1], lambda d: 1 / (1 + d[:, 0] + 2 * d[:, 1])):
+        expected = plain.multiplicities @ function(plain.eigenvalues)
+        assert family.multiplicities @ function(family.eigenvalues) == pytest.approx(expected, rel=1e-10)
+    weighted = [np.einsum("m,mab->ab", 1 / (1 + f.eigenvalues[:, 0]), f.mean_products) for f in (plain, family)]
+    np.testing.assert_allclose(weighted[1], weighted[0], rtol=1e-9, atol=1e-9)
+
+
+def test_covariances_that_do_not_commute_stay_matrices():
+    family = covariance_family(noncommuting(), MEANS, SHARE, 0.0)
+    assert family.matrices is not None
+    assert family.head == P
+    np.testing.assert_allclose(np.linalg.eigvalsh(family.matrices), np.linalg.eigvalsh(noncommuting()), atol=1e-12)
+    np.testing.assert_allclose(family.means @ family.means.T, MEANS @ MEANS.T, atol=1e-12)
+    assert family.largest == pytest.approx(np.linalg.eigvalsh(noncommuting()).max())
+
+
+@pytest.mark.parametrize("truncation", [0.001, 0.01, 0.1, 0.3, 1.0])
+def test_the_head_is_the_smallest_that_leaves_out_no_more_than_the_truncation(truncation):
+    family = covariance_family(noncommuting(), MEANS, SHARE, truncation)
+
+    def left_out(head):
+        outside = family.matrices.copy()
+        outside[:, :head, :head] = 0
+        outside[:, np.arange(P), np.arange(P)] = 0
+        return ((outside**2).sum(axis=(1, 2)) / (family.matrices**2).sum(axis=(1, 2))).max()
+
+    assert left_out(family.head) <= truncation
+    if family.head:
+        assert left_out(family.head - 1) > truncation
+
+
+def test_products_of_entries_leave_out_the_head_and_the_diagonal():
+    family = covariance_family(noncommuting(), MEANS, SHARE, 0.1)
+    entries = family.entry_products
+    assert 0 < family.head < P
+    assert not entries[:, :, : family.head, : family.head].any()
+    assert not np.einsum("abkk->abk", entries).any()
+    np.testing.assert_allclose(entries[0, 1, -1, 0], family.matrices[0, -1, 0] * family.matrices[1, -1, 0])
+
+
+@pytest.mark.parametrize("kind", ["commuting", "not commuting"])
+def test_the_resolvent_does_not_see_a_rotation_of_the_features(gram_model, kind):
+    given = [np.diag(c) for c in DIAGONALS] if kind == "commuting" else noncommuting()
+    gram = [[2.0, 1.0, 0.3], [1.0, 1.5, 0.2], [0.3, 0.2, 1.0]]
+    options = {"gram": gram, "shifts": [0.0, 0.2, 0.5]}
+    one = gram_model(given, SHARE, means=MEANS, **options)
+    other = gram_model(rotated(given), SHARE, means=MEANS @ ROTATION.T, **options)
+    q = resolvent_diagonal(one, Z)
+    np.testing.assert_allclose(resolvent_diagonal(other, Z), q, rtol=1e-8)
+    np.testing.assert_allclose(other.mean_form(q), one.mean_form(q), rtol=1e-8, atol=1e-10)
+
+
+def test_diagonal_matrices_are_treated_like_their_diagonals(gram_model):
+    plain = resolvent_diagonal(gram_model(DIAGONALS, SHARE), Z)
+    full = resolvent_diagonal(gram_model([np.diag(c) for c in DIAGONALS], SHARE), Z)
+    np.testing.assert_allclose(full, plain, rtol=1e-9)
+
+
+def test_truncation_at_its_default_moves_the_resolvent_by_less_than_a_percent(gram_model):
+    exact = resolvent_diagonal(gram_model(noncommuting(), SHARE), Z)
+    truncated = resolvent_diagonal(gram_model(noncommuting(), SHARE, truncation=1e-2), Z)
+    assert (abs(truncated - exact) < 0.01 * abs(exact)).all()
+
+
+def test_the_bulk_of_covariances_that_do_not_commute_has_mass_one_and_the_right_mean(gram_model):
+    matrices, ratios = noncommuting(), np.array([0.3, 0.2, 0.3])
+    law = bulk(gram_model(matrices, ratios, truncation=1e-2))
+    assert law.mass == pytest.approx(1, abs=5e-3)
+    u = (np.arange(4000) + 0.5) / 4000
+    expected = ratios / ratios.sum() @ [np.trace(c) / P for c in matrices]
+    assert law.quantiles(u).mean() == pytest.approx(expected, rel=1e-2)
