@@ -1,7 +1,7 @@
 """Gaussian expectations of activations: quadrature, Hermite coefficients, dual activations."""
 
-from rmtdeq.gauss.activation import Activation
-from rmtdeq.gauss.dual import Dual, dual, mehler
+from rmtdeq.gauss.activations import Activation
+from rmtdeq.gauss.duals import Dual, dual, mehler
 from rmtdeq.gauss.hermite import Moments, hermite_coefficients, moments
 from rmtdeq.gauss.registry import activation, activation_names
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import ndtr, owens_t
 
 from rmtdeq._types import FloatArray
-from rmtdeq.gauss.activation import DualForm
+from rmtdeq.gauss.activations import DualForm
 
 
 def _squared_distance(sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray) -> FloatArray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rmtdeq._types import FloatArray
-from rmtdeq.gauss.activation import Activation
+from rmtdeq.gauss.activations import Activation
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rmtdeq._check import number, real_array
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Function
 from rmtdeq.gauss import dual_forms
-from rmtdeq.gauss.activation import Activation, Factory
+from rmtdeq.gauss.activations import Activation, Factory
 from rmtdeq.gauss.quadrature import normal_density
 
 

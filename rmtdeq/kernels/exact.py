@@ -12,7 +12,7 @@ import numpy as np
 from rmtdeq._errors import ConvergenceError
 from rmtdeq._types import FloatArray
 from rmtdeq.deq import DEQ
-from rmtdeq.gauss.dual import difference_form
+from rmtdeq.gauss.duals import difference_form
 
 _MAX_STEPS = 100
 _PRECISE_STEPS = 8

@@ -11,7 +11,8 @@ from scipy.sparse.linalg import LinearOperator
 from rmtdeq import _check
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
-from rmtdeq.kernels.gram import Plan, blocks, fill_rows, make_plan, prepare
+from rmtdeq.kernels.gram import blocks, prepare
+from rmtdeq.kernels.plan import Plan, fill_rows, make_plan
 
 _ROWS_BYTES = 64 << 20
 

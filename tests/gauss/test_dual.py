@@ -13,7 +13,7 @@ from scipy.integrate import quad
 
 import rmtdeq as rd
 from rmtdeq.gauss import Activation, activation, dual, mehler
-from rmtdeq.gauss.dual import _quadrature, difference_form, second_moment
+from rmtdeq.gauss.duals import _quadrature, difference_form, second_moment
 
 LAWS = settings(deadline=None, derandomize=True, max_examples=30)
 ANGLES = (0.0, 1e-4, 0.03, 1.0, math.pi / 2, 2.6, math.pi - 1e-3, math.pi)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
-from rmtdeq.gauss.dual import second_moment
+from rmtdeq.gauss.duals import second_moment
 from rmtdeq.kernels.exact import solve_pairs
 
 KINDS = ("ck", "ntk", "ntk-full")

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from rmtdeq._check import real_array
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray
-from rmtdeq.gauss.activation import Activation
+from rmtdeq.gauss.activations import Activation
 from rmtdeq.gauss.hermite import hermite_coefficients
 from rmtdeq.gauss.quadrature import REACH, gaussian_rule, normal_density, panel_nodes
 
