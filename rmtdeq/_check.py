@@ -34,13 +34,12 @@ def real_array(value: ArrayLike, name: str, *, ndim: int | None = None) -> Float
 
 def samples(X: ArrayLike, name: str = "X") -> FloatArray:
     """Return the data matrix (n, p), one sample a row, checked."""
-    shape = np.shape(X) if not isinstance(X, np.ndarray) else X.shape
-    if len(shape) != 2:
+    array = real_array(X, name)
+    if array.ndim != 2:
         raise InvalidInputError(
-            f"{name} must be a matrix (n, p) with one sample a row, not of shape {shape}; "
+            f"{name} must be a matrix (n, p) with one sample a row, not of shape {array.shape}; "
             "a single sample x is x[None, :]."
         )
-    array = real_array(X, name, ndim=2)
     if 0 in array.shape:
         raise InvalidInputError(f"{name} is empty: shape {array.shape}.")
     return array
@@ -79,16 +78,23 @@ def integer(value: Any, name: str, *, low: int = 1) -> int:
     return result
 
 
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def choice(value: Any, name: str, options: Iterable[str]) -> str:
     """Return `value` if it is one of `options`."""
     options = tuple(options)
     if not isinstance(value, str) or value not in options:
-        raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, options))}, not {value!r}.")
+        raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, options))}, not {_short(value)}.")
     return value
 
 
 def kinds(kind: str | Iterable[str]) -> tuple[Kind, ...]:
     """Return the requested kernels as a tuple of distinct names."""
+    if not isinstance(kind, Iterable):
+        raise InvalidInputError(f"kind must be a name or a tuple of names, not {_short(kind)}.")
     names = (kind,) if isinstance(kind, str) else tuple(kind)
     if not names:
         raise InvalidInputError(f"kind is empty; name at least one of {', '.join(map(repr, KINDS))}.")

@@ -35,6 +35,7 @@ class _Problem:
     n: int
     tau0_squared: float
     reference: float | None
+    class_names: tuple[str, ...]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     for command, run in ((predict, _predict), (compare, _compare)):
         _add_network(command)
         _add_data(command)
-        command.add_argument("--out", help="figure to write (.png, .pdf, .svg); its manifest is written beside it")
+        command.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
         command.set_defaults(run=run)
     return parser
 
@@ -103,7 +104,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         help="estimate of the classes' covariances (default common: the same eigenvectors for all)",
     )
     group.add_argument("--data-dir", help="folder with the data set's files")
-    group.add_argument("--seed", type=int, default=0)
+    group.add_argument("--seed", type=int, default=0, help="of the samples drawn (default 0)")
 
 
 def _network(options: argparse.Namespace) -> rmtdeq.DEQ:
@@ -129,7 +130,8 @@ def _problem(options: argparse.Namespace) -> _Problem:
         n = int(0.8 * options.p) if options.n is None else options.n
         X, y = mixture.sample(n, options.seed)
         name = f"Gaussian mixture, K = {mixture.classes}, p = {options.p}"
-        return _Problem(name, X, y, mixture, n, mixture.tau0_squared, None)
+        names = tuple(f"class {a}" for a in range(mixture.classes))
+        return _Problem(name, X, y, mixture, n, mixture.tau0_squared, None, names)
     classes = None if options.classes is None else tuple(options.classes)
     everything, labels = rmtdeq.load_dataset(options.dataset, classes=classes, data_dir=options.data_dir)
     mixture = rmtdeq.GaussianMixture.from_data(everything, labels, covariance=options.covariance)
@@ -137,7 +139,14 @@ def _problem(options: argparse.Namespace) -> _Problem:
     X, y = rmtdeq.load_dataset(options.dataset, classes=classes, n=n, seed=options.seed, data_dir=options.data_dir)
     shown = "" if classes is None else " " + " vs ".join(map(str, classes))
     norm = mixture.mean_squared_norm
-    return _Problem(options.dataset + shown, X, y, mixture, n, norm, norm)
+    return _Problem(options.dataset + shown, X, y, mixture, n, norm, norm, _class_names(options.dataset, classes))
+
+
+def _class_names(dataset: str, classes: tuple[int, ...] | None) -> tuple[str, ...]:
+    from rmtdeq.data.catalog import DATASETS
+
+    meanings = DATASETS[dataset].classes
+    return tuple(meanings[label] for label in (sorted(meanings) if classes is None else classes))
 
 
 def _record(program: str, options: argparse.Namespace, results: Mapping[Any, Any]) -> dict[str, Any]:
@@ -212,7 +221,7 @@ def _compare(options: argparse.Namespace) -> int:
             for c in comparisons
         }
         title = f"{problem.name}, n = {problem.n}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
-        _save(comparison_figure(comparisons, title), options, _record("compare", options, results))
+        _save(comparison_figure(comparisons, title, problem.class_names), options, _record("compare", options, results))
     return 0
 
 

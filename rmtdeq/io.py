@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import rmtdeq
+
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 
@@ -41,12 +43,16 @@ def manifest(program: str, arguments: Mapping[str, Any], results: Mapping[Any, A
     return {
         "program": program,
         "arguments": dict(arguments),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            "rmtdeq": rmtdeq.__version__,
+            **{name: _version(name) for name in _PACKAGES},
+        },
         "results": dict(results),
     }
 
 
-_PACKAGES = ("rmtdeq", "numpy", "scipy", "numba", "matplotlib")
+_PACKAGES = ("numpy", "scipy", "numba", "matplotlib")
 
 
 def _version(name: str) -> str:

@@ -16,13 +16,17 @@ from rmtdeq.spectra import SpectrumComparison
 NAMES = {"ck": "conjugate kernel", "ntk": "neural tangent kernel", "ntk-full": "neural tangent kernel, all weights"}
 
 
-def comparison_figure(comparisons: Sequence[SpectrumComparison], title: str = "") -> Any:
+def comparison_figure(
+    comparisons: Sequence[SpectrumComparison], title: str = "", class_names: Sequence[str] | None = None
+) -> Any:
     """Draw one row for each comparison: the spectrum, eigenvalues by rank, and the outliers' alignments.
 
     Parameters
     ----------
     comparisons : sequence of SpectrumComparison
     title : str
+    class_names : sequence of str, optional
+        For the legend; "class 0", "class 1", … by default.
 
     Returns
     -------
@@ -37,7 +41,7 @@ def comparison_figure(comparisons: Sequence[SpectrumComparison], title: str = ""
         comparison.plot(left)
         left.set_title(NAMES[comparison.prediction.kind], loc="left", fontsize=10)
         draw_ranks(comparison, middle)
-        draw_alignments(comparison, right)
+        draw_alignments(comparison, right, class_names)
         for ax in (left, middle, right):
             for side in ("top", "right"):
                 ax.spines[side].set_visible(False)
@@ -92,10 +96,19 @@ def draw_ranks(comparison: SpectrumComparison, ax: Any) -> None:
     ax.legend(frameon=False, fontsize=8)
 
 
-def draw_alignments(comparison: SpectrumComparison, ax: Any) -> None:
-    """Draw the outliers' squared alignments with the classes: bars measured, markers predicted."""
+def draw_alignments(comparison: SpectrumComparison, ax: Any, class_names: Sequence[str] | None = None) -> None:
+    """Draw the outliers' squared alignments with the classes: bars measured, markers predicted.
+
+    More classes than colours are drawn as one, their sum.
+    """
     prediction = comparison.prediction
-    r, classes = prediction.alignments.shape
+    predicted, measured = prediction.alignments, comparison.alignments
+    r, classes = predicted.shape
+    names = class_names or [f"class {a}" for a in range(classes)]
+    if classes > len(_style.CLASSES):
+        predicted = predicted.sum(axis=1, keepdims=True)
+        measured = None if measured is None else measured.sum(axis=1, keepdims=True)
+        classes, names = 1, [f"all {classes} classes"]
     if not r:
         ax.text(0.5, 0.5, "no outliers predicted", ha="center", va="center", transform=ax.transAxes, fontsize=9)
         ax.set_axis_off()
@@ -106,16 +119,16 @@ def draw_alignments(comparison: SpectrumComparison, ax: Any) -> None:
     for a in range(classes):
         x = at - 0.4 + (a + 0.5) * width
         colour = _style.CLASSES[a % len(_style.CLASSES)]
-        if comparison.alignments is not None:
-            ax.bar(x, comparison.alignments[-shown:, a], 0.92 * width, color=colour, alpha=0.55, label=f"class {a}")
+        if measured is not None:
+            ax.bar(x, measured[-shown:, a], 0.92 * width, color=colour, alpha=0.55, label=names[a])
         ax.plot(
             x,
-            prediction.alignments[-shown:, a],
+            predicted[-shown:, a],
             linestyle="none",
             marker="D",
             markersize=5,
             markerfacecolor="white",
-            markeredgecolor=_style.THEORY if comparison.alignments is not None else colour,
+            markeredgecolor=_style.THEORY if measured is not None else colour,
             label="predicted" if a == classes - 1 else None,
         )
     ax.set_xticks(at, [f"{value:.3g}" for value in prediction.outliers[-shown:]])

@@ -17,6 +17,9 @@ from rmtdeq.deq import DEQ
 from rmtdeq.equivalents.expansion import expand
 from rmtdeq.rmt import Bulk, GramModel, Outliers, bulk, covariance_family, outliers, resolvent_diagonal
 
+_NO_SLOPE = 1e-12
+_WIDE = 30.0
+
 
 @dataclass(frozen=True, eq=False)
 class SpectrumPrediction:
@@ -110,20 +113,41 @@ class SpectrumPrediction:
             lines.append("outlier  none")
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Any = None, logarithmic: bool | None = None, span: tuple[float, float] | None = None) -> Any:
         """Draw the density, and the outliers as triangles on the axis.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+        logarithmic : bool, optional
+            Density per decade over a logarithmic axis; by default where the spectrum spans more than a decade.
+        span : (float, float), optional
+            Range of the logarithmic axis; that of the prediction by default.
 
         Returns
         -------
         matplotlib.axes.Axes
         """
         ax = _style.axes(ax)
-        for index, part in enumerate(self.bulk.intervals):
-            x, _ = part.position(np.linspace(0, np.pi, 400)[1:-1])
-            ax.plot(x, part.density(x), color=_style.THEORY, lw=1.6, label="predicted density" if index == 0 else None)
+        low, high = self.edges[0][0], max(self.edges[-1][1], float(self.outliers.max(initial=0.0)))
+        if logarithmic is None:
+            logarithmic = low > 0 and high > _WIDE * low
+        if logarithmic:
+            left, right = span or (0.8 * low, 1.2 * high)
+            # In bins: the density may have spikes of no width that a line would not show honestly.
+            edges = np.geomspace(left, right, 240)
+            heights = np.diff(self.bulk.cdf(edges)) / np.diff(np.log10(edges))
+            ax.stairs(heights, edges, color=_style.THEORY, lw=1.6, label="predicted bulk")
+            ax.set_xscale("log")
+            ax.set_ylabel("density per decade")
+        else:
+            for index, part in enumerate(self.bulk.intervals):
+                x, _ = part.position(np.linspace(0, np.pi, 400)[1:-1])
+                label = "predicted bulk" if index == 0 else None
+                ax.plot(x, part.density(x), color=_style.THEORY, lw=1.6, label=label)
+            ax.set_ylabel("density")
         _style.mark_outliers(ax, self.outliers, predicted=True)
         ax.set_xlabel("eigenvalue")
-        ax.set_ylabel("density")
         return ax
 
 
@@ -200,7 +224,10 @@ def predict_spectrum(
         coupling=expansion.coupling(gmm.means),
     )
     slope, shift = float(expansion.gram[0, 0]), float(expansion.shifts[0])
-    if (expansion.gram == slope).all() and (expansion.shifts == shift).all():
+    if abs(slope) * _standard_model(gmm, n, truncation).upper_bound() <= _NO_SLOPE * abs(shift):
+        # An even activation: the kernel does not see inner products to first order, and the bulk is one point.
+        law = Bulk((), ((shift, 1.0),))
+    elif (expansion.gram == slope).all() and (expansion.shifts == shift).all():
         law = _standard_bulk(gmm, n, truncation).affine(slope, shift)
     else:
         law = bulk(model)

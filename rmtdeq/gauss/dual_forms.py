@@ -57,14 +57,12 @@ def sine(sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray) -> tuple[F
 
 
 def _beyond(h: FloatArray, k: FloatArray, theta: FloatArray) -> FloatArray:
-    """``k - h cos θ``, without cancellation where k is near h or -h and the Gaussians are nearly parallel."""
-    return np.where(
-        theta < np.pi / 2, (k - h) + 2 * np.sin(theta / 2) ** 2 * h, (k + h) - 2 * np.cos(theta / 2) ** 2 * h
-    )
+    """``k - h cos θ`` for h, k ≥ 0, without cancellation where k is near h and the Gaussians nearly parallel."""
+    return (k - h) + 2 * np.sin(theta / 2) ** 2 * h
 
 
 def _tail(h: FloatArray, k: FloatArray, theta: FloatArray) -> FloatArray:
-    """``P(ξ > h, η > k)`` for standard Gaussians with correlation cos θ, by Owen's T function."""
+    """``P(ξ > h, η > k)``, h, k ≥ 0, for standard Gaussians with correlation cos θ, by Owen's T function."""
     sine_ = np.sin(theta)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         first = np.where(h == 0, np.sign(k) * np.inf, _beyond(h, k, theta) / (h * sine_))
@@ -72,9 +70,7 @@ def _tail(h: FloatArray, k: FloatArray, theta: FloatArray) -> FloatArray:
         both_zero = (h == 0) & (k == 0)
         first = np.where(np.isnan(first), 0.0, first)
         second = np.where(np.isnan(second), 0.0, second)
-    product = h * k
-    opposite = (product < 0) | ((product == 0) & (h + k < 0))
-    general = 0.5 * (ndtr(-h) + ndtr(-k)) - owens_t(h, first) - owens_t(k, second) - 0.5 * opposite
+    general = 0.5 * (ndtr(-h) + ndtr(-k)) - owens_t(h, first) - owens_t(k, second)
     return np.where(both_zero, 0.5 - theta / (2 * np.pi), general)
 
 
@@ -157,7 +153,7 @@ def _nearly_equal(
 
 
 def _ramp_square(sigma: FloatArray, c: float, d: float) -> FloatArray:
-    """``E[(u - c)₊ (u - d)₊]`` for u ~ N(0, σ²)."""
+    """``E[(u - c)₊ (u - d)₊]`` for u ~ N(0, σ²), c, d ≥ 0."""
     top, low = max(c, d), min(c, d)
     h = top / sigma
     density = np.exp(-0.5 * h * h) / np.sqrt(2 * np.pi)
@@ -167,7 +163,7 @@ def _ramp_square(sigma: FloatArray, c: float, d: float) -> FloatArray:
 def _ramp_product(
     sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray, c: float, d: float
 ) -> tuple[FloatArray, FloatArray]:
-    """``E[(u - c)₊ (v - d)₊]`` and ``P(u > c, v > d)``."""
+    """``E[(u - c)₊ (v - d)₊]`` and ``P(u > c, v > d)``, c, d ≥ 0."""
     h, k = c / sigma_u, d / sigma_v
     r, s = np.cos(theta), np.sin(theta)
     tail = _tail(h, k, theta)

@@ -177,9 +177,10 @@ def resolve(fn: Function, kinks: tuple[float, ...], reach: float) -> tuple[Float
         middle = (left + right) / 2
         stuck = right - left < _NARROWEST * np.maximum(1.0, abs(middle))
         if stuck.any():
+            where = round(float(middle[stuck][0]), 6) + 0.0
             raise InvalidInputError(
-                f"The activation is not smooth near u = {middle[stuck][0]:.6g}: name every point where it or a "
-                "derivative jumps, as in Activation(fn, kinks=(0.5,))."
+                f"The activation is not smooth near u = {where:g}: name every point where it or a derivative jumps, as "
+                "in Activation(fn, kinks=(0.5,))."
             )
         left, right = np.concatenate([left, middle]), np.concatenate([middle, right])
     pairs = np.concatenate(done_edges)

@@ -56,7 +56,8 @@ def kernel(
         ``"ck"``, ``"ntk"`` (input weights fixed), ``"ntk-full"`` (all weights trained); several are computed in
         one pass.
     Y : array_like (m, p), optional
-        Columns; X itself by default.
+        Columns; X itself by default.  Blocks computed one at a time fit together only if a centred model is
+        centred at one place: pass `tau0_squared`, or a pinned model.
     tau0_squared : float, optional
         Where to centre φ; the mean squared norm of X by default.  Uncentred models ignore the question.
     backend : str

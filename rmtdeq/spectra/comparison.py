@@ -85,12 +85,12 @@ class SpectrumComparison:
         else:
             if self.bulk is not None:
                 EmpiricalSpectrum(values, values[:0], values.size, self.empirical.kind, "exact").plot(ax, bins)
-            self.prediction.plot(ax)
+            self.prediction.plot(ax, logarithmic=False)
         # Measured outliers stand on the axis where the predicted ones hang.
         _style.mark_outliers(ax, self.matched, predicted=False)
         # Room for the legend above the data.
         ax.set_ylim(0, 1.3 * ax.get_ylim()[1])
-        ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
+        ax.legend(framealpha=0.9, edgecolor="none", fontsize=8, ncols=2, loc="upper center")
         return ax
 
     def _draw_logarithmic(self, ax: Any, values: FloatArray, bins: int) -> None:
@@ -108,18 +108,10 @@ class SpectrumComparison:
             linewidth=0.3,
             label="eigenvalues",
         )
-        law = self.prediction.bulk
-        # Bins for the prediction too: its density has spikes of no width that a line would not show honestly.
-        fine = np.geomspace(
-            min(edges[0], max(law.edges[0][0], 1e-12) * 0.9), max(edges[-1], law.edges[-1][1]), 4 * bins
-        )
-        mass = np.diff(law.cdf(fine)) / np.diff(np.log10(fine))
-        ax.stairs(mass, fine, color=_style.THEORY, lw=1.6, label="predicted bulk")
-        _style.mark_outliers(ax, self.prediction.outliers, predicted=True)
-        ax.set_xscale("log")
+        law = self.prediction
+        span = (min(edges[0], 0.9 * max(law.edges[0][0], 1e-12)), max(edges[-1], law.edges[-1][1]))
+        law.plot(ax, logarithmic=True, span=span)
         ax.set_ylim(0, 1.15 * float(heights.max()))
-        ax.set_xlabel("eigenvalue")
-        ax.set_ylabel("density per decade")
 
 
 def compare(emp: EmpiricalSpectrum, pred: SpectrumPrediction, y: ArrayLike | None = None) -> SpectrumComparison:

@@ -7,6 +7,7 @@ import pytest
 
 import rmtdeq as rd
 from rmtdeq.gauss.duals import second_moment
+from rmtdeq.kernels import exact
 from rmtdeq.kernels.exact import solve_pairs
 
 KINDS = ("ck", "ntk", "ntk-full")
@@ -81,6 +82,18 @@ def test_equal_samples_hold_the_diagonal(make, gaussian, name):
     X = X[[0, 1, 0, 0, 1]]
     for kernel in rd.kernel(X, deq, KINDS):
         np.testing.assert_allclose(kernel[[0, 0, 1], [2, 3, 4]], kernel.diagonal()[[0, 0, 1]], rtol=2e-13)
+
+
+def test_equal_samples_need_no_quadrature(make, monkeypatch):
+    def forbidden(*_):
+        raise AssertionError("an expectation was computed")
+
+    monkeypatch.setattr(exact, "difference_form", forbidden)
+    sigma, square = np.array([0.8, 1.1]), np.array([0.4, 0.7])
+    deq = rd.DEQ(make("elu"), 0.4, 0.8, centered=False)
+    value, slope = solve_pairs(deq, sigma, sigma, square, square, np.array([0.5, 0.6]), np.zeros(2))
+    np.testing.assert_allclose(value, square, rtol=1e-15)
+    np.testing.assert_array_equal(slope, [0.5, 0.6])
 
 
 @pytest.mark.parametrize("name", ["relu", "hard_tanh(1, 0.5)", "abs", "elu"])
