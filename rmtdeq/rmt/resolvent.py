@@ -106,12 +106,6 @@ def _descend(model: GramModel, z: ComplexArray) -> ComplexArray:
     return q
 
 
-def residual(model: GramModel, z: ComplexArray, q: ComplexArray) -> ComplexArray:
-    """``q_a (λ_a - z + e_a(q)) - 1``, zero at the solution."""
-    e, _ = model.traces(q)
-    return q * (model.shifts - z[:, None] + e) - 1
-
-
 def _newton(model: GramModel, z: ComplexArray, q: ComplexArray, tolerance: Any) -> tuple[ComplexArray, np.ndarray]:
     """Newton's method at every point; say where it ended at a solution in the upper half plane."""
     q = q.copy()
