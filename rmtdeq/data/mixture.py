@@ -199,6 +199,12 @@ class GaussianMixture:
         return f"GaussianMixture(classes={self.classes}, p={self.dimension}, {kinds} covariances)"
 
 
+def require_mixture(gmm: object) -> None:
+    """Raise unless `gmm` is a mixture."""
+    if not isinstance(gmm, GaussianMixture):
+        raise InvalidInputError(f"gmm must be a GaussianMixture, not {type(gmm).__name__}.")
+
+
 def _covariance(value: ArrayLike, a: int, p: int) -> FloatArray:
     name = f"covariance of class {a}"
     c = np.array(_check.real_array(value, name), dtype=float)

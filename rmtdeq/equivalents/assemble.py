@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.sparse.linalg import LinearOperator
 
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
+from rmtdeq._linear import SymmetricOperator
 from rmtdeq._types import KINDS, FloatArray, IntArray
 from rmtdeq.data import GaussianMixture
+from rmtdeq.data.mixture import require_mixture
 from rmtdeq.deq import DEQ
 from rmtdeq.equivalents.expansion import ClassExpansion, expand
 
 
-class EquivalentOperator(LinearOperator):
+class EquivalentOperator(SymmetricOperator):
     """``S_ab X Xᵀ + V C Vᵀ + λ_a I`` as a scipy LinearOperator: a product costs O(n p).
 
     Made by `equivalent_operator`.
@@ -47,15 +48,6 @@ class EquivalentOperator(LinearOperator):
             result += loading[:, None] * (self._X @ (self._X.T @ (loading[:, None] * V)))
         return result
 
-    def _matvec(self, v: FloatArray) -> FloatArray:
-        return self._matmat(v)[:, 0]
-
-    def _adjoint(self) -> EquivalentOperator:
-        return self
-
-    def _transpose(self) -> EquivalentOperator:
-        return self
-
     def dense(self) -> FloatArray:
         """Return the matrix, (n, n)."""
         result = self._low_rank @ self._middle @ self._low_rank.T
@@ -85,8 +77,7 @@ def equivalent_operator(
         A scipy LinearOperator (n, n), symmetric.
     """
     X = _check.samples(X).astype(np.float64, copy=False)
-    if not isinstance(gmm, GaussianMixture):
-        raise InvalidInputError(f"gmm must be a GaussianMixture, not {type(gmm).__name__}.")
+    require_mixture(gmm)
     y = _check.labels(y, X.shape[0], gmm.classes)
     if X.shape[1] != gmm.dimension:
         raise InvalidInputError(f"X has {X.shape[1]} features, the mixture has {gmm.dimension}.")

@@ -13,6 +13,7 @@ from rmtdeq import _check, _style
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import KINDS, ComplexArray, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
+from rmtdeq.data.mixture import require_mixture
 from rmtdeq.deq import DEQ
 from rmtdeq.equivalents.expansion import expand
 from rmtdeq.rmt import Bulk, GramModel, Outliers, bulk, covariance_family, outliers, resolvent_diagonal
@@ -208,8 +209,7 @@ def predict_spectrum(
     >>> len(pred.edges), pred.outliers.size
     (1, 2)
     """
-    if not isinstance(gmm, GaussianMixture):
-        raise InvalidInputError(f"gmm must be a GaussianMixture, not {type(gmm).__name__}.")
+    require_mixture(gmm)
     (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))
     n = _check.integer(n, "n")
     sizes = gmm.class_sizes(n)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
-from scipy.sparse.linalg import LinearOperator
 
 from rmtdeq import _check
+from rmtdeq._linear import SymmetricOperator
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels.gram import blocks, prepare
@@ -17,7 +17,7 @@ from rmtdeq.kernels.plan import Plan, fill_rows, make_plan
 _ROWS_BYTES = 64 << 20
 
 
-class KernelOperator(LinearOperator):
+class KernelOperator(SymmetricOperator):
     """A symmetric kernel matrix that is recomputed, some rows at a time, for every product.
 
     Made by `kernel_operator`; a scipy LinearOperator of shape (n, n).
@@ -41,15 +41,6 @@ class KernelOperator(LinearOperator):
             self._plan = fill_rows(self._plan, start, stop, {self._kind: part}, mirror=False)
             np.matmul(part, V, out=result[start:stop])
         return result
-
-    def _matvec(self, v: FloatArray) -> FloatArray:
-        return self._matmat(np.reshape(v, (-1, 1)))
-
-    def _adjoint(self) -> KernelOperator:
-        return self
-
-    def _transpose(self) -> KernelOperator:
-        return self
 
 
 def kernel_operator(
