@@ -16,14 +16,19 @@ from rmtdeq.data.mixture import require_mixture
 from rmtdeq.deq import DEQ
 from rmtdeq.equivalents.expansion import ClassExpansion, expand
 
+DIAGONALS = ("class", "sample")
+
 
 class EquivalentOperator(SymmetricOperator):
-    """``S_ab X Xᵀ + V C Vᵀ + λ_a I`` as a scipy LinearOperator: a product costs O(n p).
+    """``S_ab X Xᵀ + V C Vᵀ + diag`` as a scipy LinearOperator: a product costs O(n p) for each direction of S.
 
-    Made by `equivalent_operator`.
+    V holds the class indicators, the norm fluctuations ψ and their squares, class by class.  Made by
+    `equivalent_operator`.
     """
 
-    def __init__(self, X: FloatArray, y: IntArray, expansion: ClassExpansion, gmm: GaussianMixture) -> None:
+    def __init__(
+        self, X: FloatArray, y: IntArray, expansion: ClassExpansion, gmm: GaussianMixture, diagonal: str
+    ) -> None:
         n, p = X.shape
         classes = gmm.classes
         super().__init__(dtype=np.dtype(np.float64), shape=(n, n))
@@ -31,15 +36,26 @@ class EquivalentOperator(SymmetricOperator):
         indicator[np.arange(n), y] = 1.0
         psi = (X * X).sum(axis=1) - gmm.squared_norms[y]
         values, vectors = np.linalg.eigh(expansion.gram)
-        keep = abs(values) > 1e-14 * abs(values).max()
+        keep = values > 1e-14 * values[-1]
         self._X = X
         # X Xᵀ weighted by S_ab: one term for each direction of S.
         self._loadings = (vectors[:, keep] * np.sqrt(values[keep]))[y]
-        self._low_rank = np.hstack([indicator / np.sqrt(p), psi[:, None] * indicator])
+        squares = (psi**2)[:, None] * indicator
+        self._low_rank = np.hstack([indicator / np.sqrt(p), psi[:, None] * indicator, squares])
+        square, zero = np.sqrt(p) * expansion.norm_square, np.zeros((classes, classes))
         self._middle = np.block(
-            [[expansion.constant, expansion.norm_linear], [expansion.norm_linear.T, expansion.norm_product]]
+            [
+                [expansion.constant, expansion.norm_linear, square.T],
+                [expansion.norm_linear.T, expansion.norm_product, zero],
+                [square, zero, zero],
+            ]
         )
         self._shift = expansion.shifts[y]
+        if expansion.diagonal is not None:
+            powers = psi[:, None] ** np.arange(3 if diagonal == "sample" else 1)
+            wanted = np.einsum("ik,ik->i", expansion.diagonal[y, : powers.shape[1]], powers)
+            low_rank = np.einsum("ik,ik->i", self._low_rank @ self._middle, self._low_rank)
+            self._shift = wanted - low_rank - (self._loadings**2).sum(axis=1) * (X * X).sum(axis=1)
 
     def _matmat(self, V: FloatArray) -> FloatArray:
         V = np.asarray(V, dtype=float).reshape(self.shape[0], -1)
@@ -63,9 +79,10 @@ def equivalent_operator(
     deq: DEQ,
     gmm: GaussianMixture,
     kind: str = "ck",
-    level: str = "paper",
+    level: str = "classwise",
     *,
     tau0_squared: float | None = None,
+    diagonal: str = "class",
 ) -> Any:
     """Return the deterministic equivalent of a kernel as a Gram matrix and a low-rank part.
 
@@ -82,7 +99,8 @@ def equivalent_operator(
     if X.shape[1] != gmm.dimension:
         raise InvalidInputError(f"X has {X.shape[1]} features, the mixture has {gmm.dimension}.")
     (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))
-    return EquivalentOperator(X, y, expand(deq, gmm, name, level, tau0_squared), gmm)
+    _check.choice(diagonal, "diagonal", DIAGONALS)
+    return EquivalentOperator(X, y, expand(deq, gmm, name, level, tau0_squared), gmm, diagonal)
 
 
 def equivalent(
@@ -91,9 +109,10 @@ def equivalent(
     deq: DEQ,
     gmm: GaussianMixture,
     kind: str = "ck",
-    level: str = "paper",
+    level: str = "classwise",
     *,
     tau0_squared: float | None = None,
+    diagonal: str = "class",
     memory_limit: float | None = None,
 ) -> FloatArray:
     """Return the deterministic equivalent of a kernel on data from a mixture.
@@ -108,22 +127,27 @@ def equivalent(
     kind : str
         ``"ck"``, ``"ntk"`` or ``"ntk-full"``.
     level : str
-        ``"paper"``, first order around one point for all classes.
+        ``"classwise"``: second order in inner products and norms around each pair of classes; any activation.
+        ``"paper"``: first order around one point for all classes; activations without mean.
     tau0_squared : float, optional
-        That point: tr C°/p by default, as in the paper.  `gmm.mean_squared_norm` is closer where the means carry
-        energy.
+        Class-wise: where a centred activation is centred, `gmm.mean_squared_norm` by default, which is where
+        `kernel` centres on samples of the mixture.  Paper: the point of expansion, tr C°/p by default.
+    diagonal : str
+        Class-wise only: ``"class"``, one value for each class, which the predicted spectrum is that of, or
+        ``"sample"``, which follows each sample's own norm and is closer.
     memory_limit : float, optional
         Bytes that the result may take.
 
     Returns
     -------
     ndarray (n, n)
-        Its operator-norm distance from the kernel falls like p^{-1/2}.
+        Its operator-norm distance from the kernel falls like p^{-1/2} or faster.
 
     Raises
     ------
     InvalidInputError
-        X, y and the mixture do not fit together; the activation has a mean.
+        X, y and the mixture do not fit together; a class without variance (class-wise); an activation with a mean
+        (paper).
     IllPosedError
         No contraction, or an infinite NTK.
     MemoryLimitError
@@ -131,11 +155,16 @@ def equivalent(
 
     Notes
     -----
-    ``α1 XXᵀ + V C Vᵀ + (γ² - τ0² α1) I`` with V = [J/√p, ψ], C = [[α2 ttᵀ + α3 T, α2 t], [α2 tᵀ, α2]] and
-    ψ_i = ‖x_i‖² - E‖x_i‖² (arXiv 2402.02697; X has one sample a row here, one a column there).  The NTK has β and
-    κ² in the place of α and γ².
+    Class-wise, for i in class a and j ≠ i in class b, with G the kernel's entry as a function of both squared norms
+    u, v and the inner product x, and its derivatives at (E‖x_a‖², E‖x_b‖², μ_a·μ_b/p):
+    ``G + G_x (x_i·x_j - μ_a·μ_b/p) + ½ G_xx tr(C_a C_b)/p² + G_u ψ_i + G_v ψ_j + ½ G_uu ψ_i² + ½ G_vv ψ_j²
+    + G_uv ψ_i ψ_j``, ψ_i = ‖x_i‖² - E‖x_i‖².
+
+    Paper: ``α1 XXᵀ + V C Vᵀ + (γ² - τ0² α1) I`` with V = [J/√p, ψ], C = [[α2 ttᵀ + α3 T, α2 t], [α2 tᵀ, α2]]
+    (arXiv 2402.02697; X has one sample a row here, one a column there).  The NTK has β and κ² in the place of α and
+    γ².
     """
-    operator = equivalent_operator(X, y, deq, gmm, kind, level, tau0_squared=tau0_squared)
+    operator = equivalent_operator(X, y, deq, gmm, kind, level, tau0_squared=tau0_squared, diagonal=diagonal)
     _check.memory(
         3 * 8 * operator.shape[0] ** 2, memory_limit, "The dense equivalent", "use equivalent_operator instead"
     )

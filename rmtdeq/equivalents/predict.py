@@ -157,7 +157,7 @@ def predict_spectrum(
     gmm: GaussianMixture,
     n: int,
     kind: str = "ck",
-    level: str = "paper",
+    level: str = "classwise",
     *,
     tau0_squared: float | None = None,
     truncation: float = 1e-2,
@@ -221,7 +221,7 @@ def predict_spectrum(
         _standard_model(gmm, n, truncation),
         gram=expansion.gram,
         shifts=expansion.shifts,
-        coupling=expansion.coupling(gmm.means),
+        coupling=expansion.coupling(gmm),
     )
     slope, shift = float(expansion.gram[0, 0]), float(expansion.shifts[0])
     if abs(slope) * _standard_model(gmm, n, truncation).upper_bound() <= _NO_SLOPE * abs(shift):

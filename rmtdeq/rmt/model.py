@@ -82,6 +82,13 @@ class GramModel:
         e = np.zeros(q.shape, dtype=q.dtype)
         jacobian = np.zeros((*q.shape, q.shape[1]), dtype=q.dtype)
         d, k = family.eigenvalues, q.shape[1]
+        if family.matrices is None and self.factors.shape[1] > 1:
+            # Compiled code loads with the first model of several directions.
+            from rmtdeq.rmt.blocks import block_traces
+
+            gram = self.factors @ self.factors.T
+            e, jacobian = block_traces(q * self.ratios, gram, d, family.multiplicities / p)
+            return e, jacobian * self.ratios
         first = d * (family.multiplicities / p)[:, None]
         second = (first[:, :, None] * d[:, None, :]).reshape(d.shape[0], k * k)
         rows = max(1, _CHUNK // max(1, d.shape[0] * k**2))
@@ -92,16 +99,12 @@ class GramModel:
                 w = q[part] * self.ratios
                 gradient, hessian = log_det_derivatives(family, self.factors, w, products)
                 e[part], jacobian[part] = gradient / p, hessian / p
-            elif self.factors.shape[1] == 1:
+            else:
                 # One common direction: every block is a number.
                 s = self.factors[:, 0] ** 2
                 inverse = 1 / (1 + (q[part] * (self.ratios * s)) @ d.T)
                 e[part] = (inverse @ first) * s
                 jacobian[part] = -((inverse**2) @ second).reshape(-1, k, k) * np.outer(s, s)
-            else:
-                products = self._group_products(q[part])
-                e[part] = np.einsum("ma,gmaa->ga", first, products)
-                jacobian[part] = -np.einsum("mab,gmab->gab", second.reshape(-1, k, k), products**2)
         return e, (jacobian * self.ratios).astype(complex)
 
     def _group_products(self, q: ComplexArray) -> ComplexArray:

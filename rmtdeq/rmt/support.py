@@ -1,0 +1,178 @@
+"""Finding the bulk of a Gram model: where its support is, and the density there.
+
+Points on a grid tell inside from outside, fans of points close in on every end, and an extrapolation of Im² to zero
+locates it.  On each interval the density is expanded on panels that are halved until every series has converged.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.polynomial import legendre
+
+from rmtdeq._errors import ConvergenceError
+from rmtdeq._types import FloatArray
+from rmtdeq.rmt.density import Bulk, Interval
+from rmtdeq.rmt.model import GramModel
+from rmtdeq.rmt.resolvent import LineResolvent
+
+_HEIGHT = 1e-10  # of the imaginary part at which densities are read, relative to the distance from the shifts
+_FLOOR = 1e-11  # of the range: closer to a shift than this is an atom
+_INSIDE = 3e-5  # density times distance that counts as inside the support
+_GRID = 500
+_GRID_DENSE = 240
+_FAN = 18
+_FAN_ROUNDS = 2
+_REFINEMENTS = 3
+_REFINEMENTS_DENSE = 1
+_MASS = 1e-4
+_NEGLIGIBLE = 1e-8
+_NODES = 12
+_PANEL_ERROR = 1e-7
+_NARROWEST = 1e-12
+
+
+def bulk(model: GramModel) -> Bulk:
+    """Compute the bulk of a model's spectrum.
+
+    Raises
+    ------
+    ConvergenceError
+        The mixture equations could not be solved, or the density found does not have mass one.
+    """
+    shifts = np.unique(model.shifts)
+    lowest = float(shifts[0])
+    reach = model.upper_bound() - lowest
+    if reach <= 1e-14 * max(1.0, abs(lowest)):
+        masses = [(float(s), float(model.probabilities[model.shifts == s].sum())) for s in shifts]
+        return Bulk((), tuple(masses))
+    line = LineResolvent(model)
+    atoms = _atoms(line, shifts, reach)
+    simple = model.covariances.matrices is None
+    count = _GRID if simple else _GRID_DENSE
+    for _ in range(_REFINEMENTS if simple else _REFINEMENTS_DENSE):
+        grid = _grid(shifts, reach, count)
+        inside = _log_density(line, grid, reach) > _INSIDE
+        parts = _intervals(line, _edges(line, grid, inside, reach), reach)
+        # The foot of an atom above the lowest shift looks like an interval, one without mass.
+        intervals = tuple(part for part in parts if part.mass > _NEGLIGIBLE)
+        found = Bulk(intervals, atoms)
+        if abs(found.mass - 1) <= _MASS:
+            return found
+        count *= 3
+    if abs(found.mass - 1) > 0.01:
+        raise ConvergenceError(
+            f"The predicted density has mass {found.mass:.4f} instead of 1: its support could not be resolved."
+        )
+    return found
+
+
+def _imaginary(line: LineResolvent, x: FloatArray, reach: float) -> FloatArray:
+    """Im m(x + i0)."""
+    distance = np.min(abs(x[:, None] - line.model.shifts), axis=1) + _FLOOR * reach
+    return np.asarray((line(x + 1j * _HEIGHT * distance) @ line.model.probabilities).imag)
+
+
+def _log_density(line: LineResolvent, x: FloatArray, reach: float) -> FloatArray:
+    """Density times the distance from the lowest shift."""
+    return np.asarray(_imaginary(line, x, reach) / np.pi * (x - line.model.shifts.min()))
+
+
+def _atoms(line: LineResolvent, shifts: FloatArray, reach: float) -> tuple[tuple[float, float], ...]:
+    height = _FLOOR * reach
+    masses = height * (line(shifts + 1j * height) @ line.model.probabilities).imag
+    # Less than this is the foot of a density that is large near the shift, not an atom.
+    return tuple((float(s), float(m)) for s, m in zip(shifts, masses, strict=True) if m > 1e-5)
+
+
+def _grid(shifts: FloatArray, reach: float, count: int) -> FloatArray:
+    steps = np.geomspace(_FLOOR * reach, reach, count // 2)
+    points = [shifts[0] + np.linspace(0, 1, count // 2 + 1)[1:] * reach]
+    points += [s + steps for s in shifts]
+    points += [s - steps for s in shifts[1:]]
+    grid = np.unique(np.concatenate(points))
+    return grid[(grid > shifts[0]) & (grid <= shifts[0] + reach)]
+
+
+def _edges(line: LineResolvent, grid: FloatArray, inside: np.ndarray, reach: float) -> list[tuple[float, float]]:
+    """Locate the ends of every run of inside points: fans of points, then Im² extrapolated linearly to zero."""
+    change = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
+    starts, stops = change[::2], change[1::2] - 1
+    low = float(line.model.shifts.min())
+    high = low + reach * 1.001
+    padded = np.concatenate([[low], grid, [high]])
+    outer = np.concatenate([padded[starts], padded[stops + 2]])
+    inner = np.concatenate([grid[starts], grid[stops]])
+    other = np.concatenate([grid[stops], grid[starts]])
+    if not outer.size:
+        return []
+    steps = np.linspace(0, 1, _FAN)[:, None]
+    for _ in range(_FAN_ROUNDS):
+        fan = outer + (inner - outer) * steps
+        within = (_log_density(line, fan[1:-1].ravel(), reach) > _INSIDE).reshape(_FAN - 2, -1)
+        # The first point inside, counted from the outer end.
+        first = np.argmax(np.vstack([within, np.ones((1, within.shape[1]), dtype=bool)]), axis=0) + 1
+        column = np.arange(first.size)
+        outer, inner = fan[first - 1, column], fan[first, column]
+    width = abs(outer - inner)
+    # A run of a single point has met nothing but itself: its width is what the fan found.
+    span = np.maximum(abs(other - inner), width)
+    edge = (outer + inner) / 2
+    for scale in (1e-1, 1e-2, 1e-3):
+        step = np.sign(inner - outer) * np.maximum(scale * np.minimum(span, 8 * width), 1e-12 * reach)
+        near, far = _imaginary(line, np.concatenate([edge + step, edge + 2 * step]), reach).reshape(2, -1) ** 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            root = edge + step - near * step / (far - near)
+        sound = (far > near) & (abs(root - edge) <= 4 * width) & np.isfinite(root)
+        # A density that grows towards its end (a hard edge) has no square root there.
+        edge = np.where(sound, root, edge)
+    k = starts.size
+    return [(float(a), float(b)) for a, b in zip(edge[:k], edge[k:], strict=True) if b > a]
+
+
+def _intervals(line: LineResolvent, ends: list[tuple[float, float]], reach: float) -> list[Interval]:
+    """Expand the density on every interval, all panels of one size in one go."""
+    if not ends:
+        return []
+    nodes, weights = legendre.leggauss(_NODES)
+    to_coefficients = (np.arange(_NODES) + 0.5)[:, None] * legendre.legvander(nodes, _NODES - 1).T * weights
+    frames = [_frame(line, low, high, reach) for low, high in ends]
+    starts = [_first_breaks(line, frame) for frame in frames]
+    owner = np.repeat(np.arange(len(frames)), [b.size - 1 for b in starts])
+    left, right = np.concatenate([b[:-1] for b in starts]), np.concatenate([b[1:] for b in starts])
+    done: list[tuple[np.ndarray, FloatArray, FloatArray]] = []
+    while owner.size:
+        theta = (left + right)[:, None] / 2 + (right - left)[:, None] / 2 * nodes
+        x, slope = np.empty_like(theta), np.empty_like(theta)
+        for k, frame in enumerate(frames):
+            mine = owner == k
+            x[mine], slope[mine] = frame.position(theta[mine])
+        values = _imaginary(line, x.ravel(), reach).reshape(x.shape) / np.pi * slope
+        coefficients = values @ to_coefficients.T
+        width = right - left
+        error = width * abs(coefficients[:, 2 * _NODES // 3 :]).max(axis=1)
+        good = (error <= _PANEL_ERROR) | (width < _NARROWEST)
+        done.append((owner[good], left[good], coefficients[good]))
+        middle = (left + right)[~good] / 2
+        left, right = np.concatenate([left[~good], middle]), np.concatenate([middle, right[~good]])
+        owner = np.tile(owner[~good], 2)
+    owners, lefts, series = (np.concatenate(parts) for parts in zip(*done, strict=True))
+    result = []
+    for k, frame in enumerate(frames):
+        mine = np.flatnonzero(owners == k)
+        mine = mine[np.argsort(lefts[mine])]
+        result.append(Interval(frame.low, frame.high, frame.origin, np.append(lefts[mine], np.pi), series[mine]))
+    return result
+
+
+def _frame(line: LineResolvent, low: float, high: float, reach: float) -> Interval:
+    """Return an interval that knows its map from θ, and no density yet."""
+    below = line.model.shifts[line.model.shifts <= low]
+    origin = float(below.max()) if below.size else low - (high - low)
+    return Interval(max(low, origin + _FLOOR * reach), high, origin, np.array([0.0, np.pi]), np.zeros((1, 1)))
+
+
+def _first_breaks(line: LineResolvent, frame: Interval) -> FloatArray:
+    """Panels to begin with: they end at the shifts inside the interval, where the density may peak."""
+    shifts = line.model.shifts
+    inside = shifts[(shifts > frame.low) & (shifts < frame.high)]
+    return np.unique(np.concatenate([[0.0, np.pi / 2, np.pi], frame.angle(inside)]))
