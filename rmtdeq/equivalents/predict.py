@@ -224,7 +224,7 @@ def predict_spectrum(
         coupling=expansion.coupling(gmm),
     )
     slope, shift = float(expansion.gram[0, 0]), float(expansion.shifts[0])
-    if abs(slope) * _standard_model(gmm, n, truncation).upper_bound() <= _NO_SLOPE * abs(shift):
+    if abs(slope) * _standard_model(gmm, n, truncation).upper_bound <= _NO_SLOPE * abs(shift):
         # An even activation: the kernel does not see inner products to first order, and the bulk is one point.
         law = Bulk((), ((shift, 1.0),))
     elif (expansion.gram == slope).all() and (expansion.shifts == shift).all():

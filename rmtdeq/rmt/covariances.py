@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -29,42 +28,25 @@ class CovarianceFamily:
         How many coordinates a group has.
     mean_products : ndarray (groups, K, K)
         Inner products of the means, restricted to the coordinates of a group.
-    matrices : ndarray (K, p, p) or None
-        The covariances in the basis, leading variance first; None where they commute.
-    means : ndarray (K, p) or None
-        The means in the basis; None likewise.
-    head : int
-        Resolvents are exact in the entries of the first `head` coordinates and of second order in the
-        off-diagonal entries beyond them.
+    head : ndarray (K, d, d) or None
+        The covariances on the leading d coordinates, off-diagonal entries included; None where they commute.
+    head_means : ndarray (K, d) or None
+        The means there; None likewise.
+    truncation : float
+        The fraction of the squared entries that was left outside the head.
     """
 
     dimension: int
     eigenvalues: FloatArray
     multiplicities: FloatArray
     mean_products: FloatArray
-    matrices: FloatArray | None = None
-    means: FloatArray | None = None
-    head: int = 0
-
-    @property
-    def largest(self) -> float:
-        """An upper bound of all eigenvalues."""
-        if self.matrices is None:
-            return float(self.eigenvalues.max(initial=0.0))
-        return max(float(np.linalg.eigvalsh(matrix)[-1]) for matrix in self.matrices)
+    head: FloatArray | None = None
+    head_means: FloatArray | None = None
+    truncation: float = 0.0
 
     def commuting_part(self) -> CovarianceFamily:
         """Return the family without off-diagonal entries: a first guess for solvers."""
-        return replace(self, matrices=None, means=None, head=0)
-
-    @cached_property
-    def entry_products(self) -> FloatArray:
-        """Products C_a,ij C_b,ij of the off-diagonal entries outside the head, (K, K, p, p)."""
-        assert self.matrices is not None
-        outside = self.matrices.copy()
-        outside[:, : self.head, : self.head] = 0
-        outside[:, np.arange(self.dimension), np.arange(self.dimension)] = 0
-        return outside[:, None] * outside[None, :]
+        return replace(self, head=None, head_means=None)
 
 
 def covariance_family(
@@ -97,14 +79,15 @@ def covariance_family(
     missing = _missing(rotated)
     if missing[0] <= _COMMUTING:
         return _grouped(diagonals, means)
+    d = int(np.argmax(missing <= truncation))
     return CovarianceFamily(
         dimension=p,
         eigenvalues=np.maximum(diagonals, 0.0),
         multiplicities=np.ones(p),
         mean_products=np.einsum("ak,bk->kab", means, means),
-        matrices=rotated,
-        means=means,
-        head=int(np.argmax(missing <= truncation)),
+        head=rotated[:, :d, :d].copy(),
+        head_means=means[:, :d].copy(),
+        truncation=truncation,
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from rmtdeq._types import ComplexArray, FloatArray
 from rmtdeq.rmt.density import Bulk
 from rmtdeq.rmt.model import GramModel
-from rmtdeq.rmt.resolvent import resolvent_derivative, resolvent_diagonal
+from rmtdeq.rmt.resolvent import LineResolvent, resolvent_derivative
 
 _HEIGHT = 1e-9
 _CLOSEST = 1e-7
@@ -55,7 +55,7 @@ def outliers(model: GramModel, bulk: Bulk) -> Outliers:
     if not keep.any():
         return Outliers(np.empty(0), np.empty((0, classes)))
     projected = _Projected(model, vectors[:, keep], 1 / values[keep])
-    scale = max(model.upper_bound() - float(model.shifts.min()), float(abs(model.shifts).max()))
+    scale = max(model.upper_bound - float(model.shifts.min()), float(abs(model.shifts).max()))
     ends = bulk.edges
     low, high = ends[0][0], ends[-1][1]
     roots: list[FloatArray] = []
@@ -97,12 +97,13 @@ class _Projected:
         self.model = model
         self.basis = basis
         self.inverse_coupling = inverse_coupling
-        self._scale = max(model.upper_bound() - float(model.shifts.min()), 1e-300)
+        self._line = LineResolvent(model)
+        self._scale = max(model.upper_bound - float(model.shifts.min()), 1e-300)
 
     def _diagonal(self, z: FloatArray) -> tuple[ComplexArray, ComplexArray]:
         # Far from the bulk the spectrum looks small: the height must shrink no faster than the distance grows.
         points = z + 1j * _HEIGHT * np.maximum(abs(z), self._scale)
-        return points, resolvent_diagonal(self.model, points)
+        return points, self._line(points)
 
     def _blocks(self, q: FloatArray, form: FloatArray) -> FloatArray:
         """A(z), or its derivative, from the diagonal and the form of the means."""

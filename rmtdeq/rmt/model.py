@@ -9,9 +9,10 @@ import numpy as np
 
 from rmtdeq._types import ComplexArray, FloatArray
 from rmtdeq.rmt.covariances import CovarianceFamily
-from rmtdeq.rmt.noncommuting import log_det_derivatives, mean_form
+from rmtdeq.rmt.noncommuting import head_form, head_traces
 
 _RANK = 1e-10
+_DIRECTIONS = 5.0
 _CHUNK = 500_000
 
 
@@ -59,18 +60,43 @@ class GramModel:
         keep = values > _RANK * max(float(values[-1]), 1e-300)
         return vectors[:, keep] * np.sqrt(values[keep])
 
+    @cached_property
     def upper_bound(self) -> float:
-        """A bound of the support of the bulk from above."""
-        spread = (1 + np.sqrt(self.ratios.sum())) ** 2
-        return float(self.shifts.max() + np.diag(self.gram).max() * self.covariances.largest * spread)
+        """A bound of the support of the bulk from above.
 
-    def traces(self, q: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
+        The deterministic equivalent is the law of a free Gaussian matrix, whose norm is at most
+        ``‖E W̃W̃ᵀ‖^½ + ‖E W̃ᵀW̃‖^½``.
+        """
+        family, sizes = self.covariances, np.diag(self.gram)
+        columns = family.multiplicities / family.dimension @ family.eigenvalues * sizes
+        rows = family.eigenvalues @ (self.ratios * sizes)
+        widest = float(rows.max(initial=0.0))
+        if family.head is not None and family.head.shape[1]:
+            total = np.tensordot(self.ratios * sizes, family.head, 1)
+            widest = max(widest, float(np.linalg.eigvalsh(total)[-1]))
+        return float(self.shifts.max() + (np.sqrt(widest) + np.sqrt(columns.max())) ** 2)
+
+    @property
+    def commuting(self) -> bool:
+        """Whether the covariances commute; the Jacobian of `traces` is cheap then."""
+        return self.covariances.head is None
+
+    @cached_property
+    def _head_factors(self) -> FloatArray:
+        """The leading columns of `factors`: those that non-commuting covariances are corrected in."""
+        sizes = (self.factors**2).sum(axis=0)
+        return self.factors[:, sizes > _DIRECTIONS * self.covariances.truncation * sizes.max()]
+
+    def traces(self, q: ComplexArray, exact: bool = True) -> tuple[ComplexArray, ComplexArray]:
         """Return ``e_a = (1/p) tr[(s_a s_aᵀ ⊗ C_a) R̄]`` and its Jacobian in q.
 
         Parameters
         ----------
         q : ndarray (points, K)
             ``R̄ = (I + Σ_b c_b q_b (s_b s_bᵀ) ⊗ C_b)^{-1}``.
+        exact : bool
+            Where the covariances do not commute the exact Jacobian is dear; without this it is that of their
+            commuting part.
 
         Returns
         -------
@@ -79,51 +105,43 @@ class GramModel:
             ``∂e_a/∂q_b``.
         """
         family, p = self.covariances, self.covariances.dimension
-        e = np.zeros(q.shape, dtype=q.dtype)
-        jacobian = np.zeros((*q.shape, q.shape[1]), dtype=q.dtype)
-        d, k = family.eigenvalues, q.shape[1]
-        if family.matrices is None and self.factors.shape[1] > 1:
+        w = q * self.ratios
+        if self.factors.shape[1] == 1:
+            e, jacobian = self._common_traces(w)
+        else:
             # Compiled code loads with the first model of several directions.
             from rmtdeq.rmt.blocks import block_traces
 
             gram = self.factors @ self.factors.T
-            e, jacobian = block_traces(q * self.ratios, gram, d, family.multiplicities / p)
-            return e, jacobian * self.ratios
-        first = d * (family.multiplicities / p)[:, None]
-        second = (first[:, :, None] * d[:, None, :]).reshape(d.shape[0], k * k)
-        rows = max(1, _CHUNK // max(1, d.shape[0] * k**2))
-        for start in range(0, q.shape[0], rows):
-            part = slice(start, start + rows)
-            if family.matrices is not None:
-                products = self._group_products(q[part])
-                w = q[part] * self.ratios
-                gradient, hessian = log_det_derivatives(family, self.factors, w, products)
-                e[part], jacobian[part] = gradient / p, hessian / p
-            else:
-                # One common direction: every block is a number.
-                s = self.factors[:, 0] ** 2
-                inverse = 1 / (1 + (q[part] * (self.ratios * s)) @ d.T)
-                e[part] = (inverse @ first) * s
-                jacobian[part] = -((inverse**2) @ second).reshape(-1, k, k) * np.outer(s, s)
-        return e, (jacobian * self.ratios).astype(complex)
+            e, jacobian = block_traces(w, gram, family.eigenvalues, family.multiplicities / p)
+        if family.head is not None:
+            gradient, hessian = head_traces(family.head, self._head_factors, w, exact)
+            e, jacobian = e + gradient / p, jacobian + hessian / p
+        return e, jacobian * self.ratios
 
-    def _group_products(self, q: ComplexArray) -> ComplexArray:
-        """``s_aᵀ B_m^{-1} s_b`` for every point and group, B_m the block of R̄^{-1} on a group's coordinates."""
-        d, s = self.covariances.eigenvalues, self.factors
-        w = q * self.ratios
-        if s.shape[1] == 1:
-            inverse = 1 / (1 + (w * s[:, 0] ** 2) @ d.T)
-            return np.asarray(np.multiply.outer(inverse, np.outer(s[:, 0], s[:, 0])))
-        # P = S (I + D S)^{-1} = (I + S D)^{-1} S, D = diag(w_a d_a).  Near an atom of its own a class has a huge w_a;
-        # only the column a of I + S D grows with it, which costs the solution no digits.
-        gram = s @ s.T
-        block = np.eye(gram.shape[0]) + gram * (w[:, None, None, :] * d[:, None, :])
-        return np.asarray(np.linalg.solve(block, np.broadcast_to(gram, block.shape)))
+    def _common_traces(self, w: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
+        """One direction common to all classes: every block is a number."""
+        d, k = self.covariances.eigenvalues, w.shape[1]
+        s = self.factors[:, 0] ** 2
+        first = d * (self.covariances.multiplicities / self.covariances.dimension)[:, None]
+        second = (first[:, :, None] * d[:, None, :]).reshape(d.shape[0], k * k)
+        e = np.empty(w.shape, dtype=complex)
+        jacobian = np.empty((*w.shape, k), dtype=complex)
+        rows = max(1, _CHUNK // max(1, d.shape[0] * k**2))
+        for start in range(0, w.shape[0], rows):
+            part = slice(start, start + rows)
+            inverse = 1 / (1 + (w[part] * s) @ d.T)
+            e[part] = (inverse @ first) * s
+            jacobian[part] = -((inverse**2) @ second).reshape(-1, k, k) * np.outer(s, s)
+        return e, jacobian
 
     def mean_form(self, q: ComplexArray) -> ComplexArray:
         """Return ``(s_a ⊗ μ_a)ᵀ (I - R̄)(s_b ⊗ μ_b)`` for points q (points, K), shape (points, K, K)."""
-        family, s = self.covariances, self.factors
-        if family.matrices is not None:
-            return mean_form(family, s, q * self.ratios)
-        gap = s @ s.T - self._group_products(q)
-        return np.asarray(np.einsum("gmab,mab->gab", gap, family.mean_products))
+        from rmtdeq.rmt.blocks import block_form
+
+        family, gram, w = self.covariances, self.factors @ self.factors.T, q * self.ratios
+        result = gram * family.mean_products.sum(axis=0)
+        result = result - block_form(w, gram, family.eigenvalues, family.mean_products)
+        if family.head is not None and family.head_means is not None:
+            result = result - head_form(family.head, family.head_means, self._head_factors, w)
+        return np.asarray(result)

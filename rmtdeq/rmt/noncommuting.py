@@ -1,9 +1,10 @@
-"""Traces of resolvents of covariances that do not commute.
+"""What covariances that do not commute add to the traces of resolvents.
 
 With ``B = I + Σ_a w_a (s_a s_aᵀ) ⊗ C_a`` the traces wanted are the derivatives of ``log det B`` in w.  In the basis of
-the mean covariance B is nearly diagonal.  Its leading block is treated exactly; the entries E outside enter to
-second order, ``log det(D + E) ≈ log det D - ½ tr(D^{-1} E D^{-1} E)``, where the term of first order vanishes.  As both
-traces and Jacobian are derivatives of that one function, they are consistent with each other.
+the mean covariance B is nearly diagonal in the coordinates, so that its determinant is nearly that of one small block
+for each coordinate.  The correction is computed on the leading coordinates, the *head*, where the covariances are
+large, and in the leading directions of the s_a: the logarithm of the head's determinant less that of its blocks.  As
+traces, Jacobian and the form of the means all come from that one function, they are consistent with each other.
 """
 
 from __future__ import annotations
@@ -11,120 +12,99 @@ from __future__ import annotations
 import numpy as np
 
 from rmtdeq._types import ComplexArray, FloatArray
-from rmtdeq.rmt.covariances import CovarianceFamily
+
+_CHUNK = 4_000_000
 
 
-def log_det_derivatives(
-    family: CovarianceFamily, factors: FloatArray, w: ComplexArray, products: ComplexArray
+def head_traces(
+    blocks: FloatArray, factors: FloatArray, w: ComplexArray, jacobian: bool
 ) -> tuple[ComplexArray, ComplexArray]:
-    """Return gradient and Hessian in w of ``log det B`` at many points.
+    """Return gradient and Hessian in w of the head's ``log det B`` less that of its diagonal blocks.
 
     Parameters
     ----------
-    family : CovarianceFamily
-        With `matrices`.
+    blocks : ndarray (K, d, d)
+        The covariances on the head.
     factors : ndarray (K, r)
         The vectors s_a.
     w : ndarray (points, K)
-    products : ndarray (points, p, K, K)
-        P_ab = s_aᵀ B_i^{-1} s_b for the diagonal block B_i of every coordinate.
+    jacobian : bool
+        Without it the Hessian is zero: it costs K times as much as the gradient.
 
     Returns
     -------
     gradient : ndarray (points, K)
     hessian : ndarray (points, K, K)
     """
-    d, head = family.eigenvalues, family.head
-    tail = products[:, head:]
-    gradient = np.einsum("ma,gmaa->ga", d[head:], tail)
-    hessian = -np.einsum("ma,mb,gmab->gab", d[head:], d[head:], tail**2, optimize=True)
-    if head:
-        _add_head(family, factors, w, gradient, hessian)
-    _add_second_order(family, w, products, gradient, hessian)
+    points, k = w.shape
+    size, r = blocks.shape[1], factors.shape[1]
+    gradient = np.zeros((points, k), dtype=complex)
+    hessian = np.zeros((points, k, k), dtype=complex)
+    diagonals = np.einsum("akk->ak", blocks)
+    flat = blocks.reshape(k, -1).T.astype(complex)
+    rows = max(1, _CHUNK // (r * size) ** 2)
+    for start in range(0, points, rows):
+        part = slice(start, start + rows)
+        inverse = inverse_block(blocks, factors, w[part])
+        for i in range(r):
+            for j in range(r):
+                traces = np.ascontiguousarray(inverse[:, i, :, j]).reshape(-1, size**2) @ flat
+                gradient[part] += traces * (factors[:, i] * factors[:, j])
+        products = _coordinate_products(diagonals, factors, w[part])
+        gradient[part] -= np.einsum("ak,gkaa->ga", diagonals, products)
+        if jacobian:
+            hessian[part] = np.einsum("ak,bk,gkab->gab", diagonals, diagonals, products**2, optimize=True)
+            for g in range(inverse.shape[0]):
+                hessian[start + g] -= _head_hessian(blocks, factors, inverse[g])
     return gradient, hessian
 
 
-def _add_head(
-    family: CovarianceFamily, factors: FloatArray, w: ComplexArray, gradient: ComplexArray, hessian: ComplexArray
-) -> None:
-    """The exact contribution of the leading block."""
-    assert family.matrices is not None
-    blocks = family.matrices[:, : family.head, : family.head]
-    k, r = factors.shape
-    for g in range(w.shape[0]):
-        inverse = inverse_block(blocks, factors, w[g])
-        # M_ab = s_aᵀ B^{-1} s_b, a matrix; tr[(s_a s_aᵀ⊗C_a) B^{-1} (s_b s_bᵀ⊗C_b) B^{-1}] = tr[C_a M_ab C_b M_ba].
-        if r == 1:
-            between = [[factors[a, 0] * factors[b, 0] * inverse[0, :, 0] for b in range(k)] for a in range(k)]
-        else:
-            lifted = np.einsum("ai,ikjl,bj->abkl", factors, inverse, factors, optimize=True)
-            between = [[lifted[a, b] for b in range(k)] for a in range(k)]
-        product = [[blocks[a] @ between[a][b] for b in range(k)] for a in range(k)]
-        for a in range(k):
-            gradient[g, a] += np.trace(product[a][a])
-            for b in range(k):
-                hessian[g, a, b] -= (product[a][b] * product[b][a].T).sum()
-
-
 def inverse_block(blocks: FloatArray, factors: FloatArray, w: ComplexArray) -> ComplexArray:
-    """``B^{-1}`` on the coordinates of the given blocks (K, d, d), as (r, d, r, d)."""
-    (_, r), size = factors.shape, blocks.shape[1]
-    outer = w[:, None, None] * factors[:, :, None] * factors[:, None, :]
-    matrix = np.einsum("aij,akl->ikjl", outer, blocks).reshape(r * size, r * size)
-    matrix[np.diag_indices(r * size)] += 1
-    return np.asarray(np.linalg.inv(matrix).reshape(r, size, r, size))
+    """``B^{-1}`` on the coordinates of the given blocks (K, d, d), as (points, r, d, r, d)."""
+    (k, r), size = factors.shape, blocks.shape[1]
+    flat = blocks.reshape(k, -1).astype(complex)
+    matrix = np.empty((w.shape[0], r, size, r, size), dtype=complex)
+    for i in range(r):
+        for j in range(i + 1):
+            entries = ((w * (factors[:, i] * factors[:, j])) @ flat).reshape(-1, size, size)
+            matrix[:, i, :, j] = matrix[:, j, :, i] = entries
+    matrix = matrix.reshape(-1, r * size, r * size)
+    matrix[:, np.arange(r * size), np.arange(r * size)] += 1
+    return np.asarray(np.linalg.inv(matrix).reshape(-1, r, size, r, size))
 
 
-def _add_second_order(
-    family: CovarianceFamily, w: ComplexArray, products: ComplexArray, gradient: ComplexArray, hessian: ComplexArray
-) -> None:
-    """Derivatives of ``-½ Σ_ab w_a w_b P_abᵀ O_ab P_ab``, O_ab the products of entries, P_ab as a vector over i."""
-    d, k = family.eigenvalues, w.shape[1]
-    P = np.moveaxis(products, 1, -1)  # (points, K, K, p)
-
-    def apply(a: int, b: int, v: ComplexArray) -> ComplexArray:
-        matrix = family.entry_products[a, b]
-        return np.asarray(v.real @ matrix + 1j * (v.imag @ matrix))
-
-    # ∂P_ab/∂w_c = -d_c P_ac P_cb
-    slope = {(a, b, c): d[:, c] * P[:, a, c] * P[:, c, b] for a in range(k) for b in range(k) for c in range(k)}
-    for a in range(k):
-        for b in range(a + 1):
-            twice = 1.0 if a == b else 2.0
-            image = apply(a, b, P[:, a, b])
-            form = (P[:, a, b] * image).sum(axis=1)
-            weight = twice * w[:, a] * w[:, b]
-            along = [(slope[a, b, c] * image).sum(axis=1) for c in range(k)]
-            for c in range(k):
-                gradient[:, c] += weight * along[c]
-                bent = apply(a, b, slope[a, b, c])
-                for e in range(c + 1):
-                    curved = d[:, c] * d[:, e] * P[:, c, e] * (P[:, a, e] * P[:, c, b] + P[:, a, c] * P[:, e, b])
-                    term = -weight * ((curved * image).sum(axis=1) + (slope[a, b, e] * bent).sum(axis=1))
-                    hessian[:, c, e] += term
-                    if c != e:
-                        hessian[:, e, c] += term
-            # The factors w_a w_b: their own derivatives, and those mixed with the form's.
-            for own, other in ((a, b), (b, a)):
-                gradient[:, own] -= 0.5 * twice * w[:, other] * form
-                for c in range(k):
-                    mixed = twice * w[:, other] * along[c]
-                    hessian[:, own, c] += mixed
-                    hessian[:, c, own] += mixed
-            hessian[:, a, b] -= 0.5 * twice * form
-            hessian[:, b, a] -= 0.5 * twice * form
+def _coordinate_products(diagonals: FloatArray, factors: FloatArray, w: ComplexArray) -> ComplexArray:
+    """``s_aᵀ B_k^{-1} s_b`` for the block of every coordinate, (points, d, K, K)."""
+    load = w[:, None, :] * diagonals.T
+    block = np.eye(factors.shape[1]) + np.einsum("gka,ai,aj->gkij", load, factors, factors, optimize=True)
+    return np.asarray(factors @ np.linalg.inv(block) @ factors.T)
 
 
-def mean_form(family: CovarianceFamily, factors: FloatArray, w: ComplexArray) -> ComplexArray:
-    """``(s_a ⊗ μ_a)ᵀ (I - B^{-1}) (s_b ⊗ μ_b)`` for points w (points, K), by solving with the whole of B."""
-    assert family.matrices is not None
-    assert family.means is not None
-    (k, r), p = factors.shape, family.dimension
-    lifted = (factors[:, :, None] * family.means[:, None, :]).reshape(k, r * p)
-    result = np.empty((w.shape[0], k, k), dtype=complex)
-    for g in range(w.shape[0]):
-        outer = w[g][:, None, None] * factors[:, :, None] * factors[:, None, :]
-        matrix = np.einsum("aij,akl->ikjl", outer, family.matrices).reshape(r * p, r * p)
-        matrix[np.diag_indices(r * p)] += 1
-        result[g] = lifted @ lifted.T - lifted @ np.linalg.solve(matrix, lifted.T.astype(complex))
+def _head_hessian(blocks: FloatArray, factors: FloatArray, inverse: ComplexArray) -> ComplexArray:
+    """``tr[(s_a s_aᵀ⊗C_a) B^{-1} (s_b s_bᵀ⊗C_b) B^{-1}] = tr[C_a M_ab C_b M_ba]``, M_ab = s_aᵀ B^{-1} s_b a matrix."""
+    left = np.einsum("ai,ikjl->akjl", factors, inverse)
+    left = np.matmul(blocks, left.reshape(*left.shape[:2], -1)).reshape(left.shape)
+    products = np.einsum("akjl,bj->abkl", left, factors, optimize=True)
+    return np.asarray(np.einsum("abkl,balk->ab", products, products))
+
+
+def head_form(blocks: FloatArray, means: FloatArray, factors: FloatArray, w: ComplexArray) -> ComplexArray:
+    """``(s_a ⊗ μ_a)ᵀ B^{-1} (s_b ⊗ μ_b)`` on the head, less what its diagonal blocks alone give, (points, K, K).
+
+    Parameters
+    ----------
+    blocks, factors, w
+        As for `head_traces`.
+    means : ndarray (K, d)
+    """
+    diagonals = np.einsum("akk->ak", blocks)
+    result = np.empty((w.shape[0], means.shape[0], means.shape[0]), dtype=complex)
+    rows = max(1, _CHUNK // (factors.shape[1] * blocks.shape[1]) ** 2)
+    for start in range(0, w.shape[0], rows):
+        part = slice(start, start + rows)
+        inverse = inverse_block(blocks, factors, w[part])
+        lifted = np.einsum("ai,ak->aik", factors, means)
+        whole = np.einsum("aik,gikjl,bjl->gab", lifted, inverse, lifted, optimize=True)
+        products = _coordinate_products(diagonals, factors, w[part])
+        result[part] = whole - np.einsum("gkab,ak,bk->gab", products, means, means, optimize=True)
     return result

@@ -17,11 +17,16 @@ from rmtdeq._errors import ConvergenceError
 from rmtdeq._types import ComplexArray
 from rmtdeq.rmt.model import GramModel
 
-_TOLERANCE = 1e-11
+_TOLERANCE = 1e-8
+_TOLERANCE_DEAR = 1e-7
 _ON_THE_WAY = 1e-3
 _NEWTON_STEPS = 25
+_FEW_STEPS = 12
+_ROUNDING = 1e-8
+_SHRINK = 0.05
 _DESCENT = 0.05
 _SHORTEST = 0.9
+_FEW = 16
 
 
 def resolvent_diagonal(model: GramModel, z: ComplexArray) -> ComplexArray:
@@ -44,11 +49,11 @@ def resolvent_diagonal(model: GramModel, z: ComplexArray) -> ComplexArray:
         The equations could not be solved at some point.
     """
     z = np.asarray(z, dtype=complex)
-    if model.covariances.matrices is None:
+    if model.commuting:
         return _descend(model, z)
     # With dense blocks an evaluation is dear: start from the solution that ignores their off-diagonal entries.
     simple = replace(model, covariances=model.covariances.commuting_part())
-    q, good = _newton(model, z, _descend(simple, z), _TOLERANCE)
+    q, good = _newton(model, z, _descend(simple, z), _TOLERANCE_DEAR, exact=False)
     if not good.all():
         q[~good] = _descend(model, z[~good])
     return q
@@ -68,11 +73,23 @@ class LineResolvent:
 
     def __call__(self, z: ComplexArray) -> ComplexArray:
         """Return q_a(z) for points (points,), as `resolvent_diagonal` does."""
+        if z.size > max(_FEW, 2 * self._x.size):
+            # Every other point first, for the others to start from.
+            order = np.argsort(z.real)
+            result = np.empty((z.size, self._q.shape[1]), dtype=complex)
+            for part in (order[::2], order[1::2]):
+                result[part] = self(z[part])
+            return result
+        return self._solve(z)
+
+    def _solve(self, z: ComplexArray) -> ComplexArray:
         q = np.empty((z.size, self._q.shape[1]), dtype=complex)
         good = np.zeros(z.size, dtype=bool)
         if self._x.size > 1:
             guess = np.stack([np.interp(z.real, self._x, column) for column in self._q.T], axis=1)
-            q, good = _newton(self.model, z, guess.astype(complex), _TOLERANCE)
+            exact = self.model.commuting
+            tolerance = _TOLERANCE if exact else _TOLERANCE_DEAR
+            q, good = _newton(self.model, z, guess.astype(complex), tolerance, exact)
         if not good.all():
             q[~good] = resolvent_diagonal(self.model, z[~good])
         x, order = np.unique(np.concatenate([self._x, z.real]), return_index=True)
@@ -82,7 +99,7 @@ class LineResolvent:
 
 def _descend(model: GramModel, z: ComplexArray) -> ComplexArray:
     """Follow the solution from far above the real axis down to z."""
-    scale = model.upper_bound() - float(model.shifts.min()) + abs(model.shifts).max()
+    scale = model.upper_bound - float(model.shifts.min()) + abs(model.shifts).max()
     target = z.imag
     height = np.maximum(target, 4 * scale)
     top = z.real + 1j * height
@@ -106,31 +123,63 @@ def _descend(model: GramModel, z: ComplexArray) -> ComplexArray:
     return q
 
 
-def _newton(model: GramModel, z: ComplexArray, q: ComplexArray, tolerance: Any) -> tuple[ComplexArray, np.ndarray]:
-    """Newton's method at every point; say where it ended at a solution in the upper half plane."""
+def _newton(
+    model: GramModel, z: ComplexArray, q: ComplexArray, tolerance: Any, exact: bool = True
+) -> tuple[ComplexArray, np.ndarray]:
+    """Newton's method at every point; say where it ended at a solution in the upper half plane.
+
+    Without the exact Jacobian, Broyden's updates of an approximate one.
+    """
     q = q.copy()
     tolerance = np.broadcast_to(tolerance, z.shape)
     good = np.zeros(z.shape, dtype=bool)
     active = np.arange(z.size)
-    for _ in range(_NEWTON_STEPS):
-        e, jacobian = model.traces(q[active])
+    index = np.arange(q.shape[1])
+    last: tuple[ComplexArray, ComplexArray] | None = None
+    for step_number in range(_NEWTON_STEPS):
+        # Convergence is fast: steps that have stopped shrinking are what rounding leaves.
+        limit = tolerance if step_number < _FEW_STEPS else np.maximum(tolerance, _ROUNDING)
+        e, jacobian = model.traces(q[active], exact)
         bracket = model.shifts - z[active, None] + e
         gap = q[active] * bracket - 1
         matrix = q[active][:, :, None] * jacobian
-        matrix[:, np.arange(q.shape[1]), np.arange(q.shape[1])] += bracket
+        matrix[:, index, index] += bracket
+        if last is not None:
+            matrix = matrix + _broyden(matrix, gap, q[active], *last)
         try:
             step = np.linalg.solve(matrix, gap[..., None])[..., 0]
         except np.linalg.LinAlgError:
             break
         new = q[active] - step
-        sound = np.all(np.isfinite(new) & (new.imag > 0), axis=1)
-        small = np.all(abs(step) <= tolerance[active, None] * abs(new), axis=1) | np.all(abs(gap) < 1e-15, axis=1)
-        q[active] = np.where(sound[:, None], new, q[active])
+        # A step out of the upper half plane is cut short of its border: towards the edge of the support solutions turn
+        # nearly real.
+        inside = new.imag > 0
+        new = np.where(inside, new, new.real + 1j * _SHRINK * q[active].imag)
+        sound = np.isfinite(new).all(axis=1)
+        small = inside.all(axis=1) & (
+            np.all(abs(step) <= limit[active, None] * abs(new), axis=1) | np.all(abs(gap) < 1e-15, axis=1)
+        )
+        before = q[active]
+        q[active] = np.where(sound[:, None], new, before)
         good[active[sound & small]] = True
-        active = active[sound & ~small]
+        stay = sound & ~small
+        active = active[stay]
         if not active.size:
             break
+        if not exact:
+            last = ((before - new)[stay], gap[stay])
     return q, good
+
+
+def _broyden(
+    matrix: ComplexArray, gap: ComplexArray, q: ComplexArray, step: ComplexArray, before: ComplexArray
+) -> ComplexArray:
+    """Broyden's correction of an approximate Jacobian, that it may map the last step to the change it made."""
+    missing = gap - before + np.einsum("gij,gj->gi", matrix, step)
+    # Lengths in units of q, whose entries differ by orders of magnitude near an atom.
+    dual = step.conj() / abs(q) ** 2
+    length = (step * dual).sum(axis=1).real
+    return -missing[:, :, None] * dual[:, None, :] / np.maximum(length, 1e-300)[:, None, None]
 
 
 def _damped(model: GramModel, z: ComplexArray, q: ComplexArray) -> ComplexArray:
@@ -139,7 +188,7 @@ def _damped(model: GramModel, z: ComplexArray, q: ComplexArray) -> ComplexArray:
     for rounds in (1, 20, 200, 2000, 20000):
         rest = ~good
         for _ in range(rounds):
-            e, _ = model.traces(q[rest])
+            e, _ = model.traces(q[rest], exact=False)
             q[rest] = 0.5 * (q[rest] + 1 / (model.shifts - z[rest, None] + e))
         q[rest], good[rest] = _newton(model, z[rest], q[rest], _TOLERANCE)
         if good.all():

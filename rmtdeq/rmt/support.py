@@ -19,15 +19,17 @@ _HEIGHT = 1e-10  # of the imaginary part at which densities are read, relative t
 _FLOOR = 1e-11  # of the range: closer to a shift than this is an atom
 _INSIDE = 3e-5  # density times distance that counts as inside the support
 _GRID = 500
-_GRID_DENSE = 240
+_GRID_DEAR = 240
 _FAN = 18
 _FAN_ROUNDS = 2
-_REFINEMENTS = 3
-_REFINEMENTS_DENSE = 1
-_MASS = 1e-4
+_ROUNDS = 4
+_MASS = 1e-5
+_WRONG = 1e-2
+_AWAY = 0.02
 _NEGLIGIBLE = 1e-8
 _NODES = 12
 _PANEL_ERROR = 1e-7
+_PANEL_ERROR_DEAR = 1e-5
 _NARROWEST = 1e-12
 
 
@@ -41,29 +43,43 @@ def bulk(model: GramModel) -> Bulk:
     """
     shifts = np.unique(model.shifts)
     lowest = float(shifts[0])
-    reach = model.upper_bound() - lowest
+    reach = model.upper_bound - lowest
     if reach <= 1e-14 * max(1.0, abs(lowest)):
         masses = [(float(s), float(model.probabilities[model.shifts == s].sum())) for s in shifts]
         return Bulk((), tuple(masses))
     line = LineResolvent(model)
     atoms = _atoms(line, shifts, reach)
-    simple = model.covariances.matrices is None
-    count = _GRID if simple else _GRID_DENSE
-    for _ in range(_REFINEMENTS if simple else _REFINEMENTS_DENSE):
-        grid = _grid(shifts, reach, count)
+    count = _GRID if model.commuting else _GRID_DEAR
+    grid = _grid(shifts, reach, count)
+    parts: list[Interval] = []
+    for _ in range(_ROUNDS):
         inside = _log_density(line, grid, reach) > _INSIDE
-        parts = _intervals(line, _edges(line, grid, inside, reach), reach)
+        new = _intervals(line, _edges(line, grid, inside, reach), reach)
         # The foot of an atom above the lowest shift looks like an interval, one without mass.
-        intervals = tuple(part for part in parts if part.mass > _NEGLIGIBLE)
-        found = Bulk(intervals, atoms)
+        parts = sorted(parts + [part for part in new if part.mass > _NEGLIGIBLE], key=lambda part: part.low)
+        found = Bulk(tuple(parts), atoms)
         if abs(found.mass - 1) <= _MASS:
-            return found
+            break
+        # Something narrow was stepped over: look closer between what was found.
         count *= 3
-    if abs(found.mass - 1) > 0.01:
+        grid = _between(found, _grid(shifts, reach, count))
+    if abs(found.mass - 1) > _WRONG:
         raise ConvergenceError(
             f"The predicted density has mass {found.mass:.4f} instead of 1: its support could not be resolved."
         )
     return found
+
+
+def _between(law: Bulk, grid: FloatArray) -> FloatArray:
+    """Return the points of a grid that lie in the gaps of a law, a little away from the ends."""
+    keep = np.ones(grid.size, dtype=bool)
+    ends = [-np.inf, *np.ravel([(part.low, part.high) for part in law.intervals]), np.inf]
+    for i, part in enumerate(law.intervals):
+        before, after = part.low - ends[2 * i], ends[2 * i + 3] - part.high
+        width = part.high - part.low
+        low, high = part.low - _AWAY * min(before, width), part.high + _AWAY * min(after, width)
+        keep &= (grid < low) | (grid > high)
+    return grid[keep]
 
 
 def _imaginary(line: LineResolvent, x: FloatArray, reach: float) -> FloatArray:
@@ -85,7 +101,8 @@ def _atoms(line: LineResolvent, shifts: FloatArray, reach: float) -> tuple[tuple
 
 
 def _grid(shifts: FloatArray, reach: float, count: int) -> FloatArray:
-    steps = np.geomspace(_FLOOR * reach, reach, count // 2)
+    # Shifts are many only where classes are, and they are close together then.
+    steps = np.geomspace(_FLOOR * reach, reach, int(count / 2 / np.sqrt(shifts.size)))
     points = [shifts[0] + np.linspace(0, 1, count // 2 + 1)[1:] * reach]
     points += [s + steps for s in shifts]
     points += [s - steps for s in shifts[1:]]
@@ -139,6 +156,7 @@ def _intervals(line: LineResolvent, ends: list[tuple[float, float]], reach: floa
     starts = [_first_breaks(line, frame) for frame in frames]
     owner = np.repeat(np.arange(len(frames)), [b.size - 1 for b in starts])
     left, right = np.concatenate([b[:-1] for b in starts]), np.concatenate([b[1:] for b in starts])
+    most = _PANEL_ERROR if line.model.commuting else _PANEL_ERROR_DEAR
     done: list[tuple[np.ndarray, FloatArray, FloatArray]] = []
     while owner.size:
         theta = (left + right)[:, None] / 2 + (right - left)[:, None] / 2 * nodes
@@ -150,7 +168,7 @@ def _intervals(line: LineResolvent, ends: list[tuple[float, float]], reach: floa
         coefficients = values @ to_coefficients.T
         width = right - left
         error = width * abs(coefficients[:, 2 * _NODES // 3 :]).max(axis=1)
-        good = (error <= _PANEL_ERROR) | (width < _NARROWEST)
+        good = (error <= most) | (width < _NARROWEST)
         done.append((owner[good], left[good], coefficients[good]))
         middle = (left + right)[~good] / 2
         left, right = np.concatenate([left[~good], middle]), np.concatenate([middle, right[~good]])
