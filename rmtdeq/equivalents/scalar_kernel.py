@@ -265,7 +265,9 @@ class _Pairs:
         while True:
             terms = np.arange(self.degree + 1 - max(i, j))
             factor = np.sqrt(_rising(terms, i) * _rising(terms, j))
-            products = factor * self.hermite[self.left, i : i + terms.size] * self.hermite[self.right, j : j + terms.size]
+            products = (
+                factor * self.hermite[self.left, i : i + terms.size] * self.hermite[self.right, j : j + terms.size]
+            )
             with np.errstate(under="ignore"):
                 summands = products * r[:, None] ** terms
             # Two neighbours, as every other coefficient of an odd or even function is zero.

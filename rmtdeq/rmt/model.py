@@ -55,9 +55,9 @@ class GramModel:
 
     @cached_property
     def factors(self) -> FloatArray:
-        """The vectors s_a as rows, (K, r), r the numerical rank of `gram`."""
+        """The vectors s_a as rows, (K, r), r the numerical rank of `gram`; leading directions first."""
         values, vectors = np.linalg.eigh(self.gram)
-        keep = values > _RANK * max(float(values[-1]), 1e-300)
+        keep = np.flatnonzero(values > _RANK * max(float(values[-1]), 1e-300))[::-1]
         return vectors[:, keep] * np.sqrt(values[keep])
 
     @cached_property
@@ -82,8 +82,21 @@ class GramModel:
         return self.covariances.head is None
 
     @cached_property
+    def _blocks(self) -> list[_Blocks]:
+        """The blocks of single coordinates: those beyond the head, and those of directions that the head leaves out."""
+        family = self.covariances
+        if family.head is None:
+            return [_Blocks(self.factors, family, slice(None))]
+        size, directions = family.head.shape[1], self._head_factors.shape[1]
+        parts = [
+            _Blocks(self.factors, family, slice(size, None)),
+            _Blocks(self.factors[:, directions:], family, slice(0, size)),
+        ]
+        return [part for part in parts if part.multiplicities.size and part.gram.any()]
+
+    @cached_property
     def _head_factors(self) -> FloatArray:
-        """The leading columns of `factors`: those that non-commuting covariances are corrected in."""
+        """The leading columns of `factors`, in which non-commuting covariances are treated exactly."""
         sizes = (self.factors**2).sum(axis=0)
         return self.factors[:, sizes > _DIRECTIONS * self.covariances.truncation * sizes.max()]
 
@@ -95,8 +108,7 @@ class GramModel:
         q : ndarray (points, K)
             ``R̄ = (I + Σ_b c_b q_b (s_b s_bᵀ) ⊗ C_b)^{-1}``.
         exact : bool
-            Where the covariances do not commute the exact Jacobian is dear; without this it is that of their
-            commuting part.
+            Where the covariances do not commute the exact Jacobian is dear; without this it is that of their diagonals.
 
         Returns
         -------
@@ -104,44 +116,75 @@ class GramModel:
         jacobian : ndarray (points, K, K)
             ``∂e_a/∂q_b``.
         """
-        family, p = self.covariances, self.covariances.dimension
         w = q * self.ratios
-        if self.factors.shape[1] == 1:
-            e, jacobian = self._common_traces(w)
-        else:
-            # Compiled code loads with the first model of several directions.
-            from rmtdeq.rmt.blocks import block_traces
-
-            gram = self.factors @ self.factors.T
-            e, jacobian = block_traces(w, gram, family.eigenvalues, family.multiplicities / p)
-        if family.head is not None:
-            gradient, hessian = head_traces(family.head, self._head_factors, w, exact)
-            e, jacobian = e + gradient / p, jacobian + hessian / p
-        return e, jacobian * self.ratios
-
-    def _common_traces(self, w: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
-        """One direction common to all classes: every block is a number."""
-        d, k = self.covariances.eigenvalues, w.shape[1]
-        s = self.factors[:, 0] ** 2
-        first = d * (self.covariances.multiplicities / self.covariances.dimension)[:, None]
-        second = (first[:, :, None] * d[:, None, :]).reshape(d.shape[0], k * k)
-        e = np.empty(w.shape, dtype=complex)
-        jacobian = np.empty((*w.shape, k), dtype=complex)
-        rows = max(1, _CHUNK // max(1, d.shape[0] * k**2))
-        for start in range(0, w.shape[0], rows):
-            part = slice(start, start + rows)
-            inverse = 1 / (1 + (w[part] * s) @ d.T)
-            e[part] = (inverse @ first) * s
-            jacobian[part] = -((inverse**2) @ second).reshape(-1, k, k) * np.outer(s, s)
-        return e, jacobian
+        e = np.zeros(w.shape, dtype=complex)
+        jacobian = np.zeros((*w.shape, w.shape[1]), dtype=complex)
+        for part in self._blocks:
+            gradient, hessian = part.traces(w)
+            e, jacobian = e + gradient, jacobian + hessian
+        head = self.covariances.head
+        if head is not None:
+            gradient, hessian = head_traces(head, self._head_factors, w, exact)
+            if not exact:
+                diagonals = _Blocks(self._head_factors, self.covariances, slice(0, head.shape[1]))
+                _, hessian = diagonals.traces(w)
+            e, jacobian = e + gradient, jacobian + hessian
+        p = self.covariances.dimension
+        return e / p, jacobian * (self.ratios / p)
 
     def mean_form(self, q: ComplexArray) -> ComplexArray:
         """Return ``(s_a ⊗ μ_a)ᵀ (I - R̄)(s_b ⊗ μ_b)`` for points q (points, K), shape (points, K, K)."""
+        family, w = self.covariances, q * self.ratios
+        form = np.zeros((*w.shape, w.shape[1]), dtype=complex)
+        for part in self._blocks:
+            form += part.form(w)
+        if family.head is not None and family.head_means is not None:
+            form += head_form(family.head, family.head_means, self._head_factors, w)
+        return np.asarray((self.factors @ self.factors.T) * family.mean_products.sum(axis=0) - form)
+
+
+class _Blocks:
+    """Diagonal blocks of B, one for each of some coordinates, in some directions of the s_a."""
+
+    def __init__(self, factors: FloatArray, family: CovarianceFamily, part: slice) -> None:
+        self.gram = factors @ factors.T
+        self.eigenvalues = family.eigenvalues[part]
+        self.multiplicities = family.multiplicities[part]
+        self.mean_products = family.mean_products[part]
+        self._common = factors.shape[1] == 1
+
+    def traces(self, w: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
+        """Gradient and Hessian of ``log det`` in w."""
+        if self._common:
+            return _common_traces(w, np.diag(self.gram), self.eigenvalues, self.multiplicities)
+        # Compiled code loads with the first model of several directions.
+        from rmtdeq.rmt.blocks import block_traces
+
+        return block_traces(w, self.gram, self.eigenvalues, self.multiplicities)
+
+    def form(self, w: ComplexArray) -> ComplexArray:
+        """``(s_a ⊗ μ_a)ᵀ B^{-1} (s_b ⊗ μ_b)``."""
+        if self._common:
+            inverse = 1 / (1 + (w * np.diag(self.gram)) @ self.eigenvalues.T)
+            return np.asarray(self.gram * np.einsum("gm,mab->gab", inverse, self.mean_products))
         from rmtdeq.rmt.blocks import block_form
 
-        family, gram, w = self.covariances, self.factors @ self.factors.T, q * self.ratios
-        result = gram * family.mean_products.sum(axis=0)
-        result = result - block_form(w, gram, family.eigenvalues, family.mean_products)
-        if family.head is not None and family.head_means is not None:
-            result = result - head_form(family.head, family.head_means, self._head_factors, w)
-        return np.asarray(result)
+        return block_form(w, self.gram, self.eigenvalues, self.mean_products)
+
+
+def _common_traces(
+    w: ComplexArray, sizes: FloatArray, eigenvalues: FloatArray, multiplicities: FloatArray
+) -> tuple[ComplexArray, ComplexArray]:
+    """Traces where all classes share one direction, s_a·s_a given: every block is a number."""
+    d, k = eigenvalues, w.shape[1]
+    first = d * multiplicities[:, None]
+    second = (first[:, :, None] * d[:, None, :]).reshape(d.shape[0], k * k)
+    e = np.empty(w.shape, dtype=complex)
+    jacobian = np.empty((*w.shape, k), dtype=complex)
+    rows = max(1, _CHUNK // max(1, d.shape[0] * k**2))
+    for start in range(0, w.shape[0], rows):
+        part = slice(start, start + rows)
+        inverse = 1 / (1 + (w[part] * sizes) @ d.T)
+        e[part] = (inverse @ first) * sizes
+        jacobian[part] = -((inverse**2) @ second).reshape(-1, k, k) * np.outer(sizes, sizes)
+    return e, jacobian

@@ -1,10 +1,10 @@
-"""What covariances that do not commute add to the traces of resolvents.
+"""Traces of resolvents of covariances that do not commute, on their leading coordinates.
 
 With ``B = I + Σ_a w_a (s_a s_aᵀ) ⊗ C_a`` the traces wanted are the derivatives of ``log det B`` in w.  In the basis of
-the mean covariance B is nearly diagonal in the coordinates, so that its determinant is nearly that of one small block
-for each coordinate.  The correction is computed on the leading coordinates, the *head*, where the covariances are
-large, and in the leading directions of the s_a: the logarithm of the head's determinant less that of its blocks.  As
-traces, Jacobian and the form of the means all come from that one function, they are consistent with each other.
+the mean covariance B is nearly diagonal in the coordinates.  It is treated exactly on the *head*, the leading
+coordinates in the leading directions of the s_a; elsewhere entries between different coordinates are dropped, which
+leaves a block for each coordinate.  What remains are covariances again (a pinching of them), so that their equations
+have one solution in the upper half plane like any others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CHUNK = 4_000_000
 def head_traces(
     blocks: FloatArray, factors: FloatArray, w: ComplexArray, jacobian: bool
 ) -> tuple[ComplexArray, ComplexArray]:
-    """Return gradient and Hessian in w of the head's ``log det B`` less that of its diagonal blocks.
+    """Return gradient and Hessian in w of the head's ``log det B``.
 
     Parameters
     ----------
@@ -40,7 +40,6 @@ def head_traces(
     size, r = blocks.shape[1], factors.shape[1]
     gradient = np.zeros((points, k), dtype=complex)
     hessian = np.zeros((points, k, k), dtype=complex)
-    diagonals = np.einsum("akk->ak", blocks)
     flat = blocks.reshape(k, -1).T.astype(complex)
     rows = max(1, _CHUNK // (r * size) ** 2)
     for start in range(0, points, rows):
@@ -50,12 +49,9 @@ def head_traces(
             for j in range(r):
                 traces = np.ascontiguousarray(inverse[:, i, :, j]).reshape(-1, size**2) @ flat
                 gradient[part] += traces * (factors[:, i] * factors[:, j])
-        products = _coordinate_products(diagonals, factors, w[part])
-        gradient[part] -= np.einsum("ak,gkaa->ga", diagonals, products)
         if jacobian:
-            hessian[part] = np.einsum("ak,bk,gkab->gab", diagonals, diagonals, products**2, optimize=True)
             for g in range(inverse.shape[0]):
-                hessian[start + g] -= _head_hessian(blocks, factors, inverse[g])
+                hessian[start + g] = -_head_hessian(blocks, factors, inverse[g])
     return gradient, hessian
 
 
@@ -73,13 +69,6 @@ def inverse_block(blocks: FloatArray, factors: FloatArray, w: ComplexArray) -> C
     return np.asarray(np.linalg.inv(matrix).reshape(-1, r, size, r, size))
 
 
-def _coordinate_products(diagonals: FloatArray, factors: FloatArray, w: ComplexArray) -> ComplexArray:
-    """``s_aᵀ B_k^{-1} s_b`` for the block of every coordinate, (points, d, K, K)."""
-    load = w[:, None, :] * diagonals.T
-    block = np.eye(factors.shape[1]) + np.einsum("gka,ai,aj->gkij", load, factors, factors, optimize=True)
-    return np.asarray(factors @ np.linalg.inv(block) @ factors.T)
-
-
 def _head_hessian(blocks: FloatArray, factors: FloatArray, inverse: ComplexArray) -> ComplexArray:
     """``tr[(s_a s_aᵀ⊗C_a) B^{-1} (s_b s_bᵀ⊗C_b) B^{-1}] = tr[C_a M_ab C_b M_ba]``, M_ab = s_aᵀ B^{-1} s_b a matrix."""
     left = np.einsum("ai,ikjl->akjl", factors, inverse)
@@ -89,7 +78,7 @@ def _head_hessian(blocks: FloatArray, factors: FloatArray, inverse: ComplexArray
 
 
 def head_form(blocks: FloatArray, means: FloatArray, factors: FloatArray, w: ComplexArray) -> ComplexArray:
-    """``(s_a ⊗ μ_a)ᵀ B^{-1} (s_b ⊗ μ_b)`` on the head, less what its diagonal blocks alone give, (points, K, K).
+    """``(s_a ⊗ μ_a)ᵀ B^{-1} (s_b ⊗ μ_b)`` on the head, (points, K, K).
 
     Parameters
     ----------
@@ -97,14 +86,11 @@ def head_form(blocks: FloatArray, means: FloatArray, factors: FloatArray, w: Com
         As for `head_traces`.
     means : ndarray (K, d)
     """
-    diagonals = np.einsum("akk->ak", blocks)
     result = np.empty((w.shape[0], means.shape[0], means.shape[0]), dtype=complex)
+    lifted = np.einsum("ai,ak->aik", factors, means)
     rows = max(1, _CHUNK // (factors.shape[1] * blocks.shape[1]) ** 2)
     for start in range(0, w.shape[0], rows):
         part = slice(start, start + rows)
         inverse = inverse_block(blocks, factors, w[part])
-        lifted = np.einsum("ai,ak->aik", factors, means)
-        whole = np.einsum("aik,gikjl,bjl->gab", lifted, inverse, lifted, optimize=True)
-        products = _coordinate_products(diagonals, factors, w[part])
-        result[part] = whole - np.einsum("gkab,ak,bk->gab", products, means, means, optimize=True)
+        result[part] = np.einsum("aik,gikjl,bjl->gab", lifted, inverse, lifted, optimize=True)
     return result
