@@ -9,6 +9,7 @@ from rmtdeq._optional import require
 DATA = "#9ecae1"
 DATA_EDGE = "#4a7ba6"
 THEORY = "#d55e00"
+OTHER = "#555555"
 CLASSES = ("#0072b2", "#e69f00", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
 
 
@@ -22,12 +23,12 @@ def axes(ax: Any = None) -> Any:
     return new
 
 
-def mark_outliers(ax: Any, positions: Any, *, predicted: bool) -> None:
+def mark_outliers(ax: Any, positions: Any, *, predicted: bool, colour: str = THEORY, label: str = "predicted") -> None:
     """Mark isolated eigenvalues on the axis: triangles where predicted, crosses where measured."""
     if not len(positions):
         return
     look = (
-        {"marker": "v", "markersize": 8, "color": THEORY, "markerfacecolor": "none", "label": "predicted outliers"}
+        {"marker": "v", "markersize": 8, "color": colour, "markerfacecolor": "none", "label": f"{label} outliers"}
         if predicted
         else {"marker": "x", "markersize": 7, "color": DATA_EDGE, "markeredgewidth": 1.6, "label": "measured outliers"}
     )

@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 import rmtdeq
 from rmtdeq._errors import InvalidInputError, RmtdeqError
-from rmtdeq._types import KINDS, FloatArray, IntArray
+from rmtdeq._types import KINDS, LEVELS, FloatArray, IntArray
 
+_NO_MEAN = 1e-10
 _FAILED = 2
 _INTERRUPTED = 130
 
@@ -26,7 +27,7 @@ class _Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """Data, the mixture they come from, where to centre the activation and where to expand (None: the paper's way)."""
+    """Data, the mixture they come from, and the squared norm at which the activation is centred."""
 
     name: str
     X: FloatArray
@@ -34,7 +35,6 @@ class _Problem:
     mixture: rmtdeq.GaussianMixture
     n: int
     tau0_squared: float
-    reference: float | None
     class_names: tuple[str, ...]
 
 
@@ -70,6 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     for command, run in ((predict, _predict), (compare, _compare)):
         _add_network(command)
         _add_data(command)
+        command.add_argument(
+            "--level",
+            nargs="+",
+            choices=LEVELS,
+            help="classwise (second order around each pair of classes), paper (first order around one point), or both "
+            "(default: classwise, and paper where the activation has no mean)",
+        )
         command.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
         command.set_defaults(run=run)
     return parser
@@ -131,15 +138,15 @@ def _problem(options: argparse.Namespace) -> _Problem:
         X, y = mixture.sample(n, options.seed)
         name = f"Gaussian mixture, K = {mixture.classes}, p = {options.p}"
         names = tuple(f"class {a}" for a in range(mixture.classes))
-        return _Problem(name, X, y, mixture, n, mixture.tau0_squared, None, names)
+        return _Problem(name, X, y, mixture, n, mixture.mean_squared_norm, names)
     classes = None if options.classes is None else tuple(options.classes)
     everything, labels = rmtdeq.load_dataset(options.dataset, classes=classes, data_dir=options.data_dir)
     mixture = rmtdeq.GaussianMixture.from_data(everything, labels, covariance=options.covariance)
     n = min(int(0.8 * mixture.dimension), len(labels)) if options.n is None else options.n
     X, y = rmtdeq.load_dataset(options.dataset, classes=classes, n=n, seed=options.seed, data_dir=options.data_dir)
     shown = "" if classes is None else " " + " vs ".join(map(str, classes))
-    norm = mixture.mean_squared_norm
-    return _Problem(options.dataset + shown, X, y, mixture, n, norm, norm, _class_names(options.dataset, classes))
+    centre = mixture.mean_squared_norm
+    return _Problem(options.dataset + shown, X, y, mixture, n, centre, _class_names(options.dataset, classes))
 
 
 def _class_names(dataset: str, classes: tuple[int, ...] | None) -> tuple[str, ...]:
@@ -180,19 +187,31 @@ def _solve(options: argparse.Namespace) -> int:
     return 0
 
 
+def _levels(options: argparse.Namespace, deq: rmtdeq.DEQ, tau0_squared: float) -> tuple[str, ...]:
+    """The levels asked for, best first; by default all that apply to the network."""
+    if options.level is not None:
+        return tuple(sorted(set(options.level), key=LEVELS.index))
+    without_mean = deq.centered or abs(rmtdeq.solve(deq, tau0_squared, kind="ck").mean) < _NO_MEAN
+    return LEVELS if without_mean else LEVELS[:1]
+
+
 def _predict(options: argparse.Namespace) -> int:
     deq = _network(options)
     problem = _problem(options)
     predictions = [
-        rmtdeq.predict_spectrum(deq, problem.mixture, problem.n, kind, tau0_squared=problem.reference)
+        rmtdeq.predict_spectrum(deq, problem.mixture, problem.n, kind, level, tau0_squared=problem.tau0_squared)
         for kind in options.kind
+        for level in _levels(options, deq, problem.tau0_squared)
     ]
     for prediction in predictions:
         print(prediction.summary())
     if options.out:
         from rmtdeq.plots import prediction_figure
 
-        results = {p.kind: {"edges": p.edges, "outliers": p.outliers, "alignments": p.alignments} for p in predictions}
+        results = {
+            f"{p.kind}, {p.level}": {"edges": p.edges, "outliers": p.outliers, "alignments": p.alignments}
+            for p in predictions
+        }
         _save(prediction_figure(predictions, problem.name), options, _record("predict", options, results))
     return 0
 
@@ -202,15 +221,18 @@ def _compare(options: argparse.Namespace) -> int:
     problem = _problem(options)
     comparisons = []
     for kind in options.kind:
-        prediction = rmtdeq.predict_spectrum(deq, problem.mixture, problem.n, kind, tau0_squared=problem.reference)
         measured = rmtdeq.empirical_spectrum(problem.X, deq, kind, tau0_squared=problem.tau0_squared)
-        comparisons.append(rmtdeq.compare(measured, prediction, problem.y))
-        print(comparisons[-1].summary(), flush=True)
+        for level in _levels(options, deq, problem.tau0_squared):
+            prediction = rmtdeq.predict_spectrum(
+                deq, problem.mixture, problem.n, kind, level, tau0_squared=problem.tau0_squared
+            )
+            comparisons.append(rmtdeq.compare(measured, prediction, problem.y))
+            print(comparisons[-1].summary(), flush=True)
     if options.out:
         from rmtdeq.plots import comparison_figure
 
         results = {
-            c.prediction.kind: {
+            f"{c.prediction.kind}, {c.prediction.level}": {
                 "ks": c.ks,
                 "wasserstein": c.wasserstein,
                 "predicted_outliers": c.prediction.outliers,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,17 +13,20 @@ from rmtdeq._optional import require
 from rmtdeq.equivalents import SpectrumPrediction
 from rmtdeq.spectra import SpectrumComparison
 
+T = TypeVar("T")
+
 NAMES = {"ck": "conjugate kernel", "ntk": "neural tangent kernel", "ntk-full": "neural tangent kernel, all weights"}
 
 
 def comparison_figure(
     comparisons: Sequence[SpectrumComparison], title: str = "", class_names: Sequence[str] | None = None
 ) -> Any:
-    """Draw one row for each comparison: the spectrum, eigenvalues by rank, and the outliers' alignments.
+    """Draw one row for each kernel: the spectrum, eigenvalues by rank, and the outliers' alignments.
 
     Parameters
     ----------
     comparisons : sequence of SpectrumComparison
+        Several of one kernel share a row: the first is drawn in full, of the others the predictions, in broken lines.
     title : str
     class_names : sequence of str, optional
         For the legend; "class 0", "class 1", … by default.
@@ -35,12 +38,14 @@ def comparison_figure(
     """
     if not comparisons:
         raise InvalidInputError("comparison_figure needs at least one comparison.")
-    figure = require("matplotlib.figure").Figure(figsize=(10.5, 3.1 * len(comparisons)), layout="constrained")
-    grid = figure.subplots(len(comparisons), 3, squeeze=False, width_ratios=[1.5, 1.1, 1.0])
-    for (left, middle, right), comparison in zip(grid, comparisons, strict=True):
-        comparison.plot(left)
+    rows = _rows(comparisons, [c.prediction.kind for c in comparisons])
+    figure = require("matplotlib.figure").Figure(figsize=(10.5, 3.1 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), 3, squeeze=False, width_ratios=[1.5, 1.1, 1.0])
+    for (left, middle, right), (comparison, *rest) in zip(grid, rows, strict=True):
+        others = [other.prediction for other in rest]
+        comparison.plot(left, others=others)
         left.set_title(NAMES[comparison.prediction.kind], loc="left", fontsize=10)
-        draw_ranks(comparison, middle)
+        draw_ranks(comparison, middle, others)
         draw_alignments(comparison, right, class_names)
         for ax in (left, middle, right):
             for side in ("top", "right"):
@@ -51,7 +56,7 @@ def comparison_figure(
 
 
 def prediction_figure(predictions: Sequence[SpectrumPrediction], title: str = "") -> Any:
-    """Draw one panel for each prediction.
+    """Draw one panel for each kernel; further predictions of a kernel are added in broken lines.
 
     Returns
     -------
@@ -59,10 +64,14 @@ def prediction_figure(predictions: Sequence[SpectrumPrediction], title: str = ""
     """
     if not predictions:
         raise InvalidInputError("prediction_figure needs at least one prediction.")
-    figure = require("matplotlib.figure").Figure(figsize=(4.8 * len(predictions), 3.2), layout="constrained")
-    grid = figure.subplots(1, len(predictions), squeeze=False)[0]
-    for ax, prediction in zip(grid, predictions, strict=True):
+    panels = _rows(predictions, [p.kind for p in predictions])
+    figure = require("matplotlib.figure").Figure(figsize=(4.8 * len(panels), 3.2), layout="constrained")
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (prediction, *others) in zip(grid, panels, strict=True):
         prediction.plot(ax)
+        for other in others:
+            logarithmic = ax.get_xscale() == "log"
+            other.plot(ax, logarithmic, label=f"{other.level} level's", colour=_style.OTHER, linestyle="--")
         ax.set_title(NAMES[prediction.kind], loc="left", fontsize=10)
         ax.legend(frameon=False, fontsize=8)
         ax.set_ylim(bottom=0)
@@ -73,12 +82,14 @@ def prediction_figure(predictions: Sequence[SpectrumPrediction], title: str = ""
     return figure
 
 
-def draw_ranks(comparison: SpectrumComparison, ax: Any) -> None:
+def _rows(items: Sequence[T], kinds: Sequence[str]) -> list[list[T]]:
+    """Group items of the same kind, in the order of their first appearance."""
+    return [[item for item, own in zip(items, kinds, strict=True) if own == kind] for kind in dict.fromkeys(kinds)]
+
+
+def draw_ranks(comparison: SpectrumComparison, ax: Any, others: Sequence[SpectrumPrediction] = ()) -> None:
     """Draw the eigenvalues in descending order over the predicted ones, both axes logarithmic."""
-    prediction, measured = comparison.prediction, comparison.empirical.eigenvalues[::-1]
-    n, r = prediction.n, prediction.outliers.size
-    levels = (np.arange(n - r) + 0.5) / (n - r)
-    predicted = np.sort(np.concatenate([prediction.quantiles(levels), prediction.outliers]))[::-1]
+    measured = comparison.empirical.eigenvalues[::-1]
     ax.loglog(
         np.arange(1, measured.size + 1),
         np.maximum(measured, 1e-16),
@@ -90,10 +101,20 @@ def draw_ranks(comparison: SpectrumComparison, ax: Any) -> None:
         markeredgewidth=0.4,
         label="measured",
     )
-    ax.loglog(np.arange(1, n + 1), predicted, color=_style.THEORY, lw=1.5, label="predicted")
+    for prediction in others:
+        _draw_predicted_ranks(prediction, ax, color=_style.OTHER, ls="--", label=f"{prediction.level} level's")
+    _draw_predicted_ranks(comparison.prediction, ax, color=_style.THEORY, label="predicted")
     ax.set_xlabel("rank")
     ax.set_ylabel("eigenvalue")
     ax.legend(frameon=False, fontsize=8)
+
+
+def _draw_predicted_ranks(prediction: SpectrumPrediction, ax: Any, **line: Any) -> None:
+    n, r = prediction.n, prediction.outliers.size
+    levels = (np.arange(n - r) + 0.5) / (n - r)
+    predicted = np.sort(np.concatenate([prediction.quantiles(levels), prediction.outliers]))[::-1]
+    shown = predicted > 0
+    ax.loglog(np.arange(1, n + 1)[shown], predicted[shown], lw=1.5, **line)
 
 
 def draw_alignments(comparison: SpectrumComparison, ax: Any, class_names: Sequence[str] | None = None) -> None:

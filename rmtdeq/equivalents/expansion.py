@@ -8,13 +8,12 @@ import numpy as np
 
 from rmtdeq._check import choice
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray, Kind
+from rmtdeq._types import LEVELS, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
 from rmtdeq.deq import DEQ, require_deq
 from rmtdeq.equivalents.coefficients import solve
 from rmtdeq.equivalents.scalar_kernel import diagonal_kernel, scalar_kernel
 
-LEVELS = ("classwise", "paper")
 _CENTRED = 1e-10
 _DEGENERATE = 1e-12
 

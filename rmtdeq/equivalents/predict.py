@@ -114,7 +114,16 @@ class SpectrumPrediction:
             lines.append("outlier  none")
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None, logarithmic: bool | None = None, span: tuple[float, float] | None = None) -> Any:
+    def plot(
+        self,
+        ax: Any = None,
+        logarithmic: bool | None = None,
+        span: tuple[float, float] | None = None,
+        *,
+        label: str = "predicted",
+        colour: str = _style.THEORY,
+        linestyle: str = "-",
+    ) -> Any:
         """Draw the density, and the outliers as triangles on the axis.
 
         Parameters
@@ -124,6 +133,8 @@ class SpectrumPrediction:
             Density per decade over a logarithmic axis; by default where the spectrum spans more than a decade.
         span : (float, float), optional
             Range of the logarithmic axis; that of the prediction by default.
+        label, colour, linestyle : str
+            Of the bulk and the outliers.
 
         Returns
         -------
@@ -138,16 +149,16 @@ class SpectrumPrediction:
             # In bins: the density may have spikes of no width that a line would not show honestly.
             edges = np.geomspace(left, right, 240)
             heights = np.diff(self.bulk.cdf(edges)) / np.diff(np.log10(edges))
-            ax.stairs(heights, edges, color=_style.THEORY, lw=1.6, label="predicted bulk")
+            ax.stairs(heights, edges, color=colour, lw=1.6, ls=linestyle, label=f"{label} bulk")
             ax.set_xscale("log")
             ax.set_ylabel("density per decade")
         else:
             for index, part in enumerate(self.bulk.intervals):
                 x, _ = part.position(np.linspace(0, np.pi, 400)[1:-1])
-                label = "predicted bulk" if index == 0 else None
-                ax.plot(x, part.density(x), color=_style.THEORY, lw=1.6, label=label)
+                text = f"{label} bulk" if index == 0 else None
+                ax.plot(x, part.density(x), color=colour, lw=1.6, ls=linestyle, label=text)
             ax.set_ylabel("density")
-        _style.mark_outliers(ax, self.outliers, predicted=True)
+        _style.mark_outliers(ax, self.outliers, predicted=True, colour=colour, label=label)
         ax.set_xlabel("eigenvalue")
         return ax
 
@@ -167,20 +178,23 @@ def predict_spectrum(
     Parameters
     ----------
     deq : DEQ
-        Centred, or with an odd activation.
+        With any activation; at level ``"paper"`` centred, or with an odd one.
     gmm : GaussianMixture
     n : int
         Number of samples; classes get their share.
     kind : str
         ``"ck"``, ``"ntk"`` or ``"ntk-full"``.
     level : str
-        ``"paper"``, first order around one point for all classes.
+        ``"classwise"``, second order around each pair of classes, or ``"paper"``, first order around one point for
+        all classes; see `equivalent`.
     tau0_squared : float, optional
-        That point; see `equivalent`.
+        Where a centred activation is centred (class-wise) or the point of expansion (paper); see `equivalent`.
     truncation : float
-        For full covariances that do not commute: the directions of most variance are treated exactly, so many
-        that off-diagonal entries elsewhere hold at most this fraction of the squared Frobenius norm; those enter
-        the traces to second order.  0 treats all directions exactly, at a cost of order p³ a point.
+        For full covariances that do not commute, which are brought into the basis of their mean.  There the leading
+        coordinates are treated exactly, so many that off-diagonal entries elsewhere hold at most this fraction of the
+        squared Frobenius norm of every class; those entries are dropped.  Directions of S that hold less than five
+        times this fraction of its largest eigenvalue lose their off-diagonal entries as well.  0 drops nothing, at a
+        cost of order (r p)³ a point, r ≤ K the rank of S.
 
     Returns
     -------
@@ -189,7 +203,7 @@ def predict_spectrum(
     Raises
     ------
     InvalidInputError
-        Arguments that do not fit together; an activation with a mean.
+        Arguments that do not fit together; a class without variance (class-wise); an activation with a mean (paper).
     IllPosedError
         No contraction, or an infinite NTK.
     ConvergenceError
@@ -197,15 +211,18 @@ def predict_spectrum(
 
     Notes
     -----
-    The kernel is replaced by its equivalent, whose resolvent has a deterministic diagonal q_a(z) that solves
-    the mixture equations (Benaych-Georges and Couillet 2016).  Outliers are the real zeros, outside the bulk, of a
-    determinant of size 3K; alignments are residues there.
+    The kernel is replaced by its equivalent, a Gram matrix of the lifted samples s_a ⊗ w_i with s_a·s_b = S_ab, a shift
+    λ_a of each class and a low-rank part.  Its resolvent has a deterministic diagonal q_a(z) that solves the mixture
+    equations (Benaych-Georges and Couillet 2016, where S_ab is constant).  Outliers are the real zeros, outside the
+    bulk, of a determinant of size 3K; alignments are residues there.  Directions of S of less than 1e-10 of its
+    largest eigenvalue are dropped, which moves eigenvalues by as little.
 
     Examples
     --------
     >>> import numpy as np, rmtdeq as rd
     >>> means = np.zeros((2, 400)); means[0, 0] = means[1, 1] = 8
-    >>> pred = rd.predict_spectrum(rd.DEQ("tanh", 0.2, 0.8), rd.GaussianMixture(means, [1.0, 1.4]), n=320)
+    >>> gmm = rd.GaussianMixture(means, [1.0, 1.4])
+    >>> pred = rd.predict_spectrum(rd.DEQ("relu", 0.2, 0.8, centered=False), gmm, n=320)
     >>> len(pred.edges), pred.outliers.size
     (1, 2)
     """

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from rmtdeq._check import kinds as check_kinds
 from rmtdeq._check import real_array
 from rmtdeq._errors import ConvergenceError, IllPosedError, InvalidInputError
-from rmtdeq._types import FloatArray, Kind
+from rmtdeq._types import FloatArray, IntArray, Kind
 from rmtdeq.deq import DEQ, preactivation_scale
 from rmtdeq.gauss import Activation, hermite_coefficients, moments
 
@@ -70,7 +70,7 @@ class Jet:
         )
 
 
-def diagonal_kernel(deq: DEQ, squared_norms: FloatArray, kind: Kind = "ck") -> FloatArray:
+def diagonal_kernel(deq: DEQ, squared_norms: FloatArray, kind: Kind = "ck") -> Jet:
     """Expand a kernel's diagonal in the squared norm of the sample.
 
     Parameters
@@ -197,7 +197,7 @@ class _Diagonal:
 
     @staticmethod
     def _in_scale(phi: Activation, sigma: float, values: FloatArray) -> tuple[float, float, float]:
-        """``E f(σξ)`` with two derivatives in σ², half the second and a quarter of the fourth derivative's mean, by Stein's lemma."""
+        """``E f(σξ)`` with two derivatives in σ²: means of f'' and of its second derivative, by Stein's lemma."""
         rule = phi.rule(sigma)
         xi, s = rule.nodes, sigma**2
         mean = float(rule.weights @ values)
@@ -300,9 +300,9 @@ class _Pairs:
         raise ConvergenceError(f"The off-diagonal entries of the kernel of {self.deq} did not settle; lower sigma_a2.")
 
 
-def _rising(k: FloatArray, i: int) -> FloatArray:
+def _rising(k: IntArray, i: int) -> FloatArray:
     """(k + i)! / k!."""
-    return np.prod([k + m for m in range(1, i + 1)], axis=0, dtype=float) if i else np.ones(k.size)
+    return np.asarray(np.prod([k + m for m in range(1, i + 1)], axis=0, dtype=float) if i else np.ones(k.size))
 
 
 class _Partials:

@@ -8,13 +8,15 @@ into vector instructions.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 
 from rmtdeq._types import ComplexArray, FloatArray
 
 _STRIP = 32
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 @numba.njit(**_OPTIONS)

@@ -117,20 +117,22 @@ class GramModel:
             ``∂e_a/∂q_b``.
         """
         w = q * self.ratios
-        e = np.zeros(w.shape, dtype=complex)
-        jacobian = np.zeros((*w.shape, w.shape[1]), dtype=complex)
+        e: ComplexArray = np.zeros(w.shape, dtype=complex)
+        jacobian: ComplexArray = np.zeros((*w.shape, w.shape[1]), dtype=complex)
         for part in self._blocks:
             gradient, hessian = part.traces(w)
-            e, jacobian = e + gradient, jacobian + hessian
+            e += gradient
+            jacobian += hessian
         head = self.covariances.head
         if head is not None:
             gradient, hessian = head_traces(head, self._head_factors, w, exact)
             if not exact:
                 diagonals = _Blocks(self._head_factors, self.covariances, slice(0, head.shape[1]))
                 _, hessian = diagonals.traces(w)
-            e, jacobian = e + gradient, jacobian + hessian
+            e += gradient
+            jacobian += hessian
         p = self.covariances.dimension
-        return e / p, jacobian * (self.ratios / p)
+        return np.asarray(e / p), np.asarray(jacobian * (self.ratios / p))
 
     def mean_form(self, q: ComplexArray) -> ComplexArray:
         """Return ``(s_a ⊗ μ_a)ᵀ (I - R̄)(s_b ⊗ μ_b)`` for points q (points, K), shape (points, K, K)."""

@@ -64,9 +64,9 @@ def inverse_block(blocks: FloatArray, factors: FloatArray, w: ComplexArray) -> C
         for j in range(i + 1):
             entries = ((w * (factors[:, i] * factors[:, j])) @ flat).reshape(-1, size, size)
             matrix[:, i, :, j] = matrix[:, j, :, i] = entries
-    matrix = matrix.reshape(-1, r * size, r * size)
-    matrix[:, np.arange(r * size), np.arange(r * size)] += 1
-    return np.asarray(np.linalg.inv(matrix).reshape(-1, r, size, r, size))
+    square = matrix.reshape(-1, r * size, r * size)
+    square[:, np.arange(r * size), np.arange(r * size)] += 1
+    return np.asarray(np.linalg.inv(square).reshape(-1, r, size, r, size))
 
 
 def _head_hessian(blocks: FloatArray, factors: FloatArray, inverse: ComplexArray) -> ComplexArray:

@@ -155,8 +155,8 @@ def _newton(
         # nearly real.
         inside = new.imag > 0
         new = np.where(inside, new, new.real + 1j * _SHRINK * q[active].imag)
-        sound = np.isfinite(new).all(axis=1)
-        small = inside.all(axis=1) & (
+        sound = np.all(np.isfinite(new), axis=1)
+        small = np.all(inside, axis=1) & (
             np.all(abs(step) <= limit[active, None] * abs(new), axis=1) | np.all(abs(gap) < 1e-15, axis=1)
         )
         before = q[active]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,10 @@ class SpectrumComparison:
     def summary(self) -> str:
         """Return the table of outliers and distances as text."""
         pred = self.prediction
-        lines = [f"{pred.kind.upper()} of {pred.deq}, n = {pred.n}, p = {pred.model.covariances.dimension}"]
+        lines = [
+            f"{pred.kind.upper()} of {pred.deq}, n = {pred.n}, p = {pred.model.covariances.dimension}, "
+            f"level {pred.level}"
+        ]
         if self.ks is not None and self.wasserstein is not None:
             lines.append(f"  bulk: KS distance {self.ks:.4f}, Wasserstein distance {self.wasserstein:.4g}")
         else:
@@ -69,8 +73,15 @@ class SpectrumComparison:
             lines.append("  (alignments: predicted | measured)")
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None, bins: int = 60) -> Any:
+    def plot(self, ax: Any = None, bins: int = 60, others: Sequence[SpectrumPrediction] = ()) -> Any:
         """Draw histogram, predicted density and outliers; on a logarithmic axis if they span more than a decade.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+        bins : int
+        others : sequence of SpectrumPrediction
+            Drawn with broken lines beside the one compared, each under the name of its level.
 
         Returns
         -------
@@ -81,11 +92,13 @@ class SpectrumComparison:
         lowest = max(float(values.min()), 1e-12)
         highest = max(float(values.max()), float(self.prediction.outliers.max(initial=0.0)))
         if self.bulk is not None and highest > _WIDE * lowest:
-            self._draw_logarithmic(ax, values[values > 0], bins)
+            self._draw_logarithmic(ax, values[values > 0], bins, others)
         else:
             if self.bulk is not None:
                 EmpiricalSpectrum(values, values[:0], values.size, self.empirical.kind, "exact").plot(ax, bins)
             self.prediction.plot(ax, logarithmic=False)
+            for other in others:
+                other.plot(ax, logarithmic=False, **_beside(other))
         # Measured outliers stand on the axis where the predicted ones hang.
         _style.mark_outliers(ax, self.matched, predicted=False)
         # Room for the legend above the data.
@@ -93,7 +106,7 @@ class SpectrumComparison:
         ax.legend(framealpha=0.9, edgecolor="none", fontsize=8, ncols=2, loc="upper center")
         return ax
 
-    def _draw_logarithmic(self, ax: Any, values: FloatArray, bins: int) -> None:
+    def _draw_logarithmic(self, ax: Any, values: FloatArray, bins: int, others: Sequence[SpectrumPrediction]) -> None:
         """Densities per decade."""
         edges = np.geomspace(values.min(), values.max(), bins + 1)
         counts, _ = np.histogram(values, edges)
@@ -111,7 +124,13 @@ class SpectrumComparison:
         law = self.prediction
         span = (min(edges[0], 0.9 * max(law.edges[0][0], 1e-12)), max(edges[-1], law.edges[-1][1]))
         law.plot(ax, logarithmic=True, span=span)
+        for other in others:
+            other.plot(ax, logarithmic=True, span=span, **_beside(other))
         ax.set_ylim(0, 1.15 * float(heights.max()))
+
+
+def _beside(prediction: SpectrumPrediction) -> dict[str, Any]:
+    return {"label": f"{prediction.level} level's", "colour": _style.OTHER, "linestyle": "--"}
 
 
 def compare(emp: EmpiricalSpectrum, pred: SpectrumPrediction, y: ArrayLike | None = None) -> SpectrumComparison:

@@ -1,58 +1,58 @@
-"""Traces of resolvents of covariances that do not commute, against determinants and inverses by brute force."""
+"""Covariances that do not commute: traces on their head by brute force, and a head as a pinching of covariances."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from rmtdeq.rmt import covariance_family
-from rmtdeq.rmt.noncommuting import inverse_block, log_det_derivatives, mean_form
+from rmtdeq.rmt import CovarianceFamily, GramModel, resolvent_diagonal
+from rmtdeq.rmt.noncommuting import head_form, head_traces, inverse_block
+from rmtdeq.rmt.resolvent import _damped, _newton
 
 K, P = 3, 7
 W = np.array([[0.4, 0.9, 0.2], [0.3 + 0.5j, -0.2 + 0.8j, 0.6 + 0.1j]])
-
-
-def covariances(seed=0, off_diagonal=1.0):
-    """Return K matrices whose off-diagonal entries are of the given size."""
-    rng = np.random.default_rng(seed)
-    result = []
-    for a in range(K):
-        noise = rng.standard_normal((P, P))
-        full = (noise + noise.T) / 2
-        np.fill_diagonal(full, 0)
-        result.append(np.diag(np.linspace(4, 1, P) + 0.3 * a) + 0.35 * off_diagonal * full)
-    return np.array(result)
-
-
-def family_of(matrices, head):
-    """Return a family in the basis that the matrices are given in."""
-    family = covariance_family(list(matrices), MEANS, np.full(K, 1 / K), truncation=0.0)
-    diagonals = np.einsum("akk->ka", matrices)
-    return replace(family, matrices=matrices, eigenvalues=diagonals, means=MEANS, head=head)
-
-
 MEANS = np.random.default_rng(9).standard_normal((K, P))
 
 
-def big(factors, matrices, w):
-    """Return B and the summands (s_a s_aᵀ) ⊗ C_a."""
-    terms = np.array([np.kron(np.outer(s, s), c) for s, c in zip(factors, matrices, strict=True)])
-    return np.eye(terms.shape[1]) + np.tensordot(w, terms, 1), terms
+def covariances(seed=0):
+    """Return K positive definite matrices that are far from diagonal."""
+    rng = np.random.default_rng(seed)
+    parts = rng.standard_normal((K, P, 2 * P)) * np.linspace(1.5, 0.5, P)[:, None]
+    return np.array([(a + 1) * part @ part.T / (2 * P) for a, part in enumerate(parts)])
 
 
-def brute(factors, matrices, w):
-    """Return gradient and Hessian of log det B as traces of products of whole matrices."""
-    B, terms = big(factors, matrices, w)
+def model_of(matrices, factors, d, truncation=0.0):
+    """Return a model in the basis that the matrices are given in, with a head of d coordinates."""
+    family = CovarianceFamily(
+        dimension=P,
+        eigenvalues=np.einsum("akk->ka", matrices),
+        multiplicities=np.ones(P),
+        mean_products=np.einsum("ak,bk->kab", MEANS, MEANS),
+        head=matrices[:, :d, :d],
+        head_means=MEANS[:, :d],
+        truncation=truncation,
+    )
+    ratios, shifts = np.array([0.5, 0.3, 0.9]), np.array([0.1, -0.4, 0.3])
+    return GramModel(factors @ factors.T, shifts, ratios, family, np.ones(K), np.zeros((3 * K, 3 * K)))
+
+
+def summands(factors, matrices):
+    """Return the matrices (s_a s_aᵀ) ⊗ C_a."""
+    return np.array([np.kron(np.outer(s, s), c) for s, c in zip(factors, matrices, strict=True)])
+
+
+def brute(terms, w):
+    """Return gradient and Hessian of log det B, B = I + Σ w_a terms_a, as traces of products of whole matrices."""
+    B = np.eye(terms.shape[1]) + np.tensordot(w, terms, 1)
     along = np.array([np.linalg.solve(B, term) for term in terms])
     return np.einsum("aii->a", along), -np.einsum("aij,bji->ab", along, along)
 
 
-def products(family, factors, w):
-    """Return s_aᵀ B_i^{-1} s_b of the diagonal blocks."""
-    blocks = np.eye(factors.shape[1]) + np.einsum("ga,ma,ai,aj->gmij", w, family.eigenvalues, factors, factors)
-    return np.einsum("ai,gmij,bj->gmab", factors, np.linalg.inv(blocks), factors)
+def pinched(terms, r, directions, d):
+    """Zero the entries between the head and the blocks: one for each other coordinate, or what the head leaves of it."""
+    direction, coordinate = (at.ravel() for at in np.meshgrid(np.arange(r), np.arange(P), indexing="ij"))
+    label = np.where((direction < directions) & (coordinate < d), -1, coordinate)
+    return terms * (label[:, None] == label)
 
 
 @pytest.fixture(params=[1, 2])
@@ -62,72 +62,115 @@ def factors(request):
 
 
 def test_the_traces_by_brute_force_are_derivatives_of_the_log_determinant(factors):
-    matrices, step = covariances(), 1e-5
+    terms, step = summands(factors, covariances()), 1e-5
     w = W[0].real
 
     def log_det(at):
-        return np.linalg.slogdet(big(factors, matrices, at)[0])[1]
+        return np.linalg.slogdet(np.eye(terms.shape[1]) + np.tensordot(at, terms, 1))[1]
 
-    gradient, hessian = brute(factors, matrices, w)
+    gradient, hessian = brute(terms, w)
     for a, e in enumerate(np.eye(K) * step):
         assert (log_det(w + e) - log_det(w - e)) / (2 * step) == pytest.approx(gradient[a], rel=1e-7)
-        change = (brute(factors, matrices, w + e)[0] - brute(factors, matrices, w - e)[0]) / (2 * step)
+        change = (brute(terms, w + e)[0] - brute(terms, w - e)[0]) / (2 * step)
         np.testing.assert_allclose(hessian[a], change, rtol=1e-6)
 
 
-def test_a_head_of_all_coordinates_is_exact(factors):
+def test_the_traces_of_a_head_are_exact(factors):
     matrices = covariances()
-    family = family_of(matrices, head=P)
-    gradient, hessian = log_det_derivatives(family, factors, W, products(family, factors, W))
+    gradient, hessian = head_traces(matrices, factors, W, True)
     for g in range(W.shape[0]):
-        expected = brute(factors, matrices, W[g])
+        expected = brute(summands(factors, matrices), W[g])
         np.testing.assert_allclose(gradient[g], expected[0], rtol=1e-10)
         np.testing.assert_allclose(hessian[g], expected[1], rtol=1e-10)
 
 
-@pytest.mark.parametrize("head", [0, 3])
-def test_entries_outside_the_head_enter_to_second_order(factors, head):
-    def errors(size):
-        matrices = covariances(off_diagonal=size)
-        family = family_of(matrices, head)
-        found = log_det_derivatives(family, factors, W, products(family, factors, W))
-        expected = [np.array(part) for part in zip(*(brute(factors, matrices, w) for w in W), strict=True)]
-        return [abs(one - other).max() for one, other in zip(found, expected, strict=True)]
-
-    # With a head its entries are exact, but their product with those outside is left out: of third order, too.
-    sizes = np.array([0.08, 0.04, 0.02])
-    for coarse, middle, fine in zip(*(errors(size) for size in sizes), strict=True):
-        assert fine < 1e-3
-        assert coarse / middle > 5
-        assert middle / fine > 5
+def test_without_a_hessian_the_gradient_is_the_same(factors):
+    gradient, hessian = head_traces(covariances(), factors, W, False)
+    np.testing.assert_array_equal(gradient, head_traces(covariances(), factors, W, True)[0])
+    assert not hessian.any()
 
 
-@pytest.mark.parametrize("head", [0, 3, P])
-def test_the_hessian_is_the_derivative_of_the_gradient_at_every_head(factors, head):
-    family, step = family_of(covariances(), head), 1e-6
-
-    def gradient(w):
-        return log_det_derivatives(family, factors, w, products(family, factors, w))[0]
-
-    _, hessian = log_det_derivatives(family, factors, W, products(family, factors, W))
+def test_the_hessian_of_a_head_is_the_derivative_of_its_gradient(factors):
+    matrices, step = covariances(), 1e-6
+    _, hessian = head_traces(matrices, factors, W, True)
     for a, e in enumerate(np.eye(K) * step):
-        change = (gradient(W + e) - gradient(W - e)) / (2 * step)
-        np.testing.assert_allclose(hessian[:, :, a], change, rtol=1e-6, atol=1e-7)
+        ends = [head_traces(matrices, factors, at, False)[0] for at in (W + e, W - e)]
+        np.testing.assert_allclose(hessian[:, :, a], (ends[0] - ends[1]) / (2 * step), rtol=1e-6, atol=1e-7)
 
 
-def test_the_inverse_of_a_block_is_the_inverse_of_the_kronecker_sum(factors):
-    matrices = covariances()
-    r = factors.shape[1]
-    inverse = inverse_block(matrices, factors, W[1]).reshape(r * P, r * P)
-    np.testing.assert_allclose(inverse @ big(factors, matrices, W[1])[0], np.eye(r * P), atol=1e-12)
+def test_the_inverse_of_a_head_is_the_inverse_of_the_kronecker_sum(factors):
+    matrices, r = covariances(), factors.shape[1]
+    inverse = inverse_block(matrices, factors, W).reshape(-1, r * P, r * P)
+    B = np.eye(r * P) + np.tensordot(W, summands(factors, matrices), 1)
+    np.testing.assert_allclose(inverse @ B, np.broadcast_to(np.eye(r * P), B.shape), atol=1e-12)
 
 
-@pytest.mark.parametrize("head", [0, P])
-def test_the_form_of_the_means_is_exact_at_every_head(factors, head):
+def test_the_form_of_the_means_on_a_head_is_exact(factors):
     matrices = covariances()
     lifted = np.array([np.kron(s, mu) for s, mu in zip(factors, MEANS, strict=True)])
-    found = mean_form(family_of(matrices, head), factors, W)
+    B = np.eye(lifted.shape[1]) + np.tensordot(W, summands(factors, matrices), 1)
+    found = head_form(matrices, MEANS, factors, W)
+    np.testing.assert_allclose(found, lifted @ np.linalg.inv(B) @ lifted.T, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("d", [1, 3, P])
+@pytest.mark.parametrize("truncation", [0.0, 0.04])
+def test_a_model_with_a_head_is_the_model_of_pinched_covariances(factors, d, truncation):
+    r = factors.shape[1]
+    # The second direction is a tenth of the first: the head leaves it out at the truncation, not without one.
+    model = model_of(covariances(), factors * np.array([1.0, 0.3])[:r], d, truncation)
+    directions = 1 if truncation else r
+    terms = pinched(summands(model.factors, covariances()), r, directions, d)
+    lifted = np.array([np.kron(s, mu) for s, mu in zip(model.factors, MEANS, strict=True)])
+    e, jacobian = model.traces(W / model.ratios)
+    form = model.mean_form(W / model.ratios)
     for g in range(W.shape[0]):
-        inverse = np.linalg.inv(big(factors, matrices, W[g])[0])
-        expected = lifted @ (np.eye(inverse.shape[0]) - inverse) @ lifted.T
-        np.testing.assert_allclose(found[g], expected, rtol=1e-10, atol=1e-12)
+        gradient, hessian = brute(terms, W[g])
+        np.testing.assert_allclose(e[g], gradient / P, rtol=1e-10)
+        np.testing.assert_allclose(jacobian[g], hessian * model.ratios / P, rtol=1e-10)
+        inverse = np.linalg.inv(np.eye(terms.shape[1]) + np.tensordot(W[g], terms, 1))
+        expected = lifted @ (np.eye(terms.shape[1]) - inverse) @ lifted.T
+        np.testing.assert_allclose(form[g], expected, rtol=1e-9, atol=1e-11)
+
+
+def test_a_head_of_all_coordinates_and_directions_pinches_nothing(factors):
+    terms = summands(factors, covariances())
+    np.testing.assert_array_equal(pinched(terms, factors.shape[1], factors.shape[1], P), terms)
+
+
+def test_pinched_covariances_are_positive(factors):
+    r = factors.shape[1]
+    for d in range(P + 1):
+        for directions in range(r + 1):
+            values = np.linalg.eigvalsh(pinched(summands(factors, covariances()), r, directions, d))
+            assert values.min() > -1e-12
+
+
+@pytest.mark.parametrize("d", [1, 3, P])
+def test_without_the_exact_jacobian_the_traces_are_exact_all_the_same(factors, d):
+    model = model_of(covariances(), factors, d)
+    np.testing.assert_allclose(model.traces(W, exact=False)[0], model.traces(W)[0], rtol=1e-13)
+
+
+def test_the_resolvent_diagonal_solves_the_equations_of_whole_matrices(factors):
+    model = model_of(covariances(), factors, P)
+    z = np.array([-1 + 1e-3j, 0.5 + 1e-2j, 2 + 1j])
+    q = resolvent_diagonal(model, z)
+    for g in range(z.size):
+        e = brute(summands(model.factors, covariances()), model.ratios * q[g])[0] / P
+        np.testing.assert_allclose(q[g] * (model.shifts - z[g] + e), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("d", [2, P])
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_equations_have_one_solution_in_the_upper_half_plane(factors, d, exact):
+    model = model_of(covariances(), factors, d)
+    z = np.repeat([-0.5 + 1e-4j, 0.4 + 1e-2j, 1.5 + 1e-3j, 6 + 0.2j], 10)
+    rng = np.random.default_rng(0)
+    starts = rng.standard_normal((z.size, K)) + 1j * rng.exponential(size=(z.size, K))
+    expected = resolvent_diagonal(model, z)
+    q, good = _newton(model, z, starts, 1e-10, exact)
+    assert good.mean() > 0.2
+    np.testing.assert_allclose(q[good], expected[good], rtol=1e-6)
+    # Iterating the map brings every start there.
+    np.testing.assert_allclose(_damped(model, z, starts.copy()), expected, rtol=1e-6)
