@@ -25,6 +25,8 @@ def axes(ax: Any = None) -> Any:
 
 def mark_outliers(ax: Any, positions: Any, *, predicted: bool, colour: str = THEORY, label: str = "predicted") -> None:
     """Mark isolated eigenvalues on the axis: triangles where predicted, crosses where measured."""
+    if ax.get_xscale() == "log":
+        positions = [at for at in positions if at > 0]
     if not len(positions):
         return
     look = (

@@ -120,10 +120,12 @@ def _draw_predicted_ranks(prediction: SpectrumPrediction, ax: Any, **line: Any) 
 def draw_alignments(comparison: SpectrumComparison, ax: Any, class_names: Sequence[str] | None = None) -> None:
     """Draw the outliers' squared alignments with the classes: bars measured, markers predicted.
 
-    More classes than colours are drawn as one, their sum.
+    More classes than colours are drawn as one, their sum.  Outliers below zero, which no kernel has, are left out.
     """
-    prediction = comparison.prediction
-    predicted, measured = prediction.alignments, comparison.alignments
+    outliers = comparison.prediction.outliers
+    predicted, measured = comparison.prediction.alignments[outliers > 0], comparison.alignments
+    measured = None if measured is None else measured[outliers > 0]
+    outliers = outliers[outliers > 0]
     r, classes = predicted.shape
     names = class_names or [f"class {a}" for a in range(classes)]
     if classes > len(_style.CLASSES):
@@ -152,7 +154,7 @@ def draw_alignments(comparison: SpectrumComparison, ax: Any, class_names: Sequen
             markeredgecolor=_style.THEORY if measured is not None else colour,
             label="predicted" if a == classes - 1 else None,
         )
-    ax.set_xticks(at, [f"{value:.3g}" for value in prediction.outliers[-shown:]])
+    ax.set_xticks(at, [f"{value:.3g}" for value in outliers[-shown:]])
     ax.set_xlabel("predicted outlier" if r <= shown else f"predicted outlier (top {shown} of {r})")
     ax.set_ylabel("squared alignment")
     ax.set_ylim(0, 1.0)

@@ -16,7 +16,7 @@ from rmtdeq.data.mixture import require_mixture
 from rmtdeq.deq import DEQ
 from rmtdeq.equivalents.expansion import ClassExpansion, expand
 
-DIAGONALS = ("class", "sample")
+DIAGONALS = ("sample", "class")
 
 
 class EquivalentOperator(SymmetricOperator):
@@ -82,7 +82,7 @@ def equivalent_operator(
     level: str = "classwise",
     *,
     tau0_squared: float | None = None,
-    diagonal: str = "class",
+    diagonal: str = "sample",
 ) -> Any:
     """Return the deterministic equivalent of a kernel as a Gram matrix and a low-rank part.
 
@@ -112,7 +112,7 @@ def equivalent(
     level: str = "classwise",
     *,
     tau0_squared: float | None = None,
-    diagonal: str = "class",
+    diagonal: str = "sample",
     memory_limit: float | None = None,
 ) -> FloatArray:
     """Return the deterministic equivalent of a kernel on data from a mixture.
@@ -133,8 +133,8 @@ def equivalent(
         Class-wise: where a centred activation is centred, `gmm.mean_squared_norm` by default, which is where
         `kernel` centres on samples of the mixture.  Paper: the point of expansion, tr C°/p by default.
     diagonal : str
-        Class-wise only: ``"class"``, one value for each class, which the predicted spectrum is that of, or
-        ``"sample"``, which follows each sample's own norm and is closer.
+        Class-wise only: ``"sample"``, the kernel's diagonal to second order in the norm of each sample, or ``"class"``,
+        one value for each class, which is further from the kernel (for ReLU several times).
     memory_limit : float, optional
         Bytes that the result may take.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmtdeq._check import choice
+from rmtdeq._check import choice, number
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import LEVELS, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
@@ -102,7 +102,8 @@ def _around_classes(deq: DEQ, gmm: GaussianMixture, kind: Kind, tau0_squared: fl
             f"Class {a} of the mixture has no variance; the expansion around its mean needs some: add a small multiple "
             "of the identity to its covariance."
         )
-    pinned = deq.pinned(gmm.mean_squared_norm if tau0_squared is None else tau0_squared)
+    centre = gmm.mean_squared_norm if tau0_squared is None else tau0_squared
+    pinned = deq.pinned(number(centre, "tau0_squared", low=0, open_low=True))
     mean_products = gmm.means @ gmm.means.T / p
     at = scalar_kernel(pinned, norms[:, None], norms[None, :], mean_products, kind)
     u, v, x = range(3)

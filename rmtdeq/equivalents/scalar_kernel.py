@@ -13,15 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rmtdeq._check import choice, real_array
 from rmtdeq._check import kinds as check_kinds
-from rmtdeq._check import real_array
 from rmtdeq._errors import ConvergenceError, IllPosedError, InvalidInputError
-from rmtdeq._types import FloatArray, IntArray, Kind
+from rmtdeq._types import KINDS, FloatArray, IntArray, Kind
 from rmtdeq.deq import DEQ, preactivation_scale
 from rmtdeq.gauss import Activation, hermite_coefficients, moments
 
 _DEGREES = (32, 64, 128, 256, 512)
 _TAIL = 1e-13
+_COMPLETE = 1e-16
 _NEWTON_STEPS = 100
 
 
@@ -90,6 +91,7 @@ def diagonal_kernel(deq: DEQ, squared_norms: FloatArray, kind: Kind = "ck") -> J
     IllPosedError
         No equilibrium, no contraction, or an infinite NTK.
     """
+    _require_pinned(deq)
     at = [_Diagonal(deq, float(norm), kind) for norm in squared_norms]
     result = _stacked([d.square for d in at])
     if kind == "ck":
@@ -132,10 +134,11 @@ def scalar_kernel(deq: DEQ, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: Kind
     ``E[φ⁽ⁱ⁾(ξ) φ⁽ʲ⁾(ζ)] = s^{-i/2} t^{-j/2} Σ_k √((k+i)!(k+j)!)/k! h_{k+i}(s) h_{k+j}(t) r^k``, h the Hermite
     coefficients of φ at scales s and t, r the correlation: all partial derivatives of F come from one table.
     """
-    (kind,) = check_kinds(kind)
-    if deq.centered:
-        raise InvalidInputError("The scalar kernel is that of one activation: pass deq.pinned(tau0_squared).")
+    (kind,) = check_kinds(choice(kind, "kind", KINDS))
+    _require_pinned(deq)
     u, v, x = np.broadcast_arrays(real_array(u, "u"), real_array(v, "v"), real_array(x, "x"))
+    if not u.size:
+        raise InvalidInputError("The scalar kernel needs at least one point (u, v, x).")
     if not ((u > 0).all() and (v > 0).all() and (x * x < u * v).all()):
         raise InvalidInputError("Squared norms must be positive, and inner products smaller than √(uv).")
     norms, index = np.unique(np.concatenate([u.ravel(), v.ravel()]), return_inverse=True)
@@ -166,6 +169,11 @@ def scalar_kernel(deq: DEQ, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: Kind
         result.gradient.reshape(*x.shape, 3),
         result.hessian.reshape(*x.shape, 3, 3),
     )
+
+
+def _require_pinned(deq: DEQ) -> None:
+    if deq.centered:
+        raise InvalidInputError("The scalar kernel is that of one activation: pass deq.pinned(tau0_squared).")
 
 
 class _Diagonal:
@@ -247,6 +255,7 @@ class _Pairs:
         self.sigma = sigma
         self.left, self.right = left, right
         self.sigma_u, self.sigma_v = sigma[left], sigma[right]
+        self.norm = np.array([np.sqrt(moments(deq.activation, float(s)).square) for s in sigma])
         self.degree = 0
         self._grow()
 
@@ -273,7 +282,10 @@ class _Pairs:
             # Two neighbours, as every other coefficient of an odd or even function is zero.
             size = abs(summands)
             size = np.maximum(size[:, 1:], size[:, :-1])
-            if (size[:, -1] <= _TAIL * size.max(axis=1)).all():
+            # Coefficients that are zero up to rounding end a series, too.
+            rounding = _COMPLETE * self.norm[self.left] * self.norm[self.right]
+            last = abs(products / factor)[:, -2:].max(axis=1)
+            if ((size[:, -1] <= _TAIL * size.max(axis=1)) | (last <= rounding)).all():
                 return np.asarray(summands.sum(axis=1) / (self.sigma_u**i * self.sigma_v**j))
             self._grow()
 

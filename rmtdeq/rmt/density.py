@@ -16,7 +16,7 @@ from numpy.polynomial import legendre
 from rmtdeq._types import FloatArray
 
 _DECADE = 10.0
-_TABLE = 33  # points of a panel where the distribution function is tabulated
+_TABLE = 33  # points of a panel where the distribution function is tabulated for its inverse
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,34 +77,40 @@ class Interval:
         """Return the density, zero outside."""
         theta = self.angle(x)
         _, slope = self.position(theta)
-        panel = np.clip(np.searchsorted(self.breaks, theta, side="right") - 1, 0, self.breaks.size - 2)
-        left, right = self.breaks[panel], self.breaks[panel + 1]
-        terms = legendre.legvander((2 * theta - left - right) / (right - left), self.coefficients.shape[1] - 1)
-        series = np.einsum("...k,...k->...", terms, self.coefficients[panel])
+        series = self._evaluate(self.coefficients, theta)
         inside = (x > self.low) & (x < self.high) & (slope > 0)
         return np.where(inside, np.maximum(series, 0.0) / np.where(inside, slope, 1.0), 0.0)
 
     def cdf(self, x: FloatArray) -> FloatArray:
         """Return the mass below x within the interval."""
-        return np.interp(self.angle(x), *self._table)
+        return np.clip(self._evaluate(self._integrals, self.angle(x)), 0.0, self.mass)
 
     def quantiles(self, mass: FloatArray) -> FloatArray:
         """Return the points below which the interval holds the given mass."""
         theta, below = self._table
         return self.position(np.interp(mass, below, theta))[0]
 
+    def _evaluate(self, series: FloatArray, theta: FloatArray) -> FloatArray:
+        """Sum Legendre series, one a panel, at points θ."""
+        panel = np.clip(np.searchsorted(self.breaks, theta, side="right") - 1, 0, self.breaks.size - 2)
+        left, right = self.breaks[panel], self.breaks[panel + 1]
+        terms = legendre.legvander((2 * theta - left - right) / (right - left), series.shape[1] - 1)
+        return np.asarray(np.einsum("...k,...k->...", terms, series[panel]))
+
+    @cached_property
+    def _integrals(self) -> FloatArray:
+        """The series integrated term by term from θ = 0, (panels, terms + 1)."""
+        widths = np.diff(self.breaks)
+        result = legendre.legint(self.coefficients, lbnd=-1, axis=1) * (widths / 2)[:, None]
+        result[1:, 0] += np.cumsum(self.coefficients[:, 0] * widths)[:-1]
+        return np.asarray(result)
+
     @cached_property
     def _table(self) -> tuple[FloatArray, FloatArray]:
-        """θ and the mass below, on a grid much finer than the panels: the series integrated term by term."""
-        terms = self.coefficients.shape[1]
-        t = np.linspace(-1, 1, _TABLE)
-        integrals = legendre.legval(t, legendre.legint(np.eye(terms), lbnd=-1))
-        widths = np.diff(self.breaks)
-        inside = self.coefficients @ integrals * (widths / 2)[:, None]
-        start = np.concatenate([[0.0], np.cumsum(inside[:, -1])])
-        below = (start[:-1, None] + inside)[:, 1:].ravel()
-        theta = (self.breaks[:-1, None] + widths[:, None] * (t[1:] + 1) / 2).ravel()
-        return np.concatenate([[0.0], theta]), np.maximum.accumulate(np.concatenate([[0.0], below]))
+        """θ and the mass below, on a grid much finer than the panels."""
+        fine = np.linspace(0, 1, _TABLE)[1:]
+        theta = np.append(0.0, (self.breaks[:-1, None] + np.diff(self.breaks)[:, None] * fine).ravel())
+        return theta, np.maximum.accumulate(self._evaluate(self._integrals, theta))
 
 
 @dataclass(frozen=True, eq=False)

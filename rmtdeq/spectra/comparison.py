@@ -17,6 +17,7 @@ from rmtdeq.rmt import kolmogorov_smirnov, wasserstein
 from rmtdeq.spectra.empirical import EmpiricalSpectrum
 
 _WIDE = 30.0
+_FAR = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,13 +65,17 @@ class SpectrumComparison:
         for i, (at, seen) in enumerate(zip(pred.outliers, self.matched, strict=True)):
             predicted = " ".join(f"{v:.2f}" for v in pred.alignments[i])
             measured = "" if self.alignments is None else " | " + " ".join(f"{v:.2f}" for v in self.alignments[i])
-            lines.append(
-                f"  {i + 1:>8} {at:>11.4f} {seen:>11.4f} {self.outlier_errors[i]:>7.1%}   {predicted}{measured}"
-            )
+            error = f"{self.outlier_errors[i]:.1%}" if self.outlier_errors[i] < _FAR else "far off"
+            lines.append(f"  {i + 1:>8} {at:>11.4f} {seen:>11.4f} {error:>8}   {predicted}{measured}")
         if not pred.outliers.size:
             lines.append(f"  {'none':>8}")
         elif self.alignments is not None:
             lines.append("  (alignments: predicted | measured)")
+        if (pred.outliers < 0).any():
+            lines.append(
+                "  (no kernel has eigenvalues below zero: where one is predicted, norms differ within classes by more "
+                "than the expansion around them bears)"
+            )
         return "\n".join(lines)
 
     def plot(self, ax: Any = None, bins: int = 60, others: Sequence[SpectrumPrediction] = ()) -> Any:

@@ -75,3 +75,43 @@ def _sampler_fixture():
 def _gram_model():
     """Return the function from covariances and ratios n_a/p to a Gram model."""
     return lambda *args, **options: _sampler(*args, **options).model
+
+
+def _moments_of(law):
+    """Return mass, mean and second moment of a law, by Gauss's rule on every panel."""
+    total = np.zeros(3)
+    for at, mass in law.atoms:
+        total += mass * np.array([1.0, at, at**2])
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    for part in law.intervals:
+        left, right = part.breaks[:-1, None], part.breaks[1:, None]
+        x, _ = part.position((left + right) / 2 + (right - left) / 2 * nodes)
+        # The density times dx/dθ: near an end, x alone would lose the digits of θ.
+        series = np.polynomial.legendre.legval(nodes, part.coefficients.T)
+        weight = series * (right - left) / 2 * weights
+        total += [weight.sum(), (weight * x).sum(), (weight * x**2).sum()]
+    return total
+
+
+def _expected_moments(model):
+    """Return mean and second moment of the eigenvalues of W̃ᵀW̃ + diag(λ), from the entries' second moments."""
+    family, share = model.covariances, model.probabilities
+    weight = family.multiplicities / family.dimension
+    diagonal = model.shifts + np.diag(model.gram) * (weight @ family.eigenvalues)
+    products = np.einsum("m,ma,mb->ab", weight, family.eigenvalues, family.eigenvalues)
+    if family.head is not None:
+        off = family.head * (1 - np.eye(family.head.shape[1]))
+        products = products + np.einsum("aij,bij->ab", off, off) / family.dimension
+    return share @ diagonal, share @ diagonal**2 + share @ (model.gram**2 * products) @ model.ratios
+
+
+@pytest.fixture(name="moments_of", scope="session")
+def _moments_of_fixture():
+    """Return the function from a law to its mass, mean and second moment."""
+    return _moments_of
+
+
+@pytest.fixture(name="expected_moments", scope="session")
+def _expected_moments_fixture():
+    """Return the function from a Gram model without truncation to the exact mean and second moment of its law."""
+    return _expected_moments

@@ -1,282 +1,126 @@
-"""The bulk: closed forms of Marchenko and Pastur and of Silverstein and Choi, moments, and laws of any mixture."""
+"""A law given by its series: density, distribution function, quantiles and moments, whatever its panels."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from numpy.polynomial import legendre
 from scipy.integrate import quad
-from scipy.optimize import brentq
 
-from rmtdeq.rmt import bulk, kolmogorov_smirnov, resolvent_diagonal
+from rmtdeq.rmt import Bulk, Interval
 
-RATIOS = (0.05, 0.2, 0.5, 0.9, 1.0, 1.1, 2.0, 5.0, 20.0)
-
-variances = st.one_of(st.just(0.0), st.floats(0.05, 20.0))
+LOW, HIGH = -1.0, 3.0
+X = np.linspace(LOW - 0.5, HIGH + 0.5, 401)
 
 
-@st.composite
-def mixtures(draw, *, singular: bool = True, most: float = 4.0):
-    """Draw 1–4 classes: balanced or not, scalar or diagonal covariances, some of them singular; n_a/p up to `most`."""
-    k = draw(st.integers(1, 4))
-    p = draw(st.integers(2, 6))
-    entries = variances if singular else st.floats(0.05, 20.0)
-    one = st.one_of(entries, st.lists(entries, min_size=p, max_size=p))
-    covariances = [np.asarray(draw(one)) for _ in range(k)]
-    ratios = draw(st.lists(st.floats(0.02, most), min_size=k, max_size=k))
-    return [np.broadcast_to(c, (p,)) for c in covariances], ratios
+def series(breaks, function, terms=16):
+    """Return the Legendre coefficients of a function of θ on every panel."""
+    nodes, weights = legendre.leggauss(terms)
+    left, right = breaks[:-1, None], breaks[1:, None]
+    values = function((left + right) / 2 + (right - left) / 2 * nodes)
+    return values @ ((np.arange(terms) + 0.5)[:, None] * legendre.legvander(nodes, terms - 1).T * weights).T
 
 
-def moments_of(law):
-    """Return mass, mean and second moment, by the trapezoid rule on the half circle of every interval."""
-    total = np.zeros(3)
-    for at, mass in law.atoms:
-        total += mass * np.array([1.0, at, at**2])
-    theta = (np.arange(4096) + 0.5) * np.pi / 4096
-    for part in law.intervals:
-        x, slope = part.position(theta)
-        weight = part.density(x) * slope * np.pi / 4096
-        total += [weight.sum(), weight @ x, weight @ x**2]
-    return total
+def semicircle(breaks, mass=1.0):
+    """Wigner's semicircle from LOW to HIGH: density·dx/dθ is 2 sin²θ/π."""
+    breaks = np.asarray(breaks)
+    coefficients = series(breaks, lambda theta: mass * 2 * np.sin(theta) ** 2 / np.pi)
+    return Interval(LOW, HIGH, LOW - (HIGH - LOW), breaks, coefficients)
 
 
-def expected_moments(model):
-    """Return mean and second moment of the eigenvalues of W̃ᵀW̃ + diag(λ), from the entries' second moments."""
-    family, share = model.covariances, model.probabilities
-    weight = family.multiplicities / family.dimension
-    diagonal = model.shifts + np.diag(model.gram) * (weight @ family.eigenvalues)
-    products = np.einsum("m,ma,mb->ab", weight, family.eigenvalues, family.eigenvalues)
-    return share @ diagonal, share @ diagonal**2 + share @ (model.gram**2 * products) @ model.ratios
+def reciprocal(low, high, breaks=(0.0, np.pi / 2, np.pi)):
+    """Return the law of density ∝ 1/x from low to high, on a logarithmic scale."""
+    breaks = np.asarray(breaks)
+    return Interval(low, high, 0.0, breaks, series(breaks, lambda theta: np.sin(theta) / 2))
 
 
-@pytest.fixture(scope="module", params=RATIOS)
-def marchenko_pastur(request, gram_model):
-    """Return c, the support's ends and the bulk of the Gram matrix of white data."""
-    c = request.param
-    return c, (1 - np.sqrt(c)) ** 2, (1 + np.sqrt(c)) ** 2, bulk(gram_model([np.ones(3)], [c]))
+@pytest.fixture(params=["one panel", "halves", "uneven"], name="wigner")
+def _wigner(request):
+    """Return the semicircle on panels of several kinds."""
+    panels = {"one panel": [0, np.pi], "halves": [0, np.pi / 2, np.pi], "uneven": [0, 1e-3, 0.1, 2.0, 3.1, np.pi]}
+    return semicircle(panels[request.param])
 
 
-def mass_below(c, low, high, x):
-    """Integrate the density of Marchenko and Pastur up to x, on the half circle where it is smooth."""
-    half, middle = (high - low) / 2, (high + low) / 2
-
-    def integrand(theta):
-        at = middle - half * np.cos(theta)
-        return half**2 * np.sin(theta) ** 2 / (2 * np.pi * c * at)
-
-    return quad(integrand, 0, np.arccos((middle - x) / half), epsabs=1e-11)[0]
+def test_the_density_is_the_series_over_the_slope(wigner):
+    half, middle = (HIGH - LOW) / 2, (HIGH + LOW) / 2
+    expected = 2 / (np.pi * half**2) * np.sqrt(np.maximum(half**2 - (X - middle) ** 2, 0))
+    np.testing.assert_allclose(wigner.density(X), expected, atol=1e-8)
 
 
-def test_white_data_have_the_edges_of_marchenko_and_pastur(marchenko_pastur):
-    _, low, high, law = marchenko_pastur
-    (part,) = law.intervals
-    assert part.low == pytest.approx(low, abs=1e-6 * high)
-    assert part.high == pytest.approx(high, rel=1e-6)
+def test_the_distribution_function_is_the_integral_of_the_density(wigner):
+    assert wigner.mass == pytest.approx(1, abs=1e-9)
+    for x in np.linspace(LOW, HIGH, 9):
+        below = quad(lambda at: wigner.density(np.array([at]))[0], LOW, x, epsabs=1e-9)[0]
+        assert wigner.cdf(np.array([x]))[0] == pytest.approx(below, abs=1e-3)
 
 
-def test_white_data_have_the_density_of_marchenko_and_pastur(marchenko_pastur):
-    c, low, high, law = marchenko_pastur
-    x = low + (high - low) * np.linspace(0.01, 0.99, 99)
-    expected = np.sqrt((high - x) * (x - low)) / (2 * np.pi * c * x)
-    np.testing.assert_allclose(law.density(x), expected, rtol=1e-3)
-    np.testing.assert_array_equal(law.density(np.array([low - 0.5, high + 0.5])), 0.0)
+def test_the_distribution_function_of_the_semicircle_is_wigners(wigner):
+    theta = np.linspace(0, np.pi, 101)
+    x, _ = wigner.position(theta)
+    np.testing.assert_allclose(wigner.cdf(x), (theta - np.sin(2 * theta) / 2) / np.pi, atol=1e-3)
+    assert (np.diff(wigner.cdf(X)) >= 0).all()
+    np.testing.assert_array_equal(wigner.cdf(np.array([LOW - 1, HIGH + 1])), [0.0, wigner.cdf(np.array([HIGH]))[0]])
 
 
-def test_white_data_have_the_distribution_of_marchenko_and_pastur(marchenko_pastur):
-    c, low, high, law = marchenko_pastur
-    x = low + (high - low) * np.linspace(0.02, 0.98, 13)
-    expected = [max(0.0, 1 - 1 / c) + mass_below(c, low, high, at) for at in x]
-    np.testing.assert_allclose(law.cdf(x), expected, atol=1e-4)
+def test_quantiles_invert_the_distribution_function_of_an_interval(wigner):
+    levels = np.linspace(0, 1, 51)
+    np.testing.assert_allclose(wigner.cdf(wigner.quantiles(levels)), levels, atol=1e-9)
 
 
-def test_more_samples_than_features_leave_an_atom_at_zero(marchenko_pastur):
-    c, _, _, law = marchenko_pastur
-    if c <= 1:
-        assert law.atoms == ()
-    else:
-        ((at, mass),) = law.atoms
-        assert at == 0
-        assert mass == pytest.approx(1 - 1 / c, abs=1e-6)
+@pytest.mark.parametrize("span", [2.0, 1e3, 1e8])
+def test_angles_invert_positions_on_either_scale(span):
+    law = reciprocal(0.5, 0.5 * span)
+    theta = np.linspace(0.05, np.pi - 0.05, 60)
+    x, slope = law.position(theta)
+    np.testing.assert_allclose(law.angle(x), theta, atol=1e-9)
+    change = (law.position(theta + 1e-6)[0] - law.position(theta - 1e-6)[0]) / 2e-6
+    np.testing.assert_allclose(slope, change, rtol=1e-6)
 
 
-def test_equal_classes_are_one_class(gram_model):
-    one = bulk(gram_model([np.ones(2)], [0.7]))
-    many = bulk(gram_model([np.ones(2)] * 4, [0.01, 0.09, 0.2, 0.4]))
-    np.testing.assert_allclose(many.edges, one.edges, rtol=1e-7)
-    x = np.linspace(0, 4, 50)
-    np.testing.assert_allclose(many.cdf(x), one.cdf(x), atol=1e-7)
+@pytest.mark.parametrize("span", [20.0, 1e3, 1e8])
+def test_on_a_logarithmic_scale_a_law_of_many_decades_is_exact(span):
+    law = reciprocal(0.5, 0.5 * span)
+    x = np.geomspace(0.5, 0.5 * span, 102)[1:-1]
+    np.testing.assert_allclose(law.density(x) * x * np.log(span), 1, rtol=1e-6)
+    np.testing.assert_allclose(law.cdf(x), np.log(x / 0.5) / np.log(span), atol=1e-3)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
-@given(mixture=mixtures())
-def test_the_law_of_any_mixture_has_mass_one_and_the_moments_of_its_entries(gram_model, mixture):
-    model = gram_model(*mixture)
-    law = bulk(model)
-    mass, mean, second = moments_of(law)
-    expected = expected_moments(model)
-    assert law.mass == pytest.approx(1, abs=1e-3)
-    assert mass == pytest.approx(1, abs=1e-3)
-    assert mean == pytest.approx(expected[0], rel=2e-3, abs=1e-9)
-    assert second == pytest.approx(expected[1], rel=4e-3, abs=1e-9)
+def test_outside_an_interval_there_is_no_density(wigner):
+    np.testing.assert_array_equal(wigner.density(np.array([LOW - 1, LOW, HIGH, HIGH + 1])), 0.0)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, database=None)
-@given(mixture=mixtures(singular=False, most=0.25), seed=st.integers(0, 2**32 - 1))
-def test_the_law_keeps_its_moments_under_class_wise_weights_and_shifts(gram_model, mixture, seed):
-    # Few samples a feature: the eigenvalues of a class keep away from its own shift, where they would be a hard edge
-    # amid those of the others.
-    rng = np.random.default_rng(seed)
-    k = len(mixture[1])
-    factors = rng.standard_normal((k, 2))
-    model = gram_model(*mixture, gram=factors @ factors.T + 0.1 * np.eye(k), shifts=rng.uniform(-1, 1, k))
-    law = bulk(model)
-    mass, mean, second = moments_of(law)
-    expected = expected_moments(model)
-    scale = np.sqrt(expected[1])
-    assert mass == pytest.approx(1, abs=1e-3)
-    assert mean == pytest.approx(expected[0], abs=2e-3 * scale)
-    assert second == pytest.approx(expected[1], rel=4e-3)
+@pytest.mark.parametrize("part", [semicircle([0, 1.0, np.pi]), reciprocal(0.5, 500.0)])
+def test_scaling_and_shifting_scale_and_shift_the_law(part):
+    law = Bulk((part,), ((0.25, 0.5),))
+    image = law.affine(2.5, -0.7)
+    x = np.linspace(-2, 20, 300)
+    np.testing.assert_allclose(image.cdf(2.5 * x - 0.7), law.cdf(x), atol=1e-12)
+    np.testing.assert_allclose(2.5 * image.density(2.5 * x - 0.7), law.density(x), atol=1e-9)
+    assert image.mass == law.mass
+    np.testing.assert_allclose(image.edges, 2.5 * np.array(law.edges) - 0.7)
+    np.testing.assert_allclose(image.atoms, [(2.5 * 0.25 - 0.7, 0.5)])
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
-@given(mixture=mixtures(), x=st.floats(-2, 60), height=st.floats(1e-3, 5))
-def test_the_stieltjes_transform_maps_the_upper_half_plane_into_itself(gram_model, mixture, x, height):
-    model = gram_model(*mixture)
-    q = resolvent_diagonal(model, np.array([x + 1j * height]))
-    assert (q.imag > 0).all()
-    assert (abs(q) <= (1 + 1e-9) / height).all()
+def test_a_law_of_intervals_and_atoms_counts_each_where_it_is():
+    law = Bulk((semicircle([0, np.pi], mass=0.5),), ((-4.0, 0.2), (1.0, 0.3)))
+    assert law.mass == pytest.approx(1, abs=1e-9)
+    # The one amid the interval is no interval of its own.
+    assert law.edges == ((-4.0, -4.0), (LOW, HIGH))
+    at = np.array([-4.1, -4.0, -1.0, 1.0, 1.0 - 1e-9, 3.0])
+    np.testing.assert_allclose(law.cdf(at), [0, 0.2, 0.2, 0.75, 0.45, 1], atol=1e-6)
+    np.testing.assert_array_equal(law.density(np.array([-4.0, -2.0, 5.0])), 0)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, database=None)
-@given(mixture=mixtures(), angle=st.floats(0.1, 3.0))
-def test_far_from_the_spectrum_the_stieltjes_transform_is_minus_one_over_z(gram_model, mixture, angle):
-    model = gram_model(*mixture)
-    z = 1e6 * max(model.upper_bound(), 1.0) * np.exp(1j * np.array([angle]))
-    m = resolvent_diagonal(model, z) @ model.probabilities
-    # -z m(z) = 1 - E λ/z + …
-    np.testing.assert_allclose(-z * m, 1, atol=2e-6)
+def test_quantiles_of_a_law_jump_over_its_gaps_and_rest_at_its_atoms():
+    low = semicircle([0, np.pi], mass=0.5)
+    high = Interval(10.0, 12.0, 8.0, low.breaks, low.coefficients * 0.4)
+    law = Bulk((low, high), ((-4.0, 0.1), (20.0, 0.2)))
+    levels = np.array([0.0, 0.05, 0.0999, 0.35, 0.7, 0.9, 1.0])
+    np.testing.assert_allclose(law.quantiles(levels), [-4, -4, -4, 1, 11, 20, 20], atol=1e-6)
 
 
-@settings(max_examples=20, deadline=None, derandomize=True, database=None)
-@given(mixture=mixtures())
-def test_the_distribution_function_rises_from_zero_to_one(gram_model, mixture):
-    law = bulk(gram_model(*mixture))
-    low, high = law.edges[0][0], law.edges[-1][1]
-    values = law.cdf(np.linspace(low - 0.1, high + 0.1, 2001))
-    assert values[0] == pytest.approx(0, abs=1e-9)
-    assert values[-1] == pytest.approx(1, abs=1e-12)
-    # A truncated cosine series wiggles by no more than its tail.
-    assert np.diff(values).min() >= -1e-5
-
-
-@settings(max_examples=20, deadline=None, derandomize=True, database=None)
-@given(mixture=mixtures())
-def test_quantiles_invert_the_distribution_function(gram_model, mixture):
-    law = bulk(gram_model(*mixture))
-    levels = np.linspace(0.003, 0.997, 101)
-    x = law.quantiles(levels)
-    assert (np.diff(x) >= -1e-9).all()
-    step = 1e-7 * max(1.0, law.edges[-1][1])
-    # The generalised inverse, jumps included: F(x-) ≤ q ≤ F(x).
-    assert (law.cdf(x + step) >= levels - 1e-5).all()
-    assert (law.cdf(x - step) <= levels + 1e-4).all()
-
-
-def test_scaling_and_shifting_the_matrix_scale_and_shift_the_law(gram_model):
-    mixture = ([np.array([1.0, 2.0, 4.0]), np.array(0.5) * np.ones(3)], [0.8, 0.6])
-    standard = bulk(gram_model(*mixture))
-    moved = bulk(gram_model(*mixture, gram=np.full((2, 2), 2.5), shifts=[-0.7, -0.7]))
-    image = standard.affine(2.5, -0.7)
-    np.testing.assert_allclose(moved.edges, image.edges, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(np.ravel(moved.atoms), np.ravel(image.atoms), atol=1e-6)
-    x = np.linspace(-1, 25, 400)
-    np.testing.assert_allclose(moved.cdf(x), image.cdf(x), atol=1e-5)
-    np.testing.assert_allclose(image.cdf(2.5 * x - 0.7), standard.cdf(x), atol=1e-12)
-    np.testing.assert_allclose(2.5 * image.density(2.5 * x - 0.7), standard.density(x), atol=1e-9)
-
-
-def silverstein_choi(eigenvalues, c):
-    """Return the support's ends above zero: extrema of z(q) = (1/p)Σ d/(1 + c q d) - 1/q on the real line."""
-
-    def slope(q):
-        return np.mean(-c * eigenvalues**2 / (1 + c * q * eigenvalues) ** 2) + 1 / q**2
-
-    poles = np.sort(np.concatenate([-1 / (c * np.unique(eigenvalues)), [0.0]]))
-    bounds = np.concatenate([[poles[0] * 1e4], poles, [1e4]])
-    ends = []
-    for a, b in pairwise(bounds):
-        q = a + (b - a) * (1 - np.cos(np.linspace(0, np.pi, 20001)[1:-1])) / 2
-        values = np.array([slope(at) for at in q])
-        for i in np.flatnonzero(np.diff(np.sign(values))):
-            root = brentq(slope, q[i], q[i + 1], xtol=1e-15)
-            ends.append(np.mean(eigenvalues / (1 + c * root * eigenvalues)) - 1 / root)
-    return np.sort(ends)
-
-
-@pytest.mark.parametrize("c", [0.2, 20.0])
-def test_the_support_ends_at_the_extrema_of_the_inverse_transform(gram_model, c):
-    # With twenty samples a feature the two population variances are told apart; with a fifth they are not.
-    eigenvalues = np.repeat([1.0, 30.0], [3, 1])
-    law = bulk(gram_model([eigenvalues], [c]))
-    ends = silverstein_choi(eigenvalues, c)
-    assert len(law.intervals) == (2 if c > 1 else 1)
-    np.testing.assert_allclose([(i.low, i.high) for i in law.intervals], ends.reshape(-1, 2), rtol=1e-5)
-
-
-def test_separate_intervals_hold_the_eigenvalues_of_their_features(gram_model):
-    # Exact separation: as many eigenvalues as features of that variance.
-    law = bulk(gram_model([np.repeat([1.0, 30.0], [3, 1])], [20.0]))
-    np.testing.assert_allclose([part.mass for part in law.intervals], [0.75 / 20, 0.25 / 20], rtol=1e-4)
-    ((at, mass),) = law.atoms
-    assert (at, mass) == (0, pytest.approx(0.95, abs=1e-6))
-
-
-def test_at_a_hard_edge_the_density_grows_like_an_inverse_square_root(gram_model):
-    law = bulk(gram_model([np.ones(2)], [1.0]))
-    x = np.geomspace(1e-6, 1e-3, 7)
-    np.testing.assert_allclose(law.density(x) * np.sqrt(x) * np.pi, 1, rtol=2e-3)
-    np.testing.assert_allclose(law.cdf(x), 2 * np.sqrt(x) / np.pi, atol=1e-4)
-    assert law.atoms == ()
-
-
-def test_a_class_with_more_samples_than_features_has_its_atom_amid_the_others(gram_model):
-    # Two classes that do not see each other: Marchenko–Pastur laws, one of which covers the other's atom.
-    model = gram_model([np.ones(2)] * 2, [0.5, 2.0], gram=np.diag([1.0, 1.0]) + 1e-3, shifts=[0.0, 1.0])
-    law = bulk(model)
-    ((at, mass),) = law.atoms
-    assert (at, mass) == (1.0, pytest.approx(0.4, abs=1e-5))
-    assert law.mass == pytest.approx(1, abs=1e-3)
-    mean, second = expected_moments(model)
-    np.testing.assert_allclose(moments_of(law)[1:], [mean, second], rtol=4e-3)
-
-
-def test_a_mixture_without_variance_is_made_of_atoms(gram_model):
-    law = bulk(gram_model([np.zeros(3)] * 3, [0.1, 0.2, 0.7], shifts=[1.0, -2.0, 1.0]))
-    assert law.intervals == ()
-    np.testing.assert_allclose(law.atoms, [(-2.0, 0.2), (1.0, 0.8)])
-    np.testing.assert_allclose(law.cdf(np.array([-2.1, -2.0, 0.9, 1.0])), [0, 0.2, 0.2, 1])
-    np.testing.assert_array_equal(law.density(np.array([-2.0, 1.0])), 0)
-
-
-def test_a_class_without_variance_is_an_atom_beside_the_others(gram_model):
-    law = bulk(gram_model([np.ones(2), np.zeros(2)], [0.25, 0.25], shifts=[0.0, 9.0]))
-    ((at, mass),) = law.atoms
-    assert (at, mass) == (9.0, pytest.approx(0.5, abs=1e-6))
-    np.testing.assert_allclose(law.edges, [(0.25, 2.25), (9.0, 9.0)], rtol=1e-5)
-
-
-@pytest.mark.parametrize("ratios", [[0.3, 0.2, 0.1], [0.9, 0.5, 0.6]])
-def test_sampled_eigenvalues_follow_the_law(sampler, ratios):
-    p = 500
-    drawn = sampler(
-        [np.repeat(np.linspace(0.5, 2, 10), p // 10), 0.3 * np.ones(p), np.repeat([0.1, 5.0], [p - 100, 100])],
-        ratios,
-        gram=[[2.0, 1.0, 0.0], [1.0, 1.5, 0.3], [0.0, 0.3, 1.0]],
-        shifts=[0.1, 0.4, -0.2],
-    )
-    law = bulk(drawn.model)
-    # Eigenvalues are rigid: the distance is of order 1/n up to logarithms, here 0.003–0.005; chance plays no part.
-    assert kolmogorov_smirnov(np.linalg.eigvalsh(drawn.draw(0)), law.cdf, law.atoms) < 0.015
+def test_laws_without_intervals_are_their_atoms():
+    law = Bulk((), ((1.0, 0.25), (2.0, 0.75)))
+    np.testing.assert_array_equal(law.cdf(np.array([0.0, 1.0, 1.5, 2.0])), [0, 0.25, 0.25, 1])
+    np.testing.assert_array_equal(law.quantiles(np.array([0.1, 0.25, 0.3, 1.0])), [1, 1, 2, 2])
+    np.testing.assert_array_equal(law.density(np.array([1.0, 2.0])), 0)

@@ -49,7 +49,7 @@ def brute(terms, w):
 
 
 def pinched(terms, r, directions, d):
-    """Zero the entries between the head and the blocks: one for each other coordinate, or what the head leaves of it."""
+    """Zero the entries between the head and the blocks, one for each coordinate, of what the head leaves out."""
     direction, coordinate = (at.ravel() for at in np.meshgrid(np.arange(r), np.arange(P), indexing="ij"))
     label = np.where((direction < directions) & (coordinate < d), -1, coordinate)
     return terms * (label[:, None] == label)
@@ -117,7 +117,7 @@ def test_the_form_of_the_means_on_a_head_is_exact(factors):
 @pytest.mark.parametrize("truncation", [0.0, 0.04])
 def test_a_model_with_a_head_is_the_model_of_pinched_covariances(factors, d, truncation):
     r = factors.shape[1]
-    # The second direction is a tenth of the first: the head leaves it out at the truncation, not without one.
+    # The second direction is much smaller than the first: only a truncation leaves it out of the head.
     model = model_of(covariances(), factors * np.array([1.0, 0.3])[:r], d, truncation)
     directions = 1 if truncation else r
     terms = pinched(summands(model.factors, covariances()), r, directions, d)
