@@ -35,7 +35,7 @@ def test_even_activations_have_a_bulk_of_one_point(activation):
     deq, distances = rd.DEQ(activation, 0.1, 0.8), []
     for p in (200, 800):
         mixture = example_mixture(p, 2)
-        pred = rd.predict_spectrum(deq, mixture, 4 * p // 5)
+        pred = rd.predict_spectrum(deq, mixture, 4 * p // 5, level="paper")
         gamma2 = rd.solve(deq, mixture.tau0_squared).gamma2
         assert pred.edges == [(pytest.approx(gamma2), pytest.approx(gamma2))]
         assert [mass for _, mass in pred.atoms] == [1.0]

@@ -1,6 +1,7 @@
 """The command line: what it prints and writes, and one line with exit code 2 for everything that is wrong."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -37,8 +38,9 @@ def test_compare_writes_a_figure_and_its_manifest(capsys, tmp_path):
     record = json.loads(out.with_suffix(".json").read_text())
     assert record["arguments"]["seed"] == 5
     assert record["versions"]["numpy"] == np.__version__
-    result = record["results"]["ck"]
+    result = record["results"]["ck, classwise"]
     assert f"{result['ks']:.4f}" in printed
+    assert f"{record['results']['ck, paper']['ks']:.4f}" in printed
     assert np.shape(result["measured_alignments"]) == np.shape(result["predicted_alignments"])
     assert sorted(path.name for path in out.parent.iterdir()) == ["figure.json", "figure.png"]
 
@@ -51,10 +53,23 @@ def test_the_same_seed_gives_the_same_numbers(capsys):
     assert runs[0] == runs[1]
 
 
+def test_levels_are_those_asked_for_or_all_that_apply(capsys):
+    for options, levels in (
+        ([], ("classwise", "paper")),
+        (["--level", "paper"], ("paper",)),
+        (["--activation", "relu"], ("classwise", "paper")),
+        (["--activation", "relu", "--uncentered"], ("classwise",)),
+        (["--uncentered"], ("classwise", "paper")),
+    ):
+        assert main(["compare", *SMALL, "--kind", "ck", *options]) == 0
+        printed = capsys.readouterr().out
+        assert re.findall("level (.*)", printed) == list(levels)
+
+
 @pytest.mark.parametrize("dataset", ["fashion-sample", "digits"])
 def test_compare_runs_on_the_bundled_images(capsys, dataset):
     assert main(["compare", "--dataset", dataset, "--n", "50", "--kind", "ck", "ntk", "--activation", "relu"]) == 0
-    assert capsys.readouterr().out.count("KS distance") == 2
+    assert capsys.readouterr().out.count("KS distance") == 4
 
 
 @pytest.mark.parametrize(
@@ -66,7 +81,7 @@ def test_compare_runs_on_the_bundled_images(capsys, dataset):
         (["solve", "--sigma-a2", "3", "--activation", "relu", "--uncentered"], "lower sigma_a2"),
         (["solve", "--tau0-squared", "0"], "tau0_squared"),
         (["solve", "--kind", "cnk"], "cnk"),
-        (["predict", *SMALL, "--activation", "relu", "--uncentered"], "centered=True"),
+        (["predict", *SMALL, "--activation", "relu", "--uncentered", "--level", "paper"], "centered=True"),
         (["predict", *SMALL, "--classes", "6", "8"], "how many classes"),
         (["predict", "--dataset", "mixture", "--p", "4"], "needs p"),
         (["compare", "--dataset", "imagenet"], "imagenet"),

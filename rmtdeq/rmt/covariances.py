@@ -79,7 +79,8 @@ def covariance_family(
     missing = _missing(rotated)
     if missing[0] <= _COMMUTING:
         return _grouped(diagonals, means)
-    d = int(np.argmax(missing <= truncation))
+    # At least one coordinate: what commutes nowhere is no family of commuting covariances.
+    d = max(1, int(np.argmax(missing <= truncation)))
     return CovarianceFamily(
         dimension=p,
         eigenvalues=np.maximum(diagonals, 0.0),

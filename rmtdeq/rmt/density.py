@@ -16,6 +16,7 @@ from numpy.polynomial import legendre
 from rmtdeq._types import FloatArray
 
 _DECADE = 10.0
+_NEWTON_STEPS = 4
 _TABLE = 33  # points of a panel where the distribution function is tabulated for its inverse
 
 
@@ -87,8 +88,16 @@ class Interval:
 
     def quantiles(self, mass: FloatArray) -> FloatArray:
         """Return the points below which the interval holds the given mass."""
-        theta, below = self._table
-        return self.position(np.interp(mass, below, theta))[0]
+        grid, below = self._table
+        theta = np.interp(mass, below, grid)
+        cell = np.diff(grid)[np.clip(np.searchsorted(grid, theta) - 1, 0, grid.size - 2)]
+        for _ in range(_NEWTON_STEPS):
+            # Newton's method, within the table's resolution.
+            slope = self._evaluate(self.coefficients, theta)
+            gap = self._evaluate(self._integrals, theta) - mass
+            step = np.divide(gap, slope, out=np.zeros_like(theta), where=slope > 0)
+            theta = np.clip(theta - np.clip(step, -cell, cell), 0.0, np.pi)
+        return self.position(theta)[0]
 
     def _evaluate(self, series: FloatArray, theta: FloatArray) -> FloatArray:
         """Sum Legendre series, one a panel, at points θ."""

@@ -13,6 +13,7 @@ from rmtdeq.rmt.noncommuting import head_form, head_traces
 
 _RANK = 1e-10
 _DIRECTIONS = 5.0
+_LARGE = 64
 _CHUNK = 500_000
 
 
@@ -81,6 +82,12 @@ class GramModel:
         """Whether the covariances commute; the Jacobian of `traces` is cheap then."""
         return self.covariances.head is None
 
+    @property
+    def dear(self) -> bool:
+        """Whether a point costs the inverse of a large matrix, so that they should be few."""
+        head = self.covariances.head
+        return head is not None and head.shape[1] * self._head_factors.shape[1] > _LARGE
+
     @cached_property
     def _blocks(self) -> list[_Blocks]:
         """The blocks of single coordinates: those beyond the head, and those of directions that the head leaves out."""
@@ -98,7 +105,8 @@ class GramModel:
     def _head_factors(self) -> FloatArray:
         """The leading columns of `factors`, in which non-commuting covariances are treated exactly."""
         sizes = (self.factors**2).sum(axis=0)
-        return self.factors[:, sizes > _DIRECTIONS * self.covariances.truncation * sizes.max()]
+        least = min(_DIRECTIONS * self.covariances.truncation, 0.99)
+        return self.factors[:, sizes > least * sizes.max()]
 
     def traces(self, q: ComplexArray, exact: bool = True) -> tuple[ComplexArray, ComplexArray]:
         """Return ``e_a = (1/p) tr[(s_a s_aᵀ ⊗ C_a) R̄]`` and its Jacobian in q.

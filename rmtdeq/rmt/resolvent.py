@@ -23,6 +23,7 @@ _ON_THE_WAY = 1e-3
 _NEWTON_STEPS = 25
 _FEW_STEPS = 12
 _ROUNDING = 1e-8
+_ROUNDING_DEAR = 1e-7
 _SHRINK = 0.05
 _DESCENT = 0.05
 _SHORTEST = 0.9
@@ -135,10 +136,11 @@ def _newton(
     good = np.zeros(z.shape, dtype=bool)
     active = np.arange(z.size)
     index = np.arange(q.shape[1])
+    rounding = _ROUNDING if model.commuting else _ROUNDING_DEAR
     last: tuple[ComplexArray, ComplexArray] | None = None
     for step_number in range(_NEWTON_STEPS):
         # Convergence is fast: steps that have stopped shrinking are what rounding leaves.
-        limit = tolerance if step_number < _FEW_STEPS else np.maximum(tolerance, _ROUNDING)
+        limit = tolerance if step_number < _FEW_STEPS else np.maximum(tolerance, rounding)
         e, jacobian = model.traces(q[active], exact)
         bracket = model.shifts - z[active, None] + e
         gap = q[active] * bracket - 1

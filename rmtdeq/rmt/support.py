@@ -6,6 +6,8 @@ locates it.  On each interval the density is expanded on panels that are halved 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.polynomial import legendre
 
@@ -17,6 +19,8 @@ from rmtdeq.rmt.resolvent import LineResolvent
 
 _HEIGHT = 1e-10  # of the imaginary part at which densities are read, relative to the distance from the shifts
 _FLOOR = 1e-11  # of the range: closer to a shift than this is an atom
+_FLOOR_HEAD = 1e-9  # the same where covariances do not commute: inverses of whole matrices lose digits near an atom
+_APART = 1e3  # floors: shifts closer than this are one, lest the foot of one's atom be counted at the other
 _INSIDE = 3e-5  # density times distance that counts as inside the support
 _GRID = 500
 _GRID_DEAR = 240
@@ -27,6 +31,7 @@ _MASS = 1e-5
 _WRONG = 1e-2
 _AWAY = 0.02
 _NEGLIGIBLE = 1e-8
+_LEAST = 1e-5  # of an atom
 _NODES = 12
 _PANEL_ERROR = 1e-7
 _PANEL_ERROR_DEAR = 1e-5
@@ -47,10 +52,14 @@ def bulk(model: GramModel) -> Bulk:
     if reach <= 1e-14 * max(1.0, abs(lowest)):
         masses = [(float(s), float(model.probabilities[model.shifts == s].sum())) for s in shifts]
         return Bulk((), tuple(masses))
+    groups = np.concatenate([[0], np.cumsum(np.diff(shifts) > _APART * _floor(model) * reach)])
+    merged = np.array([shifts[groups == g].mean() for g in range(groups[-1] + 1)])
+    model = replace(model, shifts=merged[groups[np.searchsorted(shifts, model.shifts)]])
+    shifts = merged
     line = LineResolvent(model)
     atoms = _atoms(line, shifts, reach)
-    count = _GRID if model.commuting else _GRID_DEAR
-    grid = _grid(shifts, reach, count)
+    count = _GRID_DEAR if model.dear else _GRID
+    grid = _grid(line, shifts, reach, count)
     parts: list[Interval] = []
     for _ in range(_ROUNDS):
         inside = _log_density(line, grid, reach) > _INSIDE
@@ -62,7 +71,7 @@ def bulk(model: GramModel) -> Bulk:
             break
         # Something narrow was stepped over: look closer between what was found.
         count *= 3
-        grid = _between(found, _grid(shifts, reach, count))
+        grid = _between(found, _grid(line, shifts, reach, count))
     if abs(found.mass - 1) > _WRONG:
         raise ConvergenceError(
             f"The predicted density has mass {found.mass:.4f} instead of 1: its support could not be resolved."
@@ -82,9 +91,13 @@ def _between(law: Bulk, grid: FloatArray) -> FloatArray:
     return grid[keep]
 
 
+def _floor(model: GramModel) -> float:
+    return _FLOOR if model.commuting else _FLOOR_HEAD
+
+
 def _imaginary(line: LineResolvent, x: FloatArray, reach: float) -> FloatArray:
     """Im m(x + i0)."""
-    distance = np.min(abs(x[:, None] - line.model.shifts), axis=1) + _FLOOR * reach
+    distance = np.min(abs(x[:, None] - line.model.shifts), axis=1) + _floor(line.model) * reach
     return np.asarray((line(x + 1j * _HEIGHT * distance) @ line.model.probabilities).imag)
 
 
@@ -94,15 +107,17 @@ def _log_density(line: LineResolvent, x: FloatArray, reach: float) -> FloatArray
 
 
 def _atoms(line: LineResolvent, shifts: FloatArray, reach: float) -> tuple[tuple[float, float], ...]:
-    height = _FLOOR * reach
-    masses = height * (line(shifts + 1j * height) @ line.model.probabilities).imag
-    # Less than this is the foot of a density that is large near the shift, not an atom.
-    return tuple((float(s), float(m)) for s, m in zip(shifts, masses, strict=True) if m > 1e-5)
+    low = _floor(line.model) * reach
+    heights = np.array([[low], [9 * low]])
+    near, far = heights * (line((shifts + 1j * heights).ravel()) @ line.model.probabilities).imag.reshape(2, -1)
+    # A density that is infinite at the shift, like |x - λ|^{-1/2}, adds what grows like the root of the height.
+    masses = near - (far - near) / 2
+    return tuple((float(s), float(m)) for s, m in zip(shifts, masses, strict=True) if m > _LEAST)
 
 
-def _grid(shifts: FloatArray, reach: float, count: int) -> FloatArray:
+def _grid(line: LineResolvent, shifts: FloatArray, reach: float, count: int) -> FloatArray:
     # Shifts are many only where classes are, and they are close together then.
-    steps = np.geomspace(_FLOOR * reach, reach, int(count / 2 / np.sqrt(shifts.size)))
+    steps = np.geomspace(_floor(line.model) * reach, reach, int(count / 2 / np.sqrt(shifts.size)))
     points = [shifts[0] + np.linspace(0, 1, count // 2 + 1)[1:] * reach]
     points += [s + steps for s in shifts]
     points += [s - steps for s in shifts[1:]]
@@ -156,7 +171,7 @@ def _intervals(line: LineResolvent, ends: list[tuple[float, float]], reach: floa
     starts = [_first_breaks(line, frame) for frame in frames]
     owner = np.repeat(np.arange(len(frames)), [b.size - 1 for b in starts])
     left, right = np.concatenate([b[:-1] for b in starts]), np.concatenate([b[1:] for b in starts])
-    most = _PANEL_ERROR if line.model.commuting else _PANEL_ERROR_DEAR
+    most = _PANEL_ERROR_DEAR if line.model.dear else _PANEL_ERROR
     done: list[tuple[np.ndarray, FloatArray, FloatArray]] = []
     while owner.size:
         theta = (left + right)[:, None] / 2 + (right - left)[:, None] / 2 * nodes
@@ -179,14 +194,25 @@ def _intervals(line: LineResolvent, ends: list[tuple[float, float]], reach: floa
         mine = np.flatnonzero(owners == k)
         mine = mine[np.argsort(lefts[mine])]
         result.append(Interval(frame.low, frame.high, frame.origin, np.append(lefts[mine], np.pi), series[mine]))
+        _add_foot(line, result[-1], reach)
     return result
+
+
+def _add_foot(line: LineResolvent, part: Interval, reach: float) -> None:
+    """Give the first panel the mass between a shift and an interval that begins there, of density |x - λ|^{-1/2}."""
+    distance = part.low - part.origin
+    if distance <= 1.5 * _floor(line.model) * reach:
+        density = float(_imaginary(line, np.array([part.low]), reach)[0]) / np.pi
+        part.coefficients[0, 0] += 2 * density * distance / (part.breaks[1] - part.breaks[0])
 
 
 def _frame(line: LineResolvent, low: float, high: float, reach: float) -> Interval:
     """Return an interval that knows its map from θ, and no density yet."""
     below = line.model.shifts[line.model.shifts <= low]
     origin = float(below.max()) if below.size else low - (high - low)
-    return Interval(max(low, origin + _FLOOR * reach), high, origin, np.array([0.0, np.pi]), np.zeros((1, 1)))
+    return Interval(
+        max(low, origin + _floor(line.model) * reach), high, origin, np.array([0.0, np.pi]), np.zeros((1, 1))
+    )
 
 
 def _first_breaks(line: LineResolvent, frame: Interval) -> FloatArray:

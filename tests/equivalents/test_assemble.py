@@ -131,9 +131,9 @@ def test_the_class_wise_equivalent_is_its_formula_written_out(activation, center
     gmm, deq = three_classes(), rd.DEQ(activation, 0.2, 0.8, centered=centered)
     X, y = gmm.sample(12, seed=1)
     expected = written_out_by_classes(X, y, deq, gmm, kind, gmm.mean_squared_norm)
-    np.testing.assert_allclose(rd.equivalent(X, y, deq, gmm, kind), expected, atol=1e-12)
+    np.testing.assert_allclose(rd.equivalent(X, y, deq, gmm, kind, diagonal="class"), expected, atol=1e-12)
     expected = written_out_by_classes(X, y, deq, gmm, kind, gmm.tau0_squared)
-    given = rd.equivalent(X, y, deq, gmm, kind, level="classwise", tau0_squared=gmm.tau0_squared)
+    given = rd.equivalent(X, y, deq, gmm, kind, tau0_squared=gmm.tau0_squared, diagonal="class")
     np.testing.assert_allclose(given, expected, atol=1e-12)
 
 
@@ -146,7 +146,7 @@ def test_a_diagonal_by_samples_is_expanded_to_second_order_in_their_norms(activa
     at = diagonal_kernel(deq.pinned(gmm.mean_squared_norm), norms[y], kind)
     expected = rd.equivalent(X, y, deq, gmm, kind)
     np.fill_diagonal(expected, at.value + at.gradient[:, 0] * psi + at.hessian[:, 0, 0] / 2 * psi**2)
-    np.testing.assert_allclose(rd.equivalent(X, y, deq, gmm, kind, diagonal="sample"), expected, atol=1e-12)
+    np.testing.assert_allclose(rd.equivalent(X, y, deq, gmm, kind), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)

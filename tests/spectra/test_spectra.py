@@ -27,7 +27,7 @@ DEQ = rd.DEQ("tanh", sigma_a2=0.2, sigma_b2=0.8)
 @pytest.fixture(scope="module", params=["ck", "ntk"])
 def pair(request, mixture, data):
     emp = rd.empirical_spectrum(data[0], DEQ, request.param)
-    return emp, rd.predict_spectrum(DEQ, mixture, 240, request.param)
+    return emp, rd.predict_spectrum(DEQ, mixture, 240, request.param, "paper")
 
 
 def test_eigenpairs_satisfy_their_equation(data, pair):
