@@ -6,7 +6,7 @@ from rmtdeq.rmt.distances import kolmogorov_smirnov, wasserstein
 from rmtdeq.rmt.isolated import Outliers, outliers
 from rmtdeq.rmt.model import GramModel
 from rmtdeq.rmt.resolvent import resolvent_diagonal
-from rmtdeq.rmt.support import bulk
+from rmtdeq.rmt.support import bulk, point_masses
 
 __all__ = [
     "Bulk",
@@ -18,6 +18,7 @@ __all__ = [
     "covariance_family",
     "kolmogorov_smirnov",
     "outliers",
+    "point_masses",
     "resolvent_diagonal",
     "wasserstein",
 ]

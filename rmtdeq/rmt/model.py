@@ -9,7 +9,7 @@ import numpy as np
 
 from rmtdeq._types import ComplexArray, FloatArray
 from rmtdeq.rmt.covariances import CovarianceFamily
-from rmtdeq.rmt.noncommuting import head_form, head_traces
+from rmtdeq.rmt.noncommuting import Head
 
 _RANK = 1e-10
 _DIRECTIONS = 5.0
@@ -56,9 +56,15 @@ class GramModel:
 
     @cached_property
     def factors(self) -> FloatArray:
-        """The vectors s_a as rows, (K, r), r the numerical rank of `gram`; leading directions first."""
+        """The vectors s_a as rows, (K, r), r the numerical rank of `gram`; leading directions first.
+
+        Directions that move eigenvalues by less than rounding does, next to the shifts, are no part of the rank.
+        """
         values, vectors = np.linalg.eigh(self.gram)
-        keep = np.flatnonzero(values > _RANK * max(float(values[-1]), 1e-300))[::-1]
+        spread = self.upper_bound - float(self.shifts.max())
+        visible = float(abs(self.shifts).max()) * float(np.diag(self.gram).max()) / max(spread, 1e-300)
+        least = min(_RANK * max(float(values[-1]), visible), float(values[-1]))
+        keep = np.flatnonzero((values >= least) & (values > 0))[::-1]
         return vectors[:, keep] * np.sqrt(values[keep])
 
     @cached_property
@@ -85,16 +91,15 @@ class GramModel:
     @property
     def dear(self) -> bool:
         """Whether a point costs the inverse of a large matrix, so that they should be few."""
-        head = self.covariances.head
-        return head is not None and head.shape[1] * self._head_factors.shape[1] > _LARGE
+        return self._head is not None and self._head.order > _LARGE
 
     @cached_property
     def _blocks(self) -> list[_Blocks]:
         """The blocks of single coordinates: those beyond the head, and those of directions that the head leaves out."""
         family = self.covariances
-        if family.head is None:
+        if self._head is None:
             return [_Blocks(self.factors, family, slice(None))]
-        size, directions = family.head.shape[1], self._head_factors.shape[1]
+        size, directions = self._head.matrices.shape[1], self._head.factors.shape[1]
         parts = [
             _Blocks(self.factors, family, slice(size, None)),
             _Blocks(self.factors[:, directions:], family, slice(0, size)),
@@ -102,11 +107,13 @@ class GramModel:
         return [part for part in parts if part.multiplicities.size and part.gram.any()]
 
     @cached_property
-    def _head_factors(self) -> FloatArray:
-        """The leading columns of `factors`, in which non-commuting covariances are treated exactly."""
+    def _head(self) -> Head | None:
+        """Where non-commuting covariances are treated exactly: their head, in the leading columns of `factors`."""
+        if self.covariances.head is None:
+            return None
         sizes = (self.factors**2).sum(axis=0)
         least = min(_DIRECTIONS * self.covariances.truncation, 0.99)
-        return self.factors[:, sizes > least * sizes.max()]
+        return Head(self.covariances.head, self.factors[:, sizes > least * sizes.max()])
 
     def traces(self, q: ComplexArray, exact: bool = True) -> tuple[ComplexArray, ComplexArray]:
         """Return ``e_a = (1/p) tr[(s_a s_aᵀ ⊗ C_a) R̄]`` and its Jacobian in q.
@@ -131,11 +138,11 @@ class GramModel:
             gradient, hessian = part.traces(w)
             e += gradient
             jacobian += hessian
-        head = self.covariances.head
+        head = self._head
         if head is not None:
-            gradient, hessian = head_traces(head, self._head_factors, w, exact)
+            gradient, hessian = head.traces(w, exact)
             if not exact:
-                diagonals = _Blocks(self._head_factors, self.covariances, slice(0, head.shape[1]))
+                diagonals = _Blocks(head.factors, self.covariances, slice(0, head.matrices.shape[1]))
                 _, hessian = diagonals.traces(w)
             e += gradient
             jacobian += hessian
@@ -148,8 +155,8 @@ class GramModel:
         form = np.zeros((*w.shape, w.shape[1]), dtype=complex)
         for part in self._blocks:
             form += part.form(w)
-        if family.head is not None and family.head_means is not None:
-            form += head_form(family.head, family.head_means, self._head_factors, w)
+        if self._head is not None and family.head_means is not None:
+            form += self._head.form(family.head_means, w)
         return np.asarray((self.factors @ self.factors.T) * family.mean_products.sum(axis=0) - form)
 
 

@@ -5,92 +5,165 @@ the mean covariance B is nearly diagonal in the coordinates.  It is treated exac
 coordinates in the leading directions of the s_a; elsewhere entries between different coordinates are dropped, which
 leaves a block for each coordinate.  What remains are covariances again (a pinching of them), so that their equations
 have one solution in the upper half plane like any others.
+
+Near an atom of a class its w_a is huge, and B^{-1} tiny on the range of its covariance but not elsewhere.  So that no
+digits are lost, B is written in an eigenbasis of the term that dominates and divided by its size in each direction.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
+from scipy.linalg import qr
 
 from rmtdeq._types import ComplexArray, FloatArray
 
 _CHUNK = 4_000_000
+_LARGE = 1e6
+_ZERO = 1e-14
 
 
-def head_traces(
-    blocks: FloatArray, factors: FloatArray, w: ComplexArray, jacobian: bool
-) -> tuple[ComplexArray, ComplexArray]:
-    """Return gradient and Hessian in w of the head's ``log det B``.
+@dataclass(frozen=True, eq=False)
+class Head:
+    """The leading coordinates in the leading directions.
 
-    Parameters
+    Attributes
     ----------
-    blocks : ndarray (K, d, d)
-        The covariances on the head.
+    matrices : ndarray (K, d, d)
+        The covariances there.
     factors : ndarray (K, r)
         The vectors s_a.
-    w : ndarray (points, K)
-    jacobian : bool
-        Without it the Hessian is zero: it costs K times as much as the gradient.
-
-    Returns
-    -------
-    gradient : ndarray (points, K)
-    hessian : ndarray (points, K, K)
     """
-    points, k = w.shape
-    size, r = blocks.shape[1], factors.shape[1]
-    gradient = np.zeros((points, k), dtype=complex)
-    hessian = np.zeros((points, k, k), dtype=complex)
-    flat = blocks.reshape(k, -1).T.astype(complex)
-    rows = max(1, _CHUNK // (r * size) ** 2)
-    for start in range(0, points, rows):
-        part = slice(start, start + rows)
-        inverse = inverse_block(blocks, factors, w[part])
-        for i in range(r):
-            for j in range(r):
-                traces = np.ascontiguousarray(inverse[:, i, :, j]).reshape(-1, size**2) @ flat
-                gradient[part] += traces * (factors[:, i] * factors[:, j])
-        if jacobian:
-            for g in range(inverse.shape[0]):
-                hessian[start + g] = -_head_hessian(blocks, factors, inverse[g])
-    return gradient, hessian
+
+    matrices: FloatArray
+    factors: FloatArray
+
+    @property
+    def order(self) -> int:
+        """Order r·d of the matrix B."""
+        return self.matrices.shape[1] * self.factors.shape[1]
+
+    def traces(self, w: ComplexArray, jacobian: bool) -> tuple[ComplexArray, ComplexArray]:
+        """Return gradient and Hessian in w of ``log det B``.
+
+        Parameters
+        ----------
+        w : ndarray (points, K)
+        jacobian : bool
+            Without it the Hessian is zero: it costs K times as much as the gradient.
+
+        Returns
+        -------
+        gradient : ndarray (points, K)
+        hessian : ndarray (points, K, K)
+        """
+        points, k = w.shape
+        gradient = np.zeros((points, k), dtype=complex)
+        hessian = np.zeros((points, k, k), dtype=complex)
+        for part, frame in self._frames(w):
+            lengths, inverse = frame.inverse(w[part])
+            scaled = inverse / (lengths[:, :, None] * lengths[:, None, :])
+            gradient[part] = scaled.reshape(part.size, -1) @ frame.terms.reshape(k, -1).T
+            if jacobian:
+                for g, matrix in zip(part, scaled, strict=True):
+                    products = np.matmul(frame.terms, matrix)
+                    hessian[g] = -np.einsum("akl,blk->ab", products, products)
+        return gradient, hessian
+
+    def form(self, means: FloatArray, w: ComplexArray) -> ComplexArray:
+        """``(s_a ⊗ μ_a)ᵀ B^{-1} (s_b ⊗ μ_b)``, (points, K, K), for means (K, d)."""
+        k = means.shape[0]
+        result = np.empty((w.shape[0], k, k), dtype=complex)
+        lifted = np.einsum("ai,ak->aik", self.factors, means).reshape(k, -1)
+        for part, frame in self._frames(w):
+            lengths, inverse = frame.inverse(w[part])
+            rotated = (lifted @ frame.basis) / lengths[:, None, :]
+            result[part] = np.matmul(np.matmul(rotated, inverse), rotated.transpose(0, 2, 1))
+        return result
+
+    def _frames(self, w: ComplexArray) -> Iterator[tuple[np.ndarray, _Frame]]:
+        """Sort points by the terms that dominate B there, in chunks, each with the frame that it is written in."""
+        loads = abs(w) * self._norms
+        huge = (loads > _LARGE).sum(axis=1)
+        plain = np.flatnonzero(huge == 0)
+        rows = max(1, _CHUNK // self.order**2)
+        for start in range(0, plain.size, rows):
+            yield plain[start : start + rows], self._plain
+        for a in range(w.shape[1]):
+            mine = np.flatnonzero((huge == 1) & (loads[:, a] > _LARGE))
+            for start in range(0, mine.size, rows):
+                yield mine[start : start + rows], self._dominated(a)
+        for g in np.flatnonzero(huge > 1):
+            weighted = np.hstack([root * np.sqrt(abs(at)) for root, at in zip(self._roots, w[g], strict=True)])
+            # Pivoting sorts the directions by size.
+            yield np.array([g]), self._rotated(qr(weighted, mode="full", pivoting=True)[0])
+
+    @cached_property
+    def _norms(self) -> FloatArray:
+        return np.asarray(self._eigenvalues[:, -1] * (self.factors**2).sum(axis=1))
+
+    @cached_property
+    def _eigenvectors(self) -> tuple[FloatArray, FloatArray]:
+        values, vectors = np.linalg.eigh(self.matrices)
+        least = _ZERO * values.shape[1] * values[:, -1:]
+        return np.where(values > least, values, 0.0), vectors
+
+    @property
+    def _eigenvalues(self) -> FloatArray:
+        return self._eigenvectors[0]
+
+    @cached_property
+    def _roots(self) -> list[FloatArray]:
+        """``s_a ⊗ F_a`` with ``F_a F_aᵀ = C_a``, (r d, rank of C_a)."""
+        return [
+            np.kron(factor[:, None], (vectors * np.sqrt(values))[:, values > 0])
+            for factor, values, vectors in zip(self.factors, *self._eigenvectors, strict=True)
+        ]
+
+    @cached_property
+    def _plain(self) -> _Frame:
+        terms = [np.kron(np.outer(s, s), matrix) for s, matrix in zip(self.factors, self.matrices, strict=True)]
+        return _Frame(np.eye(self.order), np.array(terms))
+
+    @cached_property
+    def _dominating(self) -> dict[int, _Frame]:
+        return {}
+
+    def _dominated(self, a: int) -> _Frame:
+        """An eigenbasis of term a, in which it is diagonal to the last digit."""
+        if a not in self._dominating:
+            values, vectors = (part[a] for part in self._eigenvectors)
+            directions, _ = np.linalg.qr(np.column_stack([self.factors[a], np.eye(self.factors.shape[1])]))
+            frame = self._rotated(np.kron(directions, vectors))
+            own = np.zeros(self.order)
+            own[: values.size] = values * (self.factors[a] ** 2).sum()
+            frame.terms[a] = np.diag(own)
+            self._dominating[a] = frame
+        return self._dominating[a]
+
+    def _rotated(self, basis: FloatArray) -> _Frame:
+        rows = [basis.T @ root for root in self._roots]
+        return _Frame(basis, np.array([row @ row.T for row in rows]))
 
 
-def inverse_block(blocks: FloatArray, factors: FloatArray, w: ComplexArray) -> ComplexArray:
-    """``B^{-1}`` on the coordinates of the given blocks (K, d, d), as (points, r, d, r, d)."""
-    (k, r), size = factors.shape, blocks.shape[1]
-    flat = blocks.reshape(k, -1).astype(complex)
-    matrix = np.empty((w.shape[0], r, size, r, size), dtype=complex)
-    for i in range(r):
-        for j in range(i + 1):
-            entries = ((w * (factors[:, i] * factors[:, j])) @ flat).reshape(-1, size, size)
-            matrix[:, i, :, j] = matrix[:, j, :, i] = entries
-    square = matrix.reshape(-1, r * size, r * size)
-    square[:, np.arange(r * size), np.arange(r * size)] += 1
-    return np.asarray(np.linalg.inv(square).reshape(-1, r, size, r, size))
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """An orthonormal basis V and the terms ``Vᵀ (s_a s_aᵀ ⊗ C_a) V``, (K, rd, rd)."""
 
+    basis: FloatArray
+    terms: FloatArray
 
-def _head_hessian(blocks: FloatArray, factors: FloatArray, inverse: ComplexArray) -> ComplexArray:
-    """``tr[(s_a s_aᵀ⊗C_a) B^{-1} (s_b s_bᵀ⊗C_b) B^{-1}] = tr[C_a M_ab C_b M_ba]``, M_ab = s_aᵀ B^{-1} s_b a matrix."""
-    left = np.einsum("ai,ikjl->akjl", factors, inverse)
-    left = np.matmul(blocks, left.reshape(*left.shape[:2], -1)).reshape(left.shape)
-    products = np.einsum("akjl,bj->abkl", left, factors, optimize=True)
-    return np.asarray(np.einsum("abkl,balk->ab", products, products))
+    def inverse(self, w: ComplexArray) -> tuple[FloatArray, ComplexArray]:
+        """Return D (points, rd) and M (points, rd, rd) with ``B^{-1} = V D^{-1} M D^{-1} Vᵀ``.
 
-
-def head_form(blocks: FloatArray, means: FloatArray, factors: FloatArray, w: ComplexArray) -> ComplexArray:
-    """``(s_a ⊗ μ_a)ᵀ B^{-1} (s_b ⊗ μ_b)`` on the head, (points, K, K).
-
-    Parameters
-    ----------
-    blocks, factors, w
-        As for `head_traces`.
-    means : ndarray (K, d)
-    """
-    result = np.empty((w.shape[0], means.shape[0], means.shape[0]), dtype=complex)
-    lifted = np.einsum("ai,ak->aik", factors, means)
-    rows = max(1, _CHUNK // (factors.shape[1] * blocks.shape[1]) ** 2)
-    for start in range(0, w.shape[0], rows):
-        part = slice(start, start + rows)
-        inverse = inverse_block(blocks, factors, w[part])
-        result[part] = np.einsum("aik,gikjl,bjl->gab", lifted, inverse, lifted, optimize=True)
-    return result
+        D is the root of B's size in each direction, so that M is well conditioned in a basis that suits.
+        """
+        count, order, _ = self.terms.shape
+        lengths = np.sqrt(1 + abs(w) @ np.einsum("akk->ak", self.terms))
+        matrix = (w @ self.terms.reshape(count, -1)).reshape(-1, order, order)
+        matrix[:, np.arange(order), np.arange(order)] += 1
+        matrix /= lengths[:, :, None] * lengths[:, None, :]
+        return lengths, np.linalg.inv(matrix)

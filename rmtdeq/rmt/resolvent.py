@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from rmtdeq._errors import ConvergenceError
 from rmtdeq._types import ComplexArray
@@ -71,6 +72,8 @@ class LineResolvent:
         self.model = model
         self._x = np.empty(0)
         self._q = np.empty((0, model.shifts.size), dtype=complex)
+        silent = None if model.dear else True  # None: silent where there is no terminal
+        self._bar = tqdm(desc="mixture equations", unit="point", disable=silent, leave=False)
 
     def __call__(self, z: ComplexArray) -> ComplexArray:
         """Return q_a(z) for points (points,), as `resolvent_diagonal` does."""
@@ -95,6 +98,7 @@ class LineResolvent:
             q[~good] = resolvent_diagonal(self.model, z[~good])
         x, order = np.unique(np.concatenate([self._x, z.real]), return_index=True)
         self._x, self._q = x, np.concatenate([self._q, q])[order]
+        self._bar.update(z.size)
         return q
 
 
@@ -138,6 +142,7 @@ def _newton(
     index = np.arange(q.shape[1])
     rounding = _ROUNDING if model.commuting else _ROUNDING_DEAR
     last: tuple[ComplexArray, ComplexArray] | None = None
+    length_before = np.zeros(z.shape)
     for step_number in range(_NEWTON_STEPS):
         # Convergence is fast: steps that have stopped shrinking are what rounding leaves.
         limit = tolerance if step_number < _FEW_STEPS else np.maximum(tolerance, rounding)
@@ -158,9 +163,11 @@ def _newton(
         inside = new.imag > 0
         new = np.where(inside, new, new.real + 1j * _SHRINK * q[active].imag)
         sound = np.all(np.isfinite(new), axis=1)
-        small = np.all(inside, axis=1) & (
-            np.all(abs(step) <= limit[active, None] * abs(new), axis=1) | np.all(abs(gap) < 1e-15, axis=1)
-        )
+        length = (abs(step) / np.maximum(abs(new), 1e-300)).max(axis=1)
+        # Steps shrink faster and faster: what is left after one is less than the step times the last one's shrinking.
+        left = length if model.commuting else length * (length / np.maximum(length_before[active], length))
+        length_before[active] = length
+        small = np.all(inside, axis=1) & ((left <= limit[active]) | np.all(abs(gap) < 1e-15, axis=1))
         before = q[active]
         q[active] = np.where(sound[:, None], new, before)
         good[active[sound & small]] = True

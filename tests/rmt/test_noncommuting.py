@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import mpmath
 import numpy as np
 import pytest
 
-from rmtdeq.rmt import CovarianceFamily, GramModel, resolvent_diagonal
-from rmtdeq.rmt.noncommuting import head_form, head_traces, inverse_block
+from rmtdeq.rmt import CovarianceFamily, GramModel, bulk, resolvent_diagonal
+from rmtdeq.rmt.noncommuting import Head
 from rmtdeq.rmt.resolvent import _damped, _newton
 
 K, P = 3, 7
@@ -77,7 +80,7 @@ def test_the_traces_by_brute_force_are_derivatives_of_the_log_determinant(factor
 
 def test_the_traces_of_a_head_are_exact(factors):
     matrices = covariances()
-    gradient, hessian = head_traces(matrices, factors, W, True)
+    gradient, hessian = Head(matrices, factors).traces(W, True)
     for g in range(W.shape[0]):
         expected = brute(summands(factors, matrices), W[g])
         np.testing.assert_allclose(gradient[g], expected[0], rtol=1e-10)
@@ -85,31 +88,24 @@ def test_the_traces_of_a_head_are_exact(factors):
 
 
 def test_without_a_hessian_the_gradient_is_the_same(factors):
-    gradient, hessian = head_traces(covariances(), factors, W, False)
-    np.testing.assert_array_equal(gradient, head_traces(covariances(), factors, W, True)[0])
+    gradient, hessian = Head(covariances(), factors).traces(W, False)
+    np.testing.assert_array_equal(gradient, Head(covariances(), factors).traces(W, True)[0])
     assert not hessian.any()
 
 
 def test_the_hessian_of_a_head_is_the_derivative_of_its_gradient(factors):
     matrices, step = covariances(), 1e-6
-    _, hessian = head_traces(matrices, factors, W, True)
+    _, hessian = Head(matrices, factors).traces(W, True)
     for a, e in enumerate(np.eye(K) * step):
-        ends = [head_traces(matrices, factors, at, False)[0] for at in (W + e, W - e)]
+        ends = [Head(matrices, factors).traces(at, False)[0] for at in (W + e, W - e)]
         np.testing.assert_allclose(hessian[:, :, a], (ends[0] - ends[1]) / (2 * step), rtol=1e-6, atol=1e-7)
-
-
-def test_the_inverse_of_a_head_is_the_inverse_of_the_kronecker_sum(factors):
-    matrices, r = covariances(), factors.shape[1]
-    inverse = inverse_block(matrices, factors, W).reshape(-1, r * P, r * P)
-    B = np.eye(r * P) + np.tensordot(W, summands(factors, matrices), 1)
-    np.testing.assert_allclose(inverse @ B, np.broadcast_to(np.eye(r * P), B.shape), atol=1e-12)
 
 
 def test_the_form_of_the_means_on_a_head_is_exact(factors):
     matrices = covariances()
     lifted = np.array([np.kron(s, mu) for s, mu in zip(factors, MEANS, strict=True)])
     B = np.eye(lifted.shape[1]) + np.tensordot(W, summands(factors, matrices), 1)
-    found = head_form(matrices, MEANS, factors, W)
+    found = Head(matrices, factors).form(MEANS, W)
     np.testing.assert_allclose(found, lifted @ np.linalg.inv(B) @ lifted.T, rtol=1e-10, atol=1e-12)
 
 
@@ -174,3 +170,43 @@ def test_the_equations_have_one_solution_in_the_upper_half_plane(factors, d, exa
     np.testing.assert_allclose(q[good], expected[good], rtol=1e-6)
     # Iterating the map brings every start there.
     np.testing.assert_allclose(_damped(model, z, starts.copy()), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("ranks", [(7, 7, 7), (3, 2, 7), (2, 2, 2)])
+@pytest.mark.parametrize(
+    "sizes", [(1e3, 1, 1), (1e8, 1, 1), (1e11, 1e11, 1), (1e11, 1e5, 1e8), (1e13, 1e11, 1e-3)], ids=str
+)
+def test_no_digits_are_lost_near_an_atom_of_a_class(factors, ranks, sizes):
+    rng = np.random.default_rng(4)
+    matrices = np.array([root @ root.T for root in (rng.standard_normal((P, rank)) for rank in ranks)])
+    head = Head(matrices, factors)
+    w = np.array(sizes) * np.exp(1j * np.array([0.1, 1.3, 2.5]))
+    gradient, hessian = (part[0] for part in head.traces(w[None], True))
+    with mpmath.workdps(50):
+        # Roots, not covariances: of those the last digits decide what is large and what is not.
+        roots = [mpmath.matrix(root.tolist()) for root in head._roots]
+        inverse = mpmath.inverse(
+            sum((mpmath.mpc(at) * root * root.T for at, root in zip(w, roots, strict=True)), mpmath.eye(head.order))
+        )
+        between = [[one.T * inverse * other for other in roots] for one in roots]
+
+        def trace(matrix):
+            return complex(sum(matrix[i, i] for i in range(matrix.rows)))
+
+        first = np.array([trace(between[a][a]) for a in range(K)])
+        second = -np.array([[trace(between[a][b] * between[b][a]) for b in range(K)] for a in range(K)])
+    np.testing.assert_allclose(gradient, first, rtol=1e-11)
+    scale = np.sqrt(abs(np.outer(np.diag(second), np.diag(second))))
+    np.testing.assert_allclose(hessian / scale, second / scale, atol=1e-11)
+
+
+def test_more_samples_than_rank_leave_every_class_its_atom():
+    rng = np.random.default_rng(8)
+    roots = [rng.standard_normal((P, rank)) for rank in (3, 5, 6)]
+    matrices = np.array([root @ root.T for root in roots])
+    # Three directions, so that the ranges of the s_a ⊗ C_a are independent.
+    model = replace(model_of(matrices, np.eye(3) + 0.3, P), ratios=np.array([2.0, 1.5, 0.5]))
+    law = bulk(model)
+    assert law.mass == pytest.approx(1, abs=1e-5)
+    # n_a - rank C_a samples of each class combine to nothing: 2·7 - 3 and 1.5·7 - 5 of 4·7.
+    np.testing.assert_allclose(law.atoms, sorted([(0.1, 11 / 28), (-0.4, 5.5 / 28)]), atol=1e-5)
