@@ -19,6 +19,9 @@ _HOME = {
     "activation": "rmtdeq.gauss",
     "activation_names": "rmtdeq.gauss",
     "DEQ": "rmtdeq.deq",
+    "DesignStatus": "rmtdeq.designs",
+    "ExplicitNetwork": "rmtdeq.designs",
+    "design": "rmtdeq.designs",
     "Coefficients": "rmtdeq.equivalents",
     "SpectrumPrediction": "rmtdeq.equivalents",
     "equivalent": "rmtdeq.equivalents",
@@ -49,7 +52,9 @@ __all__ = [
     "Coefficients",
     "ConvergenceError",
     "DataNotFoundError",
+    "DesignStatus",
     "EmpiricalSpectrum",
+    "ExplicitNetwork",
     "GaussianMixture",
     "IllPosedError",
     "InvalidInputError",
@@ -63,6 +68,7 @@ __all__ = [
     "activation_names",
     "compare",
     "dataset_names",
+    "design",
     "empirical_spectrum",
     "equivalent",
     "equivalent_operator",
@@ -85,6 +91,7 @@ if TYPE_CHECKING:
     )
     from rmtdeq.data import GaussianMixture, dataset_names, load_dataset
     from rmtdeq.deq import DEQ
+    from rmtdeq.designs import DesignStatus, ExplicitNetwork, design
     from rmtdeq.equivalents import (
         Coefficients,
         SpectrumPrediction,

@@ -15,6 +15,7 @@ REGISTERED = (
     "erf",
     "relu",
     "leaky_relu(0.1)",
+    "two_slopes(1.2, -0.3)",
     "elu",
     "swish",
     "gelu",
@@ -26,7 +27,10 @@ REGISTERED = (
     "polynomial(0.1, 1, 0.2, -0.05)",
     "piecewise_linear([-1, 0, 1.5], [-0.3, -0.2, 1])",
 )
-"""Every registered name, with parameters where it takes any."""
+"""Every registered name of a continuous activation, with parameters where it takes any."""
+
+JUMPING = ("steps([-0.5, 0.8], [-1, 0, 1.5])",)
+"""Registered names of activations that jump."""
 
 CALLABLES = {
     "bent sine": (
@@ -102,4 +106,4 @@ def seconds():
 @pytest.fixture(scope="session")
 def registered_names() -> tuple[str, ...]:
     """Return the names of the registered activations, as tested."""
-    return REGISTERED
+    return REGISTERED + JUMPING

@@ -54,6 +54,19 @@ def leaky_relu(slope: float = 0.01) -> Activation:
     )
 
 
+def two_slopes(above: float = 1.0, below: float = 0.0) -> Activation:
+    """above·u for u > 0 and below·u for u < 0."""
+    above, below = number(above, "above"), number(below, "below")
+    return Activation(
+        lambda u: np.where(u > 0, above * u, below * u),
+        lambda u: np.where(u > 0, above, below),
+        kinks=(0.0,),
+        name="two_slopes",
+        parameters=(above, below),
+        dual_form=dual_forms.folded_linear(0.5 * (above + below), 0.5 * (above - below)),
+    )
+
+
 def elu() -> Activation:
     """u for u > 0 and exp(u) - 1 below."""
     return Activation(
@@ -157,11 +170,34 @@ def piecewise_linear(knots: Sequence[float] | FloatArray, values: Sequence[float
     )
 
 
+def steps(thresholds: Sequence[float] | FloatArray, levels: Sequence[float] | FloatArray) -> Activation:
+    """Piecewise constant: levels[0] below thresholds[0], and one more level above each threshold.
+
+    Parameters
+    ----------
+    thresholds, levels : sequence of float
+        Ascending thresholds, and one level more than those.
+    """
+    t, y = real_array(thresholds, "thresholds", ndim=1), real_array(levels, "levels", ndim=1)
+    if y.size != t.size + 1 or not t.size or not (np.diff(t) > 0).all():
+        raise InvalidInputError(
+            f"steps needs ascending thresholds and one level more than those, not {t.size} and {y.size}."
+        )
+    return Activation(
+        lambda u: y[np.searchsorted(t, u)],
+        np.zeros_like,
+        kinks=tuple(map(float, t)),
+        name="steps",
+        parameters=(*map(float, t), *map(float, y)),
+    )
+
+
 REGISTRY: dict[str, Factory] = {
     "tanh": tanh,
     "erf": erf,
     "relu": relu,
     "leaky_relu": leaky_relu,
+    "two_slopes": two_slopes,
     "elu": elu,
     "swish": swish,
     "gelu": gelu,
@@ -172,6 +208,7 @@ REGISTRY: dict[str, Factory] = {
     "abs": absolute,
     "polynomial": polynomial,
     "piecewise_linear": piecewise_linear,
+    "steps": steps,
 }
 
 

@@ -13,6 +13,7 @@ from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Kind
 from rmtdeq.deq import DEQ
+from rmtdeq.kernels.inputs import Samples
 from rmtdeq.kernels.plan import Outputs, fill_rows, make_plan
 
 BACKENDS = ("auto", "numba", "numpy")
@@ -107,7 +108,7 @@ def kernel(
     X, Y, precision = prepare(X, Y, dtype, backend, device)
     n, m = X.shape[0], X.shape[0] if Y is None else Y.shape[0]
     outputs = _outputs(out, kinds, (n, m), precision, memory_limit)
-    plan = make_plan(X, Y, deq, kinds, backend, tau0_squared)
+    plan = make_plan(Samples(X, Y), deq, kinds, backend, tau0_squared)
     for start, stop in blocks(n, progress, "kernel", BLOCK):
         part = outputs if plan.same else {name: array[start:stop] for name, array in outputs.items()}
         plan = fill_rows(plan, start, stop, part, mirror=plan.same)

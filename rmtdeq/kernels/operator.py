@@ -12,6 +12,7 @@ from rmtdeq._linear import SymmetricOperator
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels.gram import blocks, prepare
+from rmtdeq.kernels.inputs import Samples
 from rmtdeq.kernels.plan import Plan, fill_rows, make_plan
 
 _ROWS_BYTES = 64 << 20
@@ -23,13 +24,13 @@ class KernelOperator(SymmetricOperator):
     Made by `kernel_operator`; a scipy LinearOperator of shape (n, n).
     """
 
-    def __init__(self, plan: Plan, kind: Kind, progress: bool) -> None:
-        n = plan.X.shape[0]
+    def __init__(self, plan: Plan, kind: Kind, dtype: np.dtype[Any], progress: bool) -> None:
+        n = plan.inputs.shape[0]
         self._plan = plan
         self._kind = kind
         self._progress = progress
-        self._rows = max(1, min(n, _ROWS_BYTES // (n * plan.X.dtype.itemsize)))
-        super().__init__(dtype=plan.X.dtype, shape=(n, n))
+        self._rows = max(1, min(n, _ROWS_BYTES // (n * dtype.itemsize)))
+        super().__init__(dtype=dtype, shape=(n, n))
 
     def _matmat(self, V: FloatArray) -> FloatArray:
         n = self.shape[0]
@@ -86,4 +87,4 @@ def kernel_operator(
     _check.choice(kind, "kind", KINDS)
     kinds = _check.kinds(kind)
     X, _, _ = prepare(X, None, dtype, backend, device)
-    return KernelOperator(make_plan(X, None, deq, kinds, backend, tau0_squared), kinds[0], progress)
+    return KernelOperator(make_plan(Samples(X, None), deq, kinds, backend, tau0_squared), kinds[0], X.dtype, progress)

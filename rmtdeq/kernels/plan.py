@@ -12,6 +12,7 @@ from rmtdeq._errors import IllPosedError, InvalidInputError
 from rmtdeq._types import FloatArray, IntArray, Kind
 from rmtdeq.deq import DEQ, require_deq
 from rmtdeq.kernels.exact import solve_pairs
+from rmtdeq.kernels.inputs import LayerBefore, Samples
 from rmtdeq.kernels.profile import Profile, ScaleTable, scale_table
 
 _FIRST_DEGREE = 24
@@ -31,9 +32,7 @@ class Plan:
     ----------
     deq : DEQ
         Uncentred (`DEQ.pinned`).
-    X, Y : ndarray (n, p), (m, p)
-    same : bool
-        Y is X.
+    inputs : Samples or LayerBefore
     table : ScaleTable
     rows, columns : Profile
         Per-sample quantities of X and Y.
@@ -46,9 +45,7 @@ class Plan:
     """
 
     deq: DEQ
-    X: FloatArray
-    Y: FloatArray
-    same: bool
+    inputs: Samples | LayerBefore
     table: ScaleTable
     rows: Profile
     columns: Profile
@@ -56,6 +53,11 @@ class Plan:
     degrees: IntArray
     cutoffs: FloatArray
     solver: TileSolver
+
+    @property
+    def same(self) -> bool:
+        """Whether rows and columns are the same samples."""
+        return self.inputs.same
 
     def with_degree(self, degree: int) -> Plan:
         """Return the plan with longer series."""
@@ -67,12 +69,11 @@ class Plan:
 
 
 def make_plan(
-    X: FloatArray, Y: FloatArray | None, deq: DEQ, kinds: Sequence[Kind], backend: str, tau0_squared: float | None
+    inputs: Samples | LayerBefore, deq: DEQ, kinds: Sequence[Kind], backend: str, tau0_squared: float | None
 ) -> Plan:
     """Check well-posedness on these data and compute all per-sample quantities."""
     require_deq(deq)
-    norms_x = _squared_norms(X)
-    norms_y = norms_x if Y is None else _squared_norms(Y)
+    norms_x, norms_y = inputs.squared_norms()
     highest = float(max(norms_x.max(), norms_y.max()))
     if highest == 0:
         raise InvalidInputError("Every sample is zero; the kernel needs at least one that is not.")
@@ -89,13 +90,11 @@ def make_plan(
     if tuple(kinds) != ("ck",):
         table.check_tangent()
     rows = table.profile(norms_x)
-    columns = rows if Y is None else table.profile(norms_y)
+    columns = rows if inputs.same else table.profile(norms_y)
     empty = np.empty((0, 0))
     plan = Plan(
         deq=deq,
-        X=X,
-        Y=X if Y is None else Y,
-        same=Y is None,
+        inputs=inputs,
         table=table,
         rows=rows,
         columns=columns,
@@ -117,10 +116,6 @@ def _solver(backend: str) -> TileSolver:
     return solve_tiles
 
 
-def _squared_norms(X: FloatArray) -> FloatArray:
-    return np.einsum("ij,ij->i", X, X, dtype=np.float64)
-
-
 def fill_rows(plan: Plan, start: int, stop: int, outputs: Outputs, *, mirror: bool) -> Plan:
     """Compute rows start … stop of the kernels.
 
@@ -139,9 +134,9 @@ def fill_rows(plan: Plan, start: int, stop: int, outputs: Outputs, *, mirror: bo
         The plan, with longer series if these rows needed them.
     """
     first = next(iter(outputs.values()))
-    width = stop if mirror else plan.Y.shape[0]
+    width = stop if mirror else plan.inputs.shape[1]
     gram = first[start:stop, :width] if mirror else first
-    np.matmul(plan.X[start:stop], plan.Y[:width].T, out=gram)
+    carried = plan.inputs.fill(slice(start, stop), width, gram)
     # One byte an entry, 1 while the entry is to be done.
     below = start - 1 if mirror else width
     left = np.tri(gram.shape[0], gram.shape[1], below, dtype=np.uint8)
@@ -151,7 +146,7 @@ def fill_rows(plan: Plan, start: int, stop: int, outputs: Outputs, *, mirror: bo
             if plan.cutoffs[-1] >= 1 or degree < plan.hermite[0].shape[0]:
                 continue
             plan = plan.with_degree(degree)
-        _run(plan, gram, outputs, start, mirror, tiles, left)
+        _run(plan, gram, carried, outputs, start, mirror, tiles, left)
         if not left.any():
             break
     else:
@@ -175,6 +170,7 @@ def _tiles(start: int, stop: int, width: int, mirror: bool) -> tuple[IntArray, I
 def _run(
     plan: Plan,
     gram: FloatArray,
+    carried: FloatArray,
     outputs: Outputs,
     start: int,
     mirror: bool,
@@ -185,6 +181,7 @@ def _run(
     ck, ntk, full = (outputs.get(kind, unused) for kind in ("ck", "ntk", "ntk-full"))
     bad = plan.solver(
         gram,
+        carried,
         ck,
         ntk,
         full,
@@ -215,7 +212,7 @@ def _fill_exactly(plan: Plan, outputs: Outputs, start: int, mirror: bool, entrie
     for chunk in np.array_split(entries, max(1, len(entries) // _PAIR_CHUNK)):
         local, j = chunk.T
         i = local + start
-        x, y = plan.X[i].astype(np.float64), plan.Y[j].astype(np.float64)
+        distances, carried = plan.inputs.pairs(i, j)
         value, slope = solve_pairs(
             deq,
             plan.rows.sigma[i],
@@ -223,27 +220,27 @@ def _fill_exactly(plan: Plan, outputs: Outputs, start: int, mirror: bool, entrie
             plan.rows.square[i],
             plan.columns.square[j],
             np.sqrt(plan.rows.slope_square[i] * plan.columns.slope_square[j]),
-            np.einsum("ij,ij->i", x - y, x - y),
+            distances,
         )
-        inner = np.einsum("ij,ij->i", x, y)
         for kind, out in outputs.items():
-            entry = _entry(kind, deq, value, slope, inner)
+            entry = _entry(kind, deq, value, slope, carried)
             out[i if mirror else local, j] = entry
             if mirror:
                 out[j, i] = entry
 
 
-def _entry(kind: Kind, deq: DEQ, value: FloatArray, slope: FloatArray, inner: FloatArray) -> FloatArray:
-    """The kernel's entry, given G, E φ'φ' and the inner product of the inputs."""
+def _entry(kind: Kind, deq: DEQ, value: FloatArray, slope: FloatArray, carried: FloatArray) -> FloatArray:
+    """The kernel's entry, given G, E φ'φ' and the inner product (or tangent kernel) of the inputs."""
     if kind == "ck":
         return value
     if kind == "ntk":
         return value / (1 - deq.sigma_a2 * slope)
-    return (value + deq.sigma_b2 * inner * slope) / (1 - deq.sigma_a2 * slope)
+    return (value + deq.sigma_b2 * carried * slope) / (1 - deq.sigma_a2 * slope)
 
 
 def _fill_diagonal(plan: Plan, start: int, stop: int, outputs: Outputs, mirror: bool) -> None:
     local, part, rows = np.arange(stop - start), slice(start, stop), plan.rows
+    carried = plan.inputs.carried_diagonal(part)
     for kind, out in outputs.items():
-        entry = _entry(kind, plan.deq, rows.square[part], rows.slope_square[part], rows.squared_norms[part])
+        entry = _entry(kind, plan.deq, rows.square[part], rows.slope_square[part], carried)
         out[local + start if mirror else local, local + start] = entry

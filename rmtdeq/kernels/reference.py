@@ -15,6 +15,7 @@ _ROWS = 256
 
 def solve_tiles(
     gram: FloatArray,
+    carried: FloatArray,
     ck: FloatArray,
     ntk: FloatArray,
     full: FloatArray,
@@ -50,6 +51,7 @@ def solve_tiles(
             left[local] = 0
             continue
         x = sigma_b2 * gram[local].astype(np.float64)
+        after = sigma_b2 * carried[local].astype(np.float64)
         scale = sigma_x[i, None] * sigma_y[:width]
         dead = scale == 0
         r = np.zeros(x.shape)
@@ -69,7 +71,7 @@ def solve_tiles(
         done = todo & (abs(r) <= cutoffs[-1])
         bad += int((done & (gain <= 0)).sum())
         with np.errstate(divide="ignore", invalid="ignore"):
-            entries = (value, value / gain, (value + x * derivative) / gain)
+            entries = (value, value / gain, (value + after * derivative) / gain)
         a, j = np.nonzero(done)
         row = i[a] if mirror else a + start
         for wanted, out, entry in zip(wants, (ck, ntk, full), entries, strict=True):

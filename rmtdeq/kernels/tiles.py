@@ -116,7 +116,7 @@ def _store(out, entries, done, clean, row, column):  # type: ignore[no-untyped-d
 
 @numba.njit(**_SERIAL)
 def _finish(  # type: ignore[no-untyped-def]
-    x, scale, r, value, slope, skip, sigma_a2, strongest, left, g, t, f, done
+    carried, scale, r, value, slope, skip, sigma_a2, strongest, left, g, t, f, done
 ):
     """Turn the solved series of a strip into kernel entries; return how many are done, and how many are bad."""
     count = bad = 0.0
@@ -126,7 +126,7 @@ def _finish(  # type: ignore[no-untyped-def]
         gain = 1.0 - sigma_a2 * derivative
         g[j] = value[j]
         t[j] = value[j] / gain
-        f[j] = (value[j] + x[j] * derivative) / gain
+        f[j] = (value[j] + carried[j] * derivative) / gain
         served = 1.0 if abs(r[j]) <= strongest else 0.0
         served = served if left[j] == 1 else 0.0
         count += served
@@ -144,6 +144,7 @@ def _finish(  # type: ignore[no-untyped-def]
 @numba.njit(parallel=True, **_SERIAL)
 def solve_tiles(
     gram: FloatArray,
+    carried: FloatArray,
     ck: FloatArray,
     ntk: FloatArray,
     full: FloatArray,
@@ -169,6 +170,8 @@ def solve_tiles(
     ----------
     gram : ndarray (rows of the block, m)
         Inner products x_i·y_j of rows offset … offset + len(gram) with all columns.
+    carried : ndarray (rows of the block, m)
+        What `full` takes the slope times: `gram` itself, or the tangent kernel of the layer before.
     ck, ntk, full : ndarray
         Outputs: the block of rows where `mirror` is off, else the whole square matrix.  One of them may share
         memory with `gram`: each tile is read before it is written.
@@ -201,7 +204,7 @@ def solve_tiles(
         first_row, first = rows[tile], columns[tile]
         height = min(TILE, gram.shape[0] - first_row)
         width = min(TILE, gram.shape[1] - first)
-        work = np.empty((5, TILE))
+        work = np.empty((6, TILE))
         g, t, f = np.empty((TILE, TILE)), np.empty((TILE, TILE)), np.empty((TILE, TILE))
         done = np.zeros((TILE, TILE), dtype=np.uint8)
         total = 0.0
@@ -214,21 +217,24 @@ def solve_tiles(
             mask = left[local, first : first + strip]
             if mask.max() == 0:
                 continue
-            x, scale, r, value, slope = (
+            x, scale, r, value, slope, after = (
                 work[0, :strip],
                 work[1, :strip],
                 work[2, :strip],
                 work[3, :strip],
                 work[4, :strip],
+                work[5, :strip],
             )
+            tangent = carried[local, first : first + strip]
             inner, sigma, sigma_i = gram[local, first : first + strip], sigma_y[first : first + strip], sigma_x[i]
             for j in range(strip):
                 x[j] = sigma_b2 * inner[j]
+                after[j] = sigma_b2 * tangent[j]
                 scale[j] = sigma_i * sigma[j]
             skip = i - first if same and first <= i < first + strip else -1
             _solve_strip(x, scale, r, value, slope, hermite_x, hermite_y, i, first, skip, sigma_a2, degrees, cutoffs)
             count, flat = _finish(
-                x, scale, r, value, slope, skip, sigma_a2, cutoffs[-1], mask, g[a], t[a], f[a], done[a]
+                after, scale, r, value, slope, skip, sigma_a2, cutoffs[-1], mask, g[a], t[a], f[a], done[a]
             )
             total += count
             bad += flat

@@ -1,0 +1,7 @@
+"""Explicit networks with the kernels of a deep equilibrium model."""
+
+from rmtdeq.designs.designer import design
+from rmtdeq.designs.families import FAMILIES
+from rmtdeq.designs.network import DesignStatus, ExplicitNetwork
+
+__all__ = ["FAMILIES", "DesignStatus", "ExplicitNetwork", "design"]

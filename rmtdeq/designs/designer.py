@@ -1,0 +1,255 @@
+"""A shallow explicit network for any given DEQ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+from scipy.optimize import brentq, least_squares
+
+from rmtdeq import _check
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._types import FloatArray, Kind
+from rmtdeq.deq import DEQ, require_deq
+from rmtdeq.designs.families import AUTO, FAMILIES, Basis, Family
+from rmtdeq.designs.matching import Vectors, one_layer, two_layers
+from rmtdeq.designs.network import DesignStatus, ExplicitNetwork, relative_errors
+from rmtdeq.designs.recursion import moments_of_layer, moments_of_member, propagate
+from rmtdeq.equivalents import KernelCoefficients, solve
+from rmtdeq.kernels import kernel
+
+_EXACT = 1e-10
+_VANISHES = 1e-12
+_CENTRED = 1e-10
+_THRESHOLDS = 65
+_STARTS = 12
+_SAME = 1e-4
+_AGAIN = 3
+_ROOT = 1e-24
+_PROBED = 32
+_PROBE = (0.9, 1.0, 1.1)  # squared norms in units of τ0²
+_MEAN = 0.05  # the part of them that a class has in common
+_TOGETHER = 1000  # entries of a block add up, those of the diagonal do not
+_ALIKE = 1e-3
+
+Targets = Mapping[Kind, KernelCoefficients]
+
+
+def design(deq: DEQ, tau0_squared: float, kind: str = "ck", family: str = "auto") -> ExplicitNetwork:
+    """Design an explicit network of one or two hidden layers with the kernels of a DEQ.
+
+    Parameters
+    ----------
+    deq : DEQ
+        Centred, or with an odd activation.
+    tau0_squared : float
+        τ0² > 0, the mean squared norm of the inputs.
+    kind : str
+        ``"ck"``; ``"ntk"``, matched with the first layer's weights fixed, as the DEQ's input weights are;
+        ``"ntk-full"``, all weights trained in both; ``"both"``, the CK and "ntk" at once.
+    family : str
+        ``"hard_tanh"``, ``"leaky_relu"``, ``"piecewise_linear"``, ``"polynomial"``, ``"ternary"``, ``"quantised"``; or
+        ``"auto"``, the cheapest to run of the first four that matches exactly.
+
+    Returns
+    -------
+    ExplicitNetwork
+        With status EXACT where the coefficients agree to 1e-10; otherwise the nearest found.
+
+    Raises
+    ------
+    InvalidInputError
+        Unknown names; τ0² not positive; an activation with a mean; a tangent kernel of a family that jumps.
+    IllPosedError
+        The DEQ has no equilibrium, is no contraction, or its NTK is infinite.
+
+    Notes
+    -----
+    A DEQ with an odd activation (α2 = α3 = 0) needs one layer, any other two (arXiv 2402.02697).  Of the scale that
+    can be moved from one layer to the next, the first is given so much that E σ_1² = τ0².  Where exact roots are many,
+    that is taken whose exact kernel is nearest to the DEQ's on a few samples of two classes: what is left to choose is
+    the slope of the diagonal and, off it, terms of third order that a class has in common.
+
+    Examples
+    --------
+    >>> import rmtdeq as rd
+    >>> net = rd.design(rd.DEQ("tanh", 0.2, 0.8), tau0_squared=1.0, kind="ck")
+    >>> net
+    ExplicitNetwork(hard_tanh(0.764263, 1.19653); residual 0.0e+00, exact)
+    """
+    require_deq(deq)
+    tau0_squared = _check.number(tau0_squared, "tau0_squared", low=0, open_low=True)
+    wanted = _check.choice(kind, "kind", ("ck", "ntk", "ntk-full", "both"))
+    name = _check.choice(family, "family", ("auto", *FAMILIES))
+    kinds: tuple[Kind, ...] = ("ck", "ntk") if wanted == "both" else _check.kinds(wanted)
+    if kinds != ("ck",) and name != "auto" and not FAMILIES[name].differentiable:
+        raise InvalidInputError(f"The {name} family jumps and has no tangent kernel; it serves kind 'ck'.")
+    coefficients = solve(deq, tau0_squared, kind=kinds if "ck" in kinds else ("ck", *kinds))
+    if not deq.centered and abs(coefficients.mean) > _CENTRED * np.sqrt(coefficients.gamma2):
+        raise InvalidInputError(
+            f"A design matches the first-order kernel, and that needs an activation without mean; E φ(τ*ξ) = "
+            f"{coefficients.mean:.4g} for {deq}: use DEQ(..., centered=True)."
+        )
+    targets = {each: _without_rounding(coefficients.of(each), tau0_squared) for each in kinds}
+    families = [FAMILIES[each] for each in AUTO] if name == "auto" else [FAMILIES[name]]
+    if len(targets) == 1:
+        for each in families:
+            networks = [net for net in _exact(each, targets, tau0_squared) if net.residual <= _EXACT]
+            if networks:
+                return _most_alike(networks, deq)
+    return min((_nearest(each, targets, tau0_squared) for each in families), key=lambda net: net.residual)
+
+
+def _most_alike(networks: Sequence[ExplicitNetwork], deq: DEQ) -> ExplicitNetwork:
+    """The shallowest, and among those the one whose exact kernel is nearest to the DEQ's on a probe.
+
+    Where several are as good as equal to it, the one whose last layer is nearest to linear.
+    """
+    depth = min(net.depth for net in networks)
+    shallow = [net for net in networks if net.depth == depth]
+    chosen = shallow[:: -(-len(shallow) // _PROBED)]
+    if len(chosen) == 1:
+        return chosen[0]
+    tau0_squared, kind = chosen[0].tau0_squared, next(iter(chosen[0].targets))
+    # Two small classes with means, three norms each.
+    norms = np.tile(_PROBE, 4)
+    X = np.hstack([np.diag(np.sqrt(norms - _MEAN)), np.sqrt(_MEAN) * np.repeat(np.eye(2), norms.size // 2, axis=0)])
+    X *= np.sqrt(tau0_squared)
+    # Without compilation, which would take longer than the probe does.
+    wanted = kernel(X, deq, kind=kind, tau0_squared=tau0_squared, backend="numpy", progress=False)
+
+    def distance(net: ExplicitNetwork) -> float:
+        error = abs(net.kernel(X, backend="numpy", progress=False) - wanted) / wanted.max()
+        own = np.diag(error).copy()
+        np.fill_diagonal(error, 0.0)
+        return float(own.max() + _TOGETHER * error.max())
+
+    def bend(net: ExplicitNetwork) -> float:
+        tau = np.sqrt(tau0_squared)  # the first layer keeps the scale
+        last = moments_of_layer(net.layers[-1], tau)
+        return 1 - last.first**2 * tau0_squared / last.square
+
+    distances = [distance(net) for net in chosen]
+    limit = min(distances) + _ALIKE
+    return min((net for net, own in zip(chosen, distances, strict=True) if own <= limit), key=bend)
+
+
+def _without_rounding(target: KernelCoefficients, tau0_squared: float) -> KernelCoefficients:
+    """Coefficients that vanish for an odd activation are zero."""
+    least = _VANISHES * target.diagonal / tau0_squared**2
+    norm, pair = (0.0 if abs(value) < least else value for value in (target.norm, target.pair))
+    return KernelCoefficients(target.linear, norm, pair, target.diagonal)
+
+
+def _exact(family: Family, targets: Targets, tau0_squared: float) -> Iterator[ExplicitNetwork]:
+    """Candidates for an exact match."""
+    ((kind, target),) = targets.items()
+    if not family.differentiable and kind != "ck":
+        return
+    for basis in _shapes(family, target, tau0_squared, kind):
+        roots = one_layer(basis, target, tau0_squared, kind)
+        yield from (_network(family, (basis,), root, targets, tau0_squared) for root in roots)
+    if family.thresholds is None and target.norm > 0:
+        basis = family.basis(0.0)
+        roots = two_layers(basis, basis, target, tau0_squared, kind)
+        yield from (_network(family, (basis, basis), root, targets, tau0_squared) for root in roots)
+
+
+def _shapes(family: Family, target: KernelCoefficients, tau0_squared: float, kind: Kind) -> list[Basis]:
+    """The family's functions; those with a threshold at the ones where one layer has the target's diagonal."""
+    if family.thresholds is None:
+        return [family.basis(0.0)]
+
+    def excess(log_threshold: float) -> float:
+        basis = family.basis(float(np.exp(log_threshold)))
+        roots = one_layer(basis, target, tau0_squared, kind)
+        if not roots:
+            return np.nan
+        c = roots[0][0]
+        form = np.eye(3) + (basis.slopes if kind == "ntk-full" else 0.0)
+        return float(c @ form @ c / target.diagonal - 1)
+
+    low, high = np.log(family.thresholds)
+    grid = np.linspace(low, high, _THRESHOLDS)
+    values = np.array([excess(at) for at in grid])
+    brackets = [
+        (a, b) for (a, b), (left, right) in zip(pairwise(grid), pairwise(values), strict=True) if left * right <= 0
+    ]
+    return [family.basis(float(np.exp(brentq(excess, a, b, xtol=1e-15, rtol=1e-15)))) for a, b in brackets]
+
+
+def _network(
+    family: Family,
+    bases: tuple[Basis, ...],
+    vectors: Vectors,
+    targets: Targets,
+    tau0_squared: float,
+    status: DesignStatus = DesignStatus.EXACT,
+) -> ExplicitNetwork:
+    layers, scale = [], tau0_squared
+    for basis, c in zip(bases, vectors, strict=True):
+        layers.append(basis.member(c, float(np.sqrt(scale))))
+        scale = float(c @ c)
+    return ExplicitNetwork(tuple(layers), tau0_squared, targets, family.name, status)
+
+
+def _nearest(family: Family, targets: Targets, tau0_squared: float) -> ExplicitNetwork:
+    """Least squares of the relative errors from several starts, one and two layers."""
+    best = _fitted(family, 1, targets, tau0_squared)
+    if best.residual > _EXACT:
+        best = min(best, _fitted(family, 2, targets, tau0_squared), key=lambda net: net.residual)
+    return best
+
+
+def _fitted(family: Family, depth: int, targets: Targets, tau0_squared: float) -> ExplicitNetwork:
+    # Unknown: the direction of the first layer's c, whose length is fixed; the second's c; the thresholds.
+    sample = family.basis(1.0)
+    used = np.flatnonzero([True, sample.even, sample.free])
+    count, moving = used.size, family.thresholds is not None
+
+    def unpack(parameters: FloatArray) -> tuple[tuple[Basis, ...], Vectors]:
+        vectors, bases = [], []
+        for layer in range(depth):
+            c = np.zeros(3)
+            c[used] = parameters[layer * count : (layer + 1) * count]
+            if depth == 2 and layer == 0:
+                c *= np.sqrt(tau0_squared) / max(float(np.linalg.norm(c)), 1e-300)
+            vectors.append(c)
+            bases.append(family.basis(float(np.exp(parameters[depth * count + layer])) if moving else 1.0))
+        return tuple(bases), tuple(vectors)
+
+    def errors(parameters: FloatArray) -> FloatArray:
+        bases, vectors = unpack(parameters)
+        squares = [tau0_squared, *(float(c @ c) for c in vectors)]
+        scales = [float(np.sqrt(square)) for square in squares[:depth]]
+        layers = [moments_of_member(b, c, t) for b, c, t in zip(bases, vectors, scales, strict=True)]
+        return np.concatenate(
+            [
+                relative_errors(propagate(layers, tau0_squared, kind), target, tau0_squared)
+                for kind, target in targets.items()
+            ]
+        )
+
+    size = np.sqrt(max(target.diagonal for target in targets.values()))
+    rng = np.random.default_rng(0)
+    best, cost, met = np.empty(0), np.inf, 0
+    low = np.full(depth * (count + moving), -np.inf)
+    high = -low
+    if moving and family.thresholds is not None:
+        low[depth * count :], high[depth * count :] = np.log(family.thresholds)
+    for _ in range(_STARTS):
+        # Layers are nearly linear, with a bend.
+        shape = rng.standard_normal((depth, count)) * np.array([0.3, 0.3, 0.1])[:count] + np.eye(count)[0]
+        start = np.concatenate([shape.ravel() * size, rng.uniform(-1, 0.3, depth * moving)])
+        found = least_squares(errors, start, bounds=(low, high), xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=300)
+        met = met + 1 if abs(found.cost - cost) <= _SAME * cost else met * (found.cost > cost)
+        if found.cost < cost:
+            best, cost = found.x, found.cost
+        # An exact root, or the same minimum met again and again.
+        if cost < _ROOT or met == _AGAIN:
+            break
+    status = DesignStatus.TRADE_OFF if len(targets) > 1 else DesignStatus.INFEASIBLE
+    net = _network(family, *unpack(best), targets, tau0_squared, status)
+    return replace(net, status=DesignStatus.EXACT) if net.residual <= _EXACT else net

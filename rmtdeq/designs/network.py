@@ -1,0 +1,189 @@
+"""An explicit network with given activations: its kernels, its coefficients, and its description as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from rmtdeq import _check
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._files import as_json, write_text
+from rmtdeq._types import KINDS, Kind
+from rmtdeq.designs.recursion import explicit_coefficients
+from rmtdeq.equivalents import KernelCoefficients
+from rmtdeq.gauss import Activation, activation
+from rmtdeq.kernels import layered_kernel
+
+_FORMAT = "rmtdeq explicit network 1"
+_NOTHING = 1e-12
+
+
+class DesignStatus(StrEnum):
+    """Outcome of a design; the value is the message."""
+
+    EXACT = "exact: every coefficient matched to rounding"
+    INFEASIBLE = "infeasible: the family does not reach these coefficients; this is the nearest found"
+    TRADE_OFF = "trade-off: no member of the family matches both kernels; this is the best compromise found"
+
+
+@dataclass(frozen=True, eq=False)
+class ExplicitNetwork:
+    """A network x ↦ σ_L(W_L … σ_1(W_1 x)/√m_1 …)/√m_L of at most a few layers, W of independent N(0, 1) entries.
+
+    Attributes
+    ----------
+    layers : tuple of Activation
+        σ_1 … σ_L, each without mean at the scale of its input.
+    tau0_squared : float
+        Mean squared norm of the inputs that it was made for.
+    targets : dict
+        The `KernelCoefficients` that it was asked to have, by kind.
+    family : str
+    status : DesignStatus
+    """
+
+    layers: tuple[Activation, ...]
+    tau0_squared: float
+    targets: Mapping[Kind, KernelCoefficients]
+    family: str
+    status: DesignStatus
+
+    @property
+    def depth(self) -> int:
+        """Number of hidden layers."""
+        return len(self.layers)
+
+    def coefficients(self, kind: str | None = None) -> KernelCoefficients:
+        """Return the coefficients of a kernel, by default the first that was asked for."""
+        name: Kind = next(iter(self.targets)) if kind is None else _check.kinds(_check.choice(kind, "kind", KINDS))[0]
+        return explicit_coefficients(self.layers, self.tau0_squared, name)
+
+    @property
+    def residuals(self) -> dict[Kind, float]:
+        """The largest relative error of a coefficient, for each kernel that was asked for."""
+        return {
+            kind: largest_error(self.coefficients(kind), target, self.tau0_squared)
+            for kind, target in self.targets.items()
+        }
+
+    @property
+    def residual(self) -> float:
+        """The largest relative error of any coefficient asked for."""
+        return max(self.residuals.values())
+
+    def kernel(
+        self,
+        X: ArrayLike,
+        kind: str | Sequence[str] | None = None,
+        *,
+        Y: ArrayLike | None = None,
+        backend: str = "auto",
+        dtype: DTypeLike | None = None,
+        memory_limit: float | None = None,
+        progress: bool = True,
+    ) -> Any:
+        """Compute the exact kernels at infinite width.
+
+        Parameters
+        ----------
+        X : array_like (n, p)
+        kind : str or tuple of str, optional
+            The kernel that it was designed for by default.
+        Y, backend, dtype, memory_limit, progress
+            As for `rmtdeq.kernel`.
+
+        Returns
+        -------
+        ndarray (n, m), or a tuple of them
+        """
+        wanted = next(iter(self.targets)) if kind is None else kind
+        return layered_kernel(
+            X, self.layers, wanted, Y=Y, backend=backend, dtype=dtype, memory_limit=memory_limit, progress=progress
+        )
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write a description as JSON and return its path.
+
+        Raises
+        ------
+        InvalidInputError
+            A layer is no registered activation.
+        """
+        record = {
+            "format": _FORMAT,
+            "family": self.family,
+            "status": self.status.name,
+            "tau0_squared": self.tau0_squared,
+            "layers": [_described(layer) for layer in self.layers],
+            "targets": {kind: vars(target) for kind, target in self.targets.items()},
+        }
+        write_text(Path(path), as_json(record))
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> ExplicitNetwork:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InvalidInputError
+            The file is no such description.
+        """
+        try:
+            record = json.loads(Path(path).read_text(encoding="utf-8"))
+            if record["format"] != _FORMAT:
+                raise KeyError("format")
+            return cls(
+                layers=tuple(_remade(layer) for layer in record["layers"]),
+                tau0_squared=_check.number(record["tau0_squared"], "tau0_squared", low=0, open_low=True),
+                targets={
+                    _check.kinds(kind)[0]: KernelCoefficients(**target) for kind, target in record["targets"].items()
+                },
+                family=str(record["family"]),
+                status=DesignStatus[record["status"]],
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidInputError(f"{path} does not describe an explicit network ({error}).") from error
+
+    def __repr__(self) -> str:
+        layers = ", ".join(repr(layer) for layer in self.layers)
+        return f"ExplicitNetwork({layers}; residual {self.residual:.1e}, {self.status.name.lower()})"
+
+
+def largest_error(found: KernelCoefficients, target: KernelCoefficients, tau0_squared: float) -> float:
+    """The largest relative error of a coefficient; those that vanish are held against the diagonal."""
+    return float(abs(relative_errors(found, target, tau0_squared)).max())
+
+
+def relative_errors(found: KernelCoefficients, target: KernelCoefficients, tau0_squared: float) -> Any:
+    """Relative errors of the four coefficients, (4,)."""
+    unit = np.array([tau0_squared, tau0_squared**2, tau0_squared**2, 1.0])
+    at, wanted = (np.array([c.linear, c.norm, c.pair, c.diagonal]) * unit for c in (found, target))
+    size = np.where(abs(wanted) > _NOTHING * target.diagonal, abs(wanted), target.diagonal)
+    return (at - wanted) / size
+
+
+def _described(layer: Activation) -> dict[str, Any]:
+    if layer.name == "callable":
+        raise InvalidInputError("A layer is a callable, which has no description; use registered activations.")
+    return {"activation": layer.name, "parameters": list(layer.parameters), "shift": layer.shift}
+
+
+def _remade(record: Mapping[str, Any]) -> Activation:
+    name, parameters = record["activation"], [float(value) for value in record["parameters"]]
+    if name == "piecewise_linear" or name == "steps":
+        half = len(parameters) // 2
+        made = activation(name, parameters[:half], parameters[half:])
+    elif name == "polynomial":
+        made = activation(name, parameters)
+    else:
+        made = activation(name, *parameters)
+    return made.minus(float(record["shift"]))

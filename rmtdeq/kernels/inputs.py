@@ -1,0 +1,100 @@
+"""What a kernel is computed from: samples, or the kernels of the layer before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rmtdeq._types import FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Inner products of the rows of X (n, p) and Y (m, p); Y is X where it is None."""
+
+    X: FloatArray
+    Y: FloatArray | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, m)."""
+        return self.X.shape[0], self._columns.shape[0]
+
+    @property
+    def same(self) -> bool:
+        """Whether rows and columns are the same samples."""
+        return self.Y is None
+
+    @property
+    def _columns(self) -> FloatArray:
+        return self.X if self.Y is None else self.Y
+
+    def squared_norms(self) -> tuple[FloatArray, FloatArray]:
+        """Of rows and columns."""
+        rows = np.einsum("ij,ij->i", self.X, self.X, dtype=np.float64)
+        return rows, rows if self.Y is None else np.einsum("ij,ij->i", self.Y, self.Y, dtype=np.float64)
+
+    def fill(self, rows: slice, width: int, out: FloatArray) -> FloatArray:
+        """Write the inner products of some rows with the first `width` columns; return what the tangent carries."""
+        np.matmul(self.X[rows], self._columns[:width].T, out=out)
+        return out
+
+    def pairs(self, i: IntArray, j: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Squared distances of some pairs, and what the tangent carries there."""
+        x, y = self.X[i].astype(np.float64), self._columns[j].astype(np.float64)
+        return np.einsum("ij,ij->i", x - y, x - y), np.einsum("ij,ij->i", x, y)
+
+    def carried_diagonal(self, part: slice) -> FloatArray:
+        """What the tangent carries on the diagonal."""
+        return np.einsum("ij,ij->i", self.X[part], self.X[part], dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerBefore:
+    """The kernels of a layer of infinite width, which the next layer sees as inner products.
+
+    Attributes
+    ----------
+    gram : ndarray (n, m)
+        The conjugate kernel.
+    row_norms, column_norms : ndarray (n,), (m,)
+        Its value at each sample with itself.
+    tangent : ndarray (n, m) or None
+        The tangent kernel, where the next one is wanted.
+    same : bool
+    """
+
+    gram: FloatArray
+    row_norms: FloatArray
+    column_norms: FloatArray
+    tangent: FloatArray | None
+    same: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, m)."""
+        return self.gram.shape[0], self.gram.shape[1]
+
+    def squared_norms(self) -> tuple[FloatArray, FloatArray]:
+        """Of rows and columns."""
+        return self.row_norms, self.column_norms
+
+    def fill(self, rows: slice, width: int, out: FloatArray) -> FloatArray:
+        """Write the conjugate kernel's entries; return the tangent kernel's."""
+        np.copyto(out, self.gram[rows, :width])
+        return out if self.tangent is None else self.tangent[rows, :width]
+
+    def pairs(self, i: IntArray, j: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Squared distances of some pairs, and what the tangent carries there."""
+        entries = self.gram[i, j].astype(np.float64)
+        distances = self.row_norms[i] + self.column_norms[j] - 2 * entries
+        carried = entries if self.tangent is None else self.tangent[i, j].astype(np.float64)
+        # Rounding must not tell equal samples apart, nor make a distance negative.
+        rounding = 8 * np.finfo(self.gram.dtype).eps * (self.row_norms[i] + self.column_norms[j])
+        return np.where(distances > rounding, distances, 0.0), carried
+
+    def carried_diagonal(self, part: slice) -> FloatArray:
+        """What the tangent carries on the diagonal."""
+        index = np.arange(part.start, part.stop)
+        return np.asarray((self.gram if self.tangent is None else self.tangent)[index, index], dtype=np.float64)
