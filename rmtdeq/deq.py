@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from rmtdeq._check import number
 from rmtdeq._errors import IllPosedError, InvalidInputError
-from rmtdeq._types import Function
+from rmtdeq._optional import require
+from rmtdeq._types import Function, Seed
 from rmtdeq.gauss import Activation, moments
 from rmtdeq.gauss import activation as as_activation
 from rmtdeq.solvers import Solution, smallest_fixed_point
+
+if TYPE_CHECKING:
+    from rmtdeq.models import DEQModule
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,69 @@ class DEQ:
         # The mean of an odd activation is zero up to rounding; leaving it alone keeps φ odd exactly.
         shift = mean if abs(mean) > 1e-15 else 0.0
         return replace(self, activation=self.activation.minus(shift), centered=False)
+
+    def to_torch(
+        self,
+        in_features: int,
+        width: int,
+        seed: Seed = 0,
+        *,
+        tau0_squared: float = 1.0,
+        tolerance: float | None = None,
+        max_iterations: int = 500,
+        torch_activation: Callable[[Any], Any] | None = None,
+    ) -> DEQModule:
+        """Return a network of finite width as a torch module.
+
+        Parameters
+        ----------
+        in_features, width : int
+            p and m.
+        seed : int, Generator or None
+            Of the weights, drawn in torch's default precision.
+        tau0_squared : float
+            Mean squared norm of the inputs, at which a centred activation is centred.
+        tolerance : float, optional
+            Relative change at which the equilibrium is found; that of the precision by default.
+        max_iterations : int
+        torch_activation : callable, optional
+            The activation on tensors, where it was made from a callable on arrays.
+
+        Returns
+        -------
+        rmtdeq.models.DEQModule
+            Maps (…, p) to equilibria (…, m), whose inner products tend to the conjugate kernel as m grows.
+
+        Raises
+        ------
+        MissingDependencyError
+            No torch.
+        IllPosedError
+            There is no equilibrium, or the iteration is no contraction: σ_a² E φ'(τ*ξ)² ≥ 1.
+        MemoryLimitError
+            The weights do not fit into memory.
+        """
+        tau = preactivation_scale(self, tau0_squared).value
+        slope = self.sigma_a2 * moments(self.activation, tau).first_square if self.sigma_a2 else 0.0
+        if slope >= 1:
+            raise IllPosedError(
+                f"Random networks of {self} have no stable equilibrium at tau0_squared = {tau0_squared:g}: sigma_a2 "
+                f"E[activation'^2] is {slope:.4g}, and at 1 or more the iteration is no contraction; lower sigma_a2."
+            )
+        require("torch")
+        from rmtdeq.models import DEQModule
+
+        return DEQModule(
+            in_features,
+            width,
+            self.pinned(tau0_squared).activation,
+            self.sigma_a2,
+            self.sigma_b2,
+            seed,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            torch_activation=torch_activation,
+        )
 
 
 def require_deq(deq: object) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -16,11 +16,15 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._files import as_json, write_text
-from rmtdeq._types import KINDS, Kind
+from rmtdeq._optional import require
+from rmtdeq._types import KINDS, Kind, Seed
 from rmtdeq.designs.recursion import explicit_coefficients
 from rmtdeq.equivalents import KernelCoefficients
 from rmtdeq.gauss import Activation, activation
 from rmtdeq.kernels import layered_kernel
+
+if TYPE_CHECKING:
+    from rmtdeq.models import ExplicitModule
 
 _FORMAT = "rmtdeq explicit network 1"
 _NOTHING = 1e-12
@@ -108,6 +112,36 @@ class ExplicitNetwork:
         return layered_kernel(
             X, self.layers, wanted, Y=Y, backend=backend, dtype=dtype, memory_limit=memory_limit, progress=progress
         )
+
+    def to_torch(self, in_features: int, width: int | Sequence[int], seed: Seed = 0) -> ExplicitModule:
+        """Return a network of finite width as a torch module.
+
+        Parameters
+        ----------
+        in_features : int
+            The dimension p of the inputs.
+        width : int or sequence of int
+            Of all layers, or of each.
+        seed : int, Generator or None
+            Of the weights, drawn in torch's default precision.
+
+        Returns
+        -------
+        rmtdeq.models.ExplicitModule
+            Maps (…, p) to features (…, m), whose inner products tend to the conjugate kernel as m grows.
+
+        Raises
+        ------
+        MissingDependencyError
+            No torch.
+        MemoryLimitError
+            The weights do not fit into memory.
+        """
+        require("torch")
+        from rmtdeq.models import ExplicitModule
+
+        widths = [width] * self.depth if isinstance(width, int | np.integer) else width
+        return ExplicitModule(in_features, widths, self.layers, seed)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write a description as JSON and return its path.

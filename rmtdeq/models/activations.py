@@ -1,0 +1,123 @@
+"""The registered activations on tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rmtdeq._errors import InvalidInputError
+from rmtdeq.gauss import Activation
+
+TensorFunction = Callable[[Tensor], Tensor]
+
+_GRID = np.linspace(-6.03, 6.03, 121)
+_AGREES = 1e-9
+
+
+def _two_slopes(u: Tensor, above: float, below: float) -> Tensor:
+    return above * F.leaky_relu(u, below / above) if above > 0 else below * u + (above - below) * F.relu(u)
+
+
+def _hard_tanh(u: Tensor, a: float, c: float) -> Tensor:
+    return a * u.clamp(-c, c)
+
+
+def _polynomial(u: Tensor, *coefficients: float) -> Tensor:
+    value = torch.full_like(u, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        value = value * u + coefficient
+    return value
+
+
+def _piecewise_linear(u: Tensor, *points: float) -> Tensor:
+    x, y = points[: len(points) // 2], points[len(points) // 2 :]
+    slopes = [(y[i + 1] - y[i]) / (x[i + 1] - x[i]) for i in range(len(x) - 1)]
+    value = y[0] + slopes[0] * (u - x[0])
+    for i in range(1, len(slopes)):
+        if slopes[i] != slopes[i - 1]:
+            value = value + (slopes[i] - slopes[i - 1]) * F.relu(u - x[i])
+    return value
+
+
+def _steps(u: Tensor, *points: float) -> Tensor:
+    count = len(points) // 2
+    thresholds, levels = points[:count], points[count:]
+    value = torch.full_like(u, levels[0])
+    for i in range(count):
+        value = value + (levels[i + 1] - levels[i]) * (u > thresholds[i]).to(u.dtype)
+    return value
+
+
+_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "tanh": torch.tanh,
+    "erf": torch.erf,
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,
+    "two_slopes": _two_slopes,
+    "elu": F.elu,
+    "swish": F.silu,
+    "gelu": F.gelu,
+    "softplus": F.softplus,
+    "sigmoid": torch.sigmoid,
+    "sin": torch.sin,
+    "hard_tanh": _hard_tanh,
+    "abs": torch.abs,
+    "polynomial": _polynomial,
+    "piecewise_linear": _piecewise_linear,
+    "steps": _steps,
+}
+
+
+class TorchActivation(nn.Module):
+    """An `Activation` as a module.
+
+    Parameters
+    ----------
+    activation : Activation
+    function : callable, optional
+        The same function on tensors, for an activation made from a callable.
+
+    Raises
+    ------
+    InvalidInputError
+        A callable without `function`, or one that is another function.
+    """
+
+    def __init__(self, activation: Activation, function: TensorFunction | None = None) -> None:
+        super().__init__()
+        if function is None and activation.name not in _FUNCTIONS:
+            raise InvalidInputError(
+                f"{activation!r} was made from a callable on arrays; pass the same function on tensors as "
+                "torch_activation, as in torch_activation=torch.sin."
+            )
+        self.name, self.constants = activation.name, activation.parameters
+        self.shift, self.function = activation.shift, function
+        if function is not None:
+            self._check(activation)
+
+    def _check(self, activation: Activation) -> None:
+        u = _GRID[np.min(abs(_GRID[:, None] - np.append(activation.kinks, np.inf)), axis=1) > 1e-6]
+        with torch.no_grad():
+            found = self(torch.from_numpy(u))
+        expected = activation(u)
+        if not isinstance(found, Tensor) or found.shape != u.shape:
+            raise InvalidInputError("torch_activation must act entrywise on tensors.")
+        error = abs(found.numpy() - expected).max() / max(abs(expected).max(), 1e-300)
+        if not error < _AGREES:
+            raise InvalidInputError(
+                f"torch_activation is another function than {activation!r}: they differ by {error:.1e}, relatively."
+            )
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Return φ(u), entry by entry."""
+        value = _FUNCTIONS[self.name](u, *self.constants) if self.function is None else self.function(u)
+        return value - self.shift if self.shift else value
+
+    def extra_repr(self) -> str:
+        """Show the name, parameters and shift."""
+        shown = f"({', '.join(f'{value:.6g}' for value in self.constants)})" if self.constants else ""
+        return f"{self.name}{shown}" + (f", shift={self.shift:.6g}" if self.shift else "")
