@@ -21,6 +21,8 @@ _HOME = {
     "DEQ": "rmtdeq.deq",
     "DesignStatus": "rmtdeq.designs",
     "ExplicitNetwork": "rmtdeq.designs",
+    "KernelComparison": "rmtdeq.designs",
+    "compare_kernels": "rmtdeq.designs",
     "design": "rmtdeq.designs",
     "Coefficients": "rmtdeq.equivalents",
     "SpectrumPrediction": "rmtdeq.equivalents",
@@ -58,6 +60,7 @@ __all__ = [
     "GaussianMixture",
     "IllPosedError",
     "InvalidInputError",
+    "KernelComparison",
     "MemoryLimitError",
     "MissingDependencyError",
     "RmtdeqError",
@@ -67,6 +70,7 @@ __all__ = [
     "activation",
     "activation_names",
     "compare",
+    "compare_kernels",
     "dataset_names",
     "design",
     "empirical_spectrum",
@@ -91,7 +95,7 @@ if TYPE_CHECKING:
     )
     from rmtdeq.data import GaussianMixture, dataset_names, load_dataset
     from rmtdeq.deq import DEQ
-    from rmtdeq.designs import DesignStatus, ExplicitNetwork, design
+    from rmtdeq.designs import DesignStatus, ExplicitNetwork, KernelComparison, compare_kernels, design
     from rmtdeq.equivalents import (
         Coefficients,
         SpectrumPrediction,

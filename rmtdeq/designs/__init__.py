@@ -2,6 +2,7 @@
 
 from rmtdeq.designs.designer import design
 from rmtdeq.designs.families import FAMILIES
+from rmtdeq.designs.fidelity import KernelComparison, compare_kernels
 from rmtdeq.designs.network import DesignStatus, ExplicitNetwork
 
-__all__ = ["FAMILIES", "DesignStatus", "ExplicitNetwork", "design"]
+__all__ = ["FAMILIES", "DesignStatus", "ExplicitNetwork", "KernelComparison", "compare_kernels", "design"]

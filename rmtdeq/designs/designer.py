@@ -33,6 +33,7 @@ _PROBE = (0.9, 1.0, 1.1)  # squared norms in units of τ0²
 _MEAN = 0.05  # the part of them that a class has in common
 _TOGETHER = 1000  # entries of a block add up, those of the diagonal do not
 _ALIKE = 1e-3
+_TIE = 1.02
 
 Targets = Mapping[Kind, KernelCoefficients]
 
@@ -99,7 +100,9 @@ def design(deq: DEQ, tau0_squared: float, kind: str = "ck", family: str = "auto"
             networks = [net for net in _exact(each, targets, tau0_squared) if net.residual <= _EXACT]
             if networks:
                 return _most_alike(networks, deq)
-    return min((_nearest(each, targets, tau0_squared) for each in families), key=lambda net: net.residual)
+    nearest = [_nearest(each, targets, tau0_squared) for each in families]
+    limit = _TIE * min(net.residual for net in nearest)
+    return next(net for net in nearest if net.residual <= limit)
 
 
 def _most_alike(networks: Sequence[ExplicitNetwork], deq: DEQ) -> ExplicitNetwork:
@@ -214,6 +217,8 @@ def _fitted(family: Family, depth: int, targets: Targets, tau0_squared: float) -
         for layer in range(depth):
             c = np.zeros(3)
             c[used] = parameters[layer * count : (layer + 1) * count]
+            # A layer and its mirror images in both axes do the same to kernels.
+            c = np.array([abs(c[0]), abs(c[1]), c[2] if c[0] >= 0 else -c[2]])
             if depth == 2 and layer == 0:
                 c *= np.sqrt(tau0_squared) / max(float(np.linalg.norm(c)), 1e-300)
             vectors.append(c)

@@ -17,7 +17,7 @@ from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._files import as_json, write_text
 from rmtdeq._optional import require
-from rmtdeq._types import KINDS, Kind, Seed
+from rmtdeq._types import KINDS, FloatArray, Kind, Seed
 from rmtdeq.designs.recursion import explicit_coefficients
 from rmtdeq.equivalents import KernelCoefficients
 from rmtdeq.gauss import Activation, activation
@@ -70,13 +70,18 @@ class ExplicitNetwork:
         name: Kind = next(iter(self.targets)) if kind is None else _check.kinds(_check.choice(kind, "kind", KINDS))[0]
         return explicit_coefficients(self.layers, self.tau0_squared, name)
 
+    def errors(self, kind: str) -> FloatArray:
+        """Return the relative errors of the four coefficients of a kernel that was asked for, (4,).
+
+        Coefficients that vanish are held against the diagonal.
+        """
+        name = _check.choice(kind, "kind", self.targets)
+        return relative_errors(self.coefficients(name), self.targets[name], self.tau0_squared)  # type: ignore[index]
+
     @property
     def residuals(self) -> dict[Kind, float]:
         """The largest relative error of a coefficient, for each kernel that was asked for."""
-        return {
-            kind: largest_error(self.coefficients(kind), target, self.tau0_squared)
-            for kind, target in self.targets.items()
-        }
+        return {kind: float(abs(self.errors(kind)).max()) for kind in self.targets}
 
     @property
     def residual(self) -> float:
@@ -192,13 +197,8 @@ class ExplicitNetwork:
         return f"ExplicitNetwork({layers}; residual {self.residual:.1e}, {self.status.name.lower()})"
 
 
-def largest_error(found: KernelCoefficients, target: KernelCoefficients, tau0_squared: float) -> float:
-    """The largest relative error of a coefficient; those that vanish are held against the diagonal."""
-    return float(abs(relative_errors(found, target, tau0_squared)).max())
-
-
-def relative_errors(found: KernelCoefficients, target: KernelCoefficients, tau0_squared: float) -> Any:
-    """Relative errors of the four coefficients, (4,)."""
+def relative_errors(found: KernelCoefficients, target: KernelCoefficients, tau0_squared: float) -> FloatArray:
+    """Relative errors of the four coefficients, (4,); those that vanish are held against the diagonal."""
     unit = np.array([tau0_squared, tau0_squared**2, tau0_squared**2, 1.0])
     at, wanted = (np.array([c.linear, c.norm, c.pair, c.diagonal]) * unit for c in (found, target))
     size = np.where(abs(wanted) > _NOTHING * target.diagonal, abs(wanted), target.diagonal)

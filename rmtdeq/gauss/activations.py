@@ -137,7 +137,7 @@ class Activation:
     def __repr__(self) -> str:
         inside = ", ".join(f"{value:g}" for value in self.parameters)
         text = f"{self.name}({inside})" if inside else self.name
-        return f"{text} - {self.shift:.6g}" if self.shift else text
+        return f"{text} {'-' if self.shift > 0 else '+'} {abs(self.shift):.6g}" if self.shift else text
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,6 @@
+"""The command line: solve, predict, compare, design."""
+
+from rmtdeq.cli.main import main
+from rmtdeq.cli.options import example_mixture
+
+__all__ = ["example_mixture", "main"]

@@ -1,0 +1,77 @@
+"""Command: design."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import rmtdeq
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._types import KINDS, Kind
+from rmtdeq.cli.options import add_data, add_network, network_of, problem_of, record_of, save
+
+_ROWS = {"ck": ("alpha1", "alpha2", "alpha3", "gamma2"), "ntk": ("beta1", "beta2", "beta3", "kappa2")}
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser's."""
+    design = commands.add_parser("design", help="find an explicit network of at most two layers with a DEQ's kernels")
+    add_network(design)
+    design.add_argument("--kind", default="ck", choices=(*KINDS, "both"), help="kernel to match (default ck)")
+    design.add_argument(
+        "--family",
+        default="auto",
+        help="of activations: hard_tanh, leaky_relu, piecewise_linear, polynomial, ternary, quantised (default: the "
+        "cheapest of the first four that matches exactly)",
+    )
+    design.add_argument(
+        "--tau0-squared", type=float, help="mean squared norm of the inputs (default: that of the data set, or 1)"
+    )
+    add_data(design, default=None)
+    design.add_argument("--save", help="file for the network's description, JSON")
+    design.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
+    design.set_defaults(run=_design)
+
+
+def _design(options: argparse.Namespace) -> int:
+    if options.out and options.dataset is None:
+        raise InvalidInputError("The figure compares spectra on data; name some, as in --dataset mixture.")
+    deq = network_of(options)
+    problem = None if options.dataset is None else problem_of(options)
+    tau0_squared = options.tau0_squared
+    if tau0_squared is None:
+        tau0_squared = 1.0 if problem is None else problem.tau0_squared
+    net = rmtdeq.design(deq, tau0_squared, options.kind, options.family)
+    print(f"{deq}, tau0_squared = {tau0_squared:g}, kind {options.kind}: {net.status}")
+    for depth, layer in enumerate(net.layers, start=1):
+        print(f"  layer {depth}  {layer!r}")
+    for kind in net.targets:
+        print(_table(net, kind))
+    if options.save:
+        print(f"wrote {net.save(Path(options.save))}")
+    if problem is None:
+        return 0
+    fidelities = [rmtdeq.compare_kernels(problem.X, deq, net, kind) for kind in net.targets]
+    for fidelity in fidelities:
+        print(fidelity.summary())
+    if options.out:
+        from rmtdeq.plots import design_figure
+
+        results = {
+            f.kind: {"residual": net.residuals[f.kind], "distance": f.distance, "distance_plain": f.distance_plain}
+            for f in fidelities
+        }
+        title = f"{problem.name}, n = {len(problem.X)}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
+        figure = design_figure(fidelities, deq, net, title)
+        save(figure, options, record_of("design", options, {"network": repr(net), **results}))
+    return 0
+
+
+def _table(net: rmtdeq.ExplicitNetwork, kind: Kind) -> str:
+    """Coefficients of both, side by side."""
+    names = _ROWS["ck" if kind == "ck" else "ntk"]
+    lines = [f"  {kind:<9}{'DEQ':>15}{'network':>17}{'relative error':>17}"]
+    rows = zip(names, vars(net.targets[kind]).values(), vars(net.coefficients(kind)).values(), strict=True)
+    for (name, wanted, found), error in zip(rows, net.errors(kind), strict=True):
+        lines.append(f"  {name:<9}{wanted:>15.9f}{found:>17.9f}{error:>17.1e}")
+    return "\n".join(lines)

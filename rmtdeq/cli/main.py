@@ -1,0 +1,49 @@
+"""The command line: one parser, and one line for everything that goes wrong."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import rmtdeq
+from rmtdeq._errors import RmtdeqError
+from rmtdeq.cli import designs, spectra
+
+_FAILED = 2
+_INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a bad argument in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(_FAILED)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except RmtdeqError as error:
+        print(f"rmtdeq: {' '.join(str(error).split())}", file=sys.stderr)
+        return _FAILED
+    except OSError as error:
+        print(f"rmtdeq: {error}", file=sys.stderr)
+        return _FAILED
+    except KeyboardInterrupt:
+        print("rmtdeq: interrupted; no file was left half written", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="rmtdeq", description="Spectra of the kernels of deep equilibrium models.")
+    parser.add_argument("--version", action="version", version=f"rmtdeq {rmtdeq.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    for module in (spectra, designs):
+        module.add_commands(commands)
+    return parser

@@ -1,0 +1,118 @@
+"""Options that commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import rmtdeq
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._types import FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Data, the mixture they come from, and the squared norm at which the activation is centred."""
+
+    name: str
+    X: FloatArray
+    y: IntArray
+    mixture: rmtdeq.GaussianMixture
+    n: int
+    tau0_squared: float
+    class_names: tuple[str, ...]
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the DEQ."""
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--activation", default="tanh", help="name, with parameters in parentheses if any, as leaky_relu(0.1)"
+    )
+    group.add_argument("--sigma-a2", type=float, default=0.2, help="variance of the recurrent weights (default 0.2)")
+    group.add_argument("--sigma-b2", type=float, default=0.8, help="variance of the input weights (default 0.8)")
+    group.add_argument("--uncentered", action="store_true", help="leave the activation's mean in")
+
+
+def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sample") -> None:
+    """Add the options of the data; `default` is the data set used if none is named."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset",
+        default=default,
+        help="fashion-sample and digits (in the package), mnist, fashion-mnist, cifar10, svhn, or mixture "
+        f"(default {default or 'none'})",
+    )
+    group.add_argument("--classes", nargs="+", type=int, help="labels to use; for mixture, how many classes")
+    group.add_argument("--n", type=int, help="samples (default 0.8 p, as far as there are)")
+    group.add_argument("--p", type=int, default=2000, help="dimension of --dataset mixture (default 2000)")
+    group.add_argument(
+        "--covariance",
+        default="common",
+        choices=("full", "common", "diagonal", "scalar"),
+        help="estimate of the classes' covariances (default common: the same eigenvectors for all)",
+    )
+    group.add_argument("--data-dir", help="folder with the data set's files")
+    group.add_argument("--seed", type=int, default=0, help="of the samples drawn (default 0)")
+
+
+def network_of(options: argparse.Namespace) -> rmtdeq.DEQ:
+    """Return the DEQ of the options."""
+    return rmtdeq.DEQ(options.activation, options.sigma_a2, options.sigma_b2, centered=not options.uncentered)
+
+
+def example_mixture(p: int, classes: int) -> rmtdeq.GaussianMixture:
+    """Return the papers' synthetic mixture: μ_a = 8 e_{8a}, C_a = (1 + 8a/√p) I, a = 0 … K-1."""
+    import numpy as np
+
+    if classes < 1 or p <= 8 * (classes - 1):
+        raise InvalidInputError(f"A mixture of {classes} classes needs p > {8 * max(classes - 1, 0)}, not {p}.")
+    means = np.zeros((classes, p))
+    means[np.arange(classes), 8 * np.arange(classes)] = 8.0
+    return rmtdeq.GaussianMixture(means, list(1 + 8 * np.arange(classes) / np.sqrt(p)))
+
+
+def problem_of(options: argparse.Namespace) -> Problem:
+    """Load or draw the data of the options."""
+    if options.dataset == "mixture":
+        if options.classes is not None and len(options.classes) != 1:
+            raise InvalidInputError("For --dataset mixture, --classes takes one number: how many classes.")
+        mixture = example_mixture(options.p, 2 if options.classes is None else options.classes[0])
+        n = int(0.8 * options.p) if options.n is None else options.n
+        X, y = mixture.sample(n, options.seed)
+        name = f"Gaussian mixture, K = {mixture.classes}, p = {options.p}"
+        names = tuple(f"class {a}" for a in range(mixture.classes))
+        return Problem(name, X, y, mixture, n, mixture.mean_squared_norm, names)
+    classes = None if options.classes is None else tuple(options.classes)
+    everything, labels = rmtdeq.load_dataset(options.dataset, classes=classes, data_dir=options.data_dir)
+    mixture = rmtdeq.GaussianMixture.from_data(everything, labels, covariance=options.covariance)
+    n = min(int(0.8 * mixture.dimension), len(labels)) if options.n is None else options.n
+    X, y = rmtdeq.load_dataset(options.dataset, classes=classes, n=n, seed=options.seed, data_dir=options.data_dir)
+    shown = "" if classes is None else " " + " vs ".join(map(str, classes))
+    centre = mixture.mean_squared_norm
+    return Problem(options.dataset + shown, X, y, mixture, n, centre, _class_names(options.dataset, classes))
+
+
+def _class_names(dataset: str, classes: tuple[int, ...] | None) -> tuple[str, ...]:
+    from rmtdeq.data.catalog import DATASETS
+
+    meanings = DATASETS[dataset].classes
+    return tuple(meanings[label] for label in (sorted(meanings) if classes is None else classes))
+
+
+def record_of(program: str, options: argparse.Namespace, results: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the manifest of a command."""
+    from rmtdeq.io import manifest
+
+    arguments = {name: value for name, value in vars(options).items() if name != "run"}
+    return manifest(program, arguments, results)
+
+
+def save(figure: Any, options: argparse.Namespace, record: dict[str, Any]) -> None:
+    """Save a command's figure and say so."""
+    from rmtdeq.io import save_figure
+
+    for path in save_figure(figure, options.out, record):
+        print(f"wrote {path}")

@@ -1,0 +1,119 @@
+"""Commands: solve, predict, compare."""
+
+from __future__ import annotations
+
+import argparse
+
+import rmtdeq
+from rmtdeq._types import KINDS, LEVELS
+from rmtdeq.cli.options import add_data, add_network, network_of, problem_of, record_of, save
+
+_NO_MEAN = 1e-10
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to the parser's."""
+    solve = commands.add_parser("solve", help="solve the four equations of a network")
+    add_network(solve)
+    _add_kinds(solve)
+    solve.add_argument("--tau0-squared", type=float, default=1.0, help="mean squared norm of the inputs (default 1)")
+    solve.set_defaults(run=_solve)
+
+    predict = commands.add_parser("predict", help="predict the spectrum of the kernels on a mixture or data set")
+    compare = commands.add_parser("compare", help="compare predicted and measured spectra, with a figure")
+    for command, run in ((predict, _predict), (compare, _compare)):
+        add_network(command)
+        _add_kinds(command)
+        add_data(command)
+        command.add_argument(
+            "--level",
+            nargs="+",
+            choices=LEVELS,
+            help="classwise (second order around each pair of classes), paper (first order around one point), or both "
+            "(default: classwise, and paper where the activation has no mean)",
+        )
+        command.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
+        command.set_defaults(run=run)
+
+
+def _add_kinds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kind", nargs="+", default=["ck", "ntk"], choices=KINDS, help="kernels (default ck ntk)")
+
+
+def _solve(options: argparse.Namespace) -> int:
+    deq = network_of(options)
+    found = rmtdeq.solve(deq, options.tau0_squared, kind=tuple(options.kind))
+    print(f"{deq}, tau0_squared = {options.tau0_squared:g}: {found.status}, residual {found.residual:.1e}")
+    print(f"  tau     {found.tau:.10g}")
+    print(f"  gamma2  {found.gamma2:.10g}")
+    for i, value in enumerate(found.alpha, start=1):
+        print(f"  alpha{i}  {value:.10g}")
+    for suffix, kappa2, beta in (("", found.kappa2, found.beta), (" (full)", found.kappa2_full, found.beta_full)):
+        wanted = ("ntk-full" if suffix else "ntk") in options.kind
+        if wanted and beta is not None:
+            print(f"  kappa2{suffix}  {kappa2:.10g}")
+            for i, value in enumerate(beta, start=1):
+                print(f"  beta{i}{suffix}  {value:.10g}")
+    return 0
+
+
+def _levels(options: argparse.Namespace, deq: rmtdeq.DEQ, tau0_squared: float) -> tuple[str, ...]:
+    """The levels asked for, best first; by default all that apply to the network."""
+    if options.level is not None:
+        return tuple(sorted(set(options.level), key=LEVELS.index))
+    without_mean = deq.centered or abs(rmtdeq.solve(deq, tau0_squared, kind="ck").mean) < _NO_MEAN
+    return LEVELS if without_mean else LEVELS[:1]
+
+
+def _predict(options: argparse.Namespace) -> int:
+    deq = network_of(options)
+    problem = problem_of(options)
+    predictions = [
+        rmtdeq.predict_spectrum(deq, problem.mixture, problem.n, kind, level, tau0_squared=problem.tau0_squared)
+        for kind in options.kind
+        for level in _levels(options, deq, problem.tau0_squared)
+    ]
+    for prediction in predictions:
+        print(prediction.summary())
+    if options.out:
+        from rmtdeq.plots import prediction_figure
+
+        results = {
+            f"{p.kind}, {p.level}": {"edges": p.edges, "outliers": p.outliers, "alignments": p.alignments}
+            for p in predictions
+        }
+        save(prediction_figure(predictions, problem.name), options, record_of("predict", options, results))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    deq = network_of(options)
+    problem = problem_of(options)
+    comparisons = []
+    for kind in options.kind:
+        measured = rmtdeq.empirical_spectrum(problem.X, deq, kind, tau0_squared=problem.tau0_squared)
+        for level in _levels(options, deq, problem.tau0_squared):
+            prediction = rmtdeq.predict_spectrum(
+                deq, problem.mixture, problem.n, kind, level, tau0_squared=problem.tau0_squared
+            )
+            comparisons.append(rmtdeq.compare(measured, prediction, problem.y))
+            print(comparisons[-1].summary(), flush=True)
+    if options.out:
+        from rmtdeq.plots import comparison_figure
+
+        results = {
+            f"{c.prediction.kind}, {c.prediction.level}": {
+                "ks": c.ks,
+                "wasserstein": c.wasserstein,
+                "predicted_outliers": c.prediction.outliers,
+                "measured_outliers": c.matched,
+                "predicted_alignments": c.prediction.alignments,
+                "measured_alignments": c.alignments,
+            }
+            for c in comparisons
+        }
+        title = f"{problem.name}, n = {problem.n}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
+        save(
+            comparison_figure(comparisons, title, problem.class_names), options, record_of("compare", options, results)
+        )
+    return 0
