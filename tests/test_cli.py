@@ -72,11 +72,48 @@ def test_compare_runs_on_the_bundled_images(capsys, dataset):
     assert capsys.readouterr().out.count("KS distance") == 4
 
 
+def test_design_prints_both_coefficients_and_saves_the_network(capsys, tmp_path):
+    path = tmp_path / "net.json"
+    assert main(["design", "--activation", "relu", "--sigma-a2", "0.2", "--kind", "ck", "--save", str(path)]) == 0
+    printed = capsys.readouterr().out
+    net = rd.ExplicitNetwork.load(path)
+    for name, value in zip(("alpha1", "alpha2", "alpha3", "gamma2"), vars(net.coefficients()).values(), strict=True):
+        assert re.search(rf"{name} +{value:.9f} +{value:.9f} ", printed)
+    assert "exact" in printed
+
+
+@pytest.mark.parametrize("kind", ["ck", "both"])
+def test_design_compares_spectra_on_data(capsys, tmp_path, kind):
+    out = tmp_path / "figure"
+    assert main(["design", *SMALL, "--activation", "swish", "--kind", kind, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    record = json.loads(out.with_suffix(".json").read_text())
+    assert out.with_suffix(".png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    for result in [record["results"][each] for each in (("ck", "ntk") if kind == "both" else ("ck",))]:
+        assert f"{result['distance']:.3g}" in printed
+        assert result["distance"] < result["distance_plain"]
+
+
+def test_class_wise_design_uses_the_norms_of_the_data(capsys):
+    assert main(["design", "--dataset", "fashion-sample", "--n", "80", "--activation", "relu"]) == 0
+    first = float(re.search("kernel is ([^ ]+)", capsys.readouterr().out).group(1))
+    assert main(["design", "--dataset", "fashion-sample", "--n", "80", "--kind", "ntk", "--class-wise"]) == 0
+    printed = capsys.readouterr().out
+    assert "class-wise" in printed
+    assert float(re.search("kernel is ([^ ]+)", printed).group(1)) < 0.01
+    assert first < 0.01
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["solve", "--activation", "relux"], "relux"),
         (["solve", "--sigma-a2", "-1"], "sigma_a2"),
+        (["design", "--family", "spline"], "hard_tanh"),
+        (["design", "--kind", "ntk", "--family", "ternary"], "tangent"),
+        (["design", "--out", "figure"], "--dataset"),
+        (["design", "--class-wise"], "--dataset"),
+        (["design", "--activation", "relu", "--uncentered"], "centered"),
         (["solve", "--sigma-a2", "nan"], "sigma_a2"),
         (["solve", "--sigma-a2", "3", "--activation", "relu", "--uncentered"], "lower sigma_a2"),
         (["solve", "--tau0-squared", "0"], "tau0_squared"),

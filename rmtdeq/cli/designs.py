@@ -27,6 +27,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     design.add_argument(
         "--tau0-squared", type=float, help="mean squared norm of the inputs (default: that of the data set, or 1)"
     )
+    design.add_argument(
+        "--class-wise",
+        action="store_true",
+        help="fit the kernel at the mean squared norm of each class of the data instead of at their mean",
+    )
     add_data(design, default=None)
     design.add_argument("--save", help="file for the network's description, JSON")
     design.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
@@ -36,17 +41,22 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _design(options: argparse.Namespace) -> int:
     if options.out and options.dataset is None:
         raise InvalidInputError("The figure compares spectra on data; name some, as in --dataset mixture.")
+    if options.class_wise and options.dataset is None:
+        raise InvalidInputError("A class-wise design needs the norms of classes; name data, as in --dataset mnist.")
     deq = network_of(options)
     problem = None if options.dataset is None else problem_of(options)
     tau0_squared = options.tau0_squared
     if tau0_squared is None:
         tau0_squared = 1.0 if problem is None else problem.tau0_squared
-    net = rmtdeq.design(deq, tau0_squared, options.kind, options.family)
+    norms = problem.mixture.squared_norms if options.class_wise and problem else None
+    net = rmtdeq.design(deq, tau0_squared, options.kind, options.family, norms=norms)
     print(f"{deq}, tau0_squared = {tau0_squared:g}, kind {options.kind}: {net.status}")
     for depth, layer in enumerate(net.layers, start=1):
         print(f"  layer {depth}  {layer!r}")
     for kind in net.targets:
         print(_table(net, kind))
+    if net.at_norms is not None:
+        print(f"  largest error at the classes' squared norms: {net.at_norms.residual:.1e} of the diagonal")
     if options.save:
         print(f"wrote {net.save(Path(options.save))}")
     if problem is None:

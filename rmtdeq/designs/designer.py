@@ -7,15 +7,17 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq, least_squares
 
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Kind
 from rmtdeq.deq import DEQ, require_deq
+from rmtdeq.designs.classwise import match_at_norms
 from rmtdeq.designs.families import AUTO, FAMILIES, Basis, Family
 from rmtdeq.designs.matching import Vectors, one_layer, two_layers
-from rmtdeq.designs.network import DesignStatus, ExplicitNetwork, relative_errors
+from rmtdeq.designs.network import DesignStatus, ExplicitNetwork, NormMatch, relative_errors
 from rmtdeq.designs.recursion import moments_of_layer, moments_of_member, propagate
 from rmtdeq.equivalents import KernelCoefficients, solve
 from rmtdeq.kernels import kernel
@@ -38,7 +40,9 @@ _TIE = 1.02
 Targets = Mapping[Kind, KernelCoefficients]
 
 
-def design(deq: DEQ, tau0_squared: float, kind: str = "ck", family: str = "auto") -> ExplicitNetwork:
+def design(
+    deq: DEQ, tau0_squared: float, kind: str = "ck", family: str = "auto", *, norms: ArrayLike | None = None
+) -> ExplicitNetwork:
     """Design an explicit network of one or two hidden layers with the kernels of a DEQ.
 
     Parameters
@@ -53,16 +57,21 @@ def design(deq: DEQ, tau0_squared: float, kind: str = "ck", family: str = "auto"
     family : str
         ``"hard_tanh"``, ``"leaky_relu"``, ``"piecewise_linear"``, ``"polynomial"``, ``"ternary"``, ``"quantised"``; or
         ``"auto"``, the cheapest to run of the first four that matches exactly.
+    norms : array_like (K,), optional
+        Squared norms of the classes, where these differ (`GaussianMixture.squared_norms`): the kernel is then fitted
+        at and around all of them instead of matched at their mean, by piecewise linear layers.
 
     Returns
     -------
     ExplicitNetwork
-        With status EXACT where the coefficients agree to 1e-10; otherwise the nearest found.
+        With status EXACT where the coefficients agree to 1e-10; CLASSWISE if `norms` were given; otherwise the
+        nearest found.
 
     Raises
     ------
     InvalidInputError
-        Unknown names; τ0² not positive; an activation with a mean; a tangent kernel of a family that jumps.
+        Unknown names; τ0² or a norm not positive; an activation with a mean; a tangent kernel of a family that jumps;
+        `norms` with kind "both" or another family than piecewise linear.
     IllPosedError
         The DEQ has no equilibrium, is no contraction, or its NTK is infinite.
 
@@ -72,6 +81,9 @@ def design(deq: DEQ, tau0_squared: float, kind: str = "ck", family: str = "auto"
     can be moved from one layer to the next, the first is given so much that E σ_1² = τ0².  Where exact roots are many,
     that is taken whose exact kernel is nearest to the DEQ's on a few samples of two classes: what is left to choose is
     the slope of the diagonal and, off it, terms of third order that a class has in common.
+
+    With `norms` the expansion is that of the class-wise theory, of second order in the inner product, and not only of
+    coefficients at one norm: where norms vary by a fifth or more the kernels come nearer by a factor of ten and more.
 
     Examples
     --------
@@ -94,6 +106,8 @@ def design(deq: DEQ, tau0_squared: float, kind: str = "ck", family: str = "auto"
             f"{coefficients.mean:.4g} for {deq}: use DEQ(..., centered=True)."
         )
     targets = {each: _without_rounding(coefficients.of(each), tau0_squared) for each in kinds}
+    if norms is not None:
+        return _at_norms(deq, targets, tau0_squared, name, norms)
     families = [FAMILIES[each] for each in AUTO] if name == "auto" else [FAMILIES[name]]
     if len(targets) == 1:
         for each in families:
@@ -103,6 +117,21 @@ def design(deq: DEQ, tau0_squared: float, kind: str = "ck", family: str = "auto"
     nearest = [_nearest(each, targets, tau0_squared) for each in families]
     limit = _TIE * min(net.residual for net in nearest)
     return next(net for net in nearest if net.residual <= limit)
+
+
+def _at_norms(deq: DEQ, targets: Targets, tau0_squared: float, family: str, norms: ArrayLike) -> ExplicitNetwork:
+    if len(targets) > 1 or family not in ("auto", "piecewise_linear"):
+        raise InvalidInputError(
+            "Norms are matched for one kernel at a time, by the family 'piecewise_linear' (or 'auto')."
+        )
+    squares = np.unique(_check.real_array(norms, "norms", ndim=1))
+    if not squares.size or squares[0] <= 0:
+        raise InvalidInputError(f"norms must be positive squared norms, not {squares}.")
+    ((kind, target),) = targets.items()
+    odd = target.norm == target.pair == 0
+    layers, residual = match_at_norms(deq.pinned(tau0_squared), tau0_squared, kind, squares, odd)
+    match = NormMatch(tuple(map(float, squares)), residual)
+    return ExplicitNetwork(layers, tau0_squared, targets, "piecewise_linear", DesignStatus.CLASSWISE, match)
 
 
 def _most_alike(networks: Sequence[ExplicitNetwork], deq: DEQ) -> ExplicitNetwork:

@@ -36,6 +36,24 @@ class DesignStatus(StrEnum):
     EXACT = "exact: every coefficient matched to rounding"
     INFEASIBLE = "infeasible: the family does not reach these coefficients; this is the nearest found"
     TRADE_OFF = "trade-off: no member of the family matches both kernels; this is the best compromise found"
+    CLASSWISE = "class-wise: fitted at several squared norms; the coefficients at their mean agree as far as that goes"
+
+
+@dataclass(frozen=True)
+class NormMatch:
+    """Where a class-wise design was fitted, and how well.
+
+    Attributes
+    ----------
+    norms : tuple of float
+        Squared norms.
+    residual : float
+        At any pair of them, or of norms 7 % off, the largest error of an entry at inner product zero, of its slope
+        in the inner product (times τ0²), or of the diagonal; relative to the mean diagonal.
+    """
+
+    norms: tuple[float, ...]
+    residual: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +70,8 @@ class ExplicitNetwork:
         The `KernelCoefficients` that it was asked to have, by kind.
     family : str
     status : DesignStatus
+    at_norms : NormMatch or None
+        Of a class-wise design.
     """
 
     layers: tuple[Activation, ...]
@@ -59,6 +79,7 @@ class ExplicitNetwork:
     targets: Mapping[Kind, KernelCoefficients]
     family: str
     status: DesignStatus
+    at_norms: NormMatch | None = None
 
     @property
     def depth(self) -> int:
@@ -163,6 +184,7 @@ class ExplicitNetwork:
             "tau0_squared": self.tau0_squared,
             "layers": [_described(layer) for layer in self.layers],
             "targets": {kind: vars(target) for kind, target in self.targets.items()},
+            "at_norms": None if self.at_norms is None else vars(self.at_norms),
         }
         write_text(Path(path), as_json(record))
         return Path(path)
@@ -188,13 +210,15 @@ class ExplicitNetwork:
                 },
                 family=str(record["family"]),
                 status=DesignStatus[record["status"]],
+                at_norms=_norm_match(record["at_norms"]),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidInputError(f"{path} does not describe an explicit network ({error}).") from error
 
     def __repr__(self) -> str:
         layers = ", ".join(repr(layer) for layer in self.layers)
-        return f"ExplicitNetwork({layers}; residual {self.residual:.1e}, {self.status.name.lower()})"
+        fitted = "" if self.at_norms is None else f", at its norms {self.at_norms.residual:.1e}"
+        return f"ExplicitNetwork({layers}; residual {self.residual:.1e}{fitted}, {self.status.name.lower()})"
 
 
 def relative_errors(found: KernelCoefficients, target: KernelCoefficients, tau0_squared: float) -> FloatArray:
@@ -203,6 +227,12 @@ def relative_errors(found: KernelCoefficients, target: KernelCoefficients, tau0_
     at, wanted = (np.array([c.linear, c.norm, c.pair, c.diagonal]) * unit for c in (found, target))
     size = np.where(abs(wanted) > _NOTHING * target.diagonal, abs(wanted), target.diagonal)
     return (at - wanted) / size
+
+
+def _norm_match(record: Mapping[str, Any] | None) -> NormMatch | None:
+    if record is None:
+        return None
+    return NormMatch(tuple(float(norm) for norm in record["norms"]), float(record["residual"]))
 
 
 def _described(layer: Activation) -> dict[str, Any]:
