@@ -142,11 +142,16 @@ def test_modules_move_between_precisions(module, dtype):
     assert error < {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.1}[dtype]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_modules_move_between_devices(module):
+# What the machine has; a device that is not there cannot be tested.
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_modules_move_between_devices(module, device):
     here = module.double()(inputs()).detach()
-    there = module.cuda()(inputs().cuda()).detach()
-    assert there.is_cuda
+    there = module.to(device)(inputs().to(device)).detach()
+    assert there.device.type == device
+    assert all(weight.device.type == device for weight in module.parameters())
     torch.testing.assert_close(there.cpu(), here, rtol=0, atol=1e-10)
 
 
