@@ -14,8 +14,8 @@ from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Kind
 from rmtdeq.deq import DEQ, require_deq
-from rmtdeq.designs.classwise import match_at_norms
 from rmtdeq.designs.families import AUTO, FAMILIES, Basis, Family
+from rmtdeq.designs.kernel_fit import fit_kernel
 from rmtdeq.designs.matching import Vectors, one_layer, two_layers
 from rmtdeq.designs.network import DesignStatus, ExplicitNetwork, NormMatch, relative_errors
 from rmtdeq.designs.recursion import moments_of_layer, moments_of_member, propagate
@@ -36,6 +36,7 @@ _MEAN = 0.05  # the part of them that a class has in common
 _TOGETHER = 1000  # entries of a block add up, those of the diagonal do not
 _ALIKE = 1e-3
 _TIE = 1.02
+_DEARER, _NEAR = 2.0, 1e-3
 
 Targets = Mapping[Kind, KernelCoefficients]
 
@@ -64,8 +65,8 @@ def design(
     Returns
     -------
     ExplicitNetwork
-        With status EXACT where the coefficients agree to 1e-10; CLASSWISE if `norms` were given; otherwise the
-        nearest found.
+        With status EXACT where the coefficients at τ0² agree to 1e-10; otherwise the nearest found, or CLASSWISE if
+        `norms` were given.
 
     Raises
     ------
@@ -78,12 +79,12 @@ def design(
     Notes
     -----
     A DEQ with an odd activation (α2 = α3 = 0) needs one layer, any other two (arXiv 2402.02697).  Of the scale that
-    can be moved from one layer to the next, the first is given so much that E σ_1² = τ0².  Where exact roots are many,
-    that is taken whose exact kernel is nearest to the DEQ's on a few samples of two classes: what is left to choose is
-    the slope of the diagonal and, off it, terms of third order that a class has in common.
+    can be moved from one layer to the next, the first is given so much that E σ_1² = τ0².
 
-    With `norms` the expansion is that of the class-wise theory, of second order in the inner product, and not only of
-    coefficients at one norm: where norms vary by a fifth or more the kernels come nearer by a factor of ten and more.
+    Exact roots are many.  Piecewise linear layers are first fitted to the kernel's entries around τ0² to second order
+    in the inner product, and then moved to the root that changes the fit least; of other families' roots, found one by
+    one, that is taken whose kernel is nearest to the DEQ's on a few samples.  With `norms` the same fit goes over all
+    pairs of norms; it comes nearer by a factor of ten and more where norms vary by a fifth or more.
 
     Examples
     --------
@@ -111,12 +112,36 @@ def design(
     families = [FAMILIES[each] for each in AUTO] if name == "auto" else [FAMILIES[name]]
     if len(targets) == 1:
         for each in families:
+            if each.name == "piecewise_linear":
+                fitted = _fitted_to_kernel(deq, targets, tau0_squared, np.array([tau0_squared]))
+                if fitted.status is DesignStatus.EXACT:
+                    return fitted
+                continue
             networks = [net for net in _exact(each, targets, tau0_squared) if net.residual <= _EXACT]
             if networks:
                 return _most_alike(networks, deq)
     nearest = [_nearest(each, targets, tau0_squared) for each in families]
     limit = _TIE * min(net.residual for net in nearest)
     return next(net for net in nearest if net.residual <= limit)
+
+
+def _fitted_to_kernel(deq: DEQ, targets: Targets, tau0_squared: float, norms: FloatArray) -> ExplicitNetwork:
+    """A piecewise linear network fitted around squared norms, with exact coefficients where the fit does not pay."""
+    ((kind, target),) = targets.items()
+    squares = tuple(map(float, norms))
+    root, free = fit_kernel(deq.pinned(tau0_squared), target, tau0_squared, kind, norms)
+    net = ExplicitNetwork(
+        root.layers,
+        tau0_squared,
+        targets,
+        "piecewise_linear",
+        DesignStatus.EXACT,
+        NormMatch(squares, root.residual),
+    )
+    if net.residual <= _EXACT and root.residual <= max(_DEARER * free.residual, _NEAR):
+        return net
+    match = NormMatch(squares, free.residual)
+    return replace(net, layers=free.layers, status=DesignStatus.CLASSWISE, at_norms=match)
 
 
 def _at_norms(deq: DEQ, targets: Targets, tau0_squared: float, family: str, norms: ArrayLike) -> ExplicitNetwork:
@@ -127,11 +152,7 @@ def _at_norms(deq: DEQ, targets: Targets, tau0_squared: float, family: str, norm
     squares = np.unique(_check.real_array(norms, "norms", ndim=1))
     if not squares.size or squares[0] <= 0:
         raise InvalidInputError(f"norms must be positive squared norms, not {squares}.")
-    ((kind, target),) = targets.items()
-    odd = target.norm == target.pair == 0
-    layers, residual = match_at_norms(deq.pinned(tau0_squared), tau0_squared, kind, squares, odd)
-    match = NormMatch(tuple(map(float, squares)), residual)
-    return ExplicitNetwork(layers, tau0_squared, targets, "piecewise_linear", DesignStatus.CLASSWISE, match)
+    return _fitted_to_kernel(deq, targets, tau0_squared, squares)
 
 
 def _most_alike(networks: Sequence[ExplicitNetwork], deq: DEQ) -> ExplicitNetwork:

@@ -219,8 +219,8 @@ FAMILIES: dict[str, Family] = {
         Family("leaky_relu", "a·u above zero and b·u below: targets made by activations of that form", _leaky_relu),
         Family(
             "piecewise_linear",
-            "bends at zero and at ± one standard deviation, slopes free: an exact root wherever a split of the linear "
-            "part between the layers leaves every square positive",
+            "bends at 0, ± ½, ± 1 and ± 2 standard deviations, fitted to the kernel and moved to the nearest root; for "
+            "compromises, at 0 and ± 1",
             _piecewise_linear,
         ),
         Family("polynomial", "degree at most 3: an exact root under the same condition, the widest range", _polynomial),

@@ -36,12 +36,12 @@ class DesignStatus(StrEnum):
     EXACT = "exact: every coefficient matched to rounding"
     INFEASIBLE = "infeasible: the family does not reach these coefficients; this is the nearest found"
     TRADE_OFF = "trade-off: no member of the family matches both kernels; this is the best compromise found"
-    CLASSWISE = "class-wise: fitted at several squared norms; the coefficients at their mean agree as far as that goes"
+    CLASSWISE = "class-wise: fitted around the squared norms; the coefficients at their mean agree as far as that goes"
 
 
 @dataclass(frozen=True)
 class NormMatch:
-    """Where a class-wise design was fitted, and how well.
+    """Where a network was fitted to the kernel, and how well.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class ExplicitNetwork:
     family : str
     status : DesignStatus
     at_norms : NormMatch or None
-        Of a class-wise design.
+        Of piecewise linear layers fitted to the kernel.
     """
 
     layers: tuple[Activation, ...]
