@@ -28,7 +28,7 @@ def manifest(program: str, arguments: Mapping[str, Any], results: Mapping[Any, A
     }
 
 
-_PACKAGES = ("numpy", "scipy", "numba", "matplotlib")
+_PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "torch")
 
 
 def _version(name: str) -> str:

@@ -168,8 +168,15 @@ def distances(activation, kind, p, seeds=2):
     return np.mean(found, axis=0)
 
 
+NEAR = {("relu", "ck"): 1e-4, ("swish", "ck"): 1e-4, ("relu", "ntk"): 5e-4}
 # Chance: these distances vary by 5 % from sample to sample; the bounds are off by 30 % and more.
-LARGEST = {("tanh", "ck"): 0.008, ("relu", "ck"): 1e-4, ("swish", "ck"): 0.07, ("tanh", "ntk"): 0.012}
+LARGEST = {
+    ("tanh", "ck"): 0.008,
+    ("relu", "ck"): 1e-4,
+    ("swish", "ck"): 1e-4,
+    ("tanh", "ntk"): 0.012,
+    ("relu", "ntk"): 1e-3,
+}
 
 
 @pytest.mark.parametrize(("activation", "kind"), LARGEST)
@@ -186,11 +193,12 @@ def test_the_designed_kernel_is_near_the_deqs(activation, kind):
 def test_the_distance_from_the_deq_falls_with_the_dimension(activation, kind):
     found = np.array([distances(activation, kind, p)[0] for p in (500, 1000, 2000)])
     print(activation, kind, found)
-    if (activation, kind) == ("relu", "ck"):
-        # The same function of the data: 1e-5 of rounding and third order.
-        assert found.max() < 1e-4
-        return
-    assert np.polyfit(np.log([500, 1000, 2000]), np.log(found), 1)[0] < -0.45
+    assert (np.diff(found) < 0).all()
+    if (activation, kind) in NEAR:
+        # A hundredth of the first order's error: what is left are terms of several higher orders.
+        assert found.max() < NEAR[activation, kind]
+    else:
+        assert np.polyfit(np.log([500, 1000, 2000]), np.log(found), 1)[0] < -0.45
     if (activation, kind) == ("tanh", "ck"):
         assert found[-1] <= 0.003
 
