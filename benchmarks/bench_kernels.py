@@ -12,22 +12,8 @@ import rmtdeq as rd
 N, P = 4000, 784
 
 
-def paired(first, second, rounds=7):
-    """Time two calls in turn; return the median of the ratios, and the medians of both."""
-    first(), second()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        first()
-        middle = time.perf_counter()
-        second()
-        times.append((middle - start, time.perf_counter() - middle))
-    a, b = np.array(times).T
-    return float(np.median(a / b)), float(np.median(a)), float(np.median(b))
-
-
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu"])
-def test_both_kernels_against_the_product(benchmark, activation):
+def test_both_kernels_against_the_product(benchmark, paired, activation):
     X = np.random.default_rng(0).standard_normal((N, P)) / np.sqrt(P)
     deq = rd.DEQ(activation, sigma_a2=0.2, sigma_b2=0.8)
 
