@@ -163,7 +163,10 @@ class DEQ:
 def require_deq(deq: object) -> None:
     """Raise unless `deq` is a DEQ."""
     if not isinstance(deq, DEQ):
-        raise InvalidInputError(f"deq must be a DEQ, as in DEQ('tanh', sigma_a2=0.2, sigma_b2=0.8), not {deq!r}.")
+        raise InvalidInputError(
+            f"deq must be a DEQ, as in DEQ('tanh', sigma_a2=0.2, sigma_b2=0.8), not {deq!r} (an ExplicitNetwork has a "
+            "kernel method of its own)."
+        )
 
 
 def preactivation_scale(deq: DEQ, tau0_squared: float) -> Solution[float]:

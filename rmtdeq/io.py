@@ -38,6 +38,17 @@ def _version(name: str) -> str:
         return "not installed"
 
 
+def figure_path(out: str | Path) -> Path:
+    """Return where a figure goes: `out`, with .png if it has no figure's suffix."""
+    path = Path(out)
+    return path if path.suffix.lower() in FIGURE_SUFFIXES else path.with_name(path.name + ".png")
+
+
+def manifest_path(out: str | Path) -> Path:
+    """Return where the figure's manifest goes."""
+    return figure_path(out).with_suffix(".json")
+
+
 def save_figure(figure: Any, out: str | Path, record: Mapping[str, Any]) -> tuple[Path, Path]:
     """Save a figure and, beside it, its manifest.
 
@@ -53,11 +64,9 @@ def save_figure(figure: Any, out: str | Path, record: Mapping[str, Any]) -> tupl
     -------
     figure, manifest : Path
     """
-    path = Path(out)
-    if path.suffix.lower() not in FIGURE_SUFFIXES:
-        path = path.with_name(path.name + ".png")
+    path = figure_path(out)
     text = as_json(record)
     write_whole(path, lambda beside: figure.savefig(beside, dpi=160))
-    beside_figure = path.with_suffix(".json")
+    beside_figure = manifest_path(out)
     write_text(beside_figure, text)
     return path, beside_figure

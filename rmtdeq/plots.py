@@ -86,7 +86,7 @@ def prediction_figure(predictions: Sequence[SpectrumPrediction], title: str = ""
 
 
 def design_figure(comparisons: Sequence[KernelComparison], deq: DEQ, network: ExplicitNetwork, title: str = "") -> Any:
-    """Draw one row for each kernel: its spectrum, the eigenvalues by rank; and the activations.
+    """Draw one row for each kernel: its spectrum, the eigenvalues by rank; and once the activations.
 
     Parameters
     ----------
@@ -111,7 +111,10 @@ def design_figure(comparisons: Sequence[KernelComparison], deq: DEQ, network: Ex
         middle.set_title(
             f"distance {comparison.distance:.2g}, plain {comparison.distance_plain:.2g}", loc="left", fontsize=10
         )
-        draw_activations(deq, network, right)
+        if comparison is comparisons[0]:
+            draw_activations(deq, network, right)
+        else:
+            right.set_axis_off()
         for ax in (left, middle, right):
             for side in ("top", "right"):
                 ax.spines[side].set_visible(False)
@@ -121,15 +124,18 @@ def design_figure(comparisons: Sequence[KernelComparison], deq: DEQ, network: Ex
 
 
 def draw_spectra(comparison: KernelComparison, ax: Any) -> None:
-    """Draw histograms of the logarithms of the eigenvalues: the DEQ's filled, the networks' as outlines."""
+    """Draw histograms of the logarithms of the eigenvalues: the DEQ's filled, the networks' as outlines.
+
+    Colours are those of `KernelComparison.plot`, which has the legend.
+    """
     top = comparison.deq[-1]
     shown = [np.maximum(values, 1e-8 * top) for values in (comparison.deq, comparison.network, comparison.plain)]
     low = min(np.quantile(values, 0.005) for values in shown)
     edges = np.geomspace(low, 1.1 * max(values[-1] for values in shown), 50)
     look: list[dict[str, Any]] = [
-        {"color": _style.DATA, "edgecolor": _style.DATA_EDGE, "linewidth": 0.3, "label": "DEQ"},
-        {"histtype": "step", "color": _style.THEORY, "linewidth": 1.4, "label": "designed network"},
-        {"histtype": "step", "color": _style.OTHER, "linewidth": 1.0, "ls": "--", "label": "plain network"},
+        {"color": _style.DATA, "edgecolor": _style.DATA_EDGE, "linewidth": 0.3},
+        {"histtype": "step", "color": _style.THEORY, "linewidth": 1.4},
+        {"histtype": "step", "color": _style.OTHER, "linewidth": 1.0, "ls": "--"},
     ]
     for values, options in zip(shown, look, strict=True):
         ax.hist(np.clip(values, edges[0], None), bins=edges, **options)
@@ -137,7 +143,6 @@ def draw_spectra(comparison: KernelComparison, ax: Any) -> None:
     ax.set_yscale("log")
     ax.set_xlabel("eigenvalue")
     ax.set_ylabel("eigenvalues in a bin")
-    ax.legend(frameon=False, fontsize=8)
 
 
 def draw_activations(deq: DEQ, network: ExplicitNetwork, ax: Any) -> None:

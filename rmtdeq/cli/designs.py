@@ -39,10 +39,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _design(options: argparse.Namespace) -> int:
-    if options.out and options.dataset is None:
-        raise InvalidInputError("The figure compares spectra on data; name some, as in --dataset mixture.")
-    if options.class_wise and options.dataset is None:
-        raise InvalidInputError("A class-wise design needs the norms of classes; name data, as in --dataset mnist.")
+    _check(options)
     deq = network_of(options)
     problem = None if options.dataset is None else problem_of(options)
     tau0_squared = options.tau0_squared
@@ -55,7 +52,7 @@ def _design(options: argparse.Namespace) -> int:
         print(f"  layer {depth}  {layer!r}")
     for kind in net.targets:
         print(_table(net, kind))
-    if net.at_norms is not None:
+    if options.class_wise and net.at_norms is not None:
         print(f"  largest error at the classes' squared norms: {net.at_norms.residual:.1e} of the diagonal")
     if options.save:
         print(f"wrote {net.save(Path(options.save))}")
@@ -77,11 +74,36 @@ def _design(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Refuse options that would be ignored, or that would write one file over another."""
+    if options.dataset is None:
+        for given, why in (
+            (options.class_wise, "A class-wise design needs the norms of classes"),
+            (options.out, "The figure compares spectra on data"),
+            (options.classes or options.n, "--classes and --n choose samples"),
+        ):
+            if given:
+                raise InvalidInputError(f"{why}; name data, as in --dataset mnist.")
+    from rmtdeq.io import manifest_path
+
+    if options.save and options.out and manifest_path(options.out).resolve() == Path(options.save).resolve():
+        raise InvalidInputError(
+            f"{options.save} would be overwritten by the manifest of --out; give one of them another name."
+        )
+
+
 def _table(net: rmtdeq.ExplicitNetwork, kind: Kind) -> str:
     """Coefficients of both, side by side."""
     names = _ROWS["ck" if kind == "ck" else "ntk"]
     lines = [f"  {kind:<9}{'DEQ':>15}{'network':>17}{'relative error':>17}"]
+    # Coefficients that vanish are zero up to rounding, and their error is held against the diagonal.
+    zero = 1e-12 * net.targets[kind].diagonal
     rows = zip(names, vars(net.targets[kind]).values(), vars(net.coefficients(kind)).values(), strict=True)
     for (name, wanted, found), error in zip(rows, net.errors(kind), strict=True):
-        lines.append(f"  {name:<9}{wanted:>15.9f}{found:>17.9f}{error:>17.1e}")
+        shown = (
+            f"{error:>17.1e}"
+            if abs(wanted) > zero
+            else f"{'of ' + names[-1] + ' ' if error else ''}{error:.1e}".rjust(17)
+        )
+        lines.append(f"  {name:<9}{wanted:>15.9f}{found:>17.9f}{shown}")
     return "\n".join(lines)

@@ -85,6 +85,9 @@ def problem_of(options: argparse.Namespace) -> Problem:
         name = f"Gaussian mixture, K = {mixture.classes}, p = {options.p}"
         names = tuple(f"class {a}" for a in range(mixture.classes))
         return Problem(name, X, y, mixture, n, mixture.mean_squared_norm, names)
+    names = rmtdeq.dataset_names()
+    if options.dataset not in names:
+        raise InvalidInputError(f"--dataset must be one of {', '.join(names)} or mixture, not {options.dataset!r}.")
     classes = None if options.classes is None else tuple(options.classes)
     everything, labels = rmtdeq.load_dataset(options.dataset, classes=classes, data_dir=options.data_dir)
     mixture = rmtdeq.GaussianMixture.from_data(everything, labels, covariance=options.covariance)

@@ -37,6 +37,7 @@ _TOGETHER = 1000  # entries of a block add up, those of the diagonal do not
 _ALIKE = 1e-3
 _TIE = 1.02
 _DEARER, _NEAR = 2.0, 1e-3
+_SLACK = 0.1
 
 Targets = Mapping[Kind, KernelCoefficients]
 
@@ -145,13 +146,20 @@ def _fitted_to_kernel(deq: DEQ, targets: Targets, tau0_squared: float, norms: Fl
 
 
 def _at_norms(deq: DEQ, targets: Targets, tau0_squared: float, family: str, norms: ArrayLike) -> ExplicitNetwork:
-    if len(targets) > 1 or family not in ("auto", "piecewise_linear"):
+    if len(targets) > 1:
+        raise InvalidInputError("A class-wise design fits one kernel; ask for kind 'ck' or 'ntk' instead of 'both'.")
+    if family not in ("auto", "piecewise_linear"):
         raise InvalidInputError(
-            "Norms are matched for one kernel at a time, by the family 'piecewise_linear' (or 'auto')."
+            f"A class-wise design is made of piecewise linear layers; leave the family out instead of {family!r}."
         )
     squares = np.unique(_check.real_array(norms, "norms", ndim=1))
     if not squares.size or squares[0] <= 0:
         raise InvalidInputError(f"norms must be positive squared norms, not {squares}.")
+    if not squares[0] * (1 - _SLACK) <= tau0_squared <= squares[-1] * (1 + _SLACK):
+        raise InvalidInputError(
+            f"tau0_squared is the mean of the classes' squared norms, and {tau0_squared:g} does not lie between "
+            f"{squares[0]:g} and {squares[-1]:g}."
+        )
     return _fitted_to_kernel(deq, targets, tau0_squared, squares)
 
 

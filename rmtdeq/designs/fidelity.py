@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from scipy.linalg import eigvalsh
 
 from rmtdeq import _check, _style
+from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ, require_deq
 from rmtdeq.designs.network import ExplicitNetwork
@@ -65,7 +66,7 @@ class KernelComparison:
             markeredgewidth=0.4,
             label="DEQ",
         )
-        ax.loglog(rank, _descending(self.plain), color=_style.OTHER, lw=1.2, ls="--", label="plain network")
+        ax.loglog(rank, _descending(self.plain), color=_style.OTHER, lw=1.2, ls="--", label="plain network, one layer")
         ax.loglog(rank, _descending(self.network), color=_style.THEORY, lw=1.5, label="designed network")
         ax.set_xlabel("rank")
         ax.set_ylabel("eigenvalue")
@@ -107,6 +108,8 @@ def compare_kernels(
         As for `kernel`.
     """
     require_deq(deq)
+    if not isinstance(network, ExplicitNetwork):
+        raise InvalidInputError(f"network must be an ExplicitNetwork, as design returns it, not {network!r}.")
     name: Kind = next(iter(network.targets)) if kind is None else _check.kinds(_check.choice(kind, "kind", KINDS))[0]
     options: dict[str, Any] = {
         "backend": backend,

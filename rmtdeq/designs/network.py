@@ -87,7 +87,10 @@ class ExplicitNetwork:
         return len(self.layers)
 
     def coefficients(self, kind: str | None = None) -> KernelCoefficients:
-        """Return the coefficients of a kernel, by default the first that was asked for."""
+        """Return the coefficients of a kernel, by default the first that was asked for.
+
+        They are, for the CK (NTK) of a DEQ, α1 (β1), α2, α3 and γ² (κ²) of `Coefficients`.
+        """
         name: Kind = next(iter(self.targets)) if kind is None else _check.kinds(_check.choice(kind, "kind", KINDS))[0]
         return explicit_coefficients(self.layers, self.tau0_squared, name)
 
@@ -154,7 +157,9 @@ class ExplicitNetwork:
         Returns
         -------
         rmtdeq.models.ExplicitModule
-            Maps (…, p) to features (…, m), whose inner products tend to the conjugate kernel as m grows.
+            Maps (…, p) to features (…, m), whose inner products tend to the conjugate kernel as m grows.  All its
+            weights are parameters; the kernel "ntk" is that of training with the first layer's fixed,
+            ``module.weights[0].requires_grad_(False)``, under a linear read-out that is trained too.
 
         Raises
         ------
@@ -196,10 +201,16 @@ class ExplicitNetwork:
         Raises
         ------
         InvalidInputError
-            The file is no such description.
+            The file cannot be read, or is no such description.
         """
         try:
-            record = json.loads(Path(path).read_text(encoding="utf-8"))
+            text = Path(path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise InvalidInputError(f"{path} cannot be read ({error.strerror}).") from error
+        except ValueError as error:
+            raise InvalidInputError(f"{path} does not describe an explicit network: it is no text.") from error
+        try:
+            record = json.loads(text)
             if record["format"] != _FORMAT:
                 raise KeyError("format")
             return cls(
@@ -212,7 +223,7 @@ class ExplicitNetwork:
                 status=DesignStatus[record["status"]],
                 at_norms=_norm_match(record["at_norms"]),
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidInputError(f"{path} does not describe an explicit network ({error}).") from error
 
     def __repr__(self) -> str:
@@ -242,12 +253,5 @@ def _described(layer: Activation) -> dict[str, Any]:
 
 
 def _remade(record: Mapping[str, Any]) -> Activation:
-    name, parameters = record["activation"], [float(value) for value in record["parameters"]]
-    if name == "piecewise_linear" or name == "steps":
-        half = len(parameters) // 2
-        made = activation(name, parameters[:half], parameters[half:])
-    elif name == "polynomial":
-        made = activation(name, parameters)
-    else:
-        made = activation(name, *parameters)
+    made = activation(str(record["activation"]), *(float(value) for value in record["parameters"]))
     return made.minus(float(record["shift"]))

@@ -135,7 +135,7 @@ class Activation:
         return gaussian_rule(self.edges(REACH * sigma) / sigma, width)
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{value:g}" for value in self.parameters)
+        inside = ", ".join(f"{value + 0.0:g}" for value in self.parameters)
         text = f"{self.name}({inside})" if inside else self.name
         return f"{text} {'-' if self.shift > 0 else '+'} {abs(self.shift):.6g}" if self.shift else text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import polynomial as poly
@@ -140,15 +141,15 @@ def polynomial(*coefficients: float | Sequence[float]) -> Activation:
     )
 
 
-def piecewise_linear(knots: Sequence[float] | FloatArray, values: Sequence[float] | FloatArray) -> Activation:
+def piecewise_linear(*points: float | Sequence[float] | FloatArray) -> Activation:
     """Continuous, linear between the knots, its first and last piece extended to infinity.
 
     Parameters
     ----------
-    knots, values : sequence of float
-        At least two points, knots ascending.
+    *points : two sequences of float, or their numbers one after the other
+        At least two knots, ascending, and the values there.
     """
-    x, y = real_array(knots, "knots", ndim=1), real_array(values, "values", ndim=1)
+    x, y = _two_lists(points, "knots", "values")
     if x.size != y.size or x.size < 2 or not (np.diff(x) > 0).all():
         raise InvalidInputError(
             f"piecewise_linear needs at least two ascending knots and a value for each, not {x.size} and {y.size}."
@@ -170,15 +171,15 @@ def piecewise_linear(knots: Sequence[float] | FloatArray, values: Sequence[float
     )
 
 
-def steps(thresholds: Sequence[float] | FloatArray, levels: Sequence[float] | FloatArray) -> Activation:
+def steps(*points: float | Sequence[float] | FloatArray) -> Activation:
     """Piecewise constant: levels[0] below thresholds[0], and one more level above each threshold.
 
     Parameters
     ----------
-    thresholds, levels : sequence of float
-        Ascending thresholds, and one level more than those.
+    *points : two sequences of float, or their numbers one after the other
+        Ascending thresholds, and the levels, one more than those.
     """
-    t, y = real_array(thresholds, "thresholds", ndim=1), real_array(levels, "levels", ndim=1)
+    t, y = _two_lists(points, "thresholds", "levels")
     if y.size != t.size + 1 or not t.size or not (np.diff(t) > 0).all():
         raise InvalidInputError(
             f"steps needs ascending thresholds and one level more than those, not {t.size} and {y.size}."
@@ -190,6 +191,14 @@ def steps(thresholds: Sequence[float] | FloatArray, levels: Sequence[float] | Fl
         name="steps",
         parameters=(*map(float, t), *map(float, y)),
     )
+
+
+def _two_lists(points: tuple[Any, ...], first: str, second: str) -> tuple[FloatArray, FloatArray]:
+    """Read two lists, or the numbers of both one after the other, the second list at least as long."""
+    if len(points) == 2 and not np.isscalar(points[0]):
+        return real_array(points[0], first, ndim=1), real_array(points[1], second, ndim=1)
+    flat = real_array(points, f"{first} and {second}", ndim=1)
+    return flat[: flat.size // 2], flat[flat.size // 2 :]
 
 
 REGISTRY: dict[str, Factory] = {

@@ -44,7 +44,14 @@ def test_figures_show_what_they_compare(case):
     assert len(figure.axes) == 6
     line = figure.axes[1].lines[0]
     np.testing.assert_allclose(line.get_ydata(), comparisons[0].deq[::-1])
+    assert not figure.axes[5].axison
     labels = [text.get_text() for text in figure.axes[2].get_legend().get_texts()]
     assert labels == ["DEQ", *(f"layer {i + 1}: {layer.name}" for i, layer in enumerate(net.layers))]
     with pytest.raises(rd.InvalidInputError, match="at least one"):
         design_figure([], deq, net)
+
+
+def test_another_deq_is_no_network(case):
+    X, deq, _ = case
+    with pytest.raises(rd.InvalidInputError, match="ExplicitNetwork"):
+        rd.compare_kernels(X, deq, deq)

@@ -114,7 +114,8 @@ def test_a_class_wise_network_can_be_saved(tmp_path):
     ("options", "says"),
     [
         ({"kind": "both", "norms": [1.0]}, "one kernel"),
-        ({"family": "polynomial", "norms": [1.0]}, "piecewise_linear"),
+        ({"family": "polynomial", "norms": [1.0]}, "piecewise linear"),
+        ({"norms": [2.0, 3.0]}, "does not lie between"),
         ({"norms": []}, "positive"),
         ({"norms": [1.0, 0.0]}, "positive"),
         ({"norms": [1.0, np.nan]}, "norms"),

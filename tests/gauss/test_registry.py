@@ -43,6 +43,10 @@ def test_every_registered_name_is_tested(request):
         ("polynomial([1, 2, 3])", lambda u: 1 + 2 * u + 3 * u**2),
         ("polynomial((1, 2, 3))", lambda u: 1 + 2 * u + 3 * u**2),
         ("piecewise_linear([-1, 1], [2, 4])", lambda u: 3 + u),
+        ("piecewise_linear(-1, 1, 2, 4)", lambda u: 3 + u),
+        ("two_slopes(1.5, -0.5)", lambda u: np.where(u > 0, 1.5 * u, -0.5 * u)),
+        ("steps([-0.5, 0.5], [-1, 0, 1])", lambda u: 1.0 * (u > 0.5) - 1.0 * (u <= -0.5)),
+        ("steps(-0.5, 0.5, -1, 0, 1)", lambda u: 1.0 * (u > 0.5) - 1.0 * (u <= -0.5)),
         ("piecewise_linear([-1, 0, 2], [0, 1, 0])", lambda u: np.where(u < 0, 1 + u, 1 - u / 2)),
     ],
 )
