@@ -18,9 +18,14 @@ def axes(ax: Any = None) -> Any:
     if ax is not None:
         return ax
     _, new = require("matplotlib.pyplot").subplots(figsize=(5.2, 3.4), layout="constrained")
-    for side in ("top", "right"):
-        new.spines[side].set_visible(False)
+    open_frame(new)
     return new
+
+
+def open_frame(ax: Any) -> None:
+    """Leave out the frame's upper and right side."""
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
 
 
 def mark_outliers(ax: Any, positions: Any, *, predicted: bool, colour: str = THEORY, label: str = "predicted") -> None:

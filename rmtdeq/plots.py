@@ -51,8 +51,7 @@ def comparison_figure(
         draw_ranks(comparison, middle, others)
         draw_alignments(comparison, right, class_names)
         for ax in (left, middle, right):
-            for side in ("top", "right"):
-                ax.spines[side].set_visible(False)
+            _style.open_frame(ax)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
@@ -78,8 +77,7 @@ def prediction_figure(predictions: Sequence[SpectrumPrediction], title: str = ""
         ax.set_title(NAMES[prediction.kind], loc="left", fontsize=10)
         ax.legend(frameon=False, fontsize=8)
         ax.set_ylim(bottom=0)
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+        _style.open_frame(ax)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
@@ -116,8 +114,7 @@ def design_figure(comparisons: Sequence[KernelComparison], deq: DEQ, network: Ex
         else:
             right.set_axis_off()
         for ax in (left, middle, right):
-            for side in ("top", "right"):
-                ax.spines[side].set_visible(False)
+            _style.open_frame(ax)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure

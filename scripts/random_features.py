@@ -167,8 +167,7 @@ def figure(results: dict[str, Any], options: argparse.Namespace) -> Figure:
         ax.set_xscale("log", base=2)
         ax.set_xlabel("width")
         ax.set_title(activation, loc="left", fontsize=10)
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+        _style.open_frame(ax)
     grid[0].set_ylabel("test accuracy")
     grid[0].legend(frameon=False, fontsize=8)
     drawn.suptitle(

@@ -91,8 +91,7 @@ def figure(prediction: Any, shown: dict[str, Any], distances: dict[str, float], 
         ax.bar(edges[:-1], heights, np.diff(edges), align="edge", **bars)
         prediction.plot(ax, logarithmic=True, span=(edges[0], edges[-1]))
         ax.set_title(f"{name}: KS {distances[name]:.3f}", fontsize=10, loc="left")
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+        _style.open_frame(ax)
         if ax is not result.axes[0]:
             ax.set_ylabel("")
     result.axes[0].legend(frameon=False, fontsize=8)
