@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -13,21 +13,11 @@ from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Kind
 from rmtdeq.deq import DEQ
+from rmtdeq.kernels.fill import Outputs, fill_rows, scratch_bytes
 from rmtdeq.kernels.inputs import Samples
-from rmtdeq.kernels.plan import Outputs, fill_rows, make_plan
+from rmtdeq.kernels.plan import make_plan
 
 BACKENDS = ("auto", "numba", "numpy")
-BLOCK = 4096
-
-
-def blocks(n: int, progress: bool, what: str, size: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges of rows, with a progress bar on a terminal if asked for."""
-    from tqdm import tqdm
-
-    starts = range(0, n, size)
-    # disable=None: silent where stderr is not a terminal.
-    for start in tqdm(starts, desc=what, unit="block", disable=None if progress else True, leave=False):
-        yield start, min(start + size, n)
 
 
 def kernel(
@@ -77,8 +67,7 @@ def kernel(
     Returns
     -------
     ndarray (n, m), or a tuple of them
-        One for each kind, in the order asked for.  Beyond the results one byte is held for each entry of 4096
-        rows.
+        One for each kind, in the order asked for.  Beyond the results each thread holds 256 x 1024 entries.
 
     Raises
     ------
@@ -109,9 +98,7 @@ def kernel(
     n, m = X.shape[0], X.shape[0] if Y is None else Y.shape[0]
     outputs = _outputs(out, kinds, (n, m), precision, memory_limit)
     plan = make_plan(Samples(X, Y), deq, kinds, backend, tau0_squared)
-    for start, stop in blocks(n, progress, "kernel", BLOCK):
-        part = outputs if plan.same else {name: array[start:stop] for name, array in outputs.items()}
-        plan = fill_rows(plan, start, stop, part, mirror=plan.same)
+    fill_rows(plan, 0, n, outputs, mirror=plan.same, progress=progress)
     results = tuple(outputs[name] for name in kinds)
     return results[0] if isinstance(kind, str) else results
 
@@ -146,7 +133,7 @@ def _outputs(
     memory_limit: float | None,
 ) -> Outputs:
     if out is None:
-        size = shape[0] * shape[1] * dtype.itemsize * len(kinds) + BLOCK * shape[1]
+        size = shape[0] * shape[1] * dtype.itemsize * len(kinds) + scratch_bytes(shape, dtype.itemsize)
         _check.memory(
             size,
             memory_limit,

@@ -35,9 +35,9 @@ class Samples:
         rows = np.einsum("ij,ij->i", self.X, self.X, dtype=np.float64)
         return rows, rows if self.Y is None else np.einsum("ij,ij->i", self.Y, self.Y, dtype=np.float64)
 
-    def fill(self, rows: slice, width: int, out: FloatArray) -> FloatArray:
-        """Write the inner products of some rows with the first `width` columns; return what the tangent carries."""
-        np.matmul(self.X[rows], self._columns[:width].T, out=out)
+    def fill(self, rows: slice, columns: slice, out: FloatArray) -> FloatArray:
+        """Write the inner products of some rows and columns; return what the tangent carries."""
+        np.matmul(self.X[rows], self._columns[columns].T, out=out)
         return out
 
     def pairs(self, i: IntArray, j: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -80,10 +80,10 @@ class LayerBefore:
         """Of rows and columns."""
         return self.row_norms, self.column_norms
 
-    def fill(self, rows: slice, width: int, out: FloatArray) -> FloatArray:
+    def fill(self, rows: slice, columns: slice, out: FloatArray) -> FloatArray:
         """Write the conjugate kernel's entries; return the tangent kernel's."""
-        np.copyto(out, self.gram[rows, :width])
-        return out if self.tangent is None else self.tangent[rows, :width]
+        np.copyto(out, self.gram[rows, columns])
+        return out if self.tangent is None else self.tangent[rows, columns]
 
     def pairs(self, i: IntArray, j: IntArray) -> tuple[FloatArray, FloatArray]:
         """Squared distances of some pairs, and what the tangent carries there."""

@@ -11,9 +11,10 @@ from rmtdeq import _check
 from rmtdeq._linear import SymmetricOperator
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
-from rmtdeq.kernels.gram import blocks, prepare
+from rmtdeq.kernels.fill import fill_rows
+from rmtdeq.kernels.gram import prepare
 from rmtdeq.kernels.inputs import Samples
-from rmtdeq.kernels.plan import Plan, fill_rows, make_plan
+from rmtdeq.kernels.plan import Plan, make_plan
 
 _ROWS_BYTES = 64 << 20
 
@@ -33,13 +34,17 @@ class KernelOperator(SymmetricOperator):
         super().__init__(dtype=dtype, shape=(n, n))
 
     def _matmat(self, V: FloatArray) -> FloatArray:
+        from tqdm import tqdm
+
         n = self.shape[0]
         result = np.empty((n, V.shape[1]), dtype=np.result_type(self.dtype, V.dtype))
         scratch = np.empty((self._rows, n), dtype=self.dtype)
-        for start, stop in blocks(n, self._progress, "kernel product", self._rows):
+        starts = range(0, n, self._rows)
+        # disable=None: silent where stderr is not a terminal.
+        for start in tqdm(starts, desc="kernel product", disable=None if self._progress else True, leave=False):
+            stop = min(start + self._rows, n)
             part = scratch[: stop - start]
-            # Longer series, once some rows have needed them, are kept for the next product.
-            self._plan = fill_rows(self._plan, start, stop, {self._kind: part}, mirror=False)
+            fill_rows(self._plan, start, stop, {self._kind: part}, mirror=False)
             np.matmul(part, V, out=result[start:stop])
         return result
 

@@ -19,14 +19,17 @@ from rmtdeq.deq import DEQ
 from rmtdeq.gauss import Moments, hermite_coefficients, moments
 from rmtdeq.solvers import smallest_fixed_point
 
-_FIRST_NODES, _MOST_NODES = 8, 1024
+_FIRST_NODES, _MOST_NODES = 12, 1536
 _INTERPOLATED = 1e-13
 _SLOPES_AT_ZERO = 1e-5
 
 SERIES_TOLERANCE = 1e-12
 """Bound on what Mehler's series leaves out of G_ij and E φ'φ', relative to the diagonal."""
 
-DEGREES = (4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 448, 512)
+SHORT = 24
+"""Degree of the shortest series."""
+
+DEGREES = (8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 448, 512)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,13 @@ class ScaleTable:
 
     def hermite(self, degree: int) -> FloatArray:
         """Hermite coefficients at the points, (degree + 1, nodes)."""
+        if degree <= SHORT:
+            return self._short[: degree + 1]
         return np.stack([hermite_coefficients(self.deq.activation, s, degree) for s in self.sigma], axis=1)
+
+    @cached_property
+    def _short(self) -> FloatArray:
+        return np.stack([hermite_coefficients(self.deq.activation, s, SHORT) for s in self.sigma], axis=1)
 
     def interpolate(self, values: FloatArray, sigma: FloatArray) -> FloatArray:
         """Carry values at the points (last axis) over to other scales of the range."""
@@ -92,7 +101,8 @@ class ScaleTable:
             return np.repeat(values, sigma.size, axis=-1)
         coefficients = _chebyshev_coefficients(values)
         span = self.high - self.low
-        return chebyshev.chebval((2 * sigma - self.low - self.high) / span, np.moveaxis(coefficients, -1, 0))
+        basis = chebyshev.chebvander((2 * sigma - self.low - self.high) / span, coefficients.shape[-1] - 1)
+        return coefficients @ basis.T
 
     @cached_property
     def starts_at_zero(self) -> bool:

@@ -1,4 +1,4 @@
-"""The inner loop of the kernels in plain numpy: the algorithm of `tiles`, a block of rows at a time."""
+"""The inner loop of the kernels in plain numpy: the algorithm of `tiles`, a block at a time."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from rmtdeq._types import FloatArray, IntArray
 
 _MAX_STEPS = 60
 _STEP = 1e-8
-_ROWS = 256
 
 
-def solve_tiles(
+def solve_block(
     gram: FloatArray,
     carried: FloatArray,
     ck: FloatArray,
     ntk: FloatArray,
     full: FloatArray,
     wants: tuple[bool, bool, bool],
-    rows: IntArray,
-    columns: IntArray,
-    offset: int,
+    row: int,
+    column: int,
+    out_row: int,
     same: bool,
     mirror: bool,
     hermite_x: FloatArray,
@@ -34,53 +33,52 @@ def solve_tiles(
     degrees: IntArray,
     cutoffs: FloatArray,
     left: np.ndarray[Any, Any],
+    again: bool,
 ) -> int:
-    """Turn inner products into kernel entries; see `rmtdeq.kernels.tiles.solve_tiles` for the arguments.
+    """Turn a block of inner products into kernel entries; see `rmtdeq.kernels.tiles.solve_block` for the arguments.
 
-    The tiles are ignored, and the longest series is used for every entry.
+    The longest series is used for every entry.
     """
-    bad = 0
-    width = gram.shape[1]
-    for start in range(0, gram.shape[0], _ROWS):
-        local = slice(start, min(start + _ROWS, gram.shape[0]))
-        i = np.arange(local.start, local.stop) + offset
-        todo = left[local] == 1
-        if same and not mirror:
-            todo &= i[:, None] != np.arange(width)
-        if not todo.any():
-            left[local] = 0
-            continue
-        x = sigma_b2 * gram[local].astype(np.float64)
-        after = sigma_b2 * carried[local].astype(np.float64)
-        scale = sigma_x[i, None] * sigma_y[:width]
-        dead = scale == 0
-        r = np.zeros(x.shape)
-        h_x, h_y = hermite_x[: degrees[-1] + 1, i], hermite_y[: degrees[-1] + 1, :width]
-        for _ in range(_MAX_STEPS):
-            value, slope = _series(h_x, h_y, r)
-            step = (r * scale - sigma_a2 * value - x) / (scale - sigma_a2 * slope + dead)
-            moved = np.clip(r - step, -1.0, 1.0)
-            moving = todo & (np.minimum(abs(r), abs(moved)) <= cutoffs[-1]) & (abs(moved - r) >= _STEP)
-            r = moved
-            if not moving.any():
-                break
-        r[moving] = 2.0  # not settled: for the exact method
+    height, width = gram.shape
+    rows, columns = slice(row, row + height), slice(column, column + width)
+    i, j = np.arange(row, row + height)[:, None], np.arange(column, column + width)
+    todo = left == 1 if again else np.ones(gram.shape, dtype=bool)
+    if mirror:
+        todo &= j < i
+    elif same:
+        todo &= j != i
+    if not todo.any():
+        left[:] = 0
+        return 0
+    x = sigma_b2 * gram.astype(np.float64)
+    after = sigma_b2 * carried.astype(np.float64)
+    scale = sigma_x[rows, None] * sigma_y[columns]
+    dead = scale == 0
+    r = np.zeros(x.shape)
+    h_x, h_y = hermite_x[: degrees[-1] + 1, rows], hermite_y[: degrees[-1] + 1, columns]
+    for _ in range(_MAX_STEPS):
         value, slope = _series(h_x, h_y, r)
-        derivative = np.divide(slope, scale, out=np.zeros_like(slope), where=~dead)
-        gain = 1 - sigma_a2 * derivative
-        done = todo & (abs(r) <= cutoffs[-1])
-        bad += int((done & (gain <= 0)).sum())
-        with np.errstate(divide="ignore", invalid="ignore"):
-            entries = (value, value / gain, (value + after * derivative) / gain)
-        a, j = np.nonzero(done)
-        row = i[a] if mirror else a + start
-        for wanted, out, entry in zip(wants, (ck, ntk, full), entries, strict=True):
-            if wanted:
-                out[row, j] = entry[a, j]
-                if mirror:
-                    out[j, row] = entry[a, j]
-        left[local] = todo & ~done
-    return bad
+        step = (r * scale - sigma_a2 * value - x) / (scale - sigma_a2 * slope + dead)
+        moved = np.clip(r - step, -1.0, 1.0)
+        moving = todo & (np.minimum(abs(r), abs(moved)) <= cutoffs[-1]) & (abs(moved - r) >= _STEP)
+        r = moved
+        if not moving.any():
+            break
+    r[moving] = 2.0  # not settled: for the exact method
+    value, slope = _series(h_x, h_y, r)
+    derivative = np.divide(slope, scale, out=np.zeros_like(slope), where=~dead)
+    gain = 1 - sigma_a2 * derivative
+    done = todo & (abs(r) <= cutoffs[-1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        entries = (value, value / gain, (value + after * derivative) / gain)
+    a, b = np.nonzero(done)
+    for wanted, out, entry in zip(wants, (ck, ntk, full), entries, strict=True):
+        if wanted:
+            out[out_row + a, column + b] = entry[a, b]
+            if mirror:
+                out[column + b, row + a] = entry[a, b]
+    left[:] = todo & ~done
+    return int((done & (gain <= 0)).sum())
 
 
 def _series(h_x: FloatArray, h_y: FloatArray, r: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -1,9 +1,13 @@
-"""The inner loop of the kernels: every off-diagonal entry's fixed point, tile by tile (numba).
+"""The inner loop of the kernels: every off-diagonal entry's fixed point, strip by strip (numba).
 
 The unknown of an entry is the correlation r of its two pre-activations:
-``r σ_i σ_j = σ_a² Σ_k h_k(σ_i) h_k(σ_j) r^k + σ_b² x_i·x_j``.  Newton's method needs the series and its
-derivative, which are what the CK and the NTK are made of.  The loops over the entries of a strip hold plain
-arithmetic only, so that the compiler turns them into vector instructions.
+``r σ_i σ_j = σ_a² Σ_k h_k(σ_i) h_k(σ_j) r^k + σ_b² x_i·x_j``.  Newton's method needs the series and its derivative,
+which are what the CK and the NTK are made of; with the second derivative at hand the last step needs no further
+evaluation.
+
+A strip is 64 entries of a row.  All that a strip works on lies in one flat array at constant distances, and its loops
+hold plain arithmetic over a constant number of entries, so that the compiler turns them into vector instructions
+without asking whether arrays overlap.
 """
 
 from __future__ import annotations
@@ -15,143 +19,198 @@ import numpy as np
 
 from rmtdeq._types import FloatArray, IntArray
 
-TILE = 64
+STRIP = 64
 _MAX_STEPS = 60
-_STEP = 1e-8  # Newton's next error is of the order of the square of its last step.
+_STEP = 3e-8  # What is left after a step is of the order of its square.
+
+# Sections of the flat array.
+_X, _SIGMA, _R, _VALUE, _SLOPE, _BEND, _MOVE, _AFTER, _TANGENT, _FULL = (STRIP * k for k in range(10))
+_SECTIONS = 10
 
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
-_SERIAL: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": _FAST, "nogil": True}
+_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": _FAST, "nogil": True}
 
 
-@numba.njit(**_SERIAL)
-def _evaluate(  # type: ignore[no-untyped-def]
-    hermite_x, hermite_y, i, first, degree, r, value, slope
-):
-    """Horner's rule for the series and its derivative, the loop over entries innermost.
+@numba.njit(**_OPTIONS)
+def _start(b, y, h, sigma, sigma_a2):  # type: ignore[no-untyped-def]
+    """From the root of the series' cubic part, one step of Newton's method with the series up to degree 8."""
+    h0, h1, h2, h3, h4, h5, h6, h7, h8 = h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7], h[8]
+    for j in range(STRIP):
+        c0, c1, c2 = h0 * y[j], h1 * y[STRIP + j], h2 * y[2 * STRIP + j]
+        c3, c4, c5 = h3 * y[3 * STRIP + j], h4 * y[4 * STRIP + j], h5 * y[5 * STRIP + j]
+        c6, c7, c8 = h6 * y[6 * STRIP + j], h7 * y[7 * STRIP + j], h8 * y[8 * STRIP + j]
+        x = b[_X + j]
+        scale = sigma * b[_SIGMA + j]
+        dead = 1.0 if scale == 0.0 else 0.0
+        inverse = (1.0 - dead) / (scale - sigma_a2 * c1 + dead)
+        linear = (x + sigma_a2 * c0) * inverse
+        k2, k3 = sigma_a2 * c2 * inverse, sigma_a2 * c3 * inverse
+        r = linear + (k2 + k3 * linear) * linear * linear
+        r = linear + (k2 + k3 * r) * r * r
+        v, s = c8 * r + c7, c8
+        s, v = s * r + v, v * r + c6
+        s, v = s * r + v, v * r + c5
+        s, v = s * r + v, v * r + c4
+        s, v = s * r + v, v * r + c3
+        s, v = s * r + v, v * r + c2
+        s, v = s * r + v, v * r + c1
+        s, v = s * r + v, v * r + c0
+        r = r + (sigma_a2 * v + x - r * scale) * (1.0 - dead) / (scale - sigma_a2 * s + dead)
+        # Far from zero the cubic may have led astray; NaN is not within either.
+        b[_R + j] = r if abs(r) <= 1.0 else min(max(linear, -1.0), 1.0)
 
-    Four degrees a pass, so that the running sums stay in registers; `degree` is a multiple of four.
-    """
-    last = first + r.size
-    h0, y0 = hermite_x[degree, i], hermite_y[degree, first:last]
-    for j in range(r.size):
-        value[j] = h0 * y0[j]
-        slope[j] = 0.0
-    for k in range(degree - 1, 0, -4):
-        h0, y0 = hermite_x[k, i], hermite_y[k, first:last]
-        h1, y1 = hermite_x[k - 1, i], hermite_y[k - 1, first:last]
-        h2, y2 = hermite_x[k - 2, i], hermite_y[k - 2, first:last]
-        h3, y3 = hermite_x[k - 3, i], hermite_y[k - 3, first:last]
-        for j in range(r.size):
-            q, v, s = r[j], value[j], slope[j]
-            s, v = s * q + v, v * q + h0 * y0[j]
-            s, v = s * q + v, v * q + h1 * y1[j]
-            s, v = s * q + v, v * q + h2 * y2[j]
-            s, v = s * q + v, v * q + h3 * y3[j]
-            value[j], slope[j] = v, s
+
+@numba.njit(**_OPTIONS)
+def _eight_degrees(b, y, h):  # type: ignore[no-untyped-def]
+    """Eight steps of Horner's rule; the slices make every distance a constant."""
+    h0, h1, h2, h3, h4, h5, h6, h7 = h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]
+    for j in range(STRIP):
+        r, v, s, c = b[_R + j], b[_VALUE + j], b[_SLOPE + j], b[_BEND + j]
+        c, s, v = c * r + s, s * r + v, v * r + h7 * y[7 * STRIP + j]
+        c, s, v = c * r + s, s * r + v, v * r + h6 * y[6 * STRIP + j]
+        c, s, v = c * r + s, s * r + v, v * r + h5 * y[5 * STRIP + j]
+        c, s, v = c * r + s, s * r + v, v * r + h4 * y[4 * STRIP + j]
+        c, s, v = c * r + s, s * r + v, v * r + h3 * y[3 * STRIP + j]
+        c, s, v = c * r + s, s * r + v, v * r + h2 * y[2 * STRIP + j]
+        c, s, v = c * r + s, s * r + v, v * r + h1 * y[STRIP + j]
+        c, s, v = c * r + s, s * r + v, v * r + h0 * y[j]
+        b[_VALUE + j], b[_SLOPE + j], b[_BEND + j] = v, s, c
 
 
-@numba.njit(**_SERIAL)
-def _solve_strip(  # type: ignore[no-untyped-def]
-    x, scale, r, value, slope, hermite_x, hermite_y, i, first, skip, sigma_a2, degrees, cutoffs
-):
-    """Newton's method for one row of a tile; entry `skip`, if not negative, is held at zero."""
+@numba.njit(**_OPTIONS)
+def _evaluate(b, y, h, degree):  # type: ignore[no-untyped-def]
+    """Horner's rule for the series, its slope and half its curvature; `degree` is a multiple of eight."""
+    top, last = h[degree], y[STRIP * degree : STRIP * degree + STRIP]
+    for j in range(STRIP):
+        b[_VALUE + j] = top * last[j]
+        b[_SLOPE + j] = 0.0
+        b[_BEND + j] = 0.0
+    for k in range(degree - 8, -1, -8):
+        _eight_degrees(b, y[STRIP * k : STRIP * (k + 8)], h[k : k + 8])
+
+
+@numba.njit(**_OPTIONS)
+def _step(b, sigma, sigma_a2, strongest):  # type: ignore[no-untyped-def]
+    """One step of Newton's method, its value and slope at the new place by Taylor's formula."""
+    for j in range(STRIP):
+        r, v, s, c = b[_R + j], b[_VALUE + j], b[_SLOPE + j], b[_BEND + j]
+        scale = sigma * b[_SIGMA + j]
+        dead = 1.0 if scale == 0.0 else 0.0
+        d = (sigma_a2 * v + b[_X + j] - r * scale) * (1.0 - dead) / (scale - sigma_a2 * s + dead)
+        moved = min(max(r + d, -1.0), 1.0)
+        d = moved - r
+        # Entries that stay beyond the series are not waited for: they are computed elsewhere.
+        b[_MOVE + j] = d if min(abs(r), abs(moved)) <= strongest else 0.0
+        b[_VALUE + j] = v + d * (s + c * d)
+        b[_SLOPE + j] = s + 2.0 * c * d
+        b[_R + j] = moved
+
+
+@numba.njit(**_OPTIONS)
+def _all_within(b, section, limit):  # type: ignore[no-untyped-def]
+    """Say whether every entry is at most `limit` in size; NaN is not."""
+    count = 0.0
+    for j in range(STRIP):
+        count += 1.0 if abs(b[section + j]) <= limit else 0.0
+    return count == STRIP
+
+
+@numba.njit(**_OPTIONS)
+def _largest(b, most):  # type: ignore[no-untyped-def]
+    """Return the largest |r|, counted as `most` where it is larger."""
+    largest = 0.0
+    for j in range(STRIP):
+        largest = max(largest, min(abs(b[_R + j]), most))
+    return largest
+
+
+@numba.njit(**_OPTIONS)
+def _solve_strip(b, y, h, sigma, sigma_a2, degrees, cutoffs):  # type: ignore[no-untyped-def]
+    """Solve the strip's equations; entries that the series does not serve end beyond the last cutoff."""
     strongest = cutoffs[-1]
-    last = first + r.size
-    h0, y0 = hermite_x[0, i], hermite_y[0, first:last]
-    h1, y1 = hermite_x[1, i], hermite_y[1, first:last]
-    for j in range(r.size):
-        dead = 1.0 if scale[j] == 0.0 else 0.0
-        guess = (x[j] + sigma_a2 * h0 * y0[j]) / (scale[j] - sigma_a2 * h1 * y1[j] + dead)
-        r[j] = min(max(guess, -1.0), 1.0)
+    _start(b, y, h, sigma, sigma_a2)
     tier = 0
     while True:
-        if skip >= 0:
-            r[skip] = 0.0
-        top = 0.0
-        for j in range(r.size):
-            top = max(top, min(abs(r[j]), strongest))
+        top = _largest(b, strongest)
         while tier < degrees.size - 1 and cutoffs[tier] < top:
             tier += 1
-        largest = 0.0
+        settled = False
         for _ in range(_MAX_STEPS):
-            _evaluate(hermite_x, hermite_y, i, first, degrees[tier], r, value, slope)
-            largest = 0.0
-            for j in range(r.size):
-                dead = 1.0 if scale[j] == 0.0 else 0.0
-                step = (r[j] * scale[j] - sigma_a2 * value[j] - x[j]) / (scale[j] - sigma_a2 * slope[j] + dead)
-                moved = min(max(r[j] - step, -1.0), 1.0)
-                # Entries that stay beyond the series are not waited for: they are computed elsewhere.
-                value[j] = abs(moved - r[j]) if min(abs(r[j]), abs(moved)) <= strongest else 0.0
-                largest = max(largest, value[j])
-                r[j] = moved
-            if largest < _STEP:
+            _evaluate(b, y, h, degrees[tier])
+            _step(b, sigma, sigma_a2, strongest)
+            settled = _all_within(b, _MOVE, _STEP)
+            if settled:
                 break
-        if largest >= _STEP:
-            for j in range(r.size):
-                r[j] = 2.0 if value[j] >= _STEP else r[j]
-        if skip >= 0:
-            r[skip] = 0.0
-        top = 0.0
-        for j in range(r.size):
-            top = max(top, min(abs(r[j]), strongest))
-        if tier == degrees.size - 1 or top <= cutoffs[tier]:
-            break
-    _evaluate(hermite_x, hermite_y, i, first, degrees[tier], r, value, slope)
+        if not settled:
+            for j in range(STRIP):
+                b[_R + j] = b[_R + j] if abs(b[_MOVE + j]) <= _STEP else 2.0
+        if tier == degrees.size - 1 or _largest(b, strongest) <= cutoffs[tier]:
+            return
 
 
-@numba.njit(**_SERIAL)
-def _store(out, entries, done, clean, row, column):  # type: ignore[no-untyped-def]
-    """Write a tile's finished entries at (row, column)."""
-    for a in range(entries.shape[0]):
-        target = out[row + a, column : column + entries.shape[1]]
-        source, mask = entries[a], done[a]
-        if clean:
-            for j in range(source.size):
-                target[j] = source[j]
-        else:
-            for j in range(source.size):
-                if mask[j]:
-                    target[j] = source[j]
-
-
-@numba.njit(**_SERIAL)
-def _finish(  # type: ignore[no-untyped-def]
-    carried, scale, r, value, slope, skip, sigma_a2, strongest, left, g, t, f, done
-):
-    """Turn the solved series of a strip into kernel entries; return how many are done, and how many are bad."""
-    count = bad = 0.0
-    for j in range(r.size):
-        dead = 1.0 if scale[j] == 0.0 else 0.0
-        derivative = slope[j] * (1.0 - dead) / (scale[j] + dead)
+@numba.njit(**_OPTIONS)
+def _finish(b, sigma, sigma_a2):  # type: ignore[no-untyped-def]
+    """Turn solved series into entries; say whether 1 - σ_a² E φ'φ' is positive for all."""
+    positive = 0.0
+    for j in range(STRIP):
+        scale = sigma * b[_SIGMA + j]
+        dead = 1.0 if scale == 0.0 else 0.0
+        derivative = b[_SLOPE + j] * (1.0 - dead) / (scale + dead)
         gain = 1.0 - sigma_a2 * derivative
-        g[j] = value[j]
-        t[j] = value[j] / gain
-        f[j] = (value[j] + carried[j] * derivative) / gain
-        served = 1.0 if abs(r[j]) <= strongest else 0.0
-        served = served if left[j] == 1 else 0.0
-        count += served
-        bad += served if gain <= 0.0 else 0.0
-        done[j] = 1 if served == 1.0 else 0
-    if skip >= 0 and done[skip]:
-        done[skip] = 0
-        count -= 1.0
-        left[skip] = 0
-    for j in range(r.size):
-        left[j] -= done[j]
-    return count, bad
+        positive += 1.0 if gain > 0.0 else 0.0
+        inverse = 1.0 / gain
+        b[_BEND + j] = gain
+        b[_TANGENT + j] = b[_VALUE + j] * inverse
+        b[_FULL + j] = (b[_VALUE + j] + b[_AFTER + j] * derivative) * inverse
+    return positive == STRIP
 
 
-@numba.njit(parallel=True, **_SERIAL)
-def solve_tiles(
+@numba.njit(**_OPTIONS)
+def _keep(b, section, tile, a):  # type: ignore[no-untyped-def]
+    target = tile[STRIP * a : STRIP * a + STRIP]
+    for j in range(STRIP):
+        target[j] = b[section + j]
+
+
+@numba.njit(**_OPTIONS)
+def _store(out, tile, row, column, height, width):  # type: ignore[no-untyped-def]
+    """Write a whole tile at (row, column)."""
+    for a in range(height):
+        target, source = out[row + a, column : column + width], tile[STRIP * a : STRIP * a + width]
+        for j in range(width):
+            target[j] = source[j]
+
+
+@numba.njit(**_OPTIONS)
+def _store_transposed(out, tile, row, column, height, width):  # type: ignore[no-untyped-def]
+    for j in range(width):
+        target, source = out[row + j, column : column + height], tile[j:]
+        for a in range(height):
+            target[a] = source[STRIP * a]
+
+
+@numba.njit(**_OPTIONS)
+def _store_some(out, tile, done, row, column, height, width, mirror, across):  # type: ignore[no-untyped-def]
+    """Write a tile's finished entries at (row, column), and with `mirror` also at (column, across)."""
+    for a in range(height):
+        for j in range(width):
+            if done[a, j]:
+                out[row + a, column + j] = tile[STRIP * a + j]
+                if mirror:
+                    out[column + j, across + a] = tile[STRIP * a + j]
+
+
+@numba.njit(**_OPTIONS)
+def solve_block(
     gram: FloatArray,
     carried: FloatArray,
     ck: FloatArray,
     ntk: FloatArray,
     full: FloatArray,
     wants: tuple[bool, bool, bool],
-    rows: IntArray,
-    columns: IntArray,
-    offset: int,
+    row: int,
+    column: int,
+    out_row: int,
     same: bool,
     mirror: bool,
     hermite_x: FloatArray,
@@ -163,24 +222,24 @@ def solve_tiles(
     degrees: IntArray,
     cutoffs: FloatArray,
     left: IntArray,
+    again: bool,
 ) -> int:
-    """Turn inner products into kernel entries.
+    """Turn a block of inner products into kernel entries.
 
     Parameters
     ----------
-    gram : ndarray (rows of the block, m)
-        Inner products x_i·y_j of rows offset … offset + len(gram) with all columns.
-    carried : ndarray (rows of the block, m)
+    gram : ndarray (height, width)
+        Inner products x_i·y_j of the samples from `row` and `column` on.
+    carried : ndarray (height, width)
         What `full` takes the slope times: `gram` itself, or the tangent kernel of the layer before.
     ck, ntk, full : ndarray
-        Outputs: the block of rows where `mirror` is off, else the whole square matrix.  One of them may share
-        memory with `gram`: each tile is read before it is written.
+        Outputs, to be written from (`out_row`, `column`) on.
     wants : tuple of bool
         Which outputs to fill.
-    rows, columns : ndarray (tiles,)
-        First row (within the block) and first column of each tile.
-    offset : int
-        Index of the block's first row among the samples.
+    row, column : int
+        Where the block's samples begin.
+    out_row : int
+        The outputs' row of the block's first.
     same : bool
         Rows and columns are the same samples: the diagonal is left alone.
     mirror : bool
@@ -190,61 +249,98 @@ def solve_tiles(
     sigma_x, sigma_y : ndarray
         Their pre-activation scales.
     degrees, cutoffs : ndarray
-        Degrees at which the series may stop, and the largest |r| that each serves.
-    left : ndarray (rows of the block, m) of uint8
-        In: entries to be done are 1, others 0.  Out: 1 where the series does not serve.
+        Degrees at which the series may stop, multiples of eight, and the largest |r| that each serves.
+    left : ndarray (height, width) of uint8
+        Out: 1 where the series does not serve.  In: with `again`, 1 where entries are to be done; else 0.
+    again : bool
 
     Returns
     -------
     int
         Number of entries whose slope σ_a² E φ'φ' is 1 or more.
     """
-    bad = 0.0
-    for tile in numba.prange(rows.size):
-        first_row, first = rows[tile], columns[tile]
-        height = min(TILE, gram.shape[0] - first_row)
-        width = min(TILE, gram.shape[1] - first)
-        work = np.empty((6, TILE))
-        g, t, f = np.empty((TILE, TILE)), np.empty((TILE, TILE)), np.empty((TILE, TILE))
-        done = np.zeros((TILE, TILE), dtype=np.uint8)
-        total = 0.0
-        for a in range(height):
-            local = first_row + a
-            i = local + offset
-            strip = min(width, i - first) if mirror else width
-            if strip <= 0:
+    strongest = cutoffs[-1]
+    terms = degrees[-1] + 1
+    b, y, h = np.zeros(_SECTIONS * STRIP), np.zeros(terms * STRIP), np.empty(terms)
+    g, t, f = np.empty(STRIP * STRIP), np.empty(STRIP * STRIP), np.empty(STRIP * STRIP)
+    done = np.empty((STRIP, STRIP), dtype=np.uint8)
+    bad = 0
+    for first in range(0, gram.shape[1], STRIP):
+        width = min(STRIP, gram.shape[1] - first)
+        b[_SIGMA : _SIGMA + STRIP] = 1.0
+        for j in range(width):
+            b[_SIGMA + j] = sigma_y[column + first + j]
+        y[:] = 0.0
+        for k in range(terms):
+            for j in range(width):
+                y[STRIP * k + j] = hermite_y[k, column + first + j]
+        for top in range(0, gram.shape[0], STRIP):
+            height = min(STRIP, gram.shape[0] - top)
+            if mirror and column + first >= row + top + height:
                 continue
-            mask = left[local, first : first + strip]
-            if mask.max() == 0:
+            if again and left[top : top + height, first : first + width].max() == 0:
                 continue
-            x, scale, r, value, slope, after = (
-                work[0, :strip],
-                work[1, :strip],
-                work[2, :strip],
-                work[3, :strip],
-                work[4, :strip],
-                work[5, :strip],
-            )
-            tangent = carried[local, first : first + strip]
-            inner, sigma, sigma_i = gram[local, first : first + strip], sigma_y[first : first + strip], sigma_x[i]
-            for j in range(strip):
-                x[j] = sigma_b2 * inner[j]
-                after[j] = sigma_b2 * tangent[j]
-                scale[j] = sigma_i * sigma[j]
-            skip = i - first if same and first <= i < first + strip else -1
-            _solve_strip(x, scale, r, value, slope, hermite_x, hermite_y, i, first, skip, sigma_a2, degrees, cutoffs)
-            count, flat = _finish(
-                after, scale, r, value, slope, skip, sigma_a2, cutoffs[-1], mask, g[a], t[a], f[a], done[a]
-            )
-            total += count
-            bad += flat
-        clean = total == height * width
-        row = first_row + offset if mirror else first_row
-        done = done[:height, :width]
-        for wanted, out, entries in ((wants[0], ck, g), (wants[1], ntk, t), (wants[2], full, f)):
-            if wanted:
-                entries = entries[:height, :width]
-                _store(out, entries, done, clean, row, first)
+            clean = not again
+            for a in range(height):
+                local = top + a
+                i = row + local
+                # The diagonal, and with `mirror` what lies beyond it, is not computed.
+                end = width
                 if mirror:
-                    _store(out, entries.T, done.T, clean, first, row)
-    return int(bad)
+                    end = max(0, min(width, i - column - first))
+                skip = i - column - first if same else -1
+                b[_X : _X + STRIP] = 0.0
+                inner, tangent = gram[local, first : first + end], carried[local, first : first + end]
+                for j in range(end):
+                    b[_X + j] = sigma_b2 * inner[j]
+                if wants[2]:
+                    for j in range(end):
+                        b[_AFTER + j] = sigma_b2 * tangent[j]
+                if 0 <= skip < STRIP:
+                    b[_X + skip] = 0.0
+                for k in range(terms):
+                    h[k] = hermite_x[k, i]
+                _solve_strip(b, y, h, sigma_x[i], sigma_a2, degrees, cutoffs)
+                sound = _finish(b, sigma_x[i], sigma_a2)
+                if wants[0]:
+                    _keep(b, _VALUE, g, a)
+                if wants[1]:
+                    _keep(b, _TANGENT, t, a)
+                if wants[2]:
+                    _keep(b, _FULL, f, a)
+                # Rarely: entries that are not all to be written.
+                whole = end == width and not 0 <= skip < width and not again
+                if whole and sound and _all_within(b, _R, strongest):
+                    done[a] = 1
+                    continue
+                clean = False
+                for j in range(STRIP):
+                    asked = j < end and j != skip and (not again or left[local, first + j] == 1)
+                    served = asked and abs(b[_R + j]) <= strongest
+                    done[a, j] = 1 if served else 0
+                    if served and b[_BEND + j] <= 0.0:
+                        bad += 1
+                    if j < width:
+                        left[local, first + j] = 1 if asked and not served else 0
+            if clean:
+                if wants[0]:
+                    _store(ck, g, out_row + top, column + first, height, width)
+                if wants[1]:
+                    _store(ntk, t, out_row + top, column + first, height, width)
+                if wants[2]:
+                    _store(full, f, out_row + top, column + first, height, width)
+                if mirror and wants[0]:
+                    _store_transposed(ck, g, column + first, row + top, height, width)
+                if mirror and wants[1]:
+                    _store_transposed(ntk, t, column + first, row + top, height, width)
+                if mirror and wants[2]:
+                    _store_transposed(full, f, column + first, row + top, height, width)
+            else:
+                across = row + top
+                if wants[0]:
+                    _store_some(ck, g, done, out_row + top, column + first, height, width, mirror, across)
+                if wants[1]:
+                    _store_some(ntk, t, done, out_row + top, column + first, height, width, mirror, across)
+                if wants[2]:
+                    _store_some(full, f, done, out_row + top, column + first, height, width, mirror, across)
+    return bad

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rmtdeq as rd
-from rmtdeq.kernels import gram
+from rmtdeq.kernels import fill
 
 KINDS = ("ck", "ntk", "ntk-full")
 SPECS = ("tanh", "relu", "gelu", "hard_tanh(1, 0.5)", "bent sine")
@@ -178,11 +178,12 @@ def test_single_sample_is_a_matrix_of_one():
 
 @pytest.mark.parametrize("name", ["tanh", "relu"])
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_blocks_of_rows_do_not_show(make, mixed, monkeypatch, name, backend):
+def test_blocks_do_not_show(make, mixed, monkeypatch, name, backend):
     deq = rd.DEQ(make(name), 0.4, 0.8)
     whole, across = rd.kernel(mixed, deq, KINDS), rd.kernel(mixed[:90], deq, "ntk", Y=mixed)
-    for block in (37, 100):
-        monkeypatch.setattr(gram, "BLOCK", block)
+    for height, width in ((37, 53), (100, 100)):
+        monkeypatch.setattr(fill, "HEIGHT", height)
+        monkeypatch.setattr(fill, "WIDTH", width)
         for one, other in zip(whole, rd.kernel(mixed, deq, KINDS, backend=backend), strict=True):
             np.testing.assert_array_equal(other, other.T)
             np.testing.assert_allclose(other, one, atol=2e-12 * one.max())
@@ -386,7 +387,7 @@ def test_what_is_no_model_is_refused(deq):
 
 def test_results_beyond_the_memory_are_refused_before_any_work(seconds):
     with seconds(1.0), pytest.raises(rd.MemoryLimitError, match=r"6 x 6 .*memory_limit.*kernel_operator"):
-        rd.kernel(X0, TANH, memory_limit=1000)
+        rd.kernel(X0, TANH, memory_limit=6 * 6 * 8)
     many = np.broadcast_to(X0[:1], (10**6, 4))
     with seconds(1.0), pytest.raises(rd.MemoryLimitError, match=r"available memory.*kernel_operator.*out="):
         rd.kernel(many, TANH, KINDS)
