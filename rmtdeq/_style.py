@@ -11,6 +11,14 @@ DATA_EDGE = "#4a7ba6"
 THEORY = "#d55e00"
 OTHER = "#555555"
 CLASSES = ("#0072b2", "#e69f00", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
+POINTS: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "o",
+    "markerfacecolor": DATA,
+    "markeredgecolor": DATA_EDGE,
+    "markeredgewidth": 0.4,
+}
+"""Measured values as points."""
 
 
 def axes(ax: Any = None) -> Any:

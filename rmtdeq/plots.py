@@ -154,8 +154,14 @@ def draw_activations(deq: DEQ, network: ExplicitNetwork, ax: Any) -> None:
         scale = float(np.sqrt(moments(layer, scale).square))
     for i, (label, activation, tau, colour) in enumerate(curves):
         size = np.sqrt(moments(activation, tau).square)
-        ax.plot(xi, activation(tau * xi) / size, color=colour, lw=3 if i == 0 else 1.5, alpha=0.5 if i == 0 else 1)
-        ax.lines[-1].set_label(label)
+        ax.plot(
+            xi,
+            activation(tau * xi) / size,
+            color=colour,
+            lw=3 if i == 0 else 1.5,
+            alpha=0.5 if i == 0 else 1,
+            label=label,
+        )
     ax.set_xlabel("input / its standard deviation")
     ax.set_ylabel("output / its standard deviation")
     ax.legend(frameon=False, fontsize=8)
@@ -172,12 +178,8 @@ def draw_ranks(comparison: SpectrumComparison, ax: Any, others: Sequence[Spectru
     ax.loglog(
         np.arange(1, measured.size + 1),
         np.maximum(measured, 1e-16),
-        linestyle="none",
-        marker="o",
+        **_style.POINTS,
         markersize=3.5,
-        markerfacecolor=_style.DATA,
-        markeredgecolor=_style.DATA_EDGE,
-        markeredgewidth=0.4,
         label="measured",
     )
     for prediction in others:

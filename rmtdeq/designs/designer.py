@@ -113,7 +113,7 @@ def design(
     families = [FAMILIES[each] for each in AUTO] if name == "auto" else [FAMILIES[name]]
     if len(targets) == 1:
         for each in families:
-            if each.name == "piecewise_linear":
+            if each.fitted:
                 fitted = _fitted_to_kernel(deq, targets, tau0_squared, np.array([tau0_squared]))
                 if fitted.status is DesignStatus.EXACT:
                     return fitted
@@ -148,7 +148,7 @@ def _fitted_to_kernel(deq: DEQ, targets: Targets, tau0_squared: float, norms: Fl
 def _at_norms(deq: DEQ, targets: Targets, tau0_squared: float, family: str, norms: ArrayLike) -> ExplicitNetwork:
     if len(targets) > 1:
         raise InvalidInputError("A class-wise design fits one kernel; ask for kind 'ck' or 'ntk' instead of 'both'.")
-    if family not in ("auto", "piecewise_linear"):
+    if family != "auto" and not FAMILIES[family].fitted:
         raise InvalidInputError(
             f"A class-wise design is made of piecewise linear layers; leave the family out instead of {family!r}."
         )

@@ -76,6 +76,8 @@ class Family:
         The range of the threshold.
     differentiable : bool
         Whether its members have a tangent kernel.
+    fitted : bool
+        Whether its exact roots come from a fit to the kernel (`kernel_fit`) and not one by one (`matching`).
     """
 
     name: str
@@ -83,6 +85,7 @@ class Family:
     basis: Callable[[float], Basis]
     thresholds: tuple[float, float] | None = None
     differentiable: bool = True
+    fitted: bool = False
 
 
 def _orthonormal(
@@ -222,8 +225,14 @@ FAMILIES: dict[str, Family] = {
             "bends at 0, ± ½, ± 1 and ± 2 standard deviations, fitted to the kernel and moved to the nearest root; for "
             "compromises, at 0 and ± 1",
             _piecewise_linear,
+            fitted=True,
         ),
-        Family("polynomial", "degree at most 3: an exact root under the same condition, the widest range", _polynomial),
+        Family(
+            "polynomial",
+            "degree at most 3: an exact root wherever a split of the linear part between the layers leaves every "
+            "square positive; the widest range",
+            _polynomial,
+        ),
         Family(
             "ternary",
             "three levels, thresholds at ± t: CK only; odd targets whose linear part holds at most .81 of the diagonal",

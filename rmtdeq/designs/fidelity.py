@@ -58,12 +58,8 @@ class KernelComparison:
         ax.loglog(
             rank,
             _descending(self.deq),
-            linestyle="none",
-            marker="o",
+            **_style.POINTS,
             markersize=4,
-            markerfacecolor=_style.DATA,
-            markeredgecolor=_style.DATA_EDGE,
-            markeredgewidth=0.4,
             label="DEQ",
         )
         ax.loglog(rank, _descending(self.plain), color=_style.OTHER, lw=1.2, ls="--", label="plain network, one layer")

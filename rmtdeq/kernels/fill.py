@@ -6,9 +6,7 @@ threads, each of which calls BLAS for itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from functools import lru_cache
 from threading import local
 from typing import Any
@@ -67,7 +65,7 @@ def fill_rows(
                 fill(top)
                 bar.update()
             return
-        with _one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+        with _blas().limit(limits=1), ThreadPoolExecutor(threads) as pool:
             # The longest first, so that no thread is left alone with one at the end.
             tasks = [pool.submit(fill, top) for top in reversed(tops)]
             try:
@@ -103,12 +101,6 @@ def _blas() -> Any:
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas")
-
-
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    with _blas().limit(limits=1):
-        yield
 
 
 def _fill_block_row(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 
 from rmtdeq._errors import InvalidInputError
@@ -58,11 +58,9 @@ class Plan:
     rows: Profile
     columns: Profile
     solver: BlockSolver
-
-    def __post_init__(self) -> None:
-        # Longer series are computed when some entries need them, once for all threads.
-        object.__setattr__(self, "_series", {})
-        object.__setattr__(self, "_lock", Lock())
+    # Longer series are computed when some entries need them, once for all threads.
+    _series: dict[int, Series] = field(default_factory=dict, init=False, repr=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     @property
     def same(self) -> bool:
@@ -71,8 +69,8 @@ class Plan:
 
     def series(self, length: int) -> Series | None:
         """Return the series number `length`, from short to long, or None where the one before is the longest."""
-        known: dict[int, Series] = self._series  # type: ignore[attr-defined]
-        with self._lock:  # type: ignore[attr-defined]
+        known = self._series
+        with self._lock:
             if length not in known:
                 if length == len(_DEGREES) or (length and known[length - 1].cutoffs[-1] >= 1):
                     return None

@@ -167,9 +167,9 @@ def _finish(b, sigma, sigma_a2):  # type: ignore[no-untyped-def]
 
 @numba.njit(**_OPTIONS)
 def _keep(b, section, tile, a):  # type: ignore[no-untyped-def]
-    target = tile[STRIP * a : STRIP * a + STRIP]
+    target, source = tile[STRIP * a : STRIP * a + STRIP], b[section : section + STRIP]
     for j in range(STRIP):
-        target[j] = b[section + j]
+        target[j] = source[j]
 
 
 @numba.njit(**_OPTIONS)
@@ -262,7 +262,8 @@ def solve_block(
     strongest = cutoffs[-1]
     terms = degrees[-1] + 1
     b, y, h = np.zeros(_SECTIONS * STRIP), np.zeros(terms * STRIP), np.empty(terms)
-    g, t, f = np.empty(STRIP * STRIP), np.empty(STRIP * STRIP), np.empty(STRIP * STRIP)
+    outputs, sections = (ck, ntk, full), (_VALUE, _TANGENT, _FULL)
+    tiles = np.empty((3, STRIP * STRIP))
     done = np.empty((STRIP, STRIP), dtype=np.uint8)
     bad = 0
     for first in range(0, gram.shape[1], STRIP):
@@ -302,12 +303,9 @@ def solve_block(
                     h[k] = hermite_x[k, i]
                 _solve_strip(b, y, h, sigma_x[i], sigma_a2, degrees, cutoffs)
                 sound = _finish(b, sigma_x[i], sigma_a2)
-                if wants[0]:
-                    _keep(b, _VALUE, g, a)
-                if wants[1]:
-                    _keep(b, _TANGENT, t, a)
-                if wants[2]:
-                    _keep(b, _FULL, f, a)
+                for k in range(3):
+                    if wants[k]:
+                        _keep(b, sections[k], tiles[k], a)
                 # Rarely: entries that are not all to be written.
                 whole = end == width and not 0 <= skip < width and not again
                 if whole and sound and _all_within(b, _R, strongest):
@@ -322,25 +320,14 @@ def solve_block(
                         bad += 1
                     if j < width:
                         left[local, first + j] = 1 if asked and not served else 0
-            if clean:
-                if wants[0]:
-                    _store(ck, g, out_row + top, column + first, height, width)
-                if wants[1]:
-                    _store(ntk, t, out_row + top, column + first, height, width)
-                if wants[2]:
-                    _store(full, f, out_row + top, column + first, height, width)
-                if mirror and wants[0]:
-                    _store_transposed(ck, g, column + first, row + top, height, width)
-                if mirror and wants[1]:
-                    _store_transposed(ntk, t, column + first, row + top, height, width)
-                if mirror and wants[2]:
-                    _store_transposed(full, f, column + first, row + top, height, width)
-            else:
-                across = row + top
-                if wants[0]:
-                    _store_some(ck, g, done, out_row + top, column + first, height, width, mirror, across)
-                if wants[1]:
-                    _store_some(ntk, t, done, out_row + top, column + first, height, width, mirror, across)
-                if wants[2]:
-                    _store_some(full, f, done, out_row + top, column + first, height, width, mirror, across)
+            across = row + top
+            for k in range(3):
+                if wants[k] and clean:
+                    _store(outputs[k], tiles[k], out_row + top, column + first, height, width)
+                    if mirror:
+                        _store_transposed(outputs[k], tiles[k], column + first, across, height, width)
+                elif wants[k]:
+                    _store_some(
+                        outputs[k], tiles[k], done, out_row + top, column + first, height, width, mirror, across
+                    )
     return bad
