@@ -11,7 +11,7 @@ from rmtdeq._check import number
 from rmtdeq._errors import IllPosedError, InvalidInputError
 from rmtdeq._optional import require
 from rmtdeq._types import Function, Seed
-from rmtdeq.gauss import Activation, moments
+from rmtdeq.gauss import Activation, mean_and_variance, moments
 from rmtdeq.gauss import activation as as_activation
 from rmtdeq.solvers import Solution, smallest_fixed_point
 
@@ -186,8 +186,8 @@ def preactivation_scale(deq: DEQ, tau0_squared: float) -> Solution[float]:
     base = deq.sigma_b2 * tau0_squared
 
     def image(s: float) -> float:
-        at = moments(deq.activation, math.sqrt(s))
-        return deq.sigma_a2 * (at.variance if deq.centered else at.square) + base
+        mean, variance = mean_and_variance(deq.activation, math.sqrt(s))
+        return deq.sigma_a2 * (variance if deq.centered else variance + mean * mean) + base
 
     found = smallest_fixed_point(image, base)
     if not found.converged:

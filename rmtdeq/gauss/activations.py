@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -145,14 +145,18 @@ class _Panels:
     edges: FloatArray
     coefficients: FloatArray
 
+    @cached_property
+    def _slopes(self) -> FloatArray:
+        """Legendre coefficients of the derivative on each panel."""
+        unscaled = leg.legder(self.coefficients[:, :24], axis=1)
+        return np.asarray(unscaled * 2 / np.diff(self.edges)[:, None])
+
     def derivative(self, u: FloatArray) -> FloatArray:
         panel = np.clip(np.searchsorted(self.edges, u, side="right") - 1, 0, len(self.edges) - 2)
         left, right = self.edges[panel], self.edges[panel + 1]
         local = (2 * u - left - right) / (right - left)
-        slopes = leg.legder(self.coefficients[:, :24], axis=1)
-        return (
-            np.einsum("...k,...k->...", leg.legvander(local, slopes.shape[1] - 1), slopes[panel]) * 2 / (right - left)
-        )
+        slopes = self._slopes
+        return np.einsum("...k,...k->...", leg.legvander(local, slopes.shape[1] - 1), slopes[panel])
 
 
 @lru_cache(maxsize=256)

@@ -8,6 +8,7 @@ import numpy as np
 
 from rmtdeq._types import FloatArray
 from rmtdeq.gauss.activations import Activation
+from rmtdeq.gauss.quadrature import Rule
 
 
 @dataclass(frozen=True)
@@ -44,22 +45,34 @@ class Moments:
         return 0.5 * self.square_second - self.mean * self.second
 
 
+def mean_and_variance(activation: Activation, sigma: float) -> tuple[float, float]:
+    """Return ``E φ(σξ)`` and ``Var φ(σξ)`` alone, at a fraction of the cost of `moments`."""
+    return _mean_and_variance(activation, sigma, activation.rule(sigma))[:2]
+
+
+def _mean_and_variance(activation: Activation, sigma: float, rule: Rule) -> tuple[float, float, FloatArray]:
+    """And the deviations from the mean at the rule's nodes."""
+    values = np.asarray(activation(sigma * rule.nodes), dtype=float)
+    # An activation that grows exponentially overflows at large scales; the moments are then infinite or NaN.
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = float(rule.weights @ values)
+        deviation = values - mean
+        return mean, float(rule.weights @ (deviation * deviation)), deviation
+
+
 def moments(activation: Activation, sigma: float) -> Moments:
     """Return the moments of φ(σξ), to about thirteen digits."""
     rule = activation.rule(sigma)
     xi, w = rule.nodes, rule.weights
-    values = np.asarray(activation(sigma * xi), dtype=float)
+    mean, variance, deviation = _mean_and_variance(activation, sigma, rule)
     slopes = activation.slope(sigma * xi)
-    # An activation that grows exponentially overflows at large scales; the moments are then infinite or NaN.
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = float(w @ values)
-        deviation = values - mean
         # (ξ² - 1) is orthogonal to constants: taking the mean off first spares digits where the mean dominates.
         second = float(w @ ((xi * xi - 1) * deviation)) / sigma**2
         curvature = float(w @ ((xi * xi - 1) * deviation * deviation)) / sigma**2
         return Moments(
             mean=mean,
-            variance=float(w @ (deviation * deviation)),
+            variance=variance,
             first=float(w @ (xi * deviation)) / sigma,
             second=second,
             square_second=curvature + 2 * mean * second,

@@ -134,9 +134,9 @@ def _fill_block(
     unused = np.empty((0, 0), dtype=gram.dtype)
     ck, ntk, full = (outputs.get(kind, unused) for kind in ("ck", "ntk", "ntk-full"))
     left[:] = 0
-    length, bad = 0, 0
+    length, remaining = 0, 0
     while (series := plan.series(length)) is not None:
-        bad += plan.solver(
+        bad, remaining = plan.solver(
             gram,
             carried,
             ck,
@@ -159,14 +159,14 @@ def _fill_block(
             left,
             length > 0,
         )
+        if bad:
+            raise IllPosedError(
+                f"{plan.deq} is no contraction on these data: the kernel map has slope 1 or more for {bad} pair(s) of "
+                "samples; lower sigma_a2."
+            )
+        if not remaining:
+            return
         length += 1
-        if bad or not left.any():
-            break
-    if bad:
-        raise IllPosedError(
-            f"{plan.deq} is no contraction on these data: the kernel map has slope 1 or more for {bad} pair(s) of "
-            "samples; lower sigma_a2."
-        )
     _fill_exactly(plan, outputs, row, column, start, mirror, np.argwhere(left))
 
 

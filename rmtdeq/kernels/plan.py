@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
+import numpy as np
+
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, IntArray, Kind
 from rmtdeq.deq import DEQ, require_deq
@@ -15,7 +17,7 @@ from rmtdeq.kernels.profile import SHORT, Profile, ScaleTable, scale_table
 _DEGREES = (SHORT, 96, 512)
 _SMALLEST_NORM2, _LARGEST_NORM2 = 1e-200, 1e16
 
-BlockSolver = Callable[..., int]
+BlockSolver = Callable[..., tuple[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +26,8 @@ class Series:
 
     Attributes
     ----------
-    hermite_x, hermite_y : ndarray (degree + 1, ·)
+    hermite_x : ndarray (n, degree + 1)
+    hermite_y : ndarray (degree + 1, m)
         Hermite coefficients of rows and columns.
     degrees, cutoffs : ndarray
         See `ScaleTable.cutoffs`.
@@ -77,7 +80,7 @@ class Plan:
                 at_nodes = self.table.hermite(_DEGREES[length])
                 rows = self.table.coefficients(at_nodes, self.rows.sigma)
                 columns = rows if self.same else self.table.coefficients(at_nodes, self.columns.sigma)
-                known[length] = Series(rows, columns, *self.table.cutoffs(at_nodes))
+                known[length] = Series(np.ascontiguousarray(rows.T), columns, *self.table.cutoffs(at_nodes))
             return known[length]
 
 

@@ -16,7 +16,7 @@ from numpy.polynomial import chebyshev
 from rmtdeq._errors import ConvergenceError, IllPosedError
 from rmtdeq._types import FloatArray, IntArray
 from rmtdeq.deq import DEQ
-from rmtdeq.gauss import Moments, hermite_coefficients, moments
+from rmtdeq.gauss import Moments, hermite_coefficients, mean_and_variance, moments
 from rmtdeq.solvers import smallest_fixed_point
 
 _FIRST_NODES, _MOST_NODES = 12, 1536
@@ -29,7 +29,7 @@ SERIES_TOLERANCE = 1e-12
 SHORT = 24
 """Degree of the shortest series."""
 
-DEGREES = (8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 448, 512)
+DEGREES = (12, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 448, 512)
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,8 @@ def _diagonal_scale(deq: DEQ, squared_norm: float) -> float:
     base = deq.sigma_b2 * squared_norm
 
     def image(s: float) -> float:
-        return deq.sigma_a2 * moments(deq.activation, math.sqrt(s)).square + base
+        mean, variance = mean_and_variance(deq.activation, math.sqrt(s))
+        return deq.sigma_a2 * (variance + mean * mean) + base
 
     start = base
     if base == 0:
@@ -269,16 +270,19 @@ def value_at_zero(deq: DEQ) -> float:
 
 def _interpolates(table: ScaleTable) -> bool:
     unit = table.sigma if table.starts_at_zero else np.ones_like(table.sigma)
-    rows: list[FloatArray] = [table.square / unit**2]
+    squares = [table.square / unit**2]
     if np.isfinite(table.slope_square).all():
-        rows.append(table.slope_square)
-    rows.extend(table.hermite(8) / unit)
-    coefficients = abs(_chebyshev_coefficients(np.stack(rows)))
-    size = coefficients.max(axis=1, keepdims=True)
+        squares.append(table.slope_square)
+    coefficients = _chebyshev_coefficients(np.stack(squares))
+    if not _has_converged(coefficients, abs(coefficients).max(axis=1, keepdims=True)):
+        return False
     # The coefficients of one expansion share the scale of the function, √E φ².
-    size[-9:] = math.sqrt(float(rows[0].max()))
+    return _has_converged(_chebyshev_coefficients(table.hermite(8) / unit), math.sqrt(float(squares[0].max())))
+
+
+def _has_converged(coefficients: FloatArray, size: FloatArray | float) -> bool:
     tail = coefficients[:, -max(2, coefficients.shape[1] // 4) :]
-    return bool((tail <= _INTERPOLATED * size).all())
+    return bool((abs(tail) <= _INTERPOLATED * size).all())
 
 
 def _check_diagonal(table: ScaleTable) -> None:

@@ -34,7 +34,7 @@ def solve_block(
     cutoffs: FloatArray,
     left: np.ndarray[Any, Any],
     again: bool,
-) -> int:
+) -> tuple[int, int]:
     """Turn a block of inner products into kernel entries; see `rmtdeq.kernels.tiles.solve_block` for the arguments.
 
     The longest series is used for every entry.
@@ -49,13 +49,13 @@ def solve_block(
         todo &= j != i
     if not todo.any():
         left[:] = 0
-        return 0
+        return 0, 0
     x = sigma_b2 * gram.astype(np.float64)
     after = sigma_b2 * carried.astype(np.float64)
     scale = sigma_x[rows, None] * sigma_y[columns]
     dead = scale == 0
     r = np.zeros(x.shape)
-    h_x, h_y = hermite_x[: degrees[-1] + 1, rows], hermite_y[: degrees[-1] + 1, columns]
+    h_x, h_y = hermite_x.T[: degrees[-1] + 1, rows], hermite_y[: degrees[-1] + 1, columns]
     for _ in range(_MAX_STEPS):
         value, slope = _series(h_x, h_y, r)
         step = (r * scale - sigma_a2 * value - x) / (scale - sigma_a2 * slope + dead)
@@ -78,7 +78,7 @@ def solve_block(
             if mirror:
                 out[column + b, row + a] = entry[a, b]
     left[:] = todo & ~done
-    return int((done & (gain <= 0)).sum())
+    return int((done & (gain <= 0)).sum()), int(left.sum(dtype=np.int64))
 
 
 def _series(h_x: FloatArray, h_y: FloatArray, r: FloatArray) -> tuple[FloatArray, FloatArray]:

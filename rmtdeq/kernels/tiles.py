@@ -1,9 +1,10 @@
 """The inner loop of the kernels: every off-diagonal entry's fixed point, strip by strip (numba).
 
 The unknown of an entry is the correlation r of its two pre-activations:
-``r σ_i σ_j = σ_a² Σ_k h_k(σ_i) h_k(σ_j) r^k + σ_b² x_i·x_j``.  Newton's method needs the series and its derivative,
-which are what the CK and the NTK are made of; with the second derivative at hand the last step needs no further
-evaluation.
+``r σ_i σ_j = σ_a² Σ_k h_k(σ_i) h_k(σ_j) r^k + σ_b² x_i·x_j``.  A step needs the series, its derivative (what the CK and
+the NTK are made of) and its second derivative, which makes the step one of third order and gives value and derivative
+at its end without another evaluation.  Where samples are nearly orthogonal the series up to degree 4 is so near that
+one step with the series up to degree 12 is all there is to do.
 
 A strip is 64 entries of a row.  All that a strip works on lies in one flat array at constant distances, and its loops
 hold plain arithmetic over a constant number of entries, so that the compiler turns them into vector instructions
@@ -21,43 +22,74 @@ from rmtdeq._types import FloatArray, IntArray
 
 STRIP = 64
 _MAX_STEPS = 60
-_STEP = 3e-8  # What is left after a step is of the order of its square.
+_STEP = 1e-7  # What is left after a step is of the order of its square, for the derivative.
 
 # Sections of the flat array.
-_X, _SIGMA, _R, _VALUE, _SLOPE, _BEND, _MOVE, _AFTER, _TANGENT, _FULL = (STRIP * k for k in range(10))
-_SECTIONS = 10
+_X, _INVERSE, _R, _VALUE, _SLOPE, _BEND, _MOVE, _GAIN, _RECIPROCAL, _AFTER, _TANGENT, _FULL = (
+    STRIP * k for k in range(12)
+)
+_SECTIONS = 12
 
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 _OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": _FAST, "nogil": True}
 
 
 @numba.njit(**_OPTIONS)
-def _start(b, y, h, sigma, sigma_a2):  # type: ignore[no-untyped-def]
-    """From the root of the series' cubic part, one step of Newton's method with the series up to degree 8."""
-    h0, h1, h2, h3, h4, h5, h6, h7, h8 = h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7], h[8]
+def _move(x, r, v, s, c, scale, sigma_a2):  # type: ignore[no-untyped-def]
+    """One step for the entry j at r, where the series is v, its slope s and half its curvature c.
+
+    With g = σ_a²/(σ_i σ_j) the equation at r + d is f - (1 - g s) d + g c d² = 0; value, slope and the reciprocal of
+    the gain 1 - g s at the new place come from Taylor's formula and a step of Newton's method for the reciprocal.
+    """
+    g = sigma_a2 * scale
+    inverse = 1.0 / (1.0 - g * s)
+    q = g * c * inverse
+    d = ((sigma_a2 * v + x) * scale - r) * inverse
+    t = q * d
+    d = d * (1.0 + t) if abs(t) < 0.25 else d
+    moved = min(max(r + d, -1.0), 1.0)
+    d = moved - r
+    s1 = s + 2.0 * c * d
+    gain = 1.0 - g * s1
+    return moved, d * (1.0 + abs(q)), v + d * (s + c * d), s1, gain, inverse * (2.0 - gain * inverse)
+
+
+@numba.njit(**_OPTIONS)
+def _start(b, y, h, inverse_sigma, sigma_a2):  # type: ignore[no-untyped-def]
+    """From the root of the series' quartic part, one step with the series up to degree 12."""
+    h0, h1, h2, h3, h4, h5, h6 = h[0], h[1], h[2], h[3], h[4], h[5], h[6]
+    h7, h8, h9, h10, h11, h12 = h[7], h[8], h[9], h[10], h[11], h[12]
     for j in range(STRIP):
         c0, c1, c2 = h0 * y[j], h1 * y[STRIP + j], h2 * y[2 * STRIP + j]
         c3, c4, c5 = h3 * y[3 * STRIP + j], h4 * y[4 * STRIP + j], h5 * y[5 * STRIP + j]
         c6, c7, c8 = h6 * y[6 * STRIP + j], h7 * y[7 * STRIP + j], h8 * y[8 * STRIP + j]
-        x = b[_X + j]
-        scale = sigma * b[_SIGMA + j]
-        dead = 1.0 if scale == 0.0 else 0.0
-        inverse = (1.0 - dead) / (scale - sigma_a2 * c1 + dead)
-        linear = (x + sigma_a2 * c0) * inverse
-        k2, k3 = sigma_a2 * c2 * inverse, sigma_a2 * c3 * inverse
+        c9, c10 = h9 * y[9 * STRIP + j], h10 * y[10 * STRIP + j]
+        c11, c12 = h11 * y[11 * STRIP + j], h12 * y[12 * STRIP + j]
+        scale = inverse_sigma * b[_INVERSE + j]
+        g = sigma_a2 * scale
+        inverse = 1.0 / (1.0 - g * c1)
+        linear = (b[_X + j] * scale + g * c0) * inverse
+        g = g * inverse
+        k2, k3, k4 = g * c2, g * c3, g * c4
         r = linear + (k2 + k3 * linear) * linear * linear
-        r = linear + (k2 + k3 * r) * r * r
-        v, s = c8 * r + c7, c8
-        s, v = s * r + v, v * r + c6
-        s, v = s * r + v, v * r + c5
-        s, v = s * r + v, v * r + c4
-        s, v = s * r + v, v * r + c3
-        s, v = s * r + v, v * r + c2
-        s, v = s * r + v, v * r + c1
-        s, v = s * r + v, v * r + c0
-        r = r + (sigma_a2 * v + x - r * scale) * (1.0 - dead) / (scale - sigma_a2 * s + dead)
-        # Far from zero the cubic may have led astray; NaN is not within either.
-        b[_R + j] = r if abs(r) <= 1.0 else min(max(linear, -1.0), 1.0)
+        r = linear + (k2 + (k3 + k4 * r) * r) * r * r
+        # Far from zero this may have led astray; NaN is not within either.
+        r = r if abs(r) <= 1.0 else min(max(linear, -1.0), 1.0)
+        v, s = c12 * r + c11, c12
+        c, s, v = s, s * r + v, v * r + c10
+        c, s, v = c * r + s, s * r + v, v * r + c9
+        c, s, v = c * r + s, s * r + v, v * r + c8
+        c, s, v = c * r + s, s * r + v, v * r + c7
+        c, s, v = c * r + s, s * r + v, v * r + c6
+        c, s, v = c * r + s, s * r + v, v * r + c5
+        c, s, v = c * r + s, s * r + v, v * r + c4
+        c, s, v = c * r + s, s * r + v, v * r + c3
+        c, s, v = c * r + s, s * r + v, v * r + c2
+        c, s, v = c * r + s, s * r + v, v * r + c1
+        c, s, v = c * r + s, s * r + v, v * r + c0
+        r, d, v, s, gain, inverse = _move(b[_X + j], r, v, s, c, scale, sigma_a2)
+        b[_R + j], b[_MOVE + j], b[_VALUE + j] = r, d, v
+        b[_SLOPE + j], b[_GAIN + j], b[_RECIPROCAL + j] = s, gain, inverse
 
 
 @numba.njit(**_OPTIONS)
@@ -90,20 +122,15 @@ def _evaluate(b, y, h, degree):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**_OPTIONS)
-def _step(b, sigma, sigma_a2, strongest):  # type: ignore[no-untyped-def]
-    """One step of Newton's method, its value and slope at the new place by Taylor's formula."""
+def _step(b, inverse_sigma, sigma_a2, strongest):  # type: ignore[no-untyped-def]
+    """One step for the whole strip; entries that stay beyond the series are not waited for."""
     for j in range(STRIP):
-        r, v, s, c = b[_R + j], b[_VALUE + j], b[_SLOPE + j], b[_BEND + j]
-        scale = sigma * b[_SIGMA + j]
-        dead = 1.0 if scale == 0.0 else 0.0
-        d = (sigma_a2 * v + b[_X + j] - r * scale) * (1.0 - dead) / (scale - sigma_a2 * s + dead)
-        moved = min(max(r + d, -1.0), 1.0)
-        d = moved - r
-        # Entries that stay beyond the series are not waited for: they are computed elsewhere.
-        b[_MOVE + j] = d if min(abs(r), abs(moved)) <= strongest else 0.0
-        b[_VALUE + j] = v + d * (s + c * d)
-        b[_SLOPE + j] = s + 2.0 * c * d
-        b[_R + j] = moved
+        before, scale = b[_R + j], inverse_sigma * b[_INVERSE + j]
+        r, d, v, s, gain, inverse = _move(
+            b[_X + j], before, b[_VALUE + j], b[_SLOPE + j], b[_BEND + j], scale, sigma_a2
+        )
+        b[_R + j], b[_VALUE + j], b[_SLOPE + j], b[_GAIN + j], b[_RECIPROCAL + j] = r, v, s, gain, inverse
+        b[_MOVE + j] = d if min(abs(before), abs(r)) <= strongest else 0.0
 
 
 @numba.njit(**_OPTIONS)
@@ -125,11 +152,13 @@ def _largest(b, most):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**_OPTIONS)
-def _solve_strip(b, y, h, sigma, sigma_a2, degrees, cutoffs):  # type: ignore[no-untyped-def]
+def _solve_strip(b, y, h, inverse_sigma, sigma_a2, degrees, cutoffs):  # type: ignore[no-untyped-def]
     """Solve the strip's equations; entries that the series does not serve end beyond the last cutoff."""
+    _start(b, y, h, inverse_sigma, sigma_a2)
+    if _all_within(b, _MOVE, _STEP) and _all_within(b, _R, cutoffs[0]):
+        return
     strongest = cutoffs[-1]
-    _start(b, y, h, sigma, sigma_a2)
-    tier = 0
+    tier = 1
     while True:
         top = _largest(b, strongest)
         while tier < degrees.size - 1 and cutoffs[tier] < top:
@@ -137,7 +166,7 @@ def _solve_strip(b, y, h, sigma, sigma_a2, degrees, cutoffs):  # type: ignore[no
         settled = False
         for _ in range(_MAX_STEPS):
             _evaluate(b, y, h, degrees[tier])
-            _step(b, sigma, sigma_a2, strongest)
+            _step(b, inverse_sigma, sigma_a2, strongest)
             settled = _all_within(b, _MOVE, _STEP)
             if settled:
                 break
@@ -149,25 +178,21 @@ def _solve_strip(b, y, h, sigma, sigma_a2, degrees, cutoffs):  # type: ignore[no
 
 
 @numba.njit(**_OPTIONS)
-def _finish(b, sigma, sigma_a2):  # type: ignore[no-untyped-def]
+def _finish(b, inverse_sigma, full):  # type: ignore[no-untyped-def]
     """Turn solved series into entries; say whether 1 - σ_a² E φ'φ' is positive for all."""
     positive = 0.0
     for j in range(STRIP):
-        scale = sigma * b[_SIGMA + j]
-        dead = 1.0 if scale == 0.0 else 0.0
-        derivative = b[_SLOPE + j] * (1.0 - dead) / (scale + dead)
-        gain = 1.0 - sigma_a2 * derivative
-        positive += 1.0 if gain > 0.0 else 0.0
-        inverse = 1.0 / gain
-        b[_BEND + j] = gain
-        b[_TANGENT + j] = b[_VALUE + j] * inverse
-        b[_FULL + j] = (b[_VALUE + j] + b[_AFTER + j] * derivative) * inverse
+        b[_TANGENT + j] = b[_VALUE + j] * b[_RECIPROCAL + j]
+        positive += 1.0 if b[_GAIN + j] > 0.0 else 0.0
+    if full:
+        for j in range(STRIP):
+            derivative = b[_SLOPE + j] * (inverse_sigma * b[_INVERSE + j])
+            b[_FULL + j] = (b[_VALUE + j] + b[_AFTER + j] * derivative) * b[_RECIPROCAL + j]
     return positive == STRIP
 
 
 @numba.njit(**_OPTIONS)
-def _keep(b, section, tile, a):  # type: ignore[no-untyped-def]
-    target, source = tile[STRIP * a : STRIP * a + STRIP], b[section : section + STRIP]
+def _copy(source, target):  # type: ignore[no-untyped-def]
     for j in range(STRIP):
         target[j] = source[j]
 
@@ -223,7 +248,7 @@ def solve_block(
     cutoffs: FloatArray,
     left: IntArray,
     again: bool,
-) -> int:
+) -> tuple[int, int]:
     """Turn a block of inner products into kernel entries.
 
     Parameters
@@ -244,37 +269,43 @@ def solve_block(
         Rows and columns are the same samples: the diagonal is left alone.
     mirror : bool
         Only entries below the diagonal are computed, and written on both sides of it.
-    hermite_x, hermite_y : ndarray (degree + 1, ·)
+    hermite_x : ndarray (·, degree + 1)
+    hermite_y : ndarray (degree + 1, ·)
         Hermite coefficients of all row and column samples.
     sigma_x, sigma_y : ndarray
         Their pre-activation scales.
     degrees, cutoffs : ndarray
-        Degrees at which the series may stop, multiples of eight, and the largest |r| that each serves.
+        Degrees at which the series may stop, the first twelve, the others multiples of eight; and the largest |r| that
+        each serves.
     left : ndarray (height, width) of uint8
         Out: 1 where the series does not serve.  In: with `again`, 1 where entries are to be done; else 0.
     again : bool
 
     Returns
     -------
-    int
+    bad : int
         Number of entries whose slope σ_a² E φ'φ' is 1 or more.
+    remaining : int
+        Number of ones in `left`.
     """
     strongest = cutoffs[-1]
     terms = degrees[-1] + 1
-    b, y, h = np.zeros(_SECTIONS * STRIP), np.zeros(terms * STRIP), np.empty(terms)
+    b, y = np.zeros(_SECTIONS * STRIP), np.zeros(terms * STRIP)
     outputs, sections = (ck, ntk, full), (_VALUE, _TANGENT, _FULL)
     tiles = np.empty((3, STRIP * STRIP))
     done = np.empty((STRIP, STRIP), dtype=np.uint8)
-    bad = 0
+    bad, remaining = 0, 0
     for first in range(0, gram.shape[1], STRIP):
         width = min(STRIP, gram.shape[1] - first)
-        b[_SIGMA : _SIGMA + STRIP] = 1.0
-        for j in range(width):
-            b[_SIGMA + j] = sigma_y[column + first + j]
+        b[_INVERSE : _INVERSE + STRIP] = 0.0
         y[:] = 0.0
+        scales = sigma_y[column + first : column + first + width]
+        for j in range(width):
+            b[_INVERSE + j] = 1.0 / scales[j] if scales[j] > 0.0 else 0.0
         for k in range(terms):
+            source, target = hermite_y[k, column + first : column + first + width], y[STRIP * k : STRIP * (k + 1)]
             for j in range(width):
-                y[STRIP * k + j] = hermite_y[k, column + first + j]
+                target[j] = source[j]
         for top in range(0, gram.shape[0], STRIP):
             height = min(STRIP, gram.shape[0] - top)
             if mirror and column + first >= row + top + height:
@@ -290,22 +321,25 @@ def solve_block(
                 if mirror:
                     end = max(0, min(width, i - column - first))
                 skip = i - column - first if same else -1
-                b[_X : _X + STRIP] = 0.0
                 inner, tangent = gram[local, first : first + end], carried[local, first : first + end]
-                for j in range(end):
-                    b[_X + j] = sigma_b2 * inner[j]
+                if end == STRIP:
+                    for j in range(STRIP):
+                        b[_X + j] = sigma_b2 * inner[j]
+                else:
+                    b[_X : _X + STRIP] = 0.0
+                    for j in range(end):
+                        b[_X + j] = sigma_b2 * inner[j]
                 if wants[2]:
                     for j in range(end):
                         b[_AFTER + j] = sigma_b2 * tangent[j]
                 if 0 <= skip < STRIP:
                     b[_X + skip] = 0.0
-                for k in range(terms):
-                    h[k] = hermite_x[k, i]
-                _solve_strip(b, y, h, sigma_x[i], sigma_a2, degrees, cutoffs)
-                sound = _finish(b, sigma_x[i], sigma_a2)
+                inverse_sigma = 1.0 / sigma_x[i] if sigma_x[i] > 0.0 else 0.0
+                _solve_strip(b, y, hermite_x[i], inverse_sigma, sigma_a2, degrees, cutoffs)
+                sound = _finish(b, inverse_sigma, wants[2])
                 for k in range(3):
                     if wants[k]:
-                        _keep(b, sections[k], tiles[k], a)
+                        _copy(b[sections[k] :], tiles[k, STRIP * a :])
                 # Rarely: entries that are not all to be written.
                 whole = end == width and not 0 <= skip < width and not again
                 if whole and sound and _all_within(b, _R, strongest):
@@ -316,10 +350,11 @@ def solve_block(
                     asked = j < end and j != skip and (not again or left[local, first + j] == 1)
                     served = asked and abs(b[_R + j]) <= strongest
                     done[a, j] = 1 if served else 0
-                    if served and b[_BEND + j] <= 0.0:
+                    if served and b[_GAIN + j] <= 0.0:
                         bad += 1
                     if j < width:
                         left[local, first + j] = 1 if asked and not served else 0
+                        remaining += 1 if asked and not served else 0
             across = row + top
             for k in range(3):
                 if wants[k] and clean:
@@ -330,4 +365,4 @@ def solve_block(
                     _store_some(
                         outputs[k], tiles[k], done, out_row + top, column + first, height, width, mirror, across
                     )
-    return bad
+    return bad, remaining
