@@ -150,12 +150,16 @@ def available_memory() -> int:
         return 1 << 62
 
 
-def memory(needed: int, limit: float | None, what: str, remedy: str) -> None:
-    """Raise `MemoryLimitError` if `needed` bytes exceed `limit` (default: nine tenths of what is available)."""
+def memory_allowed(limit: float | None) -> tuple[float, str]:
+    """Return how many bytes may be used and what says so: `limit`, or nine tenths of what is available."""
     if limit is None:
-        allowed, source = 0.9 * available_memory(), "available memory"
-    else:
-        allowed, source = number(limit, "memory_limit", low=0, open_low=True), "memory_limit"
+        return 0.9 * available_memory(), "available memory"
+    return number(limit, "memory_limit", low=0, open_low=True), "memory_limit"
+
+
+def memory(needed: int, limit: float | None, what: str, remedy: str) -> None:
+    """Raise `MemoryLimitError` if `needed` bytes exceed what `memory_allowed` says."""
+    allowed, source = memory_allowed(limit)
     if needed > allowed:
         raise MemoryLimitError(
             f"{what} takes {needed / 2**30:.3g} GiB, more than the {source} of {allowed / 2**30:.3g} GiB; {remedy}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,9 +28,37 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     try:
         write(beside)
         beside.chmod(0o644)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def free_space(folder: Path) -> int:
+    """Return the bytes free where `folder` is, or will be."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def reserve(path: Path) -> None:
+    """Give a file all its room now: a full disk is then an OSError, and not a signal at some later write to its map."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def in_memory(folder: Path) -> bool:
+    """Say whether the folder's files are kept in memory (tmpfs), as far as the operating system tells."""
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return False
+    place = folder.resolve()
+    # The deepest mount point above the folder is the one that holds it.
+    above = [(len(point), kind) for point, kind in mounts if place.is_relative_to(point)]
+    return max(above, default=(0, ""))[1] in ("tmpfs", "ramfs")
 
 
 def as_json(record: Mapping[str, Any]) -> str:

@@ -174,7 +174,8 @@ def _rows(items: Sequence[T], kinds: Sequence[str]) -> list[list[T]]:
 
 def draw_ranks(comparison: SpectrumComparison, ax: Any, others: Sequence[SpectrumPrediction] = ()) -> None:
     """Draw the eigenvalues in descending order over the predicted ones, both axes logarithmic."""
-    measured = comparison.empirical.eigenvalues[::-1]
+    emp = comparison.empirical
+    measured = (emp.all_values if emp.has_density else emp.eigenvalues)[::-1]
     ax.loglog(
         np.arange(1, measured.size + 1),
         np.maximum(measured, 1e-16),
@@ -191,11 +192,9 @@ def draw_ranks(comparison: SpectrumComparison, ax: Any, others: Sequence[Spectru
 
 
 def _draw_predicted_ranks(prediction: SpectrumPrediction, ax: Any, **line: Any) -> None:
-    n, r = prediction.n, prediction.outliers.size
-    levels = (np.arange(n - r) + 0.5) / (n - r)
-    predicted = np.sort(np.concatenate([prediction.quantiles(levels), prediction.outliers]))[::-1]
+    predicted = prediction.all_values[::-1]
     shown = predicted > 0
-    ax.loglog(np.arange(1, n + 1)[shown], predicted[shown], lw=1.5, **line)
+    ax.loglog(np.arange(1, predicted.size + 1)[shown], predicted[shown], lw=1.5, **line)
 
 
 def draw_alignments(comparison: SpectrumComparison, ax: Any, class_names: Sequence[str] | None = None) -> None:
@@ -235,7 +234,7 @@ def draw_alignments(comparison: SpectrumComparison, ax: Any, class_names: Sequen
             markeredgecolor=_style.THEORY if measured is not None else colour,
             label="predicted" if a == classes - 1 else None,
         )
-    ax.set_xticks(at, [f"{value:.3g}" for value in outliers[-shown:]])
+    ax.set_xticks(at, [f"{value:.3g}" if value < 1000 else f"{value:.0f}" for value in outliers[-shown:]])
     ax.set_xlabel("predicted outlier" if r <= shown else f"predicted outlier (top {shown} of {r})")
     ax.set_ylabel("squared alignment")
     ax.set_ylim(0, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -26,6 +27,9 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = _parser()
+    # What the package says about its choices (where a matrix is kept, in which precision) is for the user to read.
+    logging.basicConfig(format="rmtdeq: %(message)s")
+    logging.getLogger("rmtdeq").setLevel(logging.INFO)
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options))
@@ -35,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"rmtdeq: {error}", file=sys.stderr)
         return _FAILED
-    except KeyboardInterrupt:
-        print("rmtdeq: interrupted; no file was left half written", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        notes = " ".join(getattr(error, "__notes__", ()))
+        print(f"rmtdeq: interrupted; no file was left half written. {notes}".rstrip(), file=sys.stderr)
         return _INTERRUPTED
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import rmtdeq
 from rmtdeq._types import KINDS, LEVELS
-from rmtdeq.cli.options import add_data, add_network, network_of, problem_of, record_of, save
+from rmtdeq.cli.options import Problem, add_data, add_network, network_of, problem_of, record_of, save
 
 _NO_MEAN = 1e-10
 
@@ -34,6 +35,22 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         )
         command.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
         command.set_defaults(run=run)
+
+    group = compare.add_argument_group("measurement")
+    group.add_argument(
+        "--method",
+        default="exact",
+        choices=("exact", "lanczos", "slq"),
+        help="all eigenvalues (exact, up to some ten thousand samples); the largest (lanczos); the largest and the "
+        "density with error bars (slq) (default exact)",
+    )
+    group.add_argument("--top", type=int, help="largest eigenvalues to compute with lanczos and slq (default 20)")
+    group.add_argument("--steps", type=int, default=64, help="products for the density of slq (default 64)")
+    group.add_argument(
+        "--checkpoint",
+        help="folder that keeps the matrix and every step of lanczos and slq: the same command goes on where it was "
+        "interrupted (4 n² bytes for each kernel)",
+    )
 
 
 def _add_kinds(parser: argparse.ArgumentParser) -> None:
@@ -86,12 +103,29 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
+def _measured(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem, kind: str) -> rmtdeq.EmpiricalSpectrum:
+    if options.method == "exact":
+        if options.checkpoint or options.top:
+            raise rmtdeq.InvalidInputError("--checkpoint and --top are for --method lanczos and slq.")
+        return rmtdeq.empirical_spectrum(problem.X, deq, kind, tau0_squared=problem.tau0_squared)
+    return rmtdeq.empirical_spectrum(
+        problem.X,
+        deq,
+        kind,
+        method=options.method,
+        top=min(problem.n, options.top or 20),
+        steps=options.steps,
+        checkpoint=Path(options.checkpoint) / kind if options.checkpoint else None,
+        tau0_squared=problem.tau0_squared,
+    )
+
+
 def _compare(options: argparse.Namespace) -> int:
     deq = network_of(options)
     problem = problem_of(options)
     comparisons = []
     for kind in options.kind:
-        measured = rmtdeq.empirical_spectrum(problem.X, deq, kind, tau0_squared=problem.tau0_squared)
+        measured = _measured(options, deq, problem, kind)
         for level in _levels(options, deq, problem.tau0_squared):
             prediction = rmtdeq.predict_spectrum(
                 deq, problem.mixture, problem.n, kind, level, tau0_squared=problem.tau0_squared
@@ -104,6 +138,7 @@ def _compare(options: argparse.Namespace) -> int:
         results = {
             f"{c.prediction.kind}, {c.prediction.level}": {
                 "ks": c.ks,
+                "ks_error": c.ks_error,
                 "wasserstein": c.wasserstein,
                 "predicted_outliers": c.prediction.outliers,
                 "measured_outliers": c.matched,

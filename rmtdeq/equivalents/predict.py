@@ -94,6 +94,13 @@ class SpectrumPrediction:
             raise InvalidInputError("Quantile levels lie between 0 and 1.")
         return self.bulk.quantiles(levels)
 
+    @property
+    def all_values(self) -> FloatArray:
+        """All n eigenvalues as predicted, ascending: the bulk's quantiles at (k - 1/2)/(n - r), and the r outliers."""
+        others = self.n - self.outliers.size
+        bulk = self.quantiles((np.arange(others) + 0.5) / others)
+        return np.sort(np.concatenate([bulk, self.outliers]))
+
     def stieltjes(self, z: ArrayLike) -> ComplexArray:
         """Return m(z) = E 1/(λ - z) of the bulk, for z in the upper half plane.
 

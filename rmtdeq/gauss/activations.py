@@ -13,7 +13,7 @@ from numpy.polynomial import legendre as leg
 from rmtdeq._check import number
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Function
-from rmtdeq.gauss.quadrature import REACH, Rule, gaussian_rule, resolve
+from rmtdeq.gauss.quadrature import REACH, Rule, gaussian_rule, regular_rule, regular_scale, resolve
 
 
 class DualForm(Protocol):
@@ -130,6 +130,8 @@ class Activation:
 
     def rule(self, sigma: float, width: float = 1.0) -> Rule:
         """Return a rule for expectations of functions of φ(σξ), φ'(σξ) and ξ over ξ ~ N(0, 1)."""
+        if not any(self.kinks) and sigma <= regular_scale(self.fn, width):
+            return regular_rule(width)
         if sigma == 0:
             return gaussian_rule(np.array([0.0]), width)
         return gaussian_rule(self.edges(REACH * sigma) / sigma, width)

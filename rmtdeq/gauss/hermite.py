@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from rmtdeq._types import FloatArray
 from rmtdeq.gauss.activations import Activation
-from rmtdeq.gauss.quadrature import Rule
+from rmtdeq.gauss.quadrature import Rule, regular_rule
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,22 @@ def hermite_coefficients(activation: Activation, sigma: float, degree: int) -> F
 
     With them ``E[φ(u) φ(v)] = Σ_k h_k(σ_u) h_k(σ_v) r^k`` for (u, v) Gaussian with correlation r (Mehler).
     """
-    rule = activation.rule(sigma, width=1.0 if degree <= 96 else 0.5)
-    xi = rule.nodes
-    weighted = rule.weights * np.asarray(activation(sigma * xi), dtype=float)
-    result = np.empty(degree + 1)
+    width = 1.0 if degree <= 96 else 0.5
+    rule = activation.rule(sigma, width)
+    weighted = rule.weights * np.asarray(activation(sigma * rule.nodes), dtype=float)
+    if rule is regular_rule(width):
+        return _regular_polynomials(width, degree) @ weighted
+    return np.array([polynomial @ weighted for polynomial in _polynomials(rule.nodes, degree)])
+
+
+def _polynomials(xi: FloatArray, degree: int) -> Iterator[FloatArray]:
+    """The polynomials He_k/√k! at xi, k = 0 … degree."""
     previous, current = np.zeros_like(xi), np.ones_like(xi)
     for k in range(degree + 1):
-        result[k] = weighted @ current
+        yield current
         previous, current = current, (xi * current - np.sqrt(k) * previous) / np.sqrt(k + 1)
-    return result
+
+
+@lru_cache(maxsize=4)
+def _regular_polynomials(width: float, degree: int) -> FloatArray:
+    return np.stack(list(_polynomials(regular_rule(width).nodes, degree)))

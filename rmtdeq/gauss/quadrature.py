@@ -29,6 +29,7 @@ _RESOLVED_ENDS = 1e-11
 _NEAR_ENDS = np.array([-1 + 2e-6, 1 - 2e-6])
 _NARROWEST = 1e-7
 _MOST_PANELS = 1 << 18
+_SCALES = 2.0 ** np.arange(3, -5, -0.5)
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,45 @@ def gaussian_rule(breakpoints: FloatArray, width: float = 1.0) -> Rule:
     width : float
         Panels are no wider than this; 1 suits Hermite polynomials up to degree 100, 0.5 up to 600.
     """
-    regular = np.linspace(-REACH, REACH, 2 * int(np.ceil(REACH / width)) + 1)
-    nodes, weights = panel_nodes(merge_edges(regular, breakpoints, low=-REACH, high=REACH))
+    return _rule(merge_edges(_regular_edges(width), breakpoints, low=-REACH, high=REACH))
+
+
+@lru_cache(maxsize=4)
+def regular_rule(width: float) -> Rule:
+    """Return the rule on panels of one width, zero an edge among theirs; the same object every time."""
+    rule = _rule(_regular_edges(width))
+    rule.nodes.flags.writeable = rule.weights.flags.writeable = False
+    return rule
+
+
+def _regular_edges(width: float) -> FloatArray:
+    return np.linspace(-REACH, REACH, 2 * int(np.ceil(REACH / width)) + 1)
+
+
+def _rule(edges: FloatArray) -> Rule:
+    nodes, weights = panel_nodes(edges)
     nodes, weights = nodes.ravel(), weights.ravel()
     return Rule(nodes, weights * normal_density(nodes))
+
+
+@lru_cache(maxsize=256)
+def regular_scale(fn: Function, width: float) -> float:
+    """Return a scale σ up to which u ↦ fn(σ u) is a polynomial to rounding on every panel of the regular rule.
+
+    Zero where there is none; `fn` has no kinks, or one at zero.
+    """
+    nodes = regular_rule(width).nodes
+    for sigma in _SCALES:
+        try:
+            values = _evaluate(fn, sigma * nodes).reshape(-1, NODES)
+        except InvalidInputError:  # it overflows so far out
+            continue
+        inner = abs(sigma * nodes.reshape(-1, NODES)).min(axis=1) < 8
+        size = np.maximum(abs(values).max(axis=1), abs(values[inner]).max())
+        tail = abs(values @ _to_coefficients().T[:, _RESOLVED_DEGREE:]).max(axis=1)
+        if (tail <= _RESOLVED * size).all():
+            return float(sigma)
+    return 0.0
 
 
 def _evaluate(fn: Function, u: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Rows of a kernel, block by block: inner products, series, exact entries where the series do not serve.
+"""Blocks of a kernel: inner products, series, exact entries where the series do not serve.
 
 A block's product and what is made of it stay in the cache of the core that works on it; blocks are shared out among
 threads, each of which calls BLAS for itself.
@@ -6,14 +6,14 @@ threads, each of which calls BLAS for itself.
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from functools import lru_cache
-from threading import local
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rmtdeq._errors import IllPosedError
+from rmtdeq._threads import share_out, threads
 from rmtdeq._types import FloatArray, IntArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels.exact import solve_pairs
@@ -27,158 +27,168 @@ _PAIR_CHUNK = 4096
 Outputs = dict[Kind, FloatArray]
 
 
-def fill_rows(
-    plan: Plan, start: int, stop: int, outputs: Outputs, *, mirror: bool, what: str = "kernel", progress: bool = False
-) -> None:
-    """Compute rows start … stop of the kernels.
+@dataclass(frozen=True)
+class Block:
+    """Rows top … bottom and columns left … right of a kernel."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return (self.bottom - self.top) * (self.right - self.left)
+
+
+def blocks(n: int, m: int) -> list[Block]:
+    """Cut a matrix into blocks, row by row."""
+    return [
+        Block(top, min(top + HEIGHT, n), left, min(left + WIDTH, m))
+        for top in range(0, n, HEIGHT)
+        for left in range(0, m, WIDTH)
+    ]
+
+
+def blocks_below(n: int) -> list[Block]:
+    """Cut what lies below the diagonal into blocks, row by row, the squares that it crosses among them."""
+    rows = [(top, min(top + HEIGHT, n)) for top in range(0, n, HEIGHT)]
+    return [
+        Block(top, bottom, left, min(left + WIDTH, bottom)) for top, bottom in rows for left in range(0, bottom, WIDTH)
+    ]
+
+
+class Worker:
+    """Fills blocks; what it works in belongs to one thread."""
+
+    def __init__(self, plan: Plan, dtype: np.dtype[Any]) -> None:
+        self._plan = plan
+        self._gram = np.empty(HEIGHT * WIDTH, dtype)
+        self._left = np.empty(HEIGHT * WIDTH, dtype=np.uint8)
+
+    def fill(self, block: Block, outputs: Outputs, origin: tuple[int, int] = (0, 0), mirror: bool = False) -> None:
+        """Compute a block of the kernels.
+
+        Parameters
+        ----------
+        block : Block
+        outputs : dict of ndarray
+        origin : tuple of int
+            Row and column of the kernel that the outputs begin with.
+        mirror : bool
+            Compute only what lies below the diagonal, and write it on both sides of it.
+        """
+        # Contiguous pieces of the scratch, whatever the block's shape.
+        height, width = block.shape
+        gram = self._gram[: height * width].reshape(height, width)
+        left = self._left[: height * width].reshape(height, width)
+        rows, columns = slice(block.top, block.bottom), slice(block.left, block.right)
+        carried = self._plan.inputs.fill(rows, columns, gram)
+        self._fill_by_series(block, gram, carried, left, outputs, origin, mirror)
+        if self._plan.same:
+            _fill_diagonal(self._plan, block, outputs, origin)
+
+    def _fill_by_series(
+        self,
+        block: Block,
+        gram: FloatArray,
+        carried: FloatArray,
+        left: np.ndarray[Any, Any],
+        outputs: Outputs,
+        origin: tuple[int, int],
+        mirror: bool,
+    ) -> None:
+        plan = self._plan
+        unused = np.empty((0, 0), dtype=gram.dtype)
+        left[:] = 0
+        length = 0
+        while (series := plan.series(length)) is not None:
+            bad, remaining = plan.solver(
+                gram,
+                carried,
+                *(outputs.get(kind, unused) for kind in ("ck", "ntk", "ntk-full")),
+                ("ck" in outputs, "ntk" in outputs, "ntk-full" in outputs),
+                block.top,
+                block.left,
+                block.top - origin[0],
+                block.left - origin[1],
+                plan.same,
+                mirror,
+                series.hermite_x,
+                series.hermite_y,
+                plan.rows.sigma,
+                plan.columns.sigma,
+                plan.deq.sigma_a2,
+                plan.deq.sigma_b2,
+                series.degrees,
+                series.cutoffs,
+                left,
+                length > 0,
+            )
+            if bad:
+                raise IllPosedError(
+                    f"{plan.deq} is no contraction on these data: the kernel map has slope 1 or more for {bad} "
+                    "pair(s) of samples; lower sigma_a2."
+                )
+            if not remaining:
+                return
+            length += 1
+        _fill_exactly(plan, block, outputs, origin, mirror, np.argwhere(left))
+
+
+def fill_matrix(plan: Plan, outputs: Outputs, *, what: str = "kernel", progress: bool = False) -> None:
+    """Compute the kernels of all rows and columns.
 
     Parameters
     ----------
     plan : Plan
-    start, stop : int
-    outputs : dict of ndarray
-        With `mirror`, the whole square matrices, of which the part below the diagonal of these rows and its
-        mirror image are written; else arrays (stop - start, m).
-    mirror : bool
+    outputs : dict of ndarray (n, m)
     what : str
         Name of the progress bar.
     progress : bool
         Show it, on a terminal.
     """
-    from tqdm import tqdm
+    n, m = plan.inputs.shape
+    todo = blocks_below(n) if plan.same else blocks(n, m)
 
-    dtype = next(iter(outputs.values())).dtype
-    scratch = local()
+    def work(_: int) -> Callable[[Block], None]:
+        worker = Worker(plan, next(iter(outputs.values())).dtype)
+        return lambda block: worker.fill(block, outputs, mirror=plan.same)
 
-    def fill(top: int) -> None:
-        if not hasattr(scratch, "gram"):
-            shape = min(HEIGHT, stop - start), min(WIDTH, plan.inputs.shape[1])
-            scratch.gram, scratch.left = np.empty(shape, dtype), np.empty(shape, dtype=np.uint8)
-        _fill_block_row(plan, top, min(top + HEIGHT, stop), start, outputs, mirror, scratch)
+    def say(error: BaseException, done: int) -> None:
+        rows = n if done == len(todo) else todo[done].top
+        whole = f"the leading {rows} x {rows} entries are" if plan.same else f"the first {rows} rows are"
+        if rows:
+            error.add_note(f"Of the {what}, {whole} complete.")
 
-    tops = range(start, stop, HEIGHT)
-    # disable=None: silent where stderr is not a terminal.
-    with tqdm(total=len(tops), desc=what, unit="block", disable=None if progress else True, leave=False) as bar:
-        threads = min(_threads(plan), len(tops))
-        if threads == 1:
-            for top in tops:
-                fill(top)
-                bar.update()
-            return
-        with _blas().limit(limits=1), ThreadPoolExecutor(threads) as pool:
-            # The longest first, so that no thread is left alone with one at the end.
-            tasks = [pool.submit(fill, top) for top in reversed(tops)]
-            try:
-                for task in tasks:
-                    task.add_done_callback(lambda _: bar.update())
-                wait(tasks, return_when=FIRST_EXCEPTION)
-            finally:
-                for task in tasks:
-                    task.cancel()
-            for task in tasks:
-                if not task.cancelled():
-                    task.result()
+    share_out(todo, work, workers_for(plan, len(todo)), what=what, progress=progress, stopped_at=say)
 
 
-def scratch_bytes(shape: tuple[int, int], itemsize: int) -> int:
-    """Return what `fill_rows` needs beyond its outputs, of the given shape."""
-    import numba
-
-    return int(numba.get_num_threads()) * min(HEIGHT, shape[0]) * min(WIDTH, shape[1]) * (itemsize + 1)
+def workers_for(plan: Plan, items: int) -> int:
+    """Return how many threads to use; an engine that holds the interpreter gains nothing from several."""
+    return threads(items) if plan.compiled else 1
 
 
-def _threads(plan: Plan) -> int:
-    """As many as numba has; the engine without compilation holds the interpreter, and one is enough for it."""
-    if plan.solver.__module__.endswith("reference"):
-        return 1
-    import numba
-
-    return int(numba.get_num_threads())
-
-
-@lru_cache(maxsize=1)
-def _blas() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController().select(user_api="blas")
-
-
-def _fill_block_row(
-    plan: Plan, top: int, bottom: int, start: int, outputs: Outputs, mirror: bool, scratch: Any
-) -> None:
-    """Compute rows top … bottom, the block's share of columns at a time."""
-    end = bottom if mirror else plan.inputs.shape[1]
-    for column in range(0, end, WIDTH):
-        width = min(WIDTH, end - column)
-        # Contiguous pieces of the scratch, whatever their shape.
-        size = (bottom - top) * width
-        gram = scratch.gram.reshape(-1)[:size].reshape(bottom - top, width)
-        left = scratch.left.reshape(-1)[:size].reshape(bottom - top, width)
-        carried = plan.inputs.fill(slice(top, bottom), slice(column, column + width), gram)
-        _fill_block(plan, gram, carried, left, top, column, start, outputs, mirror)
-    if plan.same:
-        _fill_diagonal(plan, top, bottom, start, outputs, mirror)
-
-
-def _fill_block(
-    plan: Plan,
-    gram: FloatArray,
-    carried: FloatArray,
-    left: np.ndarray[Any, Any],
-    row: int,
-    column: int,
-    start: int,
-    outputs: Outputs,
-    mirror: bool,
-) -> None:
-    unused = np.empty((0, 0), dtype=gram.dtype)
-    ck, ntk, full = (outputs.get(kind, unused) for kind in ("ck", "ntk", "ntk-full"))
-    left[:] = 0
-    length, remaining = 0, 0
-    while (series := plan.series(length)) is not None:
-        bad, remaining = plan.solver(
-            gram,
-            carried,
-            ck,
-            ntk,
-            full,
-            ("ck" in outputs, "ntk" in outputs, "ntk-full" in outputs),
-            row,
-            column,
-            row if mirror else row - start,
-            plan.same,
-            mirror,
-            series.hermite_x,
-            series.hermite_y,
-            plan.rows.sigma,
-            plan.columns.sigma,
-            plan.deq.sigma_a2,
-            plan.deq.sigma_b2,
-            series.degrees,
-            series.cutoffs,
-            left,
-            length > 0,
-        )
-        if bad:
-            raise IllPosedError(
-                f"{plan.deq} is no contraction on these data: the kernel map has slope 1 or more for {bad} pair(s) of "
-                "samples; lower sigma_a2."
-            )
-        if not remaining:
-            return
-        length += 1
-    _fill_exactly(plan, outputs, row, column, start, mirror, np.argwhere(left))
+def scratch_bytes(itemsize: int) -> int:
+    """Return what filling needs beyond its outputs."""
+    return threads() * HEIGHT * WIDTH * (itemsize + 1)
 
 
 def _fill_exactly(
-    plan: Plan, outputs: Outputs, row: int, column: int, start: int, mirror: bool, entries: IntArray
+    plan: Plan, block: Block, outputs: Outputs, origin: tuple[int, int], mirror: bool, entries: IntArray
 ) -> None:
     """Write the entries (row and column within the block) that no series served."""
     deq = plan.deq
     for chunk in np.array_split(entries, max(1, len(entries) // _PAIR_CHUNK)):
         if not len(chunk):
             return
-        i, j = chunk[:, 0] + row, chunk[:, 1] + column
+        i, j = chunk[:, 0] + block.top, chunk[:, 1] + block.left
         distances, carried = plan.inputs.pairs(i, j)
         value, slope = solve_pairs(
             deq,
@@ -191,9 +201,9 @@ def _fill_exactly(
         )
         for kind, out in outputs.items():
             entry = _entry(kind, deq, value, slope, carried)
-            out[i if mirror else i - start, j] = entry
+            out[i - origin[0], j - origin[1]] = entry
             if mirror:
-                out[j, i] = entry
+                out[j - origin[0], i - origin[1]] = entry
 
 
 def _entry(kind: Kind, deq: DEQ, value: FloatArray, slope: FloatArray, carried: FloatArray) -> FloatArray:
@@ -205,8 +215,13 @@ def _entry(kind: Kind, deq: DEQ, value: FloatArray, slope: FloatArray, carried: 
     return (value + deq.sigma_b2 * carried * slope) / (1 - deq.sigma_a2 * slope)
 
 
-def _fill_diagonal(plan: Plan, top: int, bottom: int, start: int, outputs: Outputs, mirror: bool) -> None:
-    i, part, rows = np.arange(top, bottom), slice(top, bottom), plan.rows
+def _fill_diagonal(plan: Plan, block: Block, outputs: Outputs, origin: tuple[int, int]) -> None:
+    """Write what the block has of the diagonal."""
+    first, last = max(block.top, block.left), min(block.bottom, block.right)
+    if first >= last:
+        return
+    i, part, rows = np.arange(first, last), slice(first, last), plan.rows
     carried = plan.inputs.carried_diagonal(part)
     for kind, out in outputs.items():
-        out[i if mirror else i - start, i] = _entry(kind, plan.deq, rows.square[part], rows.slope_square[part], carried)
+        entry = _entry(kind, plan.deq, rows.square[part], rows.slope_square[part], carried)
+        out[i - origin[0], i - origin[1]] = entry

@@ -13,7 +13,7 @@ from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Kind
 from rmtdeq.deq import DEQ
-from rmtdeq.kernels.fill import Outputs, fill_rows, scratch_bytes
+from rmtdeq.kernels.fill import Outputs, fill_matrix, scratch_bytes
 from rmtdeq.kernels.inputs import Samples
 from rmtdeq.kernels.plan import make_plan
 
@@ -97,8 +97,8 @@ def kernel(
     X, Y, precision = prepare(X, Y, dtype, backend, device)
     n, m = X.shape[0], X.shape[0] if Y is None else Y.shape[0]
     outputs = _outputs(out, kinds, (n, m), precision, memory_limit)
-    plan = make_plan(Samples(X, Y), deq, kinds, backend, tau0_squared)
-    fill_rows(plan, 0, n, outputs, mirror=plan.same, progress=progress)
+    plan = make_plan(Samples(X, Y), deq, kinds, backend, tau0_squared, precision, progress)
+    fill_matrix(plan, outputs, progress=progress)
     results = tuple(outputs[name] for name in kinds)
     return results[0] if isinstance(kind, str) else results
 
@@ -133,7 +133,7 @@ def _outputs(
     memory_limit: float | None,
 ) -> Outputs:
     if out is None:
-        size = shape[0] * shape[1] * dtype.itemsize * len(kinds) + scratch_bytes(shape, dtype.itemsize)
+        size = shape[0] * shape[1] * dtype.itemsize * len(kinds) + scratch_bytes(dtype.itemsize)
         _check.memory(
             size,
             memory_limit,

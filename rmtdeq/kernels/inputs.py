@@ -83,7 +83,7 @@ class LayerBefore:
     def fill(self, rows: slice, columns: slice, out: FloatArray) -> FloatArray:
         """Write the conjugate kernel's entries; return the tangent kernel's."""
         np.copyto(out, self.gram[rows, columns])
-        return out if self.tangent is None else self.tangent[rows, columns]
+        return out if self.tangent is None else np.ascontiguousarray(self.tangent[rows, columns])
 
     def pairs(self, i: IntArray, j: IntArray) -> tuple[FloatArray, FloatArray]:
         """Squared distances of some pairs, and what the tangent carries there."""

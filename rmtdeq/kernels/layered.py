@@ -13,7 +13,7 @@ from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.gauss import Activation
-from rmtdeq.kernels.fill import fill_rows, scratch_bytes
+from rmtdeq.kernels.fill import fill_matrix, scratch_bytes
 from rmtdeq.kernels.gram import prepare
 from rmtdeq.kernels.inputs import LayerBefore, Samples
 from rmtdeq.kernels.plan import make_plan
@@ -65,7 +65,7 @@ def layered_kernel(
     # Each tangent kernel has its own matrix, the conjugate kernel one, and each is there twice while a layer is built.
     tangents: list[Kind] = [name for name in kinds if name != "ck"]
     _check.memory(
-        2 * (1 + len(tangents)) * n * m * precision.itemsize + scratch_bytes((n, m), precision.itemsize),
+        2 * (1 + len(tangents)) * n * m * precision.itemsize + scratch_bytes(precision.itemsize),
         memory_limit,
         f"The kernels of the layers, {n} x {m} entries each,",
         "take fewer samples, or dtype='float32'",
@@ -94,9 +94,9 @@ def _through_layers(
         # One layer is a network whose recurrence has no weight; "ntk-full" adds what its input carries.
         starts = depth == 0 and kind == "ntk"
         names: tuple[Kind, ...] = ("ck",) if kind == "ck" or starts else ("ck", "ntk-full")
-        plan = make_plan(inputs, DEQ(layer, 0.0, 1.0, centered=False), names, backend, None)
+        plan = make_plan(inputs, DEQ(layer, 0.0, 1.0, centered=False), names, backend, None, dtype, progress)
         outputs = {name: np.empty(inputs.shape, dtype) for name in names}
-        fill_rows(plan, 0, inputs.shape[0], outputs, mirror=plan.same, what=f"layer {depth + 1}", progress=progress)
+        fill_matrix(plan, outputs, what=f"layer {depth + 1}", progress=progress)
         conjugate = outputs["ck"]
         # The first layer's weights fixed: its tangent kernel is the read-out's, which is the conjugate kernel.
         tangent = None if kind == "ck" else outputs.get("ntk-full", conjugate)

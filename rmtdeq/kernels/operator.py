@@ -1,52 +1,146 @@
-"""Kernels as linear operators: products with vectors, the matrix never stored."""
+"""Kernels as linear operators: products with vectors, the matrix stored by halves or not at all."""
 
 from __future__ import annotations
 
+import logging
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq import _check
+from rmtdeq._checkpoint import Checkpoint
+from rmtdeq._errors import InvalidInputError, MemoryLimitError
+from rmtdeq._files import free_space, in_memory
 from rmtdeq._linear import SymmetricOperator
+from rmtdeq._threads import share_out
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
-from rmtdeq.kernels.fill import fill_rows
+from rmtdeq.kernels.fill import HEIGHT, WIDTH, Block, Worker, scratch_bytes, workers_for
 from rmtdeq.kernels.gram import prepare
+from rmtdeq.kernels.identity import identity
 from rmtdeq.kernels.inputs import Samples
+from rmtdeq.kernels.panels import Layout, Panels, below_diagonal
 from rmtdeq.kernels.plan import Plan, make_plan
 
-_ROWS_BYTES = 64 << 20
+METHODS = ("auto", "dense", "float32", "memory-mapped", "matrix-free")
+
+logger = logging.getLogger(__name__)
 
 
 class KernelOperator(SymmetricOperator):
-    """A symmetric kernel matrix that is recomputed, some rows at a time, for every product.
+    """A symmetric kernel matrix, to be multiplied with vectors; made by `kernel_operator`.
 
-    Made by `kernel_operator`; a scipy LinearOperator of shape (n, n).
+    A scipy LinearOperator of shape (n, n).  Products are taken in double precision whatever the entries' is; they are
+    returned in the precision asked for, or the vectors' where it is higher.
+
+    Attributes
+    ----------
+    method : str
+        How it is stored: ``"dense"``, ``"float32"``, ``"memory-mapped"`` or ``"matrix-free"``.
+    entries_dtype : dtype
+        Precision of the entries.
     """
 
-    def __init__(self, plan: Plan, kind: Kind, dtype: np.dtype[Any], progress: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        kind: Kind,
+        dtype: np.dtype[Any],
+        entries_dtype: np.dtype[Any],
+        method: str,
+        folder: Path | None = None,
+        progress: bool = False,
+    ) -> None:
         n = plan.inputs.shape[0]
-        self._plan = plan
-        self._kind = kind
-        self._progress = progress
-        self._rows = max(1, min(n, _ROWS_BYTES // (n * dtype.itemsize)))
+        self.method = method
+        self.entries_dtype = entries_dtype
+        self._plan, self._kind, self._progress = plan, kind, progress
+        self._remove_files: Callable[[], object] = lambda: None
+        self._panels: Panels | None = None
+        if method != "matrix-free":
+            if method == "memory-mapped" and folder is None:
+                folder = Path(tempfile.mkdtemp(prefix="rmtdeq-"))
+                self._remove_files = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            elif folder is not None:
+                Checkpoint(folder, self.identity(), "kernel")
+            self._panels = Panels(Layout(n, entries_dtype), folder)
         super().__init__(dtype=dtype, shape=(n, n))
 
-    def _matmat(self, V: FloatArray) -> FloatArray:
-        from tqdm import tqdm
+    def close(self) -> None:
+        """Forget what is stored, and remove temporary files; products compute the entries afresh from then on.
 
-        n = self.shape[0]
-        result = np.empty((n, V.shape[1]), dtype=np.result_type(self.dtype, V.dtype))
-        scratch = np.empty((self._rows, n), dtype=self.dtype)
-        starts = range(0, n, self._rows)
-        # disable=None: silent where stderr is not a terminal.
-        for start in tqdm(starts, desc="kernel product", disable=None if self._progress else True, leave=False):
-            stop = min(start + self._rows, n)
-            part = scratch[: stop - start]
-            fill_rows(self._plan, start, stop, {self._kind: part}, mirror=False)
-            np.matmul(part, V, out=result[start:stop])
-        return result
+        The files are removed with the operator at the latest.
+        """
+        self.method, self._panels = "matrix-free", None
+        self._remove_files()
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the matrix depends on, with checksums of samples and activation."""
+        return identity(self._plan, self._kind, self.entries_dtype)
+
+    def compute(self) -> KernelOperator:
+        """Compute and store now what the first product would; return the operator itself."""
+        if self._panels is not None and self._panels.missing:
+            self._panels.compute(self._fill, f"{self._kind}, half of {self.shape[0]} x {self.shape[0]}", self._progress)
+        return self
+
+    def _fill(self, blocks: list[Block], entries: list[FloatArray]) -> None:
+        def work(_: int) -> Callable[[tuple[Block, FloatArray]], None]:
+            worker = Worker(self._plan, self.entries_dtype)
+            return lambda pair: self._fill_one(worker, *pair)
+
+        pairs = list(zip(blocks, entries, strict=True))
+        share_out(pairs, work, workers_for(self._plan, len(pairs)))
+
+    def _fill_one(self, worker: Worker, block: Block, entries: FloatArray) -> None:
+        worker.fill(block, {self._kind: entries}, origin=(block.top, block.left), mirror=block.left == block.top)
+
+    def _matmat(self, V: FloatArray) -> FloatArray:
+        if np.iscomplexobj(V):
+            return np.asarray(self._matmat(V.real) + 1j * self._matmat(V.imag))
+        result_dtype = np.result_type(self.dtype, V.dtype)
+        panels = self.compute()._panels
+        pairs: list[tuple[Block, FloatArray | None]]
+        if panels is None:
+            pairs = [(block, None) for block in below_diagonal(self.shape[0])]
+        else:
+            pairs = list(panels.all_blocks())
+        return self._product(pairs, np.ascontiguousarray(V, dtype=np.float64)).astype(result_dtype, copy=False)
+
+    def _product(self, pairs: list[tuple[Block, FloatArray | None]], V: FloatArray) -> FloatArray:
+        """Add up the products of all blocks and of their mirror images; blocks without entries are computed."""
+        workers = workers_for(self._plan, len(pairs))
+        parts = [np.zeros(V.shape) for _ in range(workers)]
+
+        def work(number: int) -> Callable[[tuple[Block, FloatArray | None]], None]:
+            worker, result = Worker(self._plan, self.entries_dtype), parts[number]
+            scratch = np.empty(HEIGHT * WIDTH, self.entries_dtype)
+
+            def multiply(pair: tuple[Block, FloatArray | None]) -> None:
+                block, entries = pair
+                if entries is None:
+                    entries = scratch[: block.size].reshape(block.shape)
+                    self._fill_one(worker, block, entries)
+                # In double precision: a rounded vector would not be the same to both halves of the matrix.
+                entries = entries.astype(np.float64, copy=False)
+                result[block.top : block.bottom] += entries @ V[block.left : block.right]
+                if block.left != block.top:
+                    result[block.left : block.right] += entries.T @ V[block.top : block.bottom]
+
+            return multiply
+
+        # Each thread has the same blocks every time, so that sums round the same way.
+        share_out(pairs, work, workers, fixed=True, what="kernel product", progress=self._progress)
+        total = parts[0]
+        for part in parts[1:]:
+            total += part
+        return total
 
 
 def kernel_operator(
@@ -54,22 +148,37 @@ def kernel_operator(
     deq: DEQ,
     kind: str = "ck",
     *,
+    method: str = "auto",
+    folder: str | Path | None = None,
     tau0_squared: float | None = None,
     backend: str = "auto",
     dtype: DTypeLike | None = None,
     device: str | None = None,
+    memory_limit: float | None = None,
     progress: bool = False,
-) -> Any:
-    """Return a kernel as a scipy LinearOperator that never stores the n x n matrix.
-
-    Every product computes the kernel afresh, 64 MiB of rows at a time; it costs about two calls of `kernel`.
+) -> KernelOperator:
+    """Return a kernel as a scipy LinearOperator that never stores the n x n matrix, at most one half of it.
 
     Parameters
     ----------
-    X, deq, tau0_squared, backend, dtype, device, progress
+    X, deq, tau0_squared, backend, device
         As for `kernel`.
     kind : str
         One of ``"ck"``, ``"ntk"``, ``"ntk-full"``.
+    method : str
+        ``"dense"``: the half below the diagonal is computed once, at the first product, and kept in memory, n²/2
+        entries; ``"float32"``: the same in single precision; ``"memory-mapped"``: in files; ``"matrix-free"``:
+        entries are computed afresh for every product, which costs about one call of `kernel`.  ``"auto"`` takes the
+        first of the four that fits and logs its choice (a warning where it lowers the precision).
+    folder : path, optional
+        Where the files of ``"memory-mapped"`` are.  Files that are already there are used, so that an interrupted
+        computation goes on; they must be of the same samples and model.  A temporary folder by default.
+    dtype : dtype, optional
+        float64 or float32 of the entries; that of X by default.  ``"auto"`` does not lower it where it is given.
+    memory_limit : float, optional
+        Bytes that the stored half may take; nine tenths of the free memory by default.
+    progress : bool
+        Show a progress bar for each product, if standard error is a terminal.
 
     Returns
     -------
@@ -79,17 +188,83 @@ def kernel_operator(
     Raises
     ------
     InvalidInputError, IllPosedError
-        As for `kernel`.
+        As for `kernel`; files in `folder` that are of another kernel.
+    MemoryLimitError
+        The stored half does not fit where `method` wants it.
 
     Examples
     --------
     >>> import numpy as np, rmtdeq as rd
     >>> X = np.random.default_rng(0).standard_normal((100, 50)) / np.sqrt(50)
     >>> op = rd.kernel_operator(X, rd.DEQ("relu", sigma_a2=0.2, sigma_b2=0.8), kind="ntk")
-    >>> op.shape, (op @ np.ones(100)).shape
-    ((100, 100), (100,))
+    >>> op.method, op.shape, (op @ np.ones(100)).shape
+    ('dense', (100, 100), (100,))
     """
     _check.choice(kind, "kind", KINDS)
     kinds = _check.kinds(kind)
-    X, _, _ = prepare(X, None, dtype, backend, device)
-    return KernelOperator(make_plan(Samples(X, None), deq, kinds, backend, tau0_squared), kinds[0], X.dtype, progress)
+    _check.choice(method, "method", METHODS)
+    if folder is not None and method not in ("auto", "memory-mapped"):
+        raise InvalidInputError(f"folder= is for method='memory-mapped', not {method!r}.")
+    wanted = dtype
+    X, _, precision = prepare(X, None, dtype, backend, device)
+    if method == "float32" and wanted is not None and precision != np.float32:
+        raise InvalidInputError(f"method='float32' stores single precision, and dtype={precision} asks for more.")
+    place = None if folder is None else Path(folder)
+    method = _chosen(method, X.shape[0], precision, wanted is not None, place, memory_limit)
+    if method == "float32":
+        X = np.ascontiguousarray(X, dtype=np.float32)
+    plan = make_plan(Samples(X, None), deq, kinds, backend, tau0_squared, X.dtype, progress)
+    return KernelOperator(plan, kinds[0], precision, X.dtype, method, place, progress)
+
+
+def _chosen(
+    method: str, n: int, dtype: np.dtype[Any], exactly: bool, folder: Path | None, memory_limit: float | None
+) -> str:
+    """Return the first method that fits, or the one asked for if it does."""
+    allowed, source = _check.memory_allowed(memory_limit)
+    allowed -= scratch_bytes(dtype.itemsize)
+    single = np.dtype(np.float32)
+    sizes = {"dense": Layout(n, dtype).bytes, "float32": Layout(n, single).bytes}
+    place = Path(tempfile.gettempdir()) if folder is None else folder
+    free = free_space(place)
+    if method in sizes:
+        if sizes[method] > allowed:
+            raise MemoryLimitError(
+                f"Half the kernel of {n} samples takes {_gib(sizes[method])}, more than the {source} of "
+                f"{_gib(allowed)}; use method='memory-mapped' or 'matrix-free'."
+            )
+        return method
+    if method == "memory-mapped":
+        if sizes["dense"] > free and folder is None:
+            raise MemoryLimitError(
+                f"Half the kernel of {n} samples takes {_gib(sizes['dense'])}, more than the {_gib(free)} free in "
+                f"{place}; name another folder=, or use method='matrix-free'."
+            )
+        return method
+    if method == "matrix-free":
+        return method
+    if folder is not None and 1.1 * sizes["dense"] <= free:
+        logger.info("%d samples: %s of entries go to files in %s.", n, _gib(sizes["dense"]), place)
+        return "memory-mapped"
+    if sizes["dense"] <= allowed:
+        logger.info("%d samples: %s of %s entries are kept in memory.", n, _gib(sizes["dense"]), dtype)
+        return "dense"
+    if not exactly and dtype != single and sizes["float32"] <= allowed:
+        logger.warning(
+            "%d samples: %s entries take %s, more than the %s of %s; they are computed and kept in single precision "
+            "(%s). Pass dtype='float64' to keep the precision.",
+            n, dtype, _gib(sizes["dense"]), source, _gib(allowed), _gib(sizes["float32"]),
+        )  # fmt: skip
+        return "float32"
+    if 1.1 * sizes["dense"] <= free and not in_memory(place):
+        logger.info("%d samples: %s of entries go to temporary files in %s.", n, _gib(sizes["dense"]), place)
+        return "memory-mapped"
+    logger.info(
+        "%d samples: %s of entries fit neither in memory (%s) nor on disk (%s); they are computed for every product.",
+        n, _gib(sizes["dense"]), _gib(allowed), _gib(free),
+    )  # fmt: skip
+    return "matrix-free"
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.3g} GiB"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from threading import Lock
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +18,9 @@ from rmtdeq.deq import DEQ, require_deq
 from rmtdeq.kernels.inputs import LayerBefore, Samples
 from rmtdeq.kernels.profile import SHORT, Profile, ScaleTable, scale_table
 
+logger = logging.getLogger(__name__)
+
+_NOTICEABLE = 1.0
 _DEGREES = (SHORT, 96, 512)
 _SMALLEST_NORM2, _LARGEST_NORM2 = 1e-200, 1e16
 
@@ -66,6 +73,11 @@ class Plan:
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     @property
+    def compiled(self) -> bool:
+        """Whether the engine leaves the interpreter to other threads."""
+        return not self.solver.__module__.endswith("reference")
+
+    @property
     def same(self) -> bool:
         """Whether rows and columns are the same samples."""
         return self.inputs.same
@@ -85,7 +97,13 @@ class Plan:
 
 
 def make_plan(
-    inputs: Samples | LayerBefore, deq: DEQ, kinds: Sequence[Kind], backend: str, tau0_squared: float | None
+    inputs: Samples | LayerBefore,
+    deq: DEQ,
+    kinds: Sequence[Kind],
+    backend: str,
+    tau0_squared: float | None,
+    dtype: np.dtype[Any],
+    progress: bool = False,
 ) -> Plan:
     """Check well-posedness on these data and compute all per-sample quantities."""
     require_deq(deq)
@@ -107,14 +125,36 @@ def make_plan(
         table.check_tangent()
     rows = table.profile(norms_x)
     columns = rows if inputs.same else table.profile(norms_y)
-    return Plan(deq, inputs, table, rows, columns, _solver(backend))
+    return Plan(deq, inputs, table, rows, columns, _solver(backend, dtype, progress))
 
 
-def _solver(backend: str) -> BlockSolver:
+def _solver(backend: str, dtype: np.dtype[Any], progress: bool) -> BlockSolver:
     if backend == "numpy":
         from rmtdeq.kernels.reference import solve_block as reference
 
         return reference
+    _load_machine_code(dtype, progress)
     from rmtdeq.kernels.tiles import solve_block
 
     return solve_block
+
+
+@lru_cache(maxsize=4)
+def _load_machine_code(dtype: np.dtype[Any], progress: bool) -> None:
+    """Load the compiled engine, or compile it; say so, as that takes seconds on a machine that has not done it yet."""
+    from tqdm import tqdm
+
+    what = "loading machine code (compiled once on a machine, about 5 s)"
+    with tqdm(total=1, desc=what, bar_format="{desc}", disable=None if progress else True, leave=False):
+        start = perf_counter()
+        from rmtdeq.kernels.tiles import solve_block
+
+        nothing, one = np.zeros((1, 1), dtype), np.ones(1)
+        solve_block(
+            nothing, nothing, nothing, nothing, nothing, (False, False, False), 0, 0, 0, 0, True, True,
+            np.zeros((1, 13)), np.zeros((13, 1)), one, one, 0.0, 1.0, np.array([12]), one,
+            np.zeros((1, 1), dtype=np.uint8), False,
+        )  # fmt: skip
+    taken = perf_counter() - start
+    if taken > _NOTICEABLE:
+        logger.info("Compiled the kernel engine for %s in %.1f s; the next process loads it.", dtype, taken)

@@ -270,7 +270,7 @@ def value_at_zero(deq: DEQ) -> float:
 
 def _interpolates(table: ScaleTable) -> bool:
     unit = table.sigma if table.starts_at_zero else np.ones_like(table.sigma)
-    squares = [table.square / unit**2]
+    squares: list[FloatArray] = [table.square / unit**2]
     if np.isfinite(table.slope_square).all():
         squares.append(table.slope_square)
     coefficients = _chebyshev_coefficients(np.stack(squares))

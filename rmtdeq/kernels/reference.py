@@ -22,6 +22,7 @@ def solve_block(
     row: int,
     column: int,
     out_row: int,
+    out_column: int,
     same: bool,
     mirror: bool,
     hermite_x: FloatArray,
@@ -74,9 +75,9 @@ def solve_block(
     a, b = np.nonzero(done)
     for wanted, out, entry in zip(wants, (ck, ntk, full), entries, strict=True):
         if wanted:
-            out[out_row + a, column + b] = entry[a, b]
+            out[out_row + a, out_column + b] = entry[a, b]
             if mirror:
-                out[column + b, row + a] = entry[a, b]
+                out[column + b + out_row - row, row + a + out_column - column] = entry[a, b]
     left[:] = todo & ~done
     return int((done & (gain <= 0)).sum()), int(left.sum(dtype=np.int64))
 

@@ -215,14 +215,14 @@ def _store_transposed(out, tile, row, column, height, width):  # type: ignore[no
 
 
 @numba.njit(**_OPTIONS)
-def _store_some(out, tile, done, row, column, height, width, mirror, across):  # type: ignore[no-untyped-def]
-    """Write a tile's finished entries at (row, column), and with `mirror` also at (column, across)."""
+def _store_some(out, tile, done, row, column, height, width, mirror, down, across):  # type: ignore[no-untyped-def]
+    """Write a tile's finished entries at (row, column), and with `mirror` their transpose at (down, across)."""
     for a in range(height):
         for j in range(width):
             if done[a, j]:
                 out[row + a, column + j] = tile[STRIP * a + j]
                 if mirror:
-                    out[column + j, across + a] = tile[STRIP * a + j]
+                    out[down + j, across + a] = tile[STRIP * a + j]
 
 
 @numba.njit(**_OPTIONS)
@@ -236,6 +236,7 @@ def solve_block(
     row: int,
     column: int,
     out_row: int,
+    out_column: int,
     same: bool,
     mirror: bool,
     hermite_x: FloatArray,
@@ -258,13 +259,13 @@ def solve_block(
     carried : ndarray (height, width)
         What `full` takes the slope times: `gram` itself, or the tangent kernel of the layer before.
     ck, ntk, full : ndarray
-        Outputs, to be written from (`out_row`, `column`) on.
+        Outputs.
     wants : tuple of bool
         Which outputs to fill.
     row, column : int
         Where the block's samples begin.
-    out_row : int
-        The outputs' row of the block's first.
+    out_row, out_column : int
+        Where in the outputs.
     same : bool
         Rows and columns are the same samples: the diagonal is left alone.
     mirror : bool
@@ -355,14 +356,24 @@ def solve_block(
                     if j < width:
                         left[local, first + j] = 1 if asked and not served else 0
                         remaining += 1 if asked and not served else 0
-            across = row + top
+            # Entry (i, j) has its mirror image where the outputs have the kernel's (j, i).
+            down, across = column + first + out_row - row, row + top + out_column - column
             for k in range(3):
                 if wants[k] and clean:
-                    _store(outputs[k], tiles[k], out_row + top, column + first, height, width)
+                    _store(outputs[k], tiles[k], out_row + top, out_column + first, height, width)
                     if mirror:
-                        _store_transposed(outputs[k], tiles[k], column + first, across, height, width)
+                        _store_transposed(outputs[k], tiles[k], down, across, height, width)
                 elif wants[k]:
                     _store_some(
-                        outputs[k], tiles[k], done, out_row + top, column + first, height, width, mirror, across
+                        outputs[k],
+                        tiles[k],
+                        done,
+                        out_row + top,
+                        out_column + first,
+                        height,
+                        width,
+                        mirror,
+                        down,
+                        across,
                     )
     return bad, remaining

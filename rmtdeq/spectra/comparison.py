@@ -14,10 +14,13 @@ from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray
 from rmtdeq.equivalents import SpectrumPrediction
 from rmtdeq.rmt import kolmogorov_smirnov, wasserstein
-from rmtdeq.spectra.empirical import EmpiricalSpectrum
+from rmtdeq.spectra.empirical import EmpiricalSpectrum, draw_masses
 
 _WIDE = 30.0
 _FAR = 10.0
+_SHOWN = 12
+_RESOLVED_BINS = 24
+"""What a quadrature can tell apart over some decades."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +36,14 @@ class SpectrumComparison:
     outlier_errors : ndarray (r,)
         ``|predicted - measured| / measured``.
     bulk : ndarray (n - r,) or None
-        The other eigenvalues; None where only the top of the spectrum was measured.
+        The other eigenvalues (`EmpiricalSpectrum.all_values`); None where only the top of the spectrum was measured.
     ks, wasserstein : float or None
         Kolmogorov-Smirnov and first Wasserstein distance of `bulk` from the prediction; None likewise.
+    ks_error : float
+        Largest standard error of the measured distribution function; 0 where all eigenvalues are known.
     alignments : ndarray (r, K) or None
         Squared inner products of the matched eigenvectors with the classes' unit indicators, where labels were
-        given and eigenvectors are known.
+        given; NaN where an eigenvector was not computed.
     """
 
     empirical: EmpiricalSpectrum
@@ -49,6 +54,7 @@ class SpectrumComparison:
     ks: float | None
     wasserstein: float | None
     alignments: FloatArray | None
+    ks_error: float = 0.0
 
     def summary(self) -> str:
         """Return the table of outliers and distances as text."""
@@ -58,15 +64,25 @@ class SpectrumComparison:
             f"level {pred.level}"
         ]
         if self.ks is not None and self.wasserstein is not None:
-            lines.append(f"  bulk: KS distance {self.ks:.4f}, Wasserstein distance {self.wasserstein:.4g}")
+            error = f" ± {self.ks_error:.4f}" if self.ks_error else ""
+            lines.append(f"  bulk: KS distance {self.ks:.4f}{error}, Wasserstein distance {self.wasserstein:.4g}")
         else:
             lines.append("  bulk: not measured (top eigenvalues only)")
         lines.append(f"  {'outlier':>8} {'predicted':>11} {'measured':>11} {'error':>8}   alignment with the classes")
         for i, (at, seen) in enumerate(zip(pred.outliers, self.matched, strict=True)):
+            if i < pred.outliers.size - _SHOWN:
+                continue
             predicted = " ".join(f"{v:.2f}" for v in pred.alignments[i])
             measured = "" if self.alignments is None else " | " + " ".join(f"{v:.2f}" for v in self.alignments[i])
             error = f"{self.outlier_errors[i]:.1%}" if self.outlier_errors[i] < _FAR else "far off"
             lines.append(f"  {i + 1:>8} {at:>11.4f} {seen:>11.4f} {error:>8}   {predicted}{measured}")
+        if pred.outliers.size > _SHOWN:
+            positive = pred.outliers > 0
+            worst = float(np.median(self.outlier_errors[positive]))
+            lines.append(
+                f"  (the {_SHOWN} largest of {pred.outliers.size}; median error of the {positive.sum()} positive ones "
+                f"{worst:.1%})"
+            )
         if not pred.outliers.size:
             lines.append(f"  {'none':>8}")
         elif self.alignments is not None:
@@ -93,14 +109,20 @@ class SpectrumComparison:
         matplotlib.axes.Axes
         """
         ax = _style.axes(ax)
-        values = self.empirical.eigenvalues if self.bulk is None else self.bulk
+        emp = self.empirical
+        if emp.rest is not None:
+            bins = min(bins, _RESOLVED_BINS)
+        values = emp.eigenvalues if self.bulk is None else self.bulk
         lowest = max(float(values.min()), 1e-12)
         highest = max(float(values.max()), float(self.prediction.outliers.max(initial=0.0)))
         if self.bulk is not None and highest > _WIDE * lowest:
             self._draw_logarithmic(ax, values[values > 0], bins, others)
         else:
             if self.bulk is not None:
-                EmpiricalSpectrum(values, values[:0], values.size, self.empirical.kind, "exact").plot(ax, bins)
+                edges = np.histogram_bin_edges(values, bins)
+                draw_masses(ax, edges, *self._bulk_masses(edges), np.diff(edges))
+                ax.set_xlabel("eigenvalue")
+                ax.set_ylabel("density")
             self.prediction.plot(ax, logarithmic=False)
             for other in others:
                 other.plot(ax, logarithmic=False, **_beside(other))
@@ -111,27 +133,25 @@ class SpectrumComparison:
         ax.legend(framealpha=0.9, edgecolor="none", fontsize=8, ncols=2, loc="upper center")
         return ax
 
+    def _bulk_masses(self, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Share of the bulk between neighbouring edges, and its error."""
+        assert self.bulk is not None
+        counts = np.histogram(self.bulk, edges)[0]
+        if self.empirical.complete:
+            return counts / self.bulk.size, np.zeros(counts.shape)
+        return counts / self.bulk.size, self.empirical.masses(edges)[1]
+
     def _draw_logarithmic(self, ax: Any, values: FloatArray, bins: int, others: Sequence[SpectrumPrediction]) -> None:
         """Densities per decade."""
         edges = np.geomspace(values.min(), values.max(), bins + 1)
-        counts, _ = np.histogram(values, edges)
-        heights = counts / values.size / np.diff(np.log10(edges))
-        ax.bar(
-            edges[:-1],
-            heights,
-            np.diff(edges),
-            align="edge",
-            color=_style.DATA,
-            edgecolor=_style.DATA_EDGE,
-            linewidth=0.3,
-            label="eigenvalues",
-        )
+        mass, error = self._bulk_masses(edges)
+        draw_masses(ax, edges, mass, error, np.diff(np.log10(edges)))
         law = self.prediction
         span = (min(edges[0], 0.9 * max(law.edges[0][0], 1e-12)), max(edges[-1], law.edges[-1][1]))
         law.plot(ax, logarithmic=True, span=span)
         for other in others:
             other.plot(ax, logarithmic=True, span=span, **_beside(other))
-        ax.set_ylim(0, 1.15 * float(heights.max()))
+        ax.set_ylim(0, 1.15 * float((mass / np.diff(np.log10(edges))).max()))
 
 
 def _beside(prediction: SpectrumPrediction) -> dict[str, Any]:
@@ -171,25 +191,30 @@ def compare(emp: EmpiricalSpectrum, pred: SpectrumPrediction, y: ArrayLike | Non
     if emp.n != pred.n:
         raise InvalidInputError(f"The measured spectrum has n = {emp.n}, the prediction n = {pred.n}.")
     r = pred.outliers.size
-    missing = emp.n - emp.eigenvalues.size
-    ranks = _ranks(emp.eigenvalues, pred, missing)
+    values = emp.all_values if emp.has_density else emp.eigenvalues
+    ranks = _ranks(values, pred, emp.n - values.size)
     if r and ranks.min() < 0:
         raise InvalidInputError(
             f"Outlier {pred.outliers[int(ranks.argmin())]:.4g} is not among the {emp.eigenvalues.size} eigenvalues "
             "measured; measure more, or use method='exact'."
         )
-    matched = emp.eigenvalues[ranks]
+    matched = values[ranks]
     errors = abs(pred.outliers - matched) / np.maximum(abs(matched), 1e-300)
     alignments = None
-    columns = ranks - (emp.eigenvalues.size - emp.vectors.shape[1])
-    if y is not None and (not r or columns.min() >= 0):
-        alignments = emp.alignments(y, pred.model.shifts.size)[columns]
+    if y is not None:
+        columns = ranks - (values.size - emp.vectors.shape[1])
+        known = columns >= 0
+        alignments = np.full((r, pred.model.shifts.size), np.nan)
+        alignments[known] = emp.alignments(y, pred.model.shifts.size)[columns[known]]
     bulk = ks = distance = None
-    if emp.complete:
-        bulk = np.delete(emp.eigenvalues, ranks)
+    ks_error = 0.0
+    if emp.has_density:
+        bulk = np.delete(values, ranks)
+        if emp.rest is not None:
+            ks_error = float(emp.rest.cdf_error(values).max())
         ks = kolmogorov_smirnov(bulk, pred.cdf, pred.bulk.atoms)
         distance = wasserstein(bulk, pred.quantiles)
-    return SpectrumComparison(emp, pred, matched, errors, bulk, ks, distance, alignments)
+    return SpectrumComparison(emp, pred, matched, errors, bulk, ks, distance, alignments, ks_error)
 
 
 def _ranks(values: FloatArray, pred: SpectrumPrediction, missing: int) -> np.ndarray[Any, np.dtype[np.int64]]:

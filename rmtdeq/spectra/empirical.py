@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq import _check, _style
-from rmtdeq._errors import ConvergenceError, InvalidInputError
+from rmtdeq._checkpoint import Checkpoint
+from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels import kernel, kernel_operator
+from rmtdeq.kernels.identity import checksum
+from rmtdeq.spectra.krylov import KrylovPlan, krylov_spectrum, random_block
+from rmtdeq.spectra.quadrature import SpectralQuadrature
 
-METHODS = ("exact", "lanczos")
+METHODS = ("exact", "lanczos", "slq")
+
+BLOCK = 8
+"""Vectors multiplied at a time: about as many as a core can use while the matrix comes from memory."""
+
+STEPS = 64
+"""Block Lanczos steps for a density."""
+
+_MOST = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +38,7 @@ class EmpiricalSpectrum:
     Attributes
     ----------
     eigenvalues : ndarray (n,) or (top,)
-        Ascending; all of them (method "exact") or the largest (method "lanczos").
+        Ascending; all of them (method "exact") or the largest (methods "lanczos" and "slq").
     vectors : ndarray (n, v)
         Unit eigenvectors of the last v eigenvalues, one a column, in the same order; for all eigenvalues where
         none were singled out.
@@ -32,6 +46,8 @@ class EmpiricalSpectrum:
         Size of the matrix.
     kind : str
     method : str
+    rest : SpectralQuadrature or None
+        The distribution of the other eigenvalues, with its error (method "slq").
     """
 
     eigenvalues: FloatArray
@@ -39,11 +55,54 @@ class EmpiricalSpectrum:
     n: int
     kind: Kind
     method: str
+    rest: SpectralQuadrature | None = None
 
     @property
     def complete(self) -> bool:
         """Whether all n eigenvalues are known."""
         return self.eigenvalues.size == self.n
+
+    @property
+    def has_density(self) -> bool:
+        """Whether the whole distribution is known, eigenvalue by eigenvalue or as a quadrature."""
+        return self.complete or self.rest is not None
+
+    @cached_property
+    def all_values(self) -> FloatArray:
+        """All n eigenvalues, ascending; those that are not known one by one stand at the quantiles of `rest`.
+
+        Raises
+        ------
+        InvalidInputError
+            Only the top of the spectrum is known.
+        """
+        if self.rest is None:
+            if not self.complete:
+                raise InvalidInputError(
+                    "Only the top eigenvalues are known; use method='exact' or 'slq' for the whole spectrum."
+                )
+            return self.eigenvalues
+        others = self.rest.quantiles((np.arange(self.rest.count) + 0.5) / self.rest.count)
+        return np.sort(np.concatenate([others[: self.n - self.eigenvalues.size], self.eigenvalues]))
+
+    def masses(self, edges: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Return the share of the eigenvalues between neighbouring edges, and its standard error.
+
+        Parameters
+        ----------
+        edges : array_like (k + 1,)
+            Ascending.
+
+        Returns
+        -------
+        mass, error : ndarray (k,)
+            The error is zero where all eigenvalues are known.
+        """
+        edges = _check.real_array(edges, "edges", ndim=1)
+        mass = np.diff(np.searchsorted(self.all_values, edges, side="right")) / self.n
+        if self.rest is None:
+            return mass, np.zeros(mass.shape)
+        return mass, self.rest.masses(edges)[1] * self.rest.count / self.n
 
     def density(self, x: ArrayLike, bandwidth: float | None = None) -> FloatArray:
         """Return the eigenvalues' density smoothed with a Gaussian.
@@ -59,10 +118,8 @@ class EmpiricalSpectrum:
         InvalidInputError
             Only the top of the spectrum is known.
         """
-        if not self.complete:
-            raise InvalidInputError("Only the top eigenvalues are known; use method='exact' for a density.")
         x = _check.real_array(x, "x")
-        values = self.eigenvalues
+        values = self.all_values
         if bandwidth is None:
             low, high = np.quantile(values, [0.25, 0.75])
             spread = (high - low) / 1.349 or float(values.std()) or 1.0
@@ -98,18 +155,33 @@ class EmpiricalSpectrum:
         matplotlib.axes.Axes
         """
         ax = _style.axes(ax)
-        ax.hist(
-            self.eigenvalues,
-            bins=bins,
-            density=True,
-            color=_style.DATA,
-            edgecolor=_style.DATA_EDGE,
-            linewidth=0.3,
-            label="eigenvalues",
-        )
+        values = self.all_values if self.has_density else self.eigenvalues
+        edges = np.histogram_bin_edges(values, bins)
+        if self.has_density:
+            draw_masses(ax, edges, *self.masses(edges), np.diff(edges))
+        else:
+            counts = np.histogram(values, edges)[0] / values.size
+            draw_masses(ax, edges, counts, np.zeros(counts.shape), np.diff(edges))
         ax.set_xlabel("eigenvalue")
         ax.set_ylabel("density")
         return ax
+
+
+def draw_masses(ax: Any, edges: FloatArray, mass: FloatArray, error: FloatArray, unit: FloatArray) -> None:
+    """Draw shares of the eigenvalues as bars of height mass/unit, with error bars where there is an error."""
+    ax.bar(
+        edges[:-1],
+        mass / unit,
+        np.diff(edges),
+        align="edge",
+        color=_style.DATA,
+        edgecolor=_style.DATA_EDGE,
+        linewidth=0.3,
+        label="eigenvalues",
+    )
+    if error.any():
+        middle = (edges[1:] + edges[:-1]) / 2
+        ax.errorbar(middle, mass / unit, error / unit, fmt="none", ecolor=_style.DATA_EDGE, elinewidth=0.8)
 
 
 def empirical_spectrum(
@@ -119,6 +191,12 @@ def empirical_spectrum(
     *,
     method: str = "exact",
     top: int | None = None,
+    steps: int = STEPS,
+    block: int = BLOCK,
+    storage: str = "auto",
+    checkpoint: str | Path | None = None,
+    start: EmpiricalSpectrum | None = None,
+    seed: int = 0,
     tau0_squared: float | None = None,
     backend: str = "auto",
     dtype: DTypeLike | None = None,
@@ -129,16 +207,33 @@ def empirical_spectrum(
 
     Parameters
     ----------
-    X, deq, tau0_squared, backend, dtype, memory_limit, progress
+    X, deq, tau0_squared, backend, dtype, progress
         As for `kernel`.
     kind : str
         ``"ck"``, ``"ntk"`` or ``"ntk-full"``.
     method : str
-        ``"exact"``: all eigenvalues of the dense matrix (LAPACK).  ``"lanczos"``: the `top` largest, from
-        products with a matrix that is never stored.
+        ``"exact"``: all eigenvalues of the dense matrix (LAPACK).  ``"lanczos"``: the `top` largest, by block Lanczos
+        iterations, which need products with the matrix only.  ``"slq"``: the same, and the distribution of all others
+        by stochastic Lanczos quadrature, with error bars.
     top : int, optional
-        How many of the largest eigenvalues get eigenvectors: all by default with ``"exact"``, 6 with
-        ``"lanczos"``.
+        How many of the largest eigenvalues get eigenvectors: all by default with ``"exact"``, 6 with the others.
+    steps : int
+        Products for the density of ``"slq"``, at least; more resolve finer structure.
+    block : int
+        Vectors multiplied at a time; for ``"slq"`` they are the probes.  An eigenvalue repeated more often than this
+        is found this many times.
+    storage : str
+        How the matrix is kept for ``"lanczos"`` and ``"slq"``: the `method` of `kernel_operator`.
+    checkpoint : path, optional
+        Folder that keeps the matrix (in files, unless `storage` says otherwise) and every step of ``"lanczos"`` and
+        ``"slq"``.  The same call with the same folder goes on where it was interrupted, and so does one with more
+        `steps` or another `top` for ``"slq"``.  It holds 4 n² bytes and more in double precision, and is not removed.
+    start : EmpiricalSpectrum, optional
+        Of a similar matrix, such as that of another σ_a²: its vectors are where ``"lanczos"`` begins.
+    seed : int
+        Of the vectors that the iterations begin with.
+    memory_limit : float, optional
+        Bytes that the matrix may take; nine tenths of the free memory by default.
 
     Returns
     -------
@@ -147,9 +242,15 @@ def empirical_spectrum(
     Raises
     ------
     InvalidInputError, IllPosedError, MemoryLimitError
-        As for `kernel`.
+        As for `kernel`; a checkpoint that belongs to another computation.
     ConvergenceError
         Lanczos iterations did not converge.
+
+    Notes
+    -----
+    Stochastic Lanczos quadrature: Ubaru, Chen, Saad, SIAM J. Matrix Anal. Appl. 38 (2017).  Converged eigenpairs count
+    exactly and are taken out of the probes first.  The error bars are the standard error over probes and the change
+    over the last quarter of the steps, added in squares.
     """
     _check.choice(method, "method", METHODS)
     (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))
@@ -159,46 +260,57 @@ def empirical_spectrum(
         top = _check.integer(top, "top")
         if top > n:
             raise InvalidInputError(f"top = {top} eigenvalues were asked of a matrix of size {n}.")
-    if method == "lanczos":
-        return _lanczos(X, deq, name, top or min(6, n - 1), tau0_squared, backend, dtype, progress)
+    options: dict[str, Any] = {"tau0_squared": tau0_squared, "backend": backend, "dtype": dtype, "progress": progress}
+    if method == "exact":
+        if checkpoint is not None or start is not None or storage != "auto":
+            raise InvalidInputError("checkpoint, start and storage are for the methods 'lanczos' and 'slq'.")
+        return _exact(X, deq, name, top, memory_limit, options)
+    size = min(_check.integer(block, "block"), n)
+    least = min(_check.integer(steps, "steps", low=4), n) if method == "slq" else 0
+    seed = _check.integer(seed, "seed", low=0)
+    count = min(6, n) if top is None else top
+    if start is not None and (not isinstance(start, EmpiricalSpectrum) or start.n != n):
+        raise InvalidInputError(f"start must be an EmpiricalSpectrum of a matrix of size {n}.")
+    if start is not None and method == "slq":
+        raise InvalidInputError("The probes of method='slq' are random; start is for method='lanczos'.")
+    operator = kernel_operator(
+        X,
+        deq,
+        name,
+        method=storage,
+        folder=None if checkpoint is None or storage not in ("auto", "memory-mapped") else Path(checkpoint) / "kernel",
+        memory_limit=memory_limit,
+        **options,
+    )
+    first = random_block(n, size, seed, None if start is None else start.vectors)
+    # A search for eigenvalues alone is restarted when the subspace is large; a density needs all of it.
+    most = max(_MOST, (least + 1) * size) if least else max(24 * size, 4 * (count + size))
+    kept = None
+    if checkpoint is not None:
+        record = operator.identity() | {"block": size, "seed": seed, "largest subspace": most}
+        if not least:
+            record |= {"top": count, "start": checksum(first)}
+        kept = Checkpoint(Path(checkpoint) / method, record, "lanczos")
+    found = krylov_spectrum(operator.compute().matmat, first, KrylovPlan(count, least, most), kept, progress)
+    return EmpiricalSpectrum(found.eigenvalues, found.vectors, n, name, method, found.rest)
+
+
+def _exact(
+    X: FloatArray, deq: DEQ, kind: Kind, top: int | None, memory_limit: float | None, options: dict[str, Any]
+) -> EmpiricalSpectrum:
     from scipy.linalg import eigh, eigvalsh
 
+    n = X.shape[0]
     _check.memory(
         3 * 8 * n * n,
         memory_limit,
         "The kernel and its eigenvectors",
-        "use method='lanczos', which never stores the matrix",
+        "use method='slq' (density and top eigenvalues) or 'lanczos', which need half a matrix at most",
     )
-    options: dict[str, Any] = {"tau0_squared": tau0_squared, "backend": backend, "dtype": dtype, "progress": progress}
-    G = kernel(X, deq, name, **options)
+    G = kernel(X, deq, kind, **options)
     if top is None:
         values, vectors = eigh(G, overwrite_a=True, check_finite=False)
-        return EmpiricalSpectrum(values, vectors, n, name, method)
+        return EmpiricalSpectrum(values, vectors, n, kind, "exact")
     values = eigvalsh(G, check_finite=False)
     _, vectors = eigh(G, subset_by_index=[n - top, n - 1], overwrite_a=True, check_finite=False)
-    return EmpiricalSpectrum(values, vectors, n, name, method)
-
-
-def _lanczos(
-    X: FloatArray,
-    deq: DEQ,
-    kind: Kind,
-    top: int,
-    tau0_squared: float | None,
-    backend: str,
-    dtype: DTypeLike | None,
-    progress: bool,
-) -> EmpiricalSpectrum:
-    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
-
-    n = X.shape[0]
-    if top >= n:
-        raise InvalidInputError(f"Lanczos finds fewer than n = {n} eigenvalues, not {top}; use method='exact'.")
-    operator = kernel_operator(X, deq, kind, tau0_squared=tau0_squared, backend=backend, dtype=dtype, progress=progress)
-    start = np.asarray(np.random.default_rng(0).standard_normal(n), dtype=operator.dtype)
-    try:
-        values, vectors = eigsh(operator, k=top, which="LA", v0=start)
-    except ArpackNoConvergence as error:
-        raise ConvergenceError(f"Lanczos iterations did not converge: {error}; ask for fewer eigenvalues.") from error
-    order = np.argsort(values)
-    return EmpiricalSpectrum(values[order], vectors[:, order], n, kind, "lanczos")
+    return EmpiricalSpectrum(values, vectors, n, kind, "exact")

@@ -13,7 +13,16 @@ from numpy.polynomial import legendre
 from scipy.special import factorial2, ndtr
 
 from rmtdeq import InvalidInputError
-from rmtdeq.gauss.quadrature import REACH, gaussian_rule, merge_edges, normal_density, panel_nodes, resolve
+from rmtdeq.gauss.quadrature import (
+    REACH,
+    gaussian_rule,
+    merge_edges,
+    normal_density,
+    panel_nodes,
+    regular_rule,
+    regular_scale,
+    resolve,
+)
 
 LAWS = settings(deadline=None, derandomize=True, max_examples=40)
 
@@ -148,3 +157,32 @@ def test_strings_are_no_values():
 
 def test_reach_leaves_nothing_out():
     assert 2 * ndtr(-REACH) < 1e-37
+
+
+@pytest.mark.parametrize("part", [1.0, 0.61, 0.1])
+def test_regular_rule_is_used_only_where_it_is_as_good_as_the_refined_one(phi, part):
+    scale = regular_scale(phi.fn, 1.0) if not any(phi.kinks) else 0.0
+    if scale == 0:
+        assert phi.rule(0.3) is not regular_rule(1.0)
+        return
+    sigma = part * scale
+    assert phi.rule(sigma) is regular_rule(1.0)
+    assert phi.rule(1.01 * scale) is not regular_rule(1.0)
+    refined = gaussian_rule(phi.edges(REACH * sigma) / sigma)
+    for function in (
+        lambda x: phi(sigma * x) ** 2,
+        lambda x: phi.slope(sigma * x) ** 2,
+        lambda x: phi(sigma * x) * x**6,
+    ):
+        expected = refined.weights @ function(refined.nodes)
+        size = refined.weights @ abs(function(refined.nodes))
+        assert regular_rule(1.0).weights @ function(regular_rule(1.0).nodes) == pytest.approx(
+            expected, abs=2e-13 * size
+        )
+
+
+def test_a_function_that_no_regular_panel_resolves_has_no_regular_scale():
+    assert regular_scale(lambda u: np.sin(300 * u), 1.0) == 0
+    assert regular_scale(lambda u: np.abs(u - 0.1), 1.0) == 0
+    assert regular_scale(np.abs, 1.0) == 8  # its kink is an edge
+    assert 0 < regular_scale(lambda u: np.exp(u * u / 100), 1.0) < 8  # overflows far out

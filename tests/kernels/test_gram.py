@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rmtdeq as rd
-from rmtdeq.kernels import fill
+from rmtdeq.kernels import fill, plan, tiles
 
 KINDS = ("ck", "ntk", "ntk-full")
 SPECS = ("tanh", "relu", "gelu", "hard_tanh(1, 0.5)", "bent sine")
@@ -246,6 +246,60 @@ def test_inputs_of_every_layout_and_type_are_taken_and_left_alone(mixed):
     X.flags.writeable = True
     whole = np.arange(-4, 8).reshape(4, 3)
     np.testing.assert_array_equal(rd.kernel(whole, deq), rd.kernel(whole.astype(float), deq))
+
+
+@pytest.mark.parametrize("Y", [None, 100])
+def test_an_interrupted_file_says_how_much_of_it_is_good(mixed, tmp_path, monkeypatch, Y):
+    monkeypatch.setattr(fill, "HEIGHT", 16)
+    monkeypatch.setattr(fill, "WIDTH", 32)
+    deq, n = rd.DEQ("tanh", 0.4, 0.8).pinned(1.0), len(mixed)
+    others = None if Y is None else mixed[:Y]
+    shape = (n, Y or n)
+    file = np.memmap(tmp_path / "kernel", np.float64, "w+", shape=shape)
+    worker_fill, done = fill.Worker.fill, []
+
+    def interrupted(*arguments, **options):
+        if len(done) == 12:
+            raise KeyboardInterrupt
+        done.append(1)
+        worker_fill(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fill.Worker, "fill", interrupted)
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            rd.kernel(mixed, deq, Y=others, out=file)
+    (note,) = stopped.value.__notes__
+    rows = int(next(word for word in note.split() if word.isdigit()))
+    assert 16 <= rows < n
+    again = np.memmap(tmp_path / "kernel", np.float64, "r", shape=shape)
+    whole = rd.kernel(mixed, deq, Y=others)
+    columns = rows if Y is None else Y
+    np.testing.assert_array_equal(again[:rows, :columns], whole[:rows, :columns])
+    assert (again[rows:] == 0).any()
+
+
+def test_machine_code_is_made_once_for_each_precision(mixed, tmp_path):
+    """Whatever the outputs and inputs are, no call compiles anew."""
+    deq, X = rd.DEQ("relu", 0.4, 0.8), mixed[:70]
+    for dtype in (np.float64, np.float32):
+        rd.kernel(X, deq, KINDS, dtype=dtype)
+        before = len(tiles.solve_block.signatures)
+        file = np.memmap(tmp_path / "k", dtype, "w+", shape=(70, 70))
+        rd.kernel(X, deq, "ck", dtype=dtype, out=file)
+        rd.kernel(np.asfortranarray(X), deq, "ntk-full", dtype=dtype, Y=X[:5])
+        for method in ("dense", "memory-mapped", "matrix-free"):
+            rd.kernel_operator(X, deq, "ntk", dtype=dtype, method=method) @ np.ones(70)
+        rd.design(deq, 1.0).kernel(X, KINDS)
+        assert len(tiles.solve_block.signatures) <= max(before, 2)
+
+
+def test_compiling_is_said(monkeypatch, caplog):
+    caplog.set_level("INFO", "rmtdeq")
+    plan._load_machine_code.cache_clear()
+    monkeypatch.setattr(plan, "_NOTICEABLE", -1.0)
+    rd.kernel(np.eye(3), rd.DEQ("tanh", 0.2, 0.8))
+    (record,) = caplog.records
+    assert "Compiled the kernel engine" in record.getMessage()
 
 
 def test_nothing_is_printed_where_nobody_looks(mixed, capfd):

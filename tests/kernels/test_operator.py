@@ -1,15 +1,20 @@
-"""Kernels as linear operators do what the matrices do."""
+"""Kernels as linear operators do what the matrices do, however they are stored."""
 
 from __future__ import annotations
 
+import logging
+
+import numba
 import numpy as np
 import pytest
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 import rmtdeq as rd
-from rmtdeq.kernels import operator
+from rmtdeq.kernels import fill, operator, panels
+from rmtdeq.kernels.operator import METHODS
 
 KINDS = ("ck", "ntk", "ntk-full")
+STORED = ("dense", "float32", "memory-mapped")
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +24,15 @@ def samples(gaussian):
     X[6] = X[7] + 1e-6 * X[8]
     X[9] = 0
     return X
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks and panels so small that a hundred samples have many, ragged ones among them."""
+    for module in (fill, operator, panels):
+        monkeypatch.setattr(module, "HEIGHT", 16)
+        monkeypatch.setattr(module, "WIDTH", 24)
+    monkeypatch.setattr(panels, "PANEL_BYTES", 16 * 130 * 8)
 
 
 @pytest.mark.parametrize(
@@ -48,29 +62,163 @@ def test_products_are_those_of_the_matrix(make, samples, name, kind, backend):
         assert abs(product - exact).max() < size
 
 
-def test_rows_at_a_time_do_not_show(samples, monkeypatch):
-    deq, V = rd.DEQ("relu", 0.4, 0.8), np.eye(130)
-    dense = rd.kernel(samples, deq, "ntk")
-    monkeypatch.setattr(operator, "_ROWS_BYTES", 130 * 8 * 33)
-    op = rd.kernel_operator(samples, deq, "ntk")
-    np.testing.assert_allclose(op @ V, dense, atol=1e-12 * dense.max())
-    np.testing.assert_allclose(op @ V, dense, atol=1e-12 * dense.max())  # with the longer series it has kept
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["tanh", "relu", "gelu"])
+def test_every_way_of_storing_gives_the_same_matrix(make, samples, small_blocks, name, kind, method):
+    deq, dense = rd.DEQ(make(name), 0.4, 0.8), rd.kernel(samples, rd.DEQ(make(name), 0.4, 0.8), kind)
+    op = rd.kernel_operator(samples, deq, kind, method=method)
+    assert op.method == (method if method != "auto" else "dense")
+    found = op @ np.eye(130)
+    tolerance = 1e-6 if method == "float32" else 1e-12
+    np.testing.assert_allclose(found, dense, atol=tolerance * dense.max())
+    np.testing.assert_array_equal(found, found.T)
+    # Again, with what has been kept: longer series, the panels.
+    np.testing.assert_array_equal(op @ np.eye(130), found)
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_number_of_threads_does_not_show(samples, small_blocks, method):
+    V, before, results = np.random.default_rng(0).standard_normal((130, 3)), numba.get_num_threads(), []
+    try:
+        for threads in {1, before}:
+            numba.set_num_threads(threads)
+            results.append(rd.kernel_operator(samples, rd.DEQ("relu", 0.4, 0.8), "ntk", method=method) @ V)
+    finally:
+        numba.set_num_threads(before)
+    np.testing.assert_allclose(results[0], results[-1], atol=1e-12 * abs(results[0]).max())
+
+
+@pytest.mark.parametrize(("n", "dtype"), [(1, np.float64), (255, np.float32), (257, np.float64), (40_000, np.float64)])
+def test_panels_cover_the_lower_half_once(n, dtype):
+    layout = panels.Layout(n, np.dtype(dtype))
+    blocks = [block for panel in layout.panels for block in panel]
+    assert sum(block.size for block in blocks) * layout.dtype.itemsize == layout.bytes
+    squares = [block for block in blocks if block.left == block.top]
+    assert all(block.right <= block.top for block in blocks if block not in squares)
+    # All that lies below the diagonal, the squares counted in half.
+    assert 2 * sum(block.size for block in blocks) - sum(block.size for block in squares) == n**2
+    for panel in layout.panels[:-1]:
+        assert sum(block.size for block in panel) * layout.dtype.itemsize >= panels.PANEL_BYTES
+
+
+def test_auto_takes_the_first_that_fits_and_says_so(samples, monkeypatch, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "rmtdeq")
+    deq = rd.DEQ("tanh", 0.4, 0.8)
+    double, single = (panels.Layout(130, np.dtype(name)).bytes for name in ("f8", "f4"))
+    scratch = fill.scratch_bytes(8)
+
+    def chosen(limit, free=1 << 40, **options):
+        caplog.clear()
+        monkeypatch.setattr(operator, "free_space", lambda folder: free)
+        op = rd.kernel_operator(samples, deq, memory_limit=scratch + limit, **options)
+        (record,) = caplog.records
+        assert str(130) in record.getMessage()
+        return op.method, record.levelname
+
+    assert chosen(double) == ("dense", "INFO")
+    assert chosen(double - 1) == ("float32", "WARNING")
+    assert chosen(double - 1, dtype="float64") == ("memory-mapped", "INFO")
+    assert chosen(single - 1) == ("memory-mapped", "INFO")
+    assert chosen(single - 1, free=single) == ("matrix-free", "INFO")
+    assert chosen(double, folder=tmp_path / "here") == ("memory-mapped", "INFO")
+    monkeypatch.setattr(operator, "in_memory", lambda folder: True)
+    assert chosen(single - 1) == ("matrix-free", "INFO")
+
+
+@pytest.mark.parametrize("method", ["dense", "float32"])
+def test_what_does_not_fit_is_refused_before_any_work(samples, method):
+    with pytest.raises(rd.MemoryLimitError, match="memory-mapped"):
+        rd.kernel_operator(samples, rd.DEQ("tanh", 0.4, 0.8), method=method, memory_limit=1000)
+
+
+def test_full_disk_is_noticed_before_any_work(samples, monkeypatch):
+    monkeypatch.setattr(operator, "free_space", lambda folder: 1000)
+    with pytest.raises(rd.MemoryLimitError, match="matrix-free"):
+        rd.kernel_operator(samples, rd.DEQ("tanh", 0.4, 0.8), method="memory-mapped")
+
+
+def test_interrupted_panels_are_gone_on_with(samples, small_blocks, tmp_path, monkeypatch):
+    deq, computed = rd.DEQ("relu", 0.4, 0.8), []
+    fill = operator.KernelOperator._fill
+
+    def interrupted(op, blocks, entries):
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        computed.append(blocks[0])
+        fill(op, blocks, entries)
+
+    monkeypatch.setattr(operator.KernelOperator, "_fill", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rd.kernel_operator(samples, deq, "ntk", folder=tmp_path).compute()
+    assert len(list(tmp_path.glob("*.npy"))) == 3
+    assert not list(tmp_path.glob(".*"))
+    computed.clear()
+    monkeypatch.setattr(operator.KernelOperator, "_fill", lambda op, *what: (computed.append(what[0]), fill(op, *what)))
+    op = rd.kernel_operator(samples, deq, "ntk", folder=tmp_path)
+    found = op @ np.eye(130)
+    assert len(computed) == len(list(tmp_path.glob("*.npy"))) - 3 > 0
+    np.testing.assert_array_equal(found, rd.kernel_operator(samples, deq, "ntk") @ np.eye(130))
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("samples", lambda X: {"X": 2 * X}),
+        ("activation", lambda X: {"deq": rd.DEQ("relu", 0.4, 0.8)}),
+        ("sigma_a2", lambda X: {"deq": rd.DEQ("tanh", 0.3, 0.8)}),
+        ("kernel", lambda X: {"kind": "ck"}),
+        ("precision", lambda X: {"dtype": "float32"}),
+    ],
+)
+def test_files_of_another_kernel_are_refused(samples, tmp_path, what, change):
+    given = {"X": samples, "deq": rd.DEQ("tanh", 0.4, 0.8), "kind": "ntk", "folder": tmp_path}
+    rd.kernel_operator(**given).compute()
+    with pytest.raises(rd.InvalidInputError, match=what):
+        rd.kernel_operator(**given | change(samples))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY nonsense", None])
+def test_broken_files_are_named(samples, tmp_path, content):
+    given = {"X": samples, "deq": rd.DEQ("tanh", 0.4, 0.8), "folder": tmp_path}
+    rd.kernel_operator(**given).compute()
+    if content is None:
+        np.save(tmp_path / "panel-00000.npy", np.zeros((2, 2)))
+    else:
+        (tmp_path / "panel-00000.npy").write_bytes(content)
+    with pytest.raises(rd.InvalidInputError, match=r"panel-00000\.npy"):
+        rd.kernel_operator(**given)
+
+
+def test_temporary_files_go_with_the_operator(samples, tmp_path, monkeypatch):
+    monkeypatch.setattr(operator.tempfile, "tempdir", str(tmp_path))
+    op = rd.kernel_operator(samples, rd.DEQ("tanh", 0.4, 0.8), method="memory-mapped").compute()
+    assert list(tmp_path.rglob("*.npy"))
+    op.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_extreme_eigenvalues_are_found_without_the_matrix(samples):
     deq = rd.DEQ("tanh", 0.4, 0.8)
     exact = np.linalg.eigvalsh(rd.kernel(samples, deq, "ntk"))
-    found = eigsh(rd.kernel_operator(samples, deq, "ntk"), k=3, v0=np.ones(130), return_eigenvectors=False)
+    op = rd.kernel_operator(samples, deq, "ntk", method="matrix-free")
+    found = eigsh(op, k=3, v0=np.ones(130), return_eigenvectors=False)
     np.testing.assert_allclose(np.sort(found), exact[-3:], rtol=1e-10)
 
 
-def test_single_precision_operator(samples):
+@pytest.mark.parametrize("method", ["dense", "memory-mapped", "matrix-free"])
+def test_single_precision_operator(samples, method):
     deq, v = rd.DEQ("tanh", 0.4, 0.8), np.random.default_rng(1).standard_normal(130).astype(np.float32)
-    op = rd.kernel_operator(samples, deq, dtype=np.float32)
-    assert op.dtype == np.float32
+    op = rd.kernel_operator(samples, deq, dtype=np.float32, method=method)
+    assert op.dtype == op.entries_dtype == np.float32
     product = op @ v
     assert product.dtype == np.float32
     np.testing.assert_allclose(product, rd.kernel(samples, deq) @ v, atol=3e-6 * np.linalg.norm(v))
+
+
+def test_lower_precision_of_the_entries_is_not_that_of_the_results(samples):
+    op = rd.kernel_operator(samples, rd.DEQ("tanh", 0.4, 0.8), method="float32")
+    assert (op.dtype, op.entries_dtype, (op @ np.ones(130)).dtype) == (np.float64, np.float32, np.float64)
 
 
 def test_centring_is_that_of_the_kernel(samples):
@@ -95,6 +243,10 @@ def test_single_sample_is_a_number():
         {"device": "cuda:0"},
         {"dtype": "int32"},
         {"tau0_squared": -1.0},
+        {"method": "sparse"},
+        {"memory_limit": -1},
+        {"folder": "x", "method": "dense"},
+        {"dtype": "float64", "method": "float32"},
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(samples, arguments, seconds):

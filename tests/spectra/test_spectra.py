@@ -122,7 +122,6 @@ def test_summary_holds_the_numbers(pair, data):
         (lambda e, p, X, y: rd.empirical_spectrum(X, DEQ, method="svd"), "method"),
         (lambda e, p, X, y: rd.empirical_spectrum(X, DEQ, top=0), "top"),
         (lambda e, p, X, y: rd.empirical_spectrum(X, DEQ, top=500), "top"),
-        (lambda e, p, X, y: rd.empirical_spectrum(X, DEQ, method="lanczos", top=240), "exact"),
         (lambda e, p, X, y: e.density(0.0, bandwidth=-1), "bandwidth"),
     ],
 )

@@ -1,0 +1,141 @@
+"""Time the kernel engine against its rivals in one run: a table, a figure, and the numbers as JSON.
+
+    python benchmarks/report.py --neural-tangents OTHER_ENVIRONMENT/bin/python --out figures/benchmark-kernels
+
+The other environment holds neural-tangents with a JAX that it works with; last tried together were
+neural-tangents==0.6.5, jax==0.4.28, jaxlib==0.4.28, scipy<1.13 and numpy<2, on Python 3.11.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+
+import numpy as np
+import rivals
+from matplotlib.figure import Figure
+
+from rmtdeq import _style
+from rmtdeq.io import manifest, save_figure
+
+ACTIVATIONS = {"tanh": "tanh", "ReLU": "relu", "callable": rivals.bump}
+N, P = 4000, 784
+
+
+def against_product(rounds):
+    """Both kernels against X Xᵀ of the same dtype."""
+    rows = {}
+    for dtype in ("float64", "float32"):
+        X = rivals.samples(N, P).astype(dtype)
+        for name, activation in ACTIVATIONS.items():
+            ratio, ours, product = rivals.paired(rivals.kernels(X, activation), lambda X=X: X @ X.T, rounds)
+            rows[f"{name}, {dtype}"] = {"ratio": ratio, "seconds": ours, "product": product}
+            print(f"{name}, {dtype}: {ours:.3f} s, X Xᵀ {product:.3f} s, ratio {ratio:.2f}", flush=True)
+    return rows
+
+
+def growth(sizes, samples_of, rounds):
+    """Times of both kernels and of the product as something grows, with the exponents of the larger half."""
+    times = []
+    for size in sizes:
+        X = samples_of(size)
+        _, ours, product = rivals.paired(rivals.kernels(X, "tanh"), lambda X=X: X @ X.T, rounds)
+        times.append((ours, product))
+    ours, product = np.array(times).T
+    half = slice(len(sizes) // 2, None)
+    slopes = [float(np.polyfit(np.log(sizes[half]), np.log(t[half]), 1)[0]) for t in (ours, product)]
+    print(f"sizes {sizes}: exponent {slopes[0]:.2f}, of the product {slopes[1]:.2f}", flush=True)
+    return {"sizes": sizes, "seconds": ours, "product": product, "exponent": slopes[0], "product's exponent": slopes[1]}
+
+
+def against_neural_tangents(python, rounds):
+    """Twenty ReLU layers at n = 4000, and twenty layers of a quadrature activation at n = 1000."""
+    rows = {}
+    for name, activation, n in (("ReLU, 20 layers", "relu", N), ("quadrature, 20 layers", "bump", 1000)):
+        X = rivals.samples(n, P)
+        seconds, peak = rivals.neural_tangents(python, X, 20, activation, rounds)
+        call = rivals.kernels(X, "relu" if activation == "relu" else rivals.bump)
+        _, ours, product = rivals.paired(call, lambda X=X: X @ X.T, 5)
+        rows[f"neural-tangents: {name}, n = {n}"] = {
+            "seconds": seconds, "ours": ours, "factor": seconds / ours, "peak": peak, "in products": seconds / product,
+        }  # fmt: skip
+        print(
+            f"neural-tangents {name}, n = {n}: {seconds:.2f} s, {peak / 2**30:.1f} GiB; ours {ours:.3f} s", flush=True
+        )
+    return rows
+
+
+def against_monte_carlo(p):
+    """The whole estimate at dimension p."""
+    seconds = rivals.monte_carlo_seconds(p)
+    X = rivals.samples(int(0.8 * p), p)
+    _, ours, _ = rivals.paired(rivals.kernels(X, "tanh"), lambda: X @ X.T, 25)
+    print(f"Monte Carlo p = {p}: {seconds:.0f} s; ours {ours:.4f} s, {seconds / ours:.0f} times", flush=True)
+    return {f"Monte Carlo, p = {p}": {"seconds": seconds, "ours": ours, "factor": seconds / ours}}
+
+
+def figure_of(product, by_n, by_p, rivals_rows):
+    """Draw ratios to the product, growth with n and p, and factors over the rivals."""
+    figure = Figure(figsize=(10.5, 3.4), layout="constrained")
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1.1, 1.2, 1.0])
+    names = list(product)
+    left.barh(names, [product[name]["ratio"] for name in names], color=_style.DATA, edgecolor=_style.DATA_EDGE)
+    left.axvline(1, color=_style.THEORY, label="the product itself")
+    left.invert_yaxis()
+    left.set_xlabel(f"time of both kernels / time of X Xᵀ\n(n = {N}, p = {P})")
+    left.legend(frameon=False, fontsize=8, loc="lower right")
+    for rows, marker, what in ((by_n, "o", f"n, at p = {P}"), (by_p, "s", "p, at n = 2000")):
+        middle.loglog(rows["sizes"], rows["product"], color=_style.OTHER, ls="--", marker=marker, mfc="white", ms=4)
+        middle.loglog(
+            rows["sizes"], rows["seconds"], color=_style.THEORY, marker=marker, ms=4,
+            label=f"{what}: exponent {rows['exponent']:.2f}",
+        )  # fmt: skip
+    middle.plot([], [], color=_style.OTHER, ls="--", label="X Xᵀ")
+    middle.set_xlabel("n or p")
+    middle.set_ylabel("seconds, both kernels")
+    middle.legend(frameon=False, fontsize=8)
+    names = list(rivals_rows)
+    factors = [rivals_rows[name]["factor"] for name in names]
+    right.barh([name.replace(": ", ":\n") for name in names], factors, color=_style.DATA, edgecolor=_style.DATA_EDGE)
+    right.set_xscale("log")
+    right.invert_yaxis()
+    right.set_xlim(1, 10 * max(factors))
+    for i, factor in enumerate(factors):
+        right.text(factor, i, f" {factor:,.0f}", va="center", fontsize=8)
+    right.set_xlabel("times faster")
+    for ax in (left, middle, right):
+        _style.open_frame(ax)
+        ax.tick_params(labelsize=8)
+    return figure
+
+
+def main():
+    """Run the benchmarks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--neural-tangents", help="python of an environment with neural-tangents (left out by default)")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--out", default="figures/benchmark-kernels")
+    options = parser.parse_args()
+    product = against_product(options.rounds)
+    by_n = growth([500, 1000, 2000, 4000, 8000], lambda n: rivals.samples(n, P), 5)
+    by_p = growth([50, 200, 800, 3200], lambda p: rivals.samples(2000, p), 5)
+    factors = against_monte_carlo(500)
+    if options.neural_tangents:
+        factors |= against_neural_tangents(options.neural_tangents, 3)
+    peak = {dtype: rivals.peak_memory(N, P, dtype) for dtype in ("float64", "float32")}
+    print(f"peak beyond X in units of one matrix: {peak}")
+    cold, warm = rivals.first_call_seconds()
+    print(f"first call of a process: {cold:.1f} s without compiled code on the disk, {warm:.2f} s with it")
+    results = {
+        "against the product": product, "growth with n": by_n, "growth with p": by_p, "rivals": factors,
+        "peak memory": peak, "first call": {"cold": cold, "warm": warm},
+        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+    }  # fmt: skip
+    record = manifest("benchmarks/report.py", {"rounds": options.rounds, "out": options.out}, results)
+    for path in save_figure(figure_of(product, by_n, by_p, factors), options.out, record):
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

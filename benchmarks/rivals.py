@@ -1,0 +1,168 @@
+"""What the kernels are timed against: the product X Xᵀ, Monte Carlo, and neural-tangents in its own environment."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import rmtdeq as rd
+
+
+def samples(n, p, seed=0):
+    """Gaussian samples of squared norm about one."""
+    return np.random.default_rng(seed).standard_normal((n, p)) / np.sqrt(p)
+
+
+def bump(u):
+    """An activation without closed form and without a derivative given."""
+    return np.sin(u) + 0.3 * u * np.exp(-u * u)
+
+
+def paired(first, second, rounds=7):
+    """Time two calls in turn; return the median of the ratios, and the medians of both.
+
+    The threads of a BLAS go on spinning for some hundredths of a second after a product; neither call is charged for
+    what the other left behind.
+    """
+    first(), second()
+    times = []
+    for _ in range(rounds):
+        pair = []
+        for call in (first, second):
+            time.sleep(0.1)
+            start = time.perf_counter()
+            call()
+            pair.append(time.perf_counter() - start)
+        times.append(pair)
+    a, b = np.array(times).T
+    return float(np.median(a / b)), float(np.median(a)), float(np.median(b))
+
+
+def monte_carlo_seconds(p, timed=8):
+    """Time of the estimate in use today: p²/m equilibria of width m = 1000 on n = 0.8 p samples, from a few of them."""
+    n, m = int(0.8 * p), 1000
+    rng = np.random.default_rng(0)
+    X = samples(n, p)
+
+    def equilibrium():
+        A, B = rng.standard_normal((m, m)), rng.standard_normal((m, p))
+        source, z = np.sqrt(0.8) * (X @ B.T), np.zeros((n, m))
+        for _ in range(40):
+            new = np.tanh(np.sqrt(0.2) * (z @ A.T) + source) / np.sqrt(m)
+            if abs(new - z).max() < 1e-8 / np.sqrt(m):
+                break
+            z = new
+        return z @ z.T
+
+    equilibrium()
+    start = time.perf_counter()
+    for _ in range(timed):
+        equilibrium()
+    return (time.perf_counter() - start) / timed * p**2 / m
+
+
+PEAK = """
+import gc, sys, numpy as np, rmtdeq as rd
+
+def memory(field):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+n, p, dtype = int(sys.argv[1]), int(sys.argv[2]), np.dtype(sys.argv[3])
+X = (np.random.default_rng(0).standard_normal((n, p)) / p ** 0.5).astype(dtype)
+deq = rd.DEQ("tanh", sigma_a2=0.2, sigma_b2=0.8)
+rd.kernel(X[:200], deq, kind=("ck", "ntk"))
+X @ X[:200].T
+gc.collect()
+with open("/proc/self/clear_refs", "w") as reset:
+    reset.write("5")  # the high-water mark starts again from what is resident now
+before = memory("VmRSS")
+kernels = rd.kernel(X, deq, kind=("ck", "ntk"))
+print((memory("VmHWM") - before) / (n**2 * dtype.itemsize))
+"""
+
+
+def peak_memory(n, p, dtype):
+    """Memory at the peak of both kernels beyond X, in units of one n x n matrix of the dtype (Linux)."""
+    call = [sys.executable, "-c", PEAK, str(n), str(p), dtype]
+    return float(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
+
+
+FIRST = """
+import time, sys, numpy as np, rmtdeq as rd
+X = np.random.default_rng(0).standard_normal((100, 50)) / 50**0.5
+deq = rd.DEQ("tanh", sigma_a2=0.2, sigma_b2=0.8)
+import numba
+start = time.perf_counter()
+rd.kernel(X, deq, kind=("ck", "ntk"))
+print(time.perf_counter() - start)
+"""
+
+
+def first_call_seconds():
+    """Time of the first call in a new process, without compiled code on the disk and with it."""
+    import os
+
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+        runs = [
+            subprocess.run([sys.executable, "-c", FIRST], env=environment, capture_output=True, text=True, check=True)
+            for _ in range(2)
+        ]
+    return tuple(float(run.stdout) for run in runs)
+
+
+NEURAL_TANGENTS = """
+import json, resource, sys, time, warnings
+warnings.filterwarnings("ignore")
+import numpy as np, jax
+from neural_tangents import stax
+
+X = np.load(sys.argv[1])
+layers, activation, rounds = int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+
+def nonlinearity():
+    if activation == "relu":
+        return stax.Relu()
+    return stax.ElementwiseNumerical(fn=lambda u: jax.numpy.sin(u) + 0.3 * u * jax.numpy.exp(-u * u), deg=25)
+
+hidden = [layer for _ in range(layers) for layer in (stax.Dense(512, W_std=0.2**0.5, b_std=0.1), nonlinearity())]
+kernel = jax.jit(stax.serial(*hidden, stax.Dense(1))[2], static_argnames="get")
+times = []
+for _ in range(rounds + 1):
+    start = time.perf_counter()
+    kernel(X, None, get="ntk").block_until_ready()
+    times.append(time.perf_counter() - start)
+print(json.dumps({"times": times, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+"""
+
+
+def neural_tangents(python, X, layers, activation, rounds=3):
+    """Time neural-tangents' NTK of an explicit network in single precision, its own default, after compilation.
+
+    Returns
+    -------
+    seconds : float
+        Median.
+    peak : int
+        Bytes.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "X.npy"
+        np.save(path, X.astype(np.float32))
+        call = [python, "-c", NEURAL_TANGENTS, str(path), str(layers), activation, str(rounds)]
+        run = subprocess.run(call, capture_output=True, text=True, check=True)
+    found = json.loads(run.stdout.strip().splitlines()[-1])
+    return float(np.median(found["times"][1:])), found["peak"]
+
+
+def kernels(X, activation, dtype=None):
+    """Return a call that computes both kernels."""
+    deq = rd.DEQ(activation, sigma_a2=0.2, sigma_b2=0.8)
+    return lambda: rd.kernel(X, deq, kind=("ck", "ntk"), dtype=dtype, progress=False)

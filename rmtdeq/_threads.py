@@ -1,0 +1,94 @@
+"""Work shared out among threads that each call BLAS for themselves."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import lru_cache
+from threading import Event
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def threads(most: int | None = None) -> int:
+    """Return how many threads to use: as many as numba would, but no more than `most`."""
+    import numba
+
+    count = int(numba.get_num_threads())
+    return count if most is None else max(1, min(count, most))
+
+
+def share_out(
+    items: Sequence[T],
+    work: Callable[[int], Callable[[T], None]],
+    workers: int,
+    *,
+    fixed: bool = False,
+    what: str = "",
+    unit: str = "block",
+    progress: bool = False,
+    stopped_at: Callable[[BaseException, int], None] | None = None,
+) -> None:
+    """Do something with every item, in several threads.
+
+    Parameters
+    ----------
+    items : sequence
+    work : callable
+        Called once in each thread with its number; returns what that thread does with an item.
+    workers : int
+        One works in the caller's thread, and leaves BLAS its own.
+    fixed : bool
+        Each thread has the same items in every run; by default whoever is free takes the next.
+    what, unit : str
+        Of the progress bar.
+    progress : bool
+        Show it, on a terminal.
+    stopped_at : callable, optional
+        Called with the exception that ends the work early (an item's, or an interrupt) and the number of items,
+        counted from the first, that are all done; nothing is under way then.
+    """
+    from tqdm import tqdm
+
+    queue, missing, stop = deque(enumerate(items)), set(range(len(items))), Event()
+
+    # disable=None: silent where stderr is not a terminal.
+    with tqdm(total=len(items), desc=what, unit=unit, disable=None if progress else True, leave=False) as bar:
+
+        def run(number: int) -> None:
+            act = work(number)
+            own = deque(list(queue)[number::workers]) if fixed else queue
+            while own and not stop.is_set():
+                try:
+                    index, item = own.popleft()
+                except IndexError:  # another thread took the last
+                    return
+                act(item)
+                missing.discard(index)
+                bar.update()
+
+        try:
+            if workers == 1:
+                run(0)
+                return
+            with _blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
+                tasks = [pool.submit(run, number) for number in range(workers)]
+                try:
+                    wait(tasks, return_when=FIRST_EXCEPTION)
+                finally:
+                    stop.set()
+                for task in tasks:
+                    task.result()
+        except BaseException as error:
+            if stopped_at is not None:
+                stopped_at(error, min(missing, default=len(items)))
+            raise
+
+
+@lru_cache(maxsize=1)
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")

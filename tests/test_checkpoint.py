@@ -1,0 +1,80 @@
+"""Folders of checkpoints, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+import rmtdeq as rd
+from rmtdeq._checkpoint import Checkpoint
+from rmtdeq._files import free_space, in_memory, reserve, write_whole
+
+
+def test_parts_come_back_as_they_were_saved(tmp_path):
+    kept = Checkpoint(tmp_path / "a" / "b", {"n": 3, "x": 0.1}, "job")
+    assert kept.load("part") is None
+    arrays = {"u": np.arange(6.0).reshape(2, 3), "v": np.zeros((0, 2))}
+    kept.save("part", arrays)
+    again = Checkpoint(tmp_path / "a" / "b", {"n": 3, "x": 0.1}, "job").load("part")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(again[name], array)
+
+
+@pytest.mark.parametrize("other", [{"n": 4, "x": 0.1}, {"n": 3}, {"n": 3, "x": 0.1, "more": 1}])
+def test_another_record_is_refused_and_named(tmp_path, other):
+    Checkpoint(tmp_path, {"n": 3, "x": 0.1}, "job")
+    with pytest.raises(rd.InvalidInputError, match=r"another computation: its (n|x|more) is"):
+        Checkpoint(tmp_path, other, "job")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "\x00\x01", '"n"'])
+def test_a_record_that_is_none_is_refused(tmp_path, text):
+    (tmp_path / "job.json").write_text(text)
+    with pytest.raises(rd.InvalidInputError, match=r"job\.json|checkpoint"):
+        Checkpoint(tmp_path, {"n": 3}, "job")
+
+
+def test_a_file_in_the_folders_place_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(rd.InvalidInputError, match="checkpoint"):
+        Checkpoint(tmp_path / "file", {"n": 3}, "job")
+
+
+def test_pickles_are_never_loaded(tmp_path):
+    kept = Checkpoint(tmp_path, {"n": 3}, "job")
+    np.savez(tmp_path / "part.npz", column=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(rd.InvalidInputError, match=r"part\.npz cannot be read"):
+        kept.load("part")
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    def fail(path):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(tmp_path / "x.txt", fail)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve room")
+def test_a_file_has_its_room_before_it_is_filled(tmp_path):
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.truncate(1 << 20)
+    reserve(path)
+    assert path.stat().st_blocks * 512 >= 1 << 20
+
+
+def test_free_space_is_asked_of_the_nearest_folder_that_is_there(tmp_path):
+    assert free_space(tmp_path / "not" / "yet") > 0
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="there is no /dev/shm")
+def test_files_in_memory_are_known():
+    from pathlib import Path
+
+    assert in_memory(Path("/dev/shm/x"))
+    assert not in_memory(Path("/proc"))
