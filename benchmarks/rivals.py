@@ -44,6 +44,17 @@ def paired(first, second, rounds=7):
     return float(np.median(a / b)), float(np.median(a)), float(np.median(b))
 
 
+def seconds(call, rounds):
+    """Time a call again and again; return the median."""
+    call()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
 def monte_carlo_seconds(p, timed=8):
     """Time of the estimate in use today: p²/m equilibria of width m = 1000 on n = 0.8 p samples, from a few of them."""
     n, m = int(0.8 * p), 1000
@@ -60,11 +71,7 @@ def monte_carlo_seconds(p, timed=8):
             z = new
         return z @ z.T
 
-    equilibrium()
-    start = time.perf_counter()
-    for _ in range(timed):
-        equilibrium()
-    return (time.perf_counter() - start) / timed * p**2 / m
+    return seconds(equilibrium, timed) * p**2 / m
 
 
 PEAK = """
@@ -124,18 +131,21 @@ warnings.filterwarnings("ignore")
 import numpy as np, jax
 from neural_tangents import stax
 
-X = np.load(sys.argv[1])
-layers, activation, rounds = int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+path, layers, activation, compiled, rounds = sys.argv[1:]
+X = np.load(path)
+jax.config.update("jax_enable_x64", X.dtype == np.float64)
 
 def nonlinearity():
     if activation == "relu":
         return stax.Relu()
     return stax.ElementwiseNumerical(fn=lambda u: jax.numpy.sin(u) + 0.3 * u * jax.numpy.exp(-u * u), deg=25)
 
-hidden = [layer for _ in range(layers) for layer in (stax.Dense(512, W_std=0.2**0.5, b_std=0.1), nonlinearity())]
-kernel = jax.jit(stax.serial(*hidden, stax.Dense(1))[2], static_argnames="get")
+hidden = [layer for _ in range(int(layers)) for layer in (stax.Dense(512, W_std=0.2**0.5, b_std=0.1), nonlinearity())]
+kernel = stax.serial(*hidden, stax.Dense(1))[2]
+if compiled == "True":
+    kernel = jax.jit(kernel, static_argnames="get")
 times = []
-for _ in range(rounds + 1):
+for _ in range(int(rounds) + 1):
     start = time.perf_counter()
     kernel(X, None, get="ntk").block_until_ready()
     times.append(time.perf_counter() - start)
@@ -143,8 +153,20 @@ print(json.dumps({"times": times, "peak": resource.getrusage(resource.RUSAGE_SEL
 """
 
 
-def neural_tangents(python, X, layers, activation, rounds=3):
-    """Time neural-tangents' NTK of an explicit network in single precision, its own default, after compilation.
+def neural_tangents(python, X, layers, activation, compiled, rounds=2):
+    """Time neural-tangents' NTK of an explicit network, in the precision of X, after a first call that is not counted.
+
+    Parameters
+    ----------
+    python : str
+        Of the environment that has it.
+    X : ndarray
+    layers : int
+    activation : {"relu", "bump"}
+        The second by quadrature of degree 25.
+    compiled : bool
+        Whether the kernel function is given to `jax.jit`; its documentation calls it as it is.
+    rounds : int
 
     Returns
     -------
@@ -155,8 +177,8 @@ def neural_tangents(python, X, layers, activation, rounds=3):
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "X.npy"
-        np.save(path, X.astype(np.float32))
-        call = [python, "-c", NEURAL_TANGENTS, str(path), str(layers), activation, str(rounds)]
+        np.save(path, X)
+        call = [python, "-c", NEURAL_TANGENTS, str(path), str(layers), activation, str(compiled), str(rounds)]
         run = subprocess.run(call, capture_output=True, text=True, check=True)
     found = json.loads(run.stdout.strip().splitlines()[-1])
     return float(np.median(found["times"][1:])), found["peak"]

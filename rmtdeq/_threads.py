@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from threading import Event
 from typing import Any, TypeVar
@@ -39,7 +39,7 @@ def share_out(
     work : callable
         Called once in each thread with its number; returns what that thread does with an item.
     workers : int
-        One works in the caller's thread, and leaves BLAS its own.
+        One of them is the caller's; if it is the only one, BLAS has its own.
     fixed : bool
         Each thread has the same items in every run; by default whoever is free takes the next.
     what, unit : str
@@ -57,28 +57,31 @@ def share_out(
     # disable=None: silent where stderr is not a terminal.
     with tqdm(total=len(items), desc=what, unit=unit, disable=None if progress else True, leave=False) as bar:
 
-        def run(number: int) -> None:
-            act = work(number)
-            own = deque(list(queue)[number::workers]) if fixed else queue
-            while own and not stop.is_set():
-                try:
-                    index, item = own.popleft()
-                except IndexError:  # another thread took the last
-                    return
-                act(item)
-                missing.discard(index)
-                bar.update()
+        def run(number: int, own: deque[tuple[int, T]]) -> None:
+            try:
+                act = work(number)
+                while own and not stop.is_set():
+                    try:
+                        index, item = own.popleft()
+                    except IndexError:  # another thread took the last
+                        return
+                    act(item)
+                    missing.discard(index)
+                    bar.update()
+            except BaseException:
+                stop.set()
+                raise
 
         try:
             if workers == 1:
-                run(0)
+                run(0, queue)
                 return
-            with _blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
-                tasks = [pool.submit(run, number) for number in range(workers)]
-                try:
-                    wait(tasks, return_when=FIRST_EXCEPTION)
-                finally:
-                    stop.set()
+            shares = [deque(list(queue)[number::workers]) if fixed else queue for number in range(workers)]
+            with _blas().limit(limits=1):
+                # The caller's thread is one of them.
+                with ThreadPoolExecutor(workers - 1) as pool:
+                    tasks = [pool.submit(run, number, shares[number]) for number in range(1, workers)]
+                    run(0, shares[0])
                 for task in tasks:
                     task.result()
         except BaseException as error:

@@ -110,6 +110,9 @@ def main():
     print(f"{'rank':>5} {'measured':>11} {'predicted':>11}")
     for rank in range(1, options.top + 1):
         print(f"{rank:>5} {whole.eigenvalues[-rank]:>11.4f} {predicted[-rank]:>11.4f}")
+    for ranks in (slice(-10, None), slice(-100, None), slice(-300, None)):
+        off = abs(prediction.all_values[ranks] / whole.all_values[ranks] - 1)
+        print(f"the {-ranks.start} largest: predicted within {off.max():.1%}, median {np.median(off):.1%}")
     pairs = subsample_spectra(options, deq, tau0_squared)
     found = [agreement(*pair) for pair in pairs]
     for one in found:

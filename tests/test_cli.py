@@ -45,6 +45,28 @@ def test_compare_writes_a_figure_and_its_manifest(capsys, tmp_path):
     assert sorted(path.name for path in out.parent.iterdir()) == ["figure.json", "figure.png"]
 
 
+def test_compare_by_quadrature_goes_on_from_its_checkpoint(capsys, tmp_path):
+    command = ["compare", "--dataset", "mixture", "--p", "300", "--n", "500", "--kind", "ntk", "--level", "classwise"]
+    command += ["--method", "slq", "--top", "5", "--steps", "12", "--checkpoint", str(tmp_path / "kept")]
+    printed = []
+    for out in ("one", "two"):
+        assert main([*command, "--out", str(tmp_path / out)]) == 0
+        printed.append(capsys.readouterr().out.replace(out, ""))
+        assert "±" in printed[-1]
+    assert printed[0] == printed[1]
+    kept = tmp_path / "kept" / "ntk"
+    assert list((kept / "kernel").glob("panel-*.npy"))
+    assert len(list((kept / "slq").glob("step-*.npz"))) >= 12
+    record = json.loads((tmp_path / "one.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert record["results"]["ntk, classwise"]["ks_error"] > 0
+
+
+def test_largest_eigenvalues_alone_have_no_distance(capsys):
+    command = ["compare", "--dataset", "mixture", "--p", "400", "--n", "300", "--kind", "ck", "--level", "paper"]
+    assert main([*command, "--method", "lanczos", "--top", "6"]) == 0
+    assert "top eigenvalues only" in capsys.readouterr().out
+
+
 def test_the_same_seed_gives_the_same_numbers(capsys):
     runs = []
     for _ in range(2):
@@ -133,6 +155,10 @@ def test_class_wise_design_uses_the_norms_of_the_data(capsys):
         (["compare", *SMALL, "--seed", "-1"], "seed"),
         (["compare", "--dataset", "mnist", "--data-dir", "no-such-folder"], "no-such-folder"),
         (["compare", *SMALL, "--n", "many"], "many"),
+        (["compare", *SMALL, "--top", "3"], "--method"),
+        (["compare", *SMALL, "--checkpoint", "x"], "--method"),
+        (["compare", *SMALL, "--method", "slq", "--steps", "1"], "steps"),
+        (["compare", *SMALL, "--method", "lanczos", "--top", "1", "--level", "classwise"], "not among"),
         ([], "COMMAND"),
     ],
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 import rmtdeq
-from rmtdeq._types import KINDS, LEVELS
+from rmtdeq._types import KINDS, LEVELS, FloatArray
 from rmtdeq.cli.options import Problem, add_data, add_network, network_of, problem_of, record_of, save
 
 _NO_MEAN = 1e-10
@@ -120,6 +122,11 @@ def _measured(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem, ki
     )
 
 
+def _known_rows(table: FloatArray | None) -> list[FloatArray | None] | None:
+    """JSON has no NaN: rows that are not known are null."""
+    return None if table is None else [None if np.isnan(row).any() else row for row in table]
+
+
 def _compare(options: argparse.Namespace) -> int:
     deq = network_of(options)
     problem = problem_of(options)
@@ -143,7 +150,7 @@ def _compare(options: argparse.Namespace) -> int:
                 "predicted_outliers": c.prediction.outliers,
                 "measured_outliers": c.matched,
                 "predicted_alignments": c.prediction.alignments,
-                "measured_alignments": c.alignments,
+                "measured_alignments": _known_rows(c.alignments),
             }
             for c in comparisons
         }

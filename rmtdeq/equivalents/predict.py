@@ -96,10 +96,15 @@ class SpectrumPrediction:
 
     @property
     def all_values(self) -> FloatArray:
-        """All n eigenvalues as predicted, ascending: the bulk's quantiles at (k - 1/2)/(n - r), and the r outliers."""
-        others = self.n - self.outliers.size
-        bulk = self.quantiles((np.arange(others) + 0.5) / others)
-        return np.sort(np.concatenate([bulk, self.outliers]))
+        """All n eigenvalues as predicted, ascending: quantiles of the bulk, and the outliers.
+
+        An outlier takes the place of the quantile below it.  Where a part of the bulk is a single eigenvalue, as with
+        the leading directions of images, it is that one which has moved.
+        """
+        values = self.quantiles((np.arange(self.n) + 0.5) / self.n)
+        for outlier in self.outliers[::-1]:
+            values = np.delete(values, max(0, int(np.searchsorted(values, outlier)) - 1))
+        return np.sort(np.concatenate([values, self.outliers]))
 
     def stieltjes(self, z: ArrayLike) -> ComplexArray:
         """Return m(z) = E 1/(λ - z) of the bulk, for z in the upper half plane.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from numpy.polynomial import legendre as leg
 from rmtdeq._check import number
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Function
-from rmtdeq.gauss.quadrature import REACH, Rule, gaussian_rule, regular_rule, regular_scale, resolve
+from rmtdeq.gauss.quadrature import REACH, SLOPE_TERMS, Rule, gaussian_rule, regular_rule, regular_scale, resolve
 
 
 class DualForm(Protocol):
@@ -121,7 +122,10 @@ class Activation:
 
     def minus(self, constant: float) -> Activation:
         """Return φ minus a constant."""
-        return replace(self, shift=self.shift + float(constant))
+        # A copy, not `replace`: what has been checked of φ holds for φ minus a constant.
+        shifted = copy(self)
+        object.__setattr__(shifted, "shift", self.shift + float(constant))
+        return shifted
 
     def edges(self, reach: float) -> FloatArray:
         """Return points that cut [-reach, reach] into panels on which φ is a polynomial to rounding."""
@@ -150,7 +154,7 @@ class _Panels:
     @cached_property
     def _slopes(self) -> FloatArray:
         """Legendre coefficients of the derivative on each panel."""
-        unscaled = leg.legder(self.coefficients[:, :24], axis=1)
+        unscaled = leg.legder(self.coefficients[:, :SLOPE_TERMS], axis=1)
         return np.asarray(unscaled * 2 / np.diff(self.edges)[:, None])
 
     def derivative(self, u: FloatArray) -> FloatArray:

@@ -29,6 +29,8 @@ _RESOLVED_ENDS = 1e-11
 _NEAR_ENDS = np.array([-1 + 2e-6, 1 - 2e-6])
 _NARROWEST = 1e-7
 _MOST_PANELS = 1 << 18
+SLOPE_TERMS = 24
+"""Legendre coefficients that a slope is taken from: rounding of the last ones would be multiplied most."""
 _SCALES = 2.0 ** np.arange(3, -5, -0.5)
 
 
@@ -117,6 +119,18 @@ def _rule(edges: FloatArray) -> Rule:
     return Rule(nodes, weights * normal_density(nodes))
 
 
+@lru_cache(maxsize=4)
+def _differentiation(width: float) -> FloatArray:
+    """Matrix from values at a panel's nodes to the slopes of their interpolant there."""
+    slopes = np.polynomial.legendre.legder(_to_coefficients()[:SLOPE_TERMS], axis=0)
+    return np.asarray(np.polynomial.legendre.legvander(legendre()[0], SLOPE_TERMS - 2) @ slopes * (2 / width))
+
+
+def regular_slopes(values: FloatArray, width: float) -> FloatArray:
+    """Return the slopes, at the nodes of the regular rule, of a function given by its values there."""
+    return np.asarray(values.reshape(-1, NODES) @ _differentiation(width).T).ravel()
+
+
 @lru_cache(maxsize=256)
 def regular_scale(fn: Function, width: float) -> float:
     """Return a scale σ up to which u ↦ fn(σ u) is a polynomial to rounding on every panel of the regular rule.
@@ -130,6 +144,8 @@ def regular_scale(fn: Function, width: float) -> float:
         except InvalidInputError:  # it overflows so far out
             continue
         inner = abs(sigma * nodes.reshape(-1, NODES)).min(axis=1) < 8
+        # A constant added to the function, which centring takes off, does not count.
+        values = values - np.median(values[inner])
         size = np.maximum(abs(values).max(axis=1), abs(values[inner]).max())
         tail = abs(values @ _to_coefficients().T[:, _RESOLVED_DEGREE:]).max(axis=1)
         if (tail <= _RESOLVED * size).all():

@@ -54,11 +54,14 @@ def kernel(
     backend : str
         ``"numba"`` (parallel, the default) or ``"numpy"`` (the same algorithm without compilation).
     dtype : dtype, optional
-        float64 or float32 of the result and of the product X Yᵀ; that of X by default.
+        float64 or float32 of the result and of the product X Yᵀ; that of X by default.  In float32 entries are
+        within 1e-6 of the diagonal (the product is rounded to 6e-8, and the kernels amplify that by a factor of a
+        few).
     device : str, optional
         ``"cpu"``, where these backends run.
     out : ndarray or tuple of ndarray, optional
-        Arrays (n, m) to write into, such as memory maps; one for each kind.
+        Arrays (n, m) to write into, such as memory maps; one for each kind.  Where the computation is interrupted, a
+        note on the exception says which part of them is complete.
     memory_limit : float, optional
         Bytes that the result may take; nine tenths of the free memory by default.
     progress : bool
@@ -67,7 +70,8 @@ def kernel(
     Returns
     -------
     ndarray (n, m), or a tuple of them
-        One for each kind, in the order asked for.  Beyond the results each thread holds 256 x 1024 entries.
+        One for each kind, in the order asked for.  Beyond the results each thread holds 256 x 1024 entries.  The
+        first call on a machine compiles the engine (about 5 s, and says so on a terminal); later processes load it.
 
     Raises
     ------

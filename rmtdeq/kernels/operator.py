@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
 import weakref
@@ -15,22 +14,18 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq import _check
 from rmtdeq._checkpoint import Checkpoint
-from rmtdeq._errors import InvalidInputError, MemoryLimitError
-from rmtdeq._files import free_space, in_memory
+from rmtdeq._errors import InvalidInputError
 from rmtdeq._linear import SymmetricOperator
 from rmtdeq._threads import share_out
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
-from rmtdeq.kernels.fill import HEIGHT, WIDTH, Block, Worker, scratch_bytes, workers_for
+from rmtdeq.kernels.fill import HEIGHT, WIDTH, Block, Worker, workers_for
 from rmtdeq.kernels.gram import prepare
 from rmtdeq.kernels.identity import identity
 from rmtdeq.kernels.inputs import Samples
 from rmtdeq.kernels.panels import Layout, Panels, below_diagonal
 from rmtdeq.kernels.plan import Plan, make_plan
-
-METHODS = ("auto", "dense", "float32", "memory-mapped", "matrix-free")
-
-logger = logging.getLogger(__name__)
+from rmtdeq.kernels.storage import METHODS, choose
 
 
 class KernelOperator(SymmetricOperator):
@@ -136,7 +131,8 @@ class KernelOperator(SymmetricOperator):
             return multiply
 
         # Each thread has the same blocks every time, so that sums round the same way.
-        share_out(pairs, work, workers, fixed=True, what="kernel product", progress=self._progress)
+        progress = self._progress and self._panels is None
+        share_out(pairs, work, workers, fixed=True, what="kernel product", progress=progress)
         total = parts[0]
         for part in parts[1:]:
             total += part
@@ -169,7 +165,8 @@ def kernel_operator(
         ``"dense"``: the half below the diagonal is computed once, at the first product, and kept in memory, n²/2
         entries; ``"float32"``: the same in single precision; ``"memory-mapped"``: in files; ``"matrix-free"``:
         entries are computed afresh for every product, which costs about one call of `kernel`.  ``"auto"`` takes the
-        first of the four that fits and logs its choice (a warning where it lowers the precision).
+        first of the four that fits and logs its choice (a warning where it lowers the precision); with a `folder`,
+        ``"memory-mapped"``.
     folder : path, optional
         Where the files of ``"memory-mapped"`` are.  Files that are already there are used, so that an interrupted
         computation goes on; they must be of the same samples and model.  A temporary folder by default.
@@ -178,7 +175,7 @@ def kernel_operator(
     memory_limit : float, optional
         Bytes that the stored half may take; nine tenths of the free memory by default.
     progress : bool
-        Show a progress bar for each product, if standard error is a terminal.
+        Show a progress bar while entries are computed, if standard error is a terminal.
 
     Returns
     -------
@@ -205,66 +202,12 @@ def kernel_operator(
     _check.choice(method, "method", METHODS)
     if folder is not None and method not in ("auto", "memory-mapped"):
         raise InvalidInputError(f"folder= is for method='memory-mapped', not {method!r}.")
-    wanted = dtype
     X, _, precision = prepare(X, None, dtype, backend, device)
-    if method == "float32" and wanted is not None and precision != np.float32:
+    if method == "float32" and dtype is not None and precision != np.float32:
         raise InvalidInputError(f"method='float32' stores single precision, and dtype={precision} asks for more.")
     place = None if folder is None else Path(folder)
-    method = _chosen(method, X.shape[0], precision, wanted is not None, place, memory_limit)
+    method = choose(method, X.shape[0], precision, dtype is not None, place, memory_limit)
     if method == "float32":
         X = np.ascontiguousarray(X, dtype=np.float32)
     plan = make_plan(Samples(X, None), deq, kinds, backend, tau0_squared, X.dtype, progress)
     return KernelOperator(plan, kinds[0], precision, X.dtype, method, place, progress)
-
-
-def _chosen(
-    method: str, n: int, dtype: np.dtype[Any], exactly: bool, folder: Path | None, memory_limit: float | None
-) -> str:
-    """Return the first method that fits, or the one asked for if it does."""
-    allowed, source = _check.memory_allowed(memory_limit)
-    allowed -= scratch_bytes(dtype.itemsize)
-    single = np.dtype(np.float32)
-    sizes = {"dense": Layout(n, dtype).bytes, "float32": Layout(n, single).bytes}
-    place = Path(tempfile.gettempdir()) if folder is None else folder
-    free = free_space(place)
-    if method in sizes:
-        if sizes[method] > allowed:
-            raise MemoryLimitError(
-                f"Half the kernel of {n} samples takes {_gib(sizes[method])}, more than the {source} of "
-                f"{_gib(allowed)}; use method='memory-mapped' or 'matrix-free'."
-            )
-        return method
-    if method == "memory-mapped":
-        if sizes["dense"] > free and folder is None:
-            raise MemoryLimitError(
-                f"Half the kernel of {n} samples takes {_gib(sizes['dense'])}, more than the {_gib(free)} free in "
-                f"{place}; name another folder=, or use method='matrix-free'."
-            )
-        return method
-    if method == "matrix-free":
-        return method
-    if folder is not None and 1.1 * sizes["dense"] <= free:
-        logger.info("%d samples: %s of entries go to files in %s.", n, _gib(sizes["dense"]), place)
-        return "memory-mapped"
-    if sizes["dense"] <= allowed:
-        logger.info("%d samples: %s of %s entries are kept in memory.", n, _gib(sizes["dense"]), dtype)
-        return "dense"
-    if not exactly and dtype != single and sizes["float32"] <= allowed:
-        logger.warning(
-            "%d samples: %s entries take %s, more than the %s of %s; they are computed and kept in single precision "
-            "(%s). Pass dtype='float64' to keep the precision.",
-            n, dtype, _gib(sizes["dense"]), source, _gib(allowed), _gib(sizes["float32"]),
-        )  # fmt: skip
-        return "float32"
-    if 1.1 * sizes["dense"] <= free and not in_memory(place):
-        logger.info("%d samples: %s of entries go to temporary files in %s.", n, _gib(sizes["dense"]), place)
-        return "memory-mapped"
-    logger.info(
-        "%d samples: %s of entries fit neither in memory (%s) nor on disk (%s); they are computed for every product.",
-        n, _gib(sizes["dense"]), _gib(allowed), _gib(free),
-    )  # fmt: skip
-    return "matrix-free"
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.3g} GiB"

@@ -143,6 +143,11 @@ class Panels:
         ]
 
 
+def kept_bytes(folder: Path) -> int:
+    """Return what the panels in a folder take."""
+    return sum(path.stat().st_size for path in folder.glob("panel-*.npy"))
+
+
 def _cut(panel: FloatArray, blocks: list[Block]) -> list[FloatArray]:
     """Return the blocks of a panel as arrays, not copied."""
     ends = np.cumsum([block.size for block in blocks])

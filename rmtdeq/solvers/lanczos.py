@@ -66,13 +66,25 @@ class KrylovSubspace:
     def __init__(self, start: FloatArray, most: int) -> None:
         n, b = start.shape
         self.most = min(n, max(most, 2 * b))
-        # Columns one after the other in memory; pages that are not reached yet take no room.
-        self._basis = np.empty((n, self.most + b), order="F")
         block, self.start = _orthonormal(start, 0.0)
         """Coordinates of the vectors of S in the first basis vectors."""
-        self._basis[:, : block.shape[1]] = block
-        self._projected = np.zeros((self.most + b, self.most + b))
-        self._known, self._size = 0, block.shape[1]
+        # Columns one after the other in memory, with room for more.
+        self._basis = np.empty((n, 0), order="F")
+        self._projected = np.empty((0, 0))
+        self._known = self._size = 0
+        self._append(block)
+
+    def _append(self, block: FloatArray) -> None:
+        """Add basis vectors."""
+        old, new = self._size, self._size + block.shape[1]
+        room = self._basis.shape[1]
+        if new > room:
+            room = max(new, 2 * room)
+            basis, projected = np.empty((block.shape[0], room), order="F"), np.zeros((room, room))
+            basis[:, :old], projected[:old, :old] = self._basis[:, :old], self._projected[:old, :old]
+            self._basis, self._projected = basis, projected
+        self._basis[:, old:new] = block
+        self._size = new
 
     @property
     def dimension(self) -> int:
@@ -120,11 +132,11 @@ class KrylovSubspace:
 
     def take(self, step: Step) -> None:
         """Add a step."""
-        old, new = self._size, self._size + step.block.shape[1]
-        self._basis[:, old:new] = step.block
-        self._projected[:new, self._known : old] = step.column
-        self._projected[self._known : old, :new] = step.column.T
-        self._known, self._size = old, new
+        old = self._size
+        self._append(step.block)
+        self._projected[: self._size, self._known : old] = step.column
+        self._projected[self._known : old, : self._size] = step.column.T
+        self._known = old
 
     def extend(self, vectors: FloatArray) -> None:
         """Add new directions to a subspace that has become invariant."""
@@ -132,8 +144,7 @@ class KrylovSubspace:
         for _ in range(2):
             vectors = vectors - basis @ (basis.T @ vectors)
             vectors = _orthonormal(vectors, 0.0)[0]
-        old, self._size = self._size, self._size + vectors.shape[1]
-        self._basis[:, old : self._size] = vectors
+        self._append(vectors)
 
     def ritz(self, dimension: int | None = None) -> RitzPairs:
         """Return the Ritz pairs of the subspace, or of an earlier one of the given dimension."""

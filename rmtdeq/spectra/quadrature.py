@@ -11,6 +11,7 @@ from rmtdeq.solvers import KrylovSubspace
 
 _FLOOR = 1e-12
 _CONVERGED = 1e-7
+_GROUPS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,8 +19,9 @@ class SpectralQuadrature:
     """The distribution of eigenvalues, as random probe vectors see it.
 
     For a probe z the masses ``(z·v)²`` of the eigenvectors v have a quadrature at the Ritz values; the average over
-    probes is the spectrum's.  Between two nodes the distribution function is taken to rise evenly in log x, from the
-    middle of one node's mass to that of the next.
+    probes is the spectrum's.  Nodes of a block come in groups of as many as there are probes: single ones say little of
+    where the mass is.  Between two groups the distribution function is taken to rise evenly in log x, from the middle
+    of one group's mass to that of the next.
 
     Attributes
     ----------
@@ -68,14 +70,22 @@ class SpectralQuadrature:
 
     def _curve(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Points of the distribution function, log x ascending."""
-        log_x = self._log(self.nodes)
-        middle = np.cumsum(weights) - weights / 2
-        # What lies beyond the outermost nodes reaches about as far as half the way to their neighbours.
-        first, last = np.diff(log_x[:2]).sum() / 2, np.diff(log_x[-2:]).sum() / 2
+        log_x, size = self._log(self.nodes), self._together
+        # Counted from the top, where nodes have converged; the lowest group may be smaller.
+        starts = np.unique(np.append(np.arange(log_x.size % size, log_x.size, size), 0))
+        share = self.weights.mean(axis=0)
+        middle_x = np.add.reduceat(share * log_x, starts) / np.add.reduceat(share, starts)
+        mass = np.add.reduceat(weights, starts)
         return (
-            np.concatenate([[log_x[0] - first], log_x, [log_x[-1] + last]]),
-            np.concatenate([[0.0], middle, [1.0]]),
+            np.concatenate([log_x[:1], middle_x, log_x[-1:]]),
+            np.concatenate([[0.0], np.cumsum(mass) - mass / 2, [1.0]]),
         )
+
+    @property
+    def _together(self) -> int:
+        """How many nodes are taken together: they come in groups of as many as there are probes."""
+        probes = self.weights.shape[0]
+        return probes if self.nodes.size >= _GROUPS * probes else 1
 
     def _error(self, values: FloatArray, coarser: FloatArray | None) -> FloatArray:
         count = values.shape[0]

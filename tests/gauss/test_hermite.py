@@ -150,3 +150,11 @@ def test_moments_of_the_relu_are_exact_at_every_scale(sigma):
     assert at.square / sigma / sigma == pytest.approx(0.5, rel=1e-13)
     assert at.mean / sigma == pytest.approx(1 / math.sqrt(2 * math.pi), rel=1e-13)
     assert (at.first, at.square_second, at.first_square) == pytest.approx((0.5, 1.0, 0.5), rel=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [1e-5, 0.05, 0.3, 1.0, 2.5])
+def test_slopes_that_are_not_given_are_as_good_as_given_ones(make, spec, slope_of, sigma):
+    phi = make(spec)
+    given = Activation(phi.fn, slope_of(spec), phi.kinks)
+    bare = Activation(phi.fn, None, phi.kinks)
+    assert moments(bare, sigma).first_square == pytest.approx(moments(given, sigma).first_square, rel=5e-11)

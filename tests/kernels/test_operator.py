@@ -10,8 +10,8 @@ import pytest
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 import rmtdeq as rd
-from rmtdeq.kernels import fill, operator, panels
-from rmtdeq.kernels.operator import METHODS
+from rmtdeq.kernels import fill, operator, panels, storage
+from rmtdeq.kernels.storage import METHODS
 
 KINDS = ("ck", "ntk", "ntk-full")
 STORED = ("dense", "float32", "memory-mapped")
@@ -102,7 +102,7 @@ def test_panels_cover_the_lower_half_once(n, dtype):
         assert sum(block.size for block in panel) * layout.dtype.itemsize >= panels.PANEL_BYTES
 
 
-def test_auto_takes_the_first_that_fits_and_says_so(samples, monkeypatch, tmp_path, caplog):
+def test_auto_takes_the_first_that_fits_and_says_so(samples, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "rmtdeq")
     deq = rd.DEQ("tanh", 0.4, 0.8)
     double, single = (panels.Layout(130, np.dtype(name)).bytes for name in ("f8", "f4"))
@@ -110,7 +110,7 @@ def test_auto_takes_the_first_that_fits_and_says_so(samples, monkeypatch, tmp_pa
 
     def chosen(limit, free=1 << 40, **options):
         caplog.clear()
-        monkeypatch.setattr(operator, "free_space", lambda folder: free)
+        monkeypatch.setattr(storage, "free_space", lambda folder: free)
         op = rd.kernel_operator(samples, deq, memory_limit=scratch + limit, **options)
         (record,) = caplog.records
         assert str(130) in record.getMessage()
@@ -121,8 +121,7 @@ def test_auto_takes_the_first_that_fits_and_says_so(samples, monkeypatch, tmp_pa
     assert chosen(double - 1, dtype="float64") == ("memory-mapped", "INFO")
     assert chosen(single - 1) == ("memory-mapped", "INFO")
     assert chosen(single - 1, free=single) == ("matrix-free", "INFO")
-    assert chosen(double, folder=tmp_path / "here") == ("memory-mapped", "INFO")
-    monkeypatch.setattr(operator, "in_memory", lambda folder: True)
+    monkeypatch.setattr(storage, "in_memory", lambda folder: True)
     assert chosen(single - 1) == ("matrix-free", "INFO")
 
 
@@ -132,10 +131,19 @@ def test_what_does_not_fit_is_refused_before_any_work(samples, method):
         rd.kernel_operator(samples, rd.DEQ("tanh", 0.4, 0.8), method=method, memory_limit=1000)
 
 
-def test_full_disk_is_noticed_before_any_work(samples, monkeypatch):
-    monkeypatch.setattr(operator, "free_space", lambda folder: 1000)
-    with pytest.raises(rd.MemoryLimitError, match="matrix-free"):
-        rd.kernel_operator(samples, rd.DEQ("tanh", 0.4, 0.8), method="memory-mapped")
+def test_full_disk_is_noticed_before_any_work(samples, monkeypatch, tmp_path):
+    monkeypatch.setattr(storage, "free_space", lambda folder: 1000)
+    for options in ({"method": "memory-mapped"}, {"folder": tmp_path}):
+        with pytest.raises(rd.MemoryLimitError, match="matrix-free"):
+            rd.kernel_operator(samples, rd.DEQ("tanh", 0.4, 0.8), **options)
+
+
+def test_files_that_are_there_need_no_room(samples, monkeypatch, tmp_path):
+    rd.kernel_operator(samples, rd.DEQ("tanh", 0.4, 0.8), folder=tmp_path).compute()
+    monkeypatch.setattr(storage, "free_space", lambda folder: panels.Layout(130, np.dtype(float)).bytes // 5)
+    op = rd.kernel_operator(samples, rd.DEQ("tanh", 0.4, 0.8), folder=tmp_path)
+    assert op.method == "memory-mapped"
+    op @ np.ones(130)
 
 
 def test_interrupted_panels_are_gone_on_with(samples, small_blocks, tmp_path, monkeypatch):

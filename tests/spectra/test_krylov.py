@@ -55,7 +55,7 @@ def test_single_precision_entries_move_eigenvalues_by_rounding_only(X, exact):
 
 def test_distribution_is_that_of_all_eigenvalues(exact, slq):
     values = exact.eigenvalues[:-TOP]
-    assert abs(slq.rest.cdf(values) - cdf_of(values, values)).max() < 0.04
+    assert abs(slq.rest.cdf(values) - cdf_of(values, values)).max() < 0.02
     assert slq.all_values.shape == (N,)
     assert (np.diff(slq.all_values) >= 0).all()
     # Single eigenvalues may lie on the wrong side of the gap, by the distribution's error.
@@ -66,7 +66,7 @@ def test_distribution_is_that_of_all_eigenvalues(exact, slq):
 
 
 def test_masses_are_within_their_error_bars(X, exact):
-    """Of 20 seeds and 8 bins, those farther off than three standard errors.
+    """Of 20 seeds and 8 bins, those farther off than three standard errors, with steps that resolve the bins.
 
     A bar rests on 8 probes: Student's t with 7 degrees of freedom is beyond 3 with probability 0.02, so more than 16 of
     160 with probability below 1e-6, were bins independent.
@@ -75,7 +75,7 @@ def test_masses_are_within_their_error_bars(X, exact):
     true = exact.masses(edges)[0]
     far = 0
     for seed in range(20):
-        found = rd.empirical_spectrum(X, DEQ, "ntk", method="slq", top=2, steps=16, seed=seed)
+        found = rd.empirical_spectrum(X, DEQ, "ntk", method="slq", top=2, steps=32, seed=seed)
         mass, error = found.masses(edges)
         assert mass.sum() == pytest.approx(1, abs=1e-12)
         assert (error >= 0).all()
@@ -230,11 +230,13 @@ def test_quantiles_invert_the_distribution_function():
     law = SpectralQuadrature(nodes, weights, 100)
     levels = np.linspace(0.001, 0.999, 97)
     np.testing.assert_allclose(law.cdf(law.quantiles(levels)), levels, atol=1e-12)
-    # Within the mass of the node, on either side of it.
-    mass = weights.mean(axis=0)
-    below = np.cumsum(mass) - mass
-    assert (law.cdf(nodes) >= below - 1e-12).all()
-    assert (law.cdf(nodes) <= below + mass + 1e-12).all()
+    assert law.cdf(nodes[:1] - 1e-9) == 0
+    assert law.cdf(nodes[-1:] + 1e-9) == 1
+    # Within the mass of a group of nodes, on either side of them.
+    share = weights.mean(axis=0)
+    below = np.cumsum(share) - share
+    group = max(share[k : k + 4].sum() for k in range(27))
+    assert (abs(law.cdf(nodes) - below) <= group + 1e-12).all()
 
 
 @pytest.mark.parametrize(
