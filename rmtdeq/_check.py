@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -148,6 +149,13 @@ def available_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return 1 << 62
+
+
+def folder(value: Any, name: str) -> Path:
+    """Return `value` as the path of a folder, which need not be there yet."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise InvalidInputError(f"{name} must be the path of a folder, not {_short(value)}.")
+    return Path(value)
 
 
 def memory_allowed(limit: float | None) -> tuple[float, str]:

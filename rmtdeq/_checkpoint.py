@@ -41,12 +41,20 @@ class Checkpoint:
             self.folder.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 _compare(json.loads(path.read_text(encoding="utf-8")), json.loads(text), path)
+            elif any(self.folder.iterdir()):
+                raise InvalidInputError(
+                    f"{self.folder} is not empty, and no {path.name} in it says of what: name a new folder."
+                )
             else:
                 write_text(path, text)
         except (OSError, ValueError) as error:
             if isinstance(error, InvalidInputError):
                 raise
-            raise InvalidInputError(f"{self.folder} cannot be used as a checkpoint: {error}.") from error
+            raise InvalidInputError(f"{path} cannot be used: {error}.") from error
+
+    def parts(self, pattern: str) -> int:
+        """Return how many parts there are of some name."""
+        return len(list(self.folder.glob(f"{pattern}.npz")))
 
     def load(self, name: str) -> dict[str, FloatArray] | None:
         """Return the arrays of a part, or None if it is not there."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], None], final: Callable[[Path], Path] | None = None) -> Path:
     """Write a file beside its place and rename it: no reader ever meets half a file.
 
     Parameters
@@ -20,6 +20,13 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         Where the file shall be; folders are made as needed.
     write : callable
         Writes the file whose path it is given.
+    final : callable, optional
+        Makes the file's name of `path` when its content is known.
+
+    Returns
+    -------
+    Path
+        Of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
@@ -30,7 +37,9 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         beside.chmod(0o644)
         with beside.open("rb") as file:
             os.fsync(file.fileno())
-        beside.replace(path)
+        place = path if final is None else final(path)
+        beside.replace(place)
+        return place
     finally:
         beside.unlink(missing_ok=True)
 

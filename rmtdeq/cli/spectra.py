@@ -107,7 +107,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _measured(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem, kind: str) -> rmtdeq.EmpiricalSpectrum:
     if options.method == "exact":
-        if options.checkpoint or options.top:
+        if options.checkpoint is not None or options.top is not None:
             raise rmtdeq.InvalidInputError("--checkpoint and --top are for --method lanczos and slq.")
         return rmtdeq.empirical_spectrum(problem.X, deq, kind, tau0_squared=problem.tau0_squared)
     return rmtdeq.empirical_spectrum(
@@ -115,9 +115,9 @@ def _measured(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem, ki
         deq,
         kind,
         method=options.method,
-        top=min(problem.n, options.top or 20),
+        top=min(problem.n, 20) if options.top is None else options.top,
         steps=options.steps,
-        checkpoint=Path(options.checkpoint) / kind if options.checkpoint else None,
+        checkpoint=None if options.checkpoint is None else Path(options.checkpoint) / kind,
         tau0_squared=problem.tau0_squared,
     )
 

@@ -205,7 +205,7 @@ def kernel_operator(
     X, _, precision = prepare(X, None, dtype, backend, device)
     if method == "float32" and dtype is not None and precision != np.float32:
         raise InvalidInputError(f"method='float32' stores single precision, and dtype={precision} asks for more.")
-    place = None if folder is None else Path(folder)
+    place = None if folder is None else _check.folder(folder, "folder")
     method = choose(method, X.shape[0], precision, dtype is not None, place, memory_limit)
     if method == "float32":
         X = np.ascontiguousarray(X, dtype=np.float32)

@@ -2,11 +2,13 @@
 
 A block in one piece comes from memory at full speed, whatever the size of the matrix.  Panels lie in memory or in the
 files of a folder.  A file is written beside its place and renamed, so that whatever interrupts the work, a folder holds
-whole panels and the rest can be computed later.
+whole panels and the rest can be computed later.  A checksum of the entries is part of its name.
 """
 
 from __future__ import annotations
 
+import logging
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +23,8 @@ from rmtdeq._types import FloatArray
 from rmtdeq.kernels.fill import HEIGHT, WIDTH, Block
 
 PANEL_BYTES = 1 << 28
+
+logger = logging.getLogger(__name__)
 
 Fill = Callable[[list[Block], list[FloatArray]], None]
 """Computes blocks into arrays of their shapes."""
@@ -82,20 +86,19 @@ class Panels:
         self.layout = layout
         self._folder = folder
         self._arrays: dict[int, FloatArray] = {}
-        if folder is not None:
-            for index in range(len(layout.panels)):
-                path = self._path(index)
-                if path.exists():
-                    self._arrays[index] = _opened(path, self._size(index), layout.dtype)
+        if folder is None:
+            return
+        for path in sorted(folder.glob("panel-*.npy")):
+            index, checksum = _read_name(path)
+            if index < len(layout.panels):
+                self._arrays[index] = _opened(path, self._size(index), layout.dtype, checksum)
+        if self._arrays:
+            logger.info("%d of %d panels found in %s.", len(self._arrays), len(layout.panels), folder)
 
     @property
     def missing(self) -> list[int]:
         """Numbers of the panels that are still to be computed."""
         return [index for index in range(len(self.layout.panels)) if index not in self._arrays]
-
-    def _path(self, index: int) -> Path:
-        assert self._folder is not None
-        return self._folder / f"panel-{index:05d}.npy"
 
     def _size(self, index: int) -> int:
         return sum(block.size for block in self.layout.panels[index])
@@ -126,13 +129,17 @@ class Panels:
             fill(blocks, _cut(panel, blocks))
             return panel
 
+        checksum = 0
+
         def write(path: Path) -> None:
+            nonlocal checksum
             file = np.lib.format.open_memmap(path, mode="w+", dtype=self.layout.dtype, shape=(size,))
             reserve(path)
             fill(blocks, _cut(np.asarray(file), blocks))
+            checksum = zlib.crc32(file.data)
 
-        write_whole(self._path(index), write)
-        return _opened(self._path(index), size, self.layout.dtype)
+        path = write_whole(self._folder / f"panel-{index:05d}.npy", write, lambda path: _name(path, checksum))
+        return _opened(path, size, self.layout.dtype, None)
 
     def all_blocks(self) -> list[tuple[Block, FloatArray]]:
         """Every block and its entries, not copied."""
@@ -155,7 +162,20 @@ def _cut(panel: FloatArray, blocks: list[Block]) -> list[FloatArray]:
     return [part.reshape(block.shape) for block, part in zip(blocks, parts, strict=True)]
 
 
-def _opened(path: Path, size: int, dtype: np.dtype[Any]) -> FloatArray:
+def _name(path: Path, checksum: int) -> Path:
+    return path.with_name(f"{path.stem}-{checksum:08x}{path.suffix}")
+
+
+def _read_name(path: Path) -> tuple[int, int]:
+    try:
+        _, index, checksum = path.stem.split("-")
+        return int(index), int(checksum, 16)
+    except ValueError as error:
+        raise InvalidInputError(f"{path} is not a file of this package; name another folder.") from error
+
+
+def _opened(path: Path, size: int, dtype: np.dtype[Any], checksum: int | None) -> FloatArray:
+    """Map a panel's file; with a checksum, read it and compare."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -165,4 +185,6 @@ def _opened(path: Path, size: int, dtype: np.dtype[Any]) -> FloatArray:
             f"{path} holds a {found.dtype} array {found.shape} where a {dtype} array {(size,)} is needed: it is of "
             "another kernel; name another folder, or delete it."
         )
+    if checksum is not None and zlib.crc32(found.data) != checksum:
+        raise InvalidInputError(f"{path} is damaged: its checksum is not its entries'; delete it to compute it again.")
     return np.asarray(found)

@@ -23,11 +23,12 @@ _SPARE = 1.1
 """Of a disk's free space so much of the files' size must be there."""
 
 _SAYS = {
-    "dense": "%d samples: %s of entries are kept in memory.",
-    "float32": "%d samples: entries take %s in double precision, more than there is of memory; they are computed and "
-    "kept in single precision. Pass dtype='float64' to keep the precision.",
-    "memory-mapped": "%d samples: %s of entries go to files.",
-    "matrix-free": "%d samples: %s of entries fit neither in memory nor on disk; they are computed for every product.",
+    "dense": "%d samples, method 'dense': %s of entries are kept in memory.",
+    "float32": "%d samples, method 'float32': entries take %s in double precision, more than may be used; they are "
+    "computed and kept in single precision. Pass dtype='float64' to keep the precision.",
+    "memory-mapped": "%d samples, method 'memory-mapped': %s of entries are kept in files in {place}.",
+    "matrix-free": "%d samples, method 'matrix-free': %s of entries fit neither in memory nor on disk; they are "
+    "computed for every product.",
 }
 
 
@@ -54,7 +55,7 @@ def choose(
         What was asked for does not fit.
     """
     allowed, source = _check.memory_allowed(memory_limit)
-    allowed -= scratch_bytes(dtype.itemsize)
+    allowed = max(0.0, allowed - scratch_bytes(dtype.itemsize))
     place = Path(tempfile.gettempdir()) if folder is None else folder
     size, single = Layout(n, dtype).bytes, Layout(n, np.dtype(np.float32)).bytes
     # Files of an interrupted computation need no more room.
@@ -73,8 +74,8 @@ def choose(
                 room = f"the {source} of {allowed / 2**30:.3g} GiB"
             needed = single if chosen == "float32" else size
             raise MemoryLimitError(
-                f"Half the kernel of {n} samples takes {needed / 2**30:.3g} GiB, more than {room}; use another method ("
-                "'memory-mapped' with a folder= that has room, or 'matrix-free')."
+                f"Half the kernel of {n} samples takes {needed / 2**30:.3g} GiB, more than {room}; files need a "
+                "folder with more room ('memory-mapped'), 'matrix-free' needs none."
             )
     else:
         if exactly or dtype == np.float32:
@@ -84,5 +85,5 @@ def choose(
         chosen = next(name for name, good in fits.items() if good)
     if method == "auto":
         level = logging.WARNING if chosen == "float32" else logging.INFO
-        logger.log(level, _SAYS[chosen], n, f"{size / 2**30:.3g} GiB")
+        logger.log(level, _SAYS[chosen].format(place=place), n, f"{size / 2**30:.3g} GiB")
     return chosen

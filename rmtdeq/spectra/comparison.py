@@ -32,9 +32,10 @@ class SpectrumComparison:
     empirical : EmpiricalSpectrum
     prediction : SpectrumPrediction
     matched : ndarray (r,)
-        The measured eigenvalues that stand for the predicted outliers, by rank.
+        The measured eigenvalues that stand for the predicted outliers, by rank; NaN where only larger ones were
+        measured.
     outlier_errors : ndarray (r,)
-        ``|predicted - measured| / measured``.
+        ``|predicted - measured| / measured``; NaN likewise.
     bulk : ndarray (n - r,) or None
         The other eigenvalues (`EmpiricalSpectrum.all_values`); None where only the top of the spectrum was measured.
     ks, wasserstein : float or None
@@ -75,13 +76,16 @@ class SpectrumComparison:
             predicted = " ".join(f"{v:.2f}" for v in pred.alignments[i])
             measured = "" if self.alignments is None else " | " + " ".join(f"{v:.2f}" for v in self.alignments[i])
             error = f"{self.outlier_errors[i]:.1%}" if self.outlier_errors[i] < _FAR else "far off"
+            if np.isnan(seen):
+                lines.append(f"  {i + 1:>8} {at:>11.4f} {'not measured':>20}   {predicted}")
+                continue
             lines.append(f"  {i + 1:>8} {at:>11.4f} {seen:>11.4f} {error:>8}   {predicted}{measured}")
         if pred.outliers.size > _SHOWN:
-            positive = pred.outliers > 0
-            worst = float(np.median(self.outlier_errors[positive]))
+            known = (pred.outliers > 0) & ~np.isnan(self.matched)
+            middle = float(np.median(self.outlier_errors[known]))
             lines.append(
-                f"  (the {_SHOWN} largest of {pred.outliers.size}; median error of the {positive.sum()} positive ones "
-                f"{worst:.1%})"
+                f"  (the {_SHOWN} largest of {pred.outliers.size}; median error of the {known.sum()} positive ones "
+                f"that were measured {middle:.1%})"
             )
         if not pred.outliers.size:
             lines.append(f"  {'none':>8}")
@@ -127,7 +131,7 @@ class SpectrumComparison:
             for other in others:
                 other.plot(ax, logarithmic=False, **_beside(other))
         # Measured outliers stand on the axis where the predicted ones hang.
-        _style.mark_outliers(ax, self.matched, predicted=False)
+        _style.mark_outliers(ax, self.matched[~np.isnan(self.matched)], predicted=False)
         # Room for the legend above the data.
         ax.set_ylim(0, 1.3 * ax.get_ylim()[1])
         ax.legend(framealpha=0.9, edgecolor="none", fontsize=8, ncols=2, loc="upper center")
@@ -193,12 +197,12 @@ def compare(emp: EmpiricalSpectrum, pred: SpectrumPrediction, y: ArrayLike | Non
     r = pred.outliers.size
     values = emp.all_values if emp.has_density else emp.eigenvalues
     ranks = _ranks(values, pred, emp.n - values.size)
-    if r and ranks.min() < 0:
+    if r and ranks.max() < 0:
         raise InvalidInputError(
-            f"Outlier {pred.outliers[int(ranks.argmin())]:.4g} is not among the {emp.eigenvalues.size} eigenvalues "
-            "measured; measure more, or use method='exact'."
+            f"None of the predicted outliers is among the {values.size} largest eigenvalues, which alone were "
+            "measured; use method='slq' or 'exact'."
         )
-    matched = values[ranks]
+    matched = np.where(ranks >= 0, values[np.maximum(ranks, 0)], np.nan)
     errors = abs(pred.outliers - matched) / np.maximum(abs(matched), 1e-300)
     alignments = None
     if y is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels import kernel, kernel_operator
 from rmtdeq.kernels.identity import checksum
-from rmtdeq.spectra.krylov import KrylovPlan, krylov_spectrum, random_block
+from rmtdeq.spectra.krylov import KrylovPlan, krylov_plan, krylov_spectrum, random_block
 from rmtdeq.spectra.quadrature import SpectralQuadrature
 
 METHODS = ("exact", "lanczos", "slq")
@@ -28,8 +28,6 @@ BLOCK = 8
 STEPS = 64
 """Block Lanczos steps for a density."""
 
-_MOST = 4096
-
 
 @dataclass(frozen=True, eq=False)
 class EmpiricalSpectrum:
@@ -38,7 +36,7 @@ class EmpiricalSpectrum:
     Attributes
     ----------
     eigenvalues : ndarray (n,) or (top,)
-        Ascending; all of them (method "exact") or the largest (methods "lanczos" and "slq").
+        Ascending; all of them (method "exact", and the others where they have found all) or the largest.
     vectors : ndarray (n, v)
         Unit eigenvectors of the last v eigenvalues, one a column, in the same order; for all eigenvalues where
         none were singled out.
@@ -91,14 +89,16 @@ class EmpiricalSpectrum:
         Parameters
         ----------
         edges : array_like (k + 1,)
-            Ascending.
+            Ascending; the first and the last may be infinite.
 
         Returns
         -------
         mass, error : ndarray (k,)
             The error is zero where all eigenvalues are known.
         """
-        edges = _check.real_array(edges, "edges", ndim=1)
+        edges = np.asarray(edges, dtype=float)
+        if edges.ndim != 1 or edges.size < 2 or not (np.diff(edges) > 0).all():
+            raise InvalidInputError("edges must be two or more ascending numbers.")
         mass = np.diff(np.searchsorted(self.all_values, edges, side="right")) / self.n
         if self.rest is None:
             return mass, np.zeros(mass.shape)
@@ -159,11 +159,12 @@ class EmpiricalSpectrum:
         edges = np.histogram_bin_edges(values, bins)
         if self.has_density:
             draw_masses(ax, edges, *self.masses(edges), np.diff(edges))
+            ax.set_ylabel("density")
         else:
             counts = np.histogram(values, edges)[0] / values.size
             draw_masses(ax, edges, counts, np.zeros(counts.shape), np.diff(edges))
+            ax.set_ylabel(f"density among the {values.size} largest")
         ax.set_xlabel("eigenvalue")
-        ax.set_ylabel("density")
         return ax
 
 
@@ -194,7 +195,7 @@ def empirical_spectrum(
     steps: int = STEPS,
     block: int = BLOCK,
     storage: str = "auto",
-    checkpoint: str | Path | None = None,
+    checkpoint: str | PathLike[str] | None = None,
     start: EmpiricalSpectrum | None = None,
     seed: int = 0,
     tau0_squared: float | None = None,
@@ -265,34 +266,41 @@ def empirical_spectrum(
         if checkpoint is not None or start is not None or storage != "auto":
             raise InvalidInputError("checkpoint, start and storage are for the methods 'lanczos' and 'slq'.")
         return _exact(X, deq, name, top, memory_limit, options)
-    size = min(_check.integer(block, "block"), n)
-    least = min(_check.integer(steps, "steps", low=4), n) if method == "slq" else 0
-    seed = _check.integer(seed, "seed", low=0)
-    count = min(6, n) if top is None else top
     if start is not None and (not isinstance(start, EmpiricalSpectrum) or start.n != n):
         raise InvalidInputError(f"start must be an EmpiricalSpectrum of a matrix of size {n}.")
     if start is not None and method == "slq":
         raise InvalidInputError("The probes of method='slq' are random; start is for method='lanczos'.")
+    size = min(_check.integer(block, "block"), n)
+    least = min(_check.integer(steps, "steps", low=4), n) if method == "slq" else 0
+    first = random_block(n, size, _check.integer(seed, "seed", low=0), None if start is None else start.vectors)
+    plan = krylov_plan(min(6, n) if top is None else top, least, size)
+    folder = None if checkpoint is None else _check.folder(checkpoint, "checkpoint")
+    in_files = folder is not None and storage in ("auto", "memory-mapped")
     operator = kernel_operator(
         X,
         deq,
         name,
         method=storage,
-        folder=None if checkpoint is None or storage not in ("auto", "memory-mapped") else Path(checkpoint) / "kernel",
+        folder=folder / "kernel" if folder is not None and in_files else None,
         memory_limit=memory_limit,
         **options,
     )
-    first = random_block(n, size, seed, None if start is None else start.vectors)
-    # A search for eigenvalues alone is restarted when the subspace is large; a density needs all of it.
-    most = max(_MOST, (least + 1) * size) if least else max(24 * size, 4 * (count + size))
     kept = None
-    if checkpoint is not None:
-        record = operator.identity() | {"block": size, "seed": seed, "largest subspace": most}
-        if not least:
-            record |= {"top": count, "start": checksum(first)}
-        kept = Checkpoint(Path(checkpoint) / method, record, "lanczos")
-    found = krylov_spectrum(operator.compute().matmat, first, KrylovPlan(count, least, most), kept, progress)
+    if folder is not None:
+        kept = Checkpoint(folder / method, operator.identity() | _what_steps_depend_on(plan, first), "lanczos")
+    try:
+        found = krylov_spectrum(operator.compute().matmat, first, plan, kept, progress)
+    except KeyboardInterrupt as error:
+        if folder is not None:
+            error.add_note(f"What is done is kept in {folder}; the same call goes on from there.")
+        raise
     return EmpiricalSpectrum(found.eigenvalues, found.vectors, n, name, method, found.rest)
+
+
+def _what_steps_depend_on(plan: KrylovPlan, first: FloatArray) -> dict[str, Any]:
+    """Restarts depend on what is sought; a density has none, and more of it may be asked for later."""
+    record = {"first block": checksum(first), "largest subspace": plan.most}
+    return record if plan.steps else record | {"top": plan.top}
 
 
 def _exact(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from rmtdeq._types import FloatArray
 from rmtdeq.solvers import KrylovSubspace, RitzPairs, Step
 from rmtdeq.spectra.quadrature import SpectralQuadrature, quadrature_of
 
+logger = logging.getLogger(__name__)
+
 Product = Callable[[FloatArray], FloatArray]
 
 _RESIDUAL = 1e-9
@@ -20,6 +23,9 @@ _RESIDUAL = 1e-9
 
 _MOST_STEPS = 400
 _COARSER = 0.75
+_MOST = 4096
+_SMALL = 256
+"""Subspaces up to here are looked at after every step; larger ones, whose eigenvalues cost more, less often."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,11 @@ class KrylovPlan:
     top: int
     steps: int
     most: int
+
+
+def krylov_plan(top: int, steps: int, block: int) -> KrylovPlan:
+    """Return the plan for blocks of a size: a density needs the whole subspace, a search for eigenvalues does not."""
+    return KrylovPlan(top, steps, max(_MOST, (steps + 1) * block) if steps else max(24 * block, 4 * (top + block)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +80,9 @@ def krylov_spectrum(
 
     n, size = start.shape
     subspace = KrylovSubspace(start, plan.most)
-    rest, coarser = None, 0
+    if checkpoint is not None and (kept := checkpoint.parts("step-*")):
+        logger.info("%d steps found in %s.", kept, checkpoint.folder)
+    rest, coarser, count = None, 0, 0
     # disable=None: silent where stderr is not a terminal.
     with tqdm(
         total=plan.steps or None, desc="Lanczos", unit="step", disable=None if progress else True, leave=False
@@ -90,6 +103,8 @@ def krylov_spectrum(
             elif number + 1 >= plan.steps:
                 if number + 1 == plan.steps:
                     rest = quadrature_of(subspace, coarser, n, plan.top)
+                if number % (1 + subspace.dimension // _SMALL):
+                    continue
                 count = _count(subspace.ritz(), plan.top)
                 bar.set_postfix(converged=f"{count}/{plan.top}")
                 if count == plan.top:
@@ -111,11 +126,11 @@ def krylov_spectrum(
 
 def _step(subspace: KrylovSubspace, product: Product, number: int, checkpoint: Checkpoint | None) -> Step:
     if checkpoint is None:
-        return subspace.next_step(product)
+        return _finite(subspace.next_step(product))
     name = f"step-{number:04d}"
     kept = checkpoint.load(name)
     if kept is None:
-        step = subspace.next_step(product)
+        step = _finite(subspace.next_step(product))
         checkpoint.save(name, {"column": step.column, "block": step.block})
         return step
     step = Step(kept.get("column", np.empty(0)), kept.get("block", np.empty(0)))
@@ -123,6 +138,12 @@ def _step(subspace: KrylovSubspace, product: Product, number: int, checkpoint: C
         raise InvalidInputError(
             f"{checkpoint.folder / name}.npz does not continue the steps before it; delete it and those after it."
         )
+    return step
+
+
+def _finite(step: Step) -> Step:
+    if not (np.isfinite(step.column).all() and np.isfinite(step.block).all()):
+        raise ConvergenceError("A product with the kernel is not finite: its entries are damaged, or too large.")
     return step
 
 

@@ -66,7 +66,7 @@ class SpectralQuadrature:
 
     def _log(self, x: FloatArray) -> FloatArray:
         # Rounding can make the smallest nodes of a positive semi-definite matrix negative.
-        return np.log(np.maximum(x, _FLOOR * abs(self.nodes[-1])))
+        return np.log(np.maximum(x, max(_FLOOR * abs(self.nodes[-1]), np.finfo(float).tiny)))
 
     def _curve(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Points of the distribution function, log x ascending."""
@@ -101,7 +101,9 @@ def quadrature_of(subspace: KrylovSubspace, coarser_dimension: int, n: int, most
     so it is with the largest that have converged, at most `most`.
     """
     pairs = subspace.ritz()
-    converged = pairs.residuals[::-1] <= _CONVERGED * abs(pairs.values[::-1])
+    converged = pairs.residuals[::-1] <= _CONVERGED * np.maximum(pairs.values[::-1], 0.0)
+    # The null space of a singular matrix is not taken out: it may hold more vectors than were found.
+    converged &= pairs.values[::-1] > _CONVERGED * pairs.values[-1]
     known = min(most, int(np.argmin(converged)) if not converged.all() else converged.size - 1)
     coarser = None
     if coarser_dimension > max(known, subspace.start.shape[0]):

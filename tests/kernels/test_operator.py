@@ -190,12 +190,38 @@ def test_files_of_another_kernel_are_refused(samples, tmp_path, what, change):
 def test_broken_files_are_named(samples, tmp_path, content):
     given = {"X": samples, "deq": rd.DEQ("tanh", 0.4, 0.8), "folder": tmp_path}
     rd.kernel_operator(**given).compute()
+    (panel,) = tmp_path.glob("panel-00000-*.npy")
     if content is None:
-        np.save(tmp_path / "panel-00000.npy", np.zeros((2, 2)))
+        np.save(panel, np.zeros((2, 2)))
     else:
-        (tmp_path / "panel-00000.npy").write_bytes(content)
-    with pytest.raises(rd.InvalidInputError, match=r"panel-00000\.npy"):
+        panel.write_bytes(content)
+    with pytest.raises(rd.InvalidInputError, match="panel-00000"):
         rd.kernel_operator(**given)
+
+
+@pytest.mark.parametrize("damage", [0.0, np.nan, -1e3])
+def test_one_damaged_entry_is_noticed(samples, tmp_path, damage):
+    given = {"X": samples, "deq": rd.DEQ("tanh", 0.4, 0.8), "folder": tmp_path}
+    rd.kernel_operator(**given).compute()
+    (panel,) = tmp_path.glob("panel-00000-*.npy")
+    entries = np.load(panel, mmap_mode="r+")
+    entries[123] = damage
+    entries.flush()
+    with pytest.raises(rd.InvalidInputError, match="damaged"):
+        rd.kernel_operator(**given)
+    panel.unlink()
+    rd.kernel_operator(**given) @ np.ones(130)
+
+
+def test_a_folder_with_other_files_is_refused(samples, tmp_path):
+    deq = rd.DEQ("tanh", 0.4, 0.8)
+    rd.kernel_operator(samples, deq, folder=tmp_path / "one").compute()
+    (tmp_path / "one" / "kernel.json").unlink()
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "notes.txt").write_text("mine")
+    for folder in ("one", "two"):
+        with pytest.raises(rd.InvalidInputError, match="not empty"):
+            rd.kernel_operator(1.1 * samples, deq, folder=tmp_path / folder)
 
 
 def test_temporary_files_go_with_the_operator(samples, tmp_path, monkeypatch):
@@ -254,6 +280,8 @@ def test_single_sample_is_a_number():
         {"method": "sparse"},
         {"memory_limit": -1},
         {"folder": "x", "method": "dense"},
+        {"folder": 3},
+        {"folder": ""},
         {"dtype": "float64", "method": "float32"},
     ],
 )

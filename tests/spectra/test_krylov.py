@@ -105,6 +105,53 @@ def test_small_matrices_are_known_completely(X):
     np.testing.assert_allclose(whole.eigenvalues, all_of_them.eigenvalues, rtol=1e-11)
 
 
+def test_outliers_below_those_measured_are_left_out(X):
+    means = np.zeros((2, 400))
+    means[0, 0] = means[1, 8] = 8
+    prediction = rd.predict_spectrum(DEQ, rd.GaussianMixture(means, [1.0, 1 + 8 / np.sqrt(400)]), N, "ntk")
+    assert prediction.outliers.size > 2
+    found = rd.empirical_spectrum(X, DEQ, "ntk", method="lanczos", top=2)
+    comparison = rd.compare(found, prediction)
+    np.testing.assert_array_equal(comparison.matched[-2:], found.eigenvalues)
+    assert np.isnan(comparison.matched[:-2]).all()
+    assert comparison.summary().count("not measured") == prediction.outliers.size - 2 + 1
+    comparison.plot()
+    found.plot()
+    with pytest.raises(rd.InvalidInputError, match="None of the predicted outliers"):
+        rd.compare(found, lowest_only(prediction))
+
+
+def lowest_only(prediction):
+    """The prediction with its outliers below the bulk alone."""
+    from dataclasses import replace
+
+    keep = prediction.outliers < prediction.edges[0][0]
+    assert keep.any()
+    found = prediction.isolated
+    return replace(
+        prediction, isolated=replace(found, positions=found.positions[keep], alignments=found.alignments[keep])
+    )
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_singular_matrices_have_a_density(X, copies):
+    few = np.repeat(X[:copies], 100, axis=0)
+    found = rd.empirical_spectrum(few, DEQ, "ck", method="slq", top=2, steps=8)
+    exact = rd.empirical_spectrum(few, DEQ, "ck")
+    np.testing.assert_allclose(found.eigenvalues[-1], exact.eigenvalues[-1], rtol=1e-10)
+    mass, error = found.masses([-np.inf, 1e-3 * exact.eigenvalues[-1], np.inf])
+    np.testing.assert_allclose(mass, [1 - copies / few.shape[0], copies / few.shape[0]], atol=3 * error.max() + 1e-9)
+
+
+@pytest.mark.parametrize("top", [150, 300])
+def test_many_eigenvalues_are_found_in_good_time(X, top, seconds):
+    exact = rd.empirical_spectrum(X[:300], DEQ, "ntk").eigenvalues
+    with seconds(20.0):
+        for method in ("lanczos", "slq"):
+            found = rd.empirical_spectrum(X[:300], DEQ, "ntk", method=method, top=top)
+            np.testing.assert_allclose(found.eigenvalues[-top:], exact[-top:], rtol=1e-9)
+
+
 @pytest.mark.parametrize("top", [3, 30])
 def test_repeated_eigenvalues_are_found_as_often_as_asked(top):
     X = np.eye(40)
@@ -163,7 +210,7 @@ def test_more_steps_go_on_from_those_that_are_there(X, tmp_path):
 
 @pytest.mark.parametrize(
     ("what", "method", "changed"),
-    [("block", "slq", {"block": 4}), ("seed", "slq", {"seed": 1}), ("top", "lanczos", {"top": 5})],
+    [("block", "slq", {"block": 4}), ("block", "slq", {"seed": 1}), ("top", "lanczos", {"top": 5})],
 )
 def test_a_checkpoint_of_something_else_is_refused(X, tmp_path, what, method, changed):
     options = {"method": method, "top": 4, "steps": 12, "checkpoint": tmp_path}
@@ -239,6 +286,12 @@ def test_quantiles_invert_the_distribution_function():
     assert (abs(law.cdf(nodes) - below) <= group + 1e-12).all()
 
 
+@pytest.mark.parametrize("edges", [[1.0], [2.0, 1.0], [0.0, np.nan, 1.0], [[0.0, 1.0]]])
+def test_edges_that_do_not_ascend_are_refused(exact, edges):
+    with pytest.raises(rd.InvalidInputError, match="ascending"):
+        exact.masses(edges)
+
+
 @pytest.mark.parametrize(
     ("says", "options"),
     [
@@ -249,6 +302,8 @@ def test_quantiles_invert_the_distribution_function():
         ("checkpoint", {"checkpoint": "x"}),
         ("storage", {"storage": "dense"}),
         ("start", {"method": "lanczos", "start": 3}),
+        ("checkpoint", {"method": "lanczos", "checkpoint": 3}),
+        ("checkpoint", {"method": "lanczos", "checkpoint": ""}),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(X, says, options, seconds):
