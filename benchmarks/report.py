@@ -133,10 +133,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", default="figures/benchmark-kernels")
     options = parser.parse_args()
+    factors = against_monte_carlo(500)
     product = against_product(options.rounds)
     by_n = growth([500, 1000, 2000, 4000, 8000], lambda n: rivals.samples(n, P), 5)
     by_p = growth([50, 200, 800, 3200], lambda p: rivals.samples(2000, p), 5)
-    factors = against_monte_carlo(500)
     if options.neural_tangents:
         factors |= against_neural_tangents(options.neural_tangents)
     peak = {dtype: rivals.peak_memory(N, P, dtype) for dtype in ("float64", "float32")}

@@ -129,10 +129,11 @@ class ScaleTable:
         weight = (base - lowest) / (highest - lowest) if highest > lowest else np.zeros_like(base)
         s = low + weight * (high - low)
         if self.sigma.size > 1:
+            unit = self.sigma**2 if self.starts_at_zero else 1.0
+            both = np.stack([self.square / unit, self._square_slope])
             for _ in range(60):
-                sigma = np.sqrt(s)
-                square = self._at(self.square, sigma, 2)
-                slope = self.interpolate(self._square_slope, sigma)
+                square, slope = self.interpolate(both, np.sqrt(s))
+                square = square * s if self.starts_at_zero else square
                 step = (s - a2 * square - base) / (1 - a2 * slope)
                 s = np.clip(s - step, low, high)
                 if (abs(step) <= 4e-16 * (s if self.starts_at_zero else high)).all():
