@@ -103,7 +103,7 @@ def krylov_spectrum(
             elif number + 1 >= plan.steps:
                 if number + 1 == plan.steps:
                     rest = quadrature_of(subspace, coarser, n, plan.top)
-                if number % (1 + subspace.dimension // _SMALL):
+                elif number % (1 + subspace.dimension // _SMALL):
                     continue
                 count = _count(subspace.ritz(), plan.top)
                 bar.set_postfix(converged=f"{count}/{plan.top}")
