@@ -60,14 +60,19 @@ def reserve(path: Path) -> None:
 
 def in_memory(folder: Path) -> bool:
     """Say whether the folder's files are kept in memory (tmpfs), as far as the operating system tells."""
-    try:
-        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
-    except OSError:
-        return False
     place = folder.resolve()
     # The deepest mount point above the folder is the one that holds it.
-    above = [(len(point), kind) for point, kind in mounts if place.is_relative_to(point)]
+    above = [(len(point), kind) for point, kind in _mounts() if place.is_relative_to(point)]
     return max(above, default=(0, ""))[1] in ("tmpfs", "ramfs")
+
+
+def _mounts() -> list[list[str]]:
+    """Mount points and the kinds of their file systems; none where the operating system does not tell."""
+    try:
+        text = Path("/proc/mounts").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    return [line.split()[1:3] for line in text.splitlines()]
 
 
 def as_json(record: Mapping[str, Any]) -> str:
