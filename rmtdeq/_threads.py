@@ -9,6 +9,8 @@ from functools import lru_cache
 from threading import Event
 from typing import Any, TypeVar
 
+from rmtdeq._progress import progress_bar
+
 T = TypeVar("T")
 
 
@@ -27,7 +29,6 @@ def share_out(
     *,
     fixed: bool = False,
     what: str = "",
-    unit: str = "block",
     progress: bool = False,
     stopped_at: Callable[[BaseException, int], None] | None = None,
 ) -> None:
@@ -42,20 +43,17 @@ def share_out(
         One of them is the caller's; if it is the only one, BLAS has its own.
     fixed : bool
         Each thread has the same items in every run; by default whoever is free takes the next.
-    what, unit : str
-        Of the progress bar.
+    what : str
+        Name of the progress bar.
     progress : bool
         Show it, on a terminal.
     stopped_at : callable, optional
         Called with the exception that ends the work early (an item's, or an interrupt) and the number of items,
         counted from the first, that are all done; nothing is under way then.
     """
-    from tqdm import tqdm
-
     queue, missing, stop = deque(enumerate(items)), set(range(len(items))), Event()
 
-    # disable=None: silent where stderr is not a terminal.
-    with tqdm(total=len(items), desc=what, unit=unit, disable=None if progress else True, leave=False) as bar:
+    with progress_bar(progress, total=len(items), desc=what, unit="block") as bar:
 
         def run(number: int, own: deque[tuple[int, T]]) -> None:
             try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rmtdeq._check import number
 from rmtdeq._errors import DataNotFoundError, InvalidInputError
+from rmtdeq._progress import progress_bar
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -89,8 +90,6 @@ def _blocks(url: str, destination: Path, timeout: float) -> Iterator[bytes]:
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
-    from tqdm import tqdm
-
     try:
         # Some servers refuse requests that name urllib as the browser.
         response: HTTPResponse = urlopen(Request(url, headers={"User-Agent": "rmtdeq"}), timeout=timeout)
@@ -103,7 +102,7 @@ def _blocks(url: str, destination: Path, timeout: float) -> Iterator[bytes]:
     received = 0
     with (
         response,
-        tqdm(total=total, desc=destination.name, unit="B", unit_scale=True, disable=None, leave=False) as bar,
+        progress_bar(True, total=total, desc=destination.name, unit="B", unit_scale=True) as bar,
     ):
         while True:
             try:

@@ -19,6 +19,7 @@ import numpy as np
 
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._files import reserve, write_whole
+from rmtdeq._progress import progress_bar
 from rmtdeq._types import FloatArray
 from rmtdeq.kernels.fill import HEIGHT, WIDTH, Block
 
@@ -105,19 +106,10 @@ class Panels:
 
     def compute(self, fill: Fill, what: str, progress: bool) -> None:
         """Compute and keep the panels that are missing."""
-        from tqdm import tqdm
-
         missing = self.missing
         sizes = [self._size(index) for index in range(len(self.layout.panels))]
-        with tqdm(
-            total=sum(sizes),
-            initial=sum(sizes) - sum(sizes[index] for index in missing),
-            desc=what,
-            unit="entry",
-            unit_scale=True,
-            disable=None if progress else True,
-            leave=False,
-        ) as bar:
+        done = sum(sizes) - sum(sizes[index] for index in missing)
+        with progress_bar(progress, total=sum(sizes), initial=done, desc=what, unit="entry", unit_scale=True) as bar:
             for index in missing:
                 self._arrays[index] = self._computed(index, sizes[index], fill)
                 bar.update(sizes[index])

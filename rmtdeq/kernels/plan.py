@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rmtdeq._errors import InvalidInputError
+from rmtdeq._progress import progress_bar
 from rmtdeq._types import FloatArray, IntArray, Kind
 from rmtdeq.deq import DEQ, require_deq
 from rmtdeq.kernels.inputs import LayerBefore, Samples
@@ -142,10 +143,8 @@ def _solver(backend: str, dtype: np.dtype[Any], progress: bool) -> BlockSolver:
 @lru_cache(maxsize=4)
 def _load_machine_code(dtype: np.dtype[Any], progress: bool) -> None:
     """Load the compiled engine, or compile it; say so, as that takes seconds on a machine that has not done it yet."""
-    from tqdm import tqdm
-
     what = "loading machine code (compiled once on a machine, about 5 s)"
-    with tqdm(total=1, desc=what, bar_format="{desc}", disable=None if progress else True, leave=False):
+    with progress_bar(progress, total=1, desc=what, bar_format="{desc}"):
         start = perf_counter()
         from rmtdeq.kernels.tiles import solve_block
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from rmtdeq._errors import ConvergenceError
+from rmtdeq._progress import progress_bar
 from rmtdeq._types import ComplexArray
 from rmtdeq.rmt.model import GramModel
 
@@ -72,8 +72,7 @@ class LineResolvent:
         self.model = model
         self._x = np.empty(0)
         self._q = np.empty((0, model.shifts.size), dtype=complex)
-        silent = None if model.dear else True  # None: silent where there is no terminal
-        self._bar = tqdm(desc="mixture equations", unit="point", disable=silent, leave=False)
+        self._bar = progress_bar(model.dear, desc="mixture equations", unit="point")
 
     def __call__(self, z: ComplexArray) -> ComplexArray:
         """Return q_a(z) for points (points,), as `resolvent_diagonal` does."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from rmtdeq._checkpoint import Checkpoint
 from rmtdeq._errors import ConvergenceError, InvalidInputError
+from rmtdeq._progress import progress_bar
 from rmtdeq._types import FloatArray
 from rmtdeq.solvers import KrylovSubspace, RitzPairs, Step
 from rmtdeq.spectra.quadrature import SpectralQuadrature, quadrature_of
@@ -76,17 +77,12 @@ def krylov_spectrum(
     ConvergenceError
         The eigenvalues have not converged.
     """
-    from tqdm import tqdm
-
     n, size = start.shape
     subspace = KrylovSubspace(start, plan.most)
     if checkpoint is not None and (kept := checkpoint.parts("step-*")):
         logger.info("%d steps found in %s.", kept, checkpoint.folder)
     rest, coarser, count = None, 0, 0
-    # disable=None: silent where stderr is not a terminal.
-    with tqdm(
-        total=plan.steps or None, desc="Lanczos", unit="step", disable=None if progress else True, leave=False
-    ) as bar:
+    with progress_bar(progress, total=plan.steps or None, desc="Lanczos", unit="step") as bar:
         for number in range(plan.steps + _MOST_STEPS):
             if subspace.full:
                 subspace.shrink(plan.top + size)
