@@ -33,12 +33,22 @@ _HOME = {
     "GaussianMixture": "rmtdeq.data",
     "dataset_names": "rmtdeq.data",
     "load_dataset": "rmtdeq.data",
+    "on_sphere": "rmtdeq.data",
+    "finite_width_kernel": "rmtdeq.kernels",
     "kernel": "rmtdeq.kernels",
     "kernel_operator": "rmtdeq.kernels",
+    "sample_features": "rmtdeq.kernels",
     "EmpiricalSpectrum": "rmtdeq.spectra",
     "SpectrumComparison": "rmtdeq.spectra",
     "compare": "rmtdeq.spectra",
     "empirical_spectrum": "rmtdeq.spectra",
+    "InitialCondition": "rmtdeq.training",
+    "LossCurve": "rmtdeq.curves",
+    "TrainingRun": "rmtdeq.curves",
+    "check_initial_condition": "rmtdeq.training",
+    "gradient_descent": "rmtdeq.training",
+    "gradient_flow": "rmtdeq.training",
+    "predict_training": "rmtdeq.curves",
     "ConvergenceError": "rmtdeq._errors",
     "DataNotFoundError": "rmtdeq._errors",
     "IllPosedError": "rmtdeq._errors",
@@ -59,16 +69,20 @@ __all__ = [
     "ExplicitNetwork",
     "GaussianMixture",
     "IllPosedError",
+    "InitialCondition",
     "InvalidInputError",
     "KernelComparison",
+    "LossCurve",
     "MemoryLimitError",
     "MissingDependencyError",
     "RmtdeqError",
     "SpectrumComparison",
     "SpectrumPrediction",
+    "TrainingRun",
     "__version__",
     "activation",
     "activation_names",
+    "check_initial_condition",
     "compare",
     "compare_kernels",
     "dataset_names",
@@ -76,10 +90,16 @@ __all__ = [
     "empirical_spectrum",
     "equivalent",
     "equivalent_operator",
+    "finite_width_kernel",
+    "gradient_descent",
+    "gradient_flow",
     "kernel",
     "kernel_operator",
     "load_dataset",
+    "on_sphere",
     "predict_spectrum",
+    "predict_training",
+    "sample_features",
     "solve",
 ]
 
@@ -93,7 +113,8 @@ if TYPE_CHECKING:
         MissingDependencyError,
         RmtdeqError,
     )
-    from rmtdeq.data import GaussianMixture, dataset_names, load_dataset
+    from rmtdeq.curves import LossCurve, TrainingRun, predict_training
+    from rmtdeq.data import GaussianMixture, dataset_names, load_dataset, on_sphere
     from rmtdeq.deq import DEQ
     from rmtdeq.designs import DesignStatus, ExplicitNetwork, KernelComparison, compare_kernels, design
     from rmtdeq.equivalents import (
@@ -105,8 +126,9 @@ if TYPE_CHECKING:
         solve,
     )
     from rmtdeq.gauss import Activation, activation, activation_names
-    from rmtdeq.kernels import kernel, kernel_operator
+    from rmtdeq.kernels import finite_width_kernel, kernel, kernel_operator, sample_features
     from rmtdeq.spectra import EmpiricalSpectrum, SpectrumComparison, compare, empirical_spectrum
+    from rmtdeq.training import InitialCondition, check_initial_condition, gradient_descent, gradient_flow
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq._errors import InvalidInputError, MemoryLimitError
 from rmtdeq._types import KINDS, FloatArray, IntArray, Kind, Seed
@@ -44,6 +44,17 @@ def samples(X: ArrayLike, name: str = "X") -> FloatArray:
     if 0 in array.shape:
         raise InvalidInputError(f"{name} is empty: shape {array.shape}.")
     return array
+
+
+def precision(dtype: DTypeLike | None, X: FloatArray) -> np.dtype[Any]:
+    """Return the floating-point type asked for, or that of X."""
+    try:
+        result = np.dtype(X.dtype if dtype is None else dtype)
+    except TypeError as error:
+        raise InvalidInputError(f"dtype must be float64 or float32, not {dtype!r}.") from error
+    if result not in (np.float32, np.float64):
+        raise InvalidInputError(f"dtype must be float64 or float32, not {result}.")
+    return result
 
 
 def number(

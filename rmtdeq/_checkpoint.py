@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,3 +83,8 @@ def _compare(found: Any, wanted: Mapping[str, Any], path: Path) -> None:
                 f"{path.parent} holds another computation: its {key} is {found.get(key)!r}, here it is "
                 f"{wanted.get(key)!r}; name another folder, or delete that one."
             )
+
+
+def checksum(array: np.ndarray[Any, Any]) -> str:
+    """Return 64 bits of the SHA-256 of an array's entries."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]

@@ -16,7 +16,7 @@ from rmtdeq.gauss import activation as as_activation
 from rmtdeq.solvers import Solution, smallest_fixed_point
 
 if TYPE_CHECKING:
-    from rmtdeq.models import DEQModule
+    from rmtdeq.models import DEQModule, DEQRegression, Solver
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,7 @@ class DEQ:
         seed: Seed = 0,
         *,
         tau0_squared: float = 1.0,
-        tolerance: float | None = None,
-        max_iterations: int = 500,
+        solver: Solver | None = None,
         torch_activation: Callable[[Any], Any] | None = None,
     ) -> DEQModule:
         """Return a network of finite width as a torch module.
@@ -117,9 +116,8 @@ class DEQ:
             Of the weights, drawn in torch's default precision.
         tau0_squared : float
             Mean squared norm of the inputs, at which a centred activation is centred.
-        tolerance : float, optional
-            Relative change at which the equilibrium is found; that of the precision by default.
-        max_iterations : int
+        solver : rmtdeq.models.Solver, optional
+            How equilibria and gradients are found: by plain iteration to the tolerance of the precision, by default.
         torch_activation : callable, optional
             The activation on tensors, where it was made from a callable on arrays.
 
@@ -137,6 +135,69 @@ class DEQ:
         MemoryLimitError
             The weights do not fit into memory.
         """
+        phi = self._stable(tau0_squared)
+        require("torch")
+        from rmtdeq.models import DEQModule
+
+        return DEQModule(
+            in_features,
+            width,
+            phi,
+            self.sigma_a2,
+            self.sigma_b2,
+            seed,
+            solver=solver,
+            torch_activation=torch_activation,
+        )
+
+    def to_regression(
+        self,
+        in_features: int,
+        width: int,
+        seed: Seed = 0,
+        *,
+        kind: str = "ntk",
+        tau0_squared: float = 1.0,
+        solver: Solver | None = None,
+        torch_activation: Callable[[Any], Any] | None = None,
+    ) -> DEQRegression:
+        """Return a network of finite width with a Gaussian read-out, vᵀz, as a torch module.
+
+        Parameters
+        ----------
+        in_features, width, seed, tau0_squared, solver, torch_activation
+            As for `to_torch`, whose weights are the same.
+        kind : str
+            What is trained: ``"ntk"``, v and A; ``"ntk-full"``, B as well; ``"ck"``, v alone.
+
+        Returns
+        -------
+        rmtdeq.models.DEQRegression
+            Maps (n, p) to outputs (n,), whose tangent kernel tends to this kind of kernel as the width grows.
+
+        Raises
+        ------
+        MissingDependencyError, IllPosedError, MemoryLimitError
+            As for `to_torch`.
+        """
+        phi = self._stable(tau0_squared)
+        require("torch")
+        from rmtdeq.models import DEQRegression
+
+        return DEQRegression(
+            in_features,
+            width,
+            phi,
+            self.sigma_a2,
+            self.sigma_b2,
+            seed,
+            kind=kind,
+            solver=solver,
+            torch_activation=torch_activation,
+        )
+
+    def _stable(self, tau0_squared: float) -> Activation:
+        """The pinned activation, where random networks of finite width come to rest."""
         tau = preactivation_scale(self, tau0_squared).value
         slope = self.sigma_a2 * moments(self.activation, tau).first_square if self.sigma_a2 else 0.0
         if slope >= 1:
@@ -144,20 +205,7 @@ class DEQ:
                 f"Random networks of {self} have no stable equilibrium at tau0_squared = {tau0_squared:g}: sigma_a2 "
                 f"E[activation'^2] is {slope:.4g}, and at 1 or more the iteration is no contraction; lower sigma_a2."
             )
-        require("torch")
-        from rmtdeq.models import DEQModule
-
-        return DEQModule(
-            in_features,
-            width,
-            self.pinned(tau0_squared).activation,
-            self.sigma_a2,
-            self.sigma_b2,
-            seed,
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            torch_activation=torch_activation,
-        )
+        return self.pinned(tau0_squared).activation
 
 
 def require_deq(deq: object) -> None:

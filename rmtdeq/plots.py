@@ -10,6 +10,7 @@ import numpy as np
 from rmtdeq import _style
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
+from rmtdeq.curves import LossCurve, TrainingRun
 from rmtdeq.deq import DEQ, preactivation_scale
 from rmtdeq.designs import ExplicitNetwork, KernelComparison
 from rmtdeq.equivalents import SpectrumPrediction
@@ -241,3 +242,42 @@ def draw_alignments(comparison: SpectrumComparison, ax: Any, class_names: Sequen
     ax.legend(
         frameon=False, fontsize=8, ncols=classes + 1, loc="lower center", bbox_to_anchor=(0.45, 1.0), columnspacing=0.9
     )
+
+
+def training_figure(runs: Sequence[TrainingRun], predictions: Sequence[LossCurve | None] = (), title: str = "") -> Any:
+    """Draw the loss and the norm of the recurrent weights during trainings of several widths.
+
+    Parameters
+    ----------
+    runs : sequence of TrainingRun
+    predictions : sequence of LossCurve or None
+        One for each run, drawn in broken lines; a test loss has a panel of its own.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if not runs:
+        raise InvalidInputError("training_figure needs at least one run.")
+    tested = all(run.test_loss is not None for run in runs)
+    quantities = ["loss", *(["test_loss"] if tested else []), "recurrent_norm"]
+    figure = require("matplotlib.figure").Figure(figsize=(3.9 * len(quantities) + 0.6, 3.4), layout="constrained")
+    for ax, quantity in zip(figure.subplots(1, len(quantities)), quantities, strict=True):
+        for i, run in enumerate(runs):
+            run.plot(ax, quantity, color=_style.CLASSES[i % len(_style.CLASSES)], lw=1.5)
+        if quantity == "loss":
+            for i, (run, curve) in enumerate(zip(runs, predictions, strict=False)):
+                if curve is not None:
+                    label = "predicted from the kernel at the start" if i == 0 else None
+                    curve.plot(ax, run.at, color="black", ls="--", lw=0.9, label=label)
+            lowest = min(float(run.loss[run.loss > 0].min()) for run in runs)
+            ax.set_ylim(bottom=lowest / 3)
+            ax.legend(frameon=False, fontsize=8)
+        if quantity == "recurrent_norm":
+            middle = float(np.mean([run.recurrent_norm[0] for run in runs]))
+            ax.set_ylim(0.97 * middle, 1.03 * middle)
+        _style.open_frame(ax)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure

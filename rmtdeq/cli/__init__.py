@@ -1,4 +1,4 @@
-"""The command line: solve, predict, compare, design."""
+"""The command line: solve, predict, compare, design, train."""
 
 from rmtdeq.cli.main import main
 from rmtdeq.cli.options import example_mixture

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import rmtdeq
 from rmtdeq._errors import RmtdeqError
-from rmtdeq.cli import designs, spectra
+from rmtdeq.cli import designs, spectra, training
 
 _FAILED = 2
 _INTERRUPTED = 130
@@ -46,9 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="rmtdeq", description="Spectra of the kernels of deep equilibrium models.")
+    parser = _Parser(
+        prog="rmtdeq", description="Spectra of the kernels of deep equilibrium models, and their training."
+    )
     parser.add_argument("--version", action="version", version=f"rmtdeq {rmtdeq.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for module in (spectra, designs):
+    for module in (spectra, designs, training):
         module.add_commands(commands)
     return parser

@@ -1,8 +1,9 @@
-"""Data to try the theory on: Gaussian mixtures and image data sets."""
+"""Data to try the theory on: Gaussian mixtures, image data sets, samples on a sphere."""
 
 from __future__ import annotations
 
 from rmtdeq.data.datasets import dataset_names, load_dataset
 from rmtdeq.data.mixture import GaussianMixture
+from rmtdeq.data.sphere import on_sphere
 
-__all__ = ["GaussianMixture", "dataset_names", "load_dataset"]
+__all__ = ["GaussianMixture", "dataset_names", "load_dataset", "on_sphere"]

@@ -22,6 +22,7 @@ from rmtdeq.rmt import (
     Outliers,
     bulk,
     covariance_family,
+    indicator_resolvent,
     outliers,
     point_masses,
     resolvent_diagonal,
@@ -114,11 +115,24 @@ class SpectrumPrediction:
         InvalidInputError
             Some z is not in the upper half plane.
         """
-        points = np.asarray(z, dtype=complex)
-        if not np.isfinite(points).all() or not (points.imag > 0).all():
-            raise InvalidInputError("The Stieltjes transform is computed in the upper half plane, Im z > 0.")
+        points = _upper_half_plane(z, "The Stieltjes transform")
         q = resolvent_diagonal(self.model, points.ravel())
         return np.asarray((q @ self.model.probabilities).reshape(points.shape))
+
+    def class_resolvent(self, z: ArrayLike) -> ComplexArray:
+        """Return j_aᵀ(K - z)^{-1}j_b of the whole kernel K, j_a the unit indicator of class a, shape (…, K, K).
+
+        Its poles are the outliers, their residues the alignments; beside them it says how much of the classes lies
+        where in the bulk.
+
+        Raises
+        ------
+        InvalidInputError
+            Some z is not in the upper half plane.
+        """
+        points = _upper_half_plane(z, "The resolvent")
+        found = indicator_resolvent(self.model, points.ravel())
+        return np.asarray(found.reshape(*points.shape, *found.shape[1:]))
 
     def summary(self) -> str:
         """Return the edges, atoms and outliers as text."""
@@ -182,6 +196,13 @@ class SpectrumPrediction:
         _style.mark_outliers(ax, self.outliers, predicted=True, colour=colour, label=label)
         ax.set_xlabel("eigenvalue")
         return ax
+
+
+def _upper_half_plane(z: ArrayLike, what: str) -> ComplexArray:
+    points = np.asarray(z, dtype=complex)
+    if not np.isfinite(points).all() or not (points.imag > 0).all():
+        raise InvalidInputError(f"{what} is computed in the upper half plane, Im z > 0.")
+    return points
 
 
 def predict_spectrum(

@@ -1,7 +1,15 @@
 """Exact infinite-width kernels on data, dense and as linear operators."""
 
+from rmtdeq.kernels.finite_width import finite_width_kernel, sample_features
 from rmtdeq.kernels.gram import kernel
 from rmtdeq.kernels.layered import layered_kernel
 from rmtdeq.kernels.operator import KernelOperator, kernel_operator
 
-__all__ = ["KernelOperator", "kernel", "kernel_operator", "layered_kernel"]
+__all__ = [
+    "KernelOperator",
+    "finite_width_kernel",
+    "kernel",
+    "kernel_operator",
+    "layered_kernel",
+    "sample_features",
+]

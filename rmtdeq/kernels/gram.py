@@ -115,12 +115,7 @@ def prepare(
     if device is not None:
         _check.choice(device, "device", ("cpu",))
     X = _check.samples(X)
-    try:
-        precision = np.dtype(X.dtype if dtype is None else dtype)
-    except TypeError as error:
-        raise InvalidInputError(f"dtype must be float64 or float32, not {dtype!r}.") from error
-    if precision not in (np.float32, np.float64):
-        raise InvalidInputError(f"dtype must be float64 or float32, not {precision}.")
+    precision = _check.precision(dtype, X)
     if Y is not None:
         Y = _check.samples(Y, "Y")
         if Y.shape[1] != X.shape[1]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
 
+from rmtdeq._checkpoint import checksum
 from rmtdeq._types import Kind
 from rmtdeq._version import __version__
 from rmtdeq.kernels.inputs import Samples
@@ -30,8 +30,3 @@ def identity(plan: Plan, kind: Kind, dtype: np.dtype[Any]) -> dict[str, Any]:
         "activation": deq.activation.name,
         "activation's checksum": checksum(np.asarray(deq.activation(_PROBES), dtype=float)),
     }
-
-
-def checksum(array: np.ndarray[Any, Any]) -> str:
-    """Return 64 bits of the SHA-256 of an array's entries."""
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]

@@ -5,8 +5,24 @@ from rmtdeq._optional import require
 require("torch")
 
 from rmtdeq.models.activations import TorchActivation  # noqa: E402
-from rmtdeq.models.deq import DEQModule  # noqa: E402
+from rmtdeq.models.deq import DEQModule, DEQRegression  # noqa: E402
 from rmtdeq.models.explicit import ExplicitModule  # noqa: E402
-from rmtdeq.models.implicit import Equilibrium  # noqa: E402
+from rmtdeq.models.fixed_point import Equilibrium, Solver  # noqa: E402
+from rmtdeq.models.implicit import ImplicitModule, Trace  # noqa: E402
+from rmtdeq.models.implicit_relu import ImplicitReLU  # noqa: E402
+from rmtdeq.models.overparameterized import OverparameterizedDEQ  # noqa: E402
+from rmtdeq.models.regression import ImplicitRegression  # noqa: E402
 
-__all__ = ["DEQModule", "Equilibrium", "ExplicitModule", "TorchActivation"]
+__all__ = [
+    "DEQModule",
+    "DEQRegression",
+    "Equilibrium",
+    "ExplicitModule",
+    "ImplicitModule",
+    "ImplicitReLU",
+    "ImplicitRegression",
+    "OverparameterizedDEQ",
+    "Solver",
+    "TorchActivation",
+    "Trace",
+]

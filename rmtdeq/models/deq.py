@@ -7,14 +7,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rmtdeq import _check
-from rmtdeq._types import Seed
+from rmtdeq._types import KINDS, Seed
 from rmtdeq.gauss import Activation
 from rmtdeq.models.activations import TensorFunction, TorchActivation
-from rmtdeq.models.implicit import Equilibrium, default_tolerance, differentiable, exported, iterate
+from rmtdeq.models.fixed_point import Solver
+from rmtdeq.models.implicit import ImplicitModule, Trace
+from rmtdeq.models.regression import Factor, ImplicitRegression, Point
 from rmtdeq.models.weights import gaussian, torch_generator
 
 
-class DEQModule(nn.Module):
+class DEQModule(ImplicitModule):
     """The network x ↦ z with z = φ(σ_a A z + σ_b B x)/√m, A and B of independent N(0, 1) entries.
 
     Parameters
@@ -28,10 +30,7 @@ class DEQModule(nn.Module):
     sigma_a2, sigma_b2 : float
     seed : int, Generator or None
         Of the weights.
-    tolerance : float, optional
-        Relative change of the slowest sample at which the iteration stops; by default that of the inputs'
-        precision, 1.4e-5 for float32 and 1.1e-11 for float64.
-    max_iterations : int
+    solver : Solver, optional
     torch_activation : callable, optional
         φ (without shift) on tensors, where it was made from a callable.
 
@@ -49,57 +48,122 @@ class DEQModule(nn.Module):
         sigma_b2: float,
         seed: Seed = None,
         *,
-        tolerance: float | None = None,
-        max_iterations: int = 500,
+        solver: Solver | None = None,
         torch_activation: TensorFunction | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(solver)
         p, m = _check.integer(in_features, "in_features"), _check.integer(width, "width")
         self.activation = TorchActivation(activation, torch_activation)
         self.sigma_a, self.sigma_b = sigma_a2**0.5, sigma_b2**0.5
-        self.tolerance = None if tolerance is None else _check.number(tolerance, "tolerance", low=0, open_low=True)
-        self.max_iterations = _check.integer(max_iterations, "max_iterations")
         self.scale = m**-0.5
         A, B = gaussian([(m, m), (m, p)], torch_generator(seed))
         self.A, self.B = nn.Parameter(A), nn.Parameter(B)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, trace: Trace | None = None) -> Tensor:
         """Return the equilibria (…, m) of inputs (…, p), with gradients by implicit differentiation.
+
+        Parameters
+        ----------
+        x : Tensor
+        trace : Trace, optional
+            Where the solves begin and what they came to.
 
         Raises
         ------
         ConvergenceError
             The iteration, or that of the gradient, does not come to rest.
         """
-        injected = self._injected(x)
-        tolerance = self._tolerance(x)
-        if torch.compiler.is_exporting():
-            return exported(
-                lambda z: self._step(z, injected), torch.zeros_like(injected), tolerance, self.max_iterations
-            )
-        found = self._solve(injected, tolerance)
-        return differentiable(lambda z: self._step(z, injected), found, tolerance, self.max_iterations)
+        z = super().forward(x.reshape(-1, x.shape[-1]), trace)
+        return z.reshape(*x.shape[:-1], z.shape[-1])
 
-    def solve(self, x: Tensor) -> Equilibrium:
-        """Return the equilibria with the number of iterations and the residuals, without gradients."""
-        with torch.no_grad():
-            return self._solve(self._injected(x), self._tolerance(x))
+    def injected(self, x: Tensor) -> tuple[Tensor]:
+        """Return σ_b B x."""
+        return (self.sigma_b * F.linear(x, self.B),)
+
+    def step(self, z: Tensor, *injected: Tensor) -> Tensor:
+        """Apply the layer once."""
+        return self.scale * self.activation(torch.add(injected[0], F.linear(z, self.A), alpha=self.sigma_a))
 
     def extra_repr(self) -> str:
         """Show sizes and variances."""
         m, p = self.B.shape
         return f"{p} → {m}, sigma_a2={self.sigma_a**2:g}, sigma_b2={self.sigma_b**2:g}"
 
-    def _injected(self, x: Tensor) -> Tensor:
-        return self.sigma_b * F.linear(x, self.B)
 
-    def _tolerance(self, x: Tensor) -> float:
-        return default_tolerance(x.dtype) if self.tolerance is None else self.tolerance
+class DEQRegression(ImplicitRegression):
+    """The scalar network x ↦ vᵀz(x) on the equilibria of a DEQ, v of independent N(0, 1) entries.
 
-    def _step(self, z: Tensor, injected: Tensor) -> Tensor:
-        return self.scale * self.activation(self.sigma_a * F.linear(z, self.A) + injected)
+    As its width grows, its tangent kernel tends to the infinite-width NTK of the DEQ.
 
-    @torch.no_grad()
-    def _solve(self, injected: Tensor, tolerance: float) -> Equilibrium:
-        start = torch.zeros_like(injected)
-        return iterate(lambda z: self._step(z, injected), start, tolerance, self.max_iterations)
+    Parameters
+    ----------
+    in_features : int
+        The dimension p of the inputs.
+    width : int
+        m.
+    activation : Activation
+    sigma_a2, sigma_b2 : float
+    seed : int, Generator or None
+        Of the weights; A and B are those of the `DEQModule` with this seed.
+    kind : str
+        ``"ntk"``: v and A are trained; ``"ntk-full"``: B as well; ``"ck"``: v alone.
+    solver : Solver, optional
+    torch_activation : callable, optional
+        φ (without shift) on tensors, where it was made from a callable.
+
+    Attributes
+    ----------
+    features : DEQModule
+    v : Parameter (m,)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        width: int,
+        activation: Activation,
+        sigma_a2: float,
+        sigma_b2: float,
+        seed: Seed = None,
+        *,
+        kind: str = "ntk",
+        solver: Solver | None = None,
+        torch_activation: TensorFunction | None = None,
+    ) -> None:
+        super().__init__(solver)
+        _check.choice(kind, "kind", KINDS)
+        self.in_features, self.width = _check.integer(in_features, "in_features"), _check.integer(width, "width")
+        rng = _check.generator(seed)
+        self.features = DEQModule(
+            in_features, width, activation, sigma_a2, sigma_b2, rng, solver=solver, torch_activation=torch_activation
+        )
+        (v,) = gaussian([(self.width,)], torch_generator(rng))
+        self.v = nn.Parameter(v)
+        self.features.A.requires_grad_(kind != "ck")
+        self.features.B.requires_grad_(kind == "ntk-full")
+
+    def injected(self, x: Tensor) -> tuple[Tensor]:
+        """Return σ_b B x."""
+        return self.features.injected(x)
+
+    def step(self, z: Tensor, *injected: Tensor) -> Tensor:
+        """Apply the layer once."""
+        return self.features.step(z, *injected)
+
+    def read_out(self, z: Tensor, *injected: Tensor) -> Tensor:
+        """Return vᵀz of every row."""
+        return z @ self.v
+
+    def recurrent(self) -> Tensor:
+        """Return σ_a A/√m."""
+        return self.features.sigma_a * self.features.scale * self.features.A
+
+    def factors(self, x: Tensor, point: Point) -> dict[str, Factor]:
+        """Return the rank-one gradients of the outputs: z for v, σ_a b zᵀ for A, σ_b b xᵀ for B."""
+        b = point.through[0]
+        ones = torch.ones_like(b[:, :1])
+        return {
+            "v": Factor(ones, point.z),
+            "features.A": Factor(self.features.sigma_a * b, point.z),
+            "features.B": Factor(self.features.sigma_b * b, x),
+        }

@@ -1,111 +1,198 @@
-"""Fixed points of contractions on tensors, with gradients by implicit differentiation."""
+"""Modules whose output is the fixed point of a layer, with gradients by implicit differentiation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rmtdeq._errors import ConvergenceError
+from rmtdeq._errors import InvalidInputError
+from rmtdeq.models.fixed_point import Equilibrium, Solver, exported, fixed_point
+from rmtdeq.models.krylov import Arnoldi, gmres
 
-Step = Callable[[Tensor], Tensor]
-
-_EXPONENT = 0.7
+_RITZ = 40
 
 
-class Equilibrium(NamedTuple):
-    """A fixed point of every row.
+@dataclass(eq=False)
+class Trace:
+    """What the last solves of one batch came to, and where the next ones of the same batch begin.
 
     Attributes
     ----------
-    value : Tensor (N, m)
-    iterations : int
-    residual : Tensor (N,)
-        ‖f(z) - z‖/‖f(z)‖ at the last step.
+    forward : Equilibrium or None
+    backward : Equilibrium or None
+        Of the adjoint equation.
+    right : Tensor or None
+        The adjoint equation's right side.
     """
 
-    value: Tensor
-    iterations: int
-    residual: Tensor
+    forward: Equilibrium | None = None
+    backward: Equilibrium | None = None
+    right: Tensor | None = None
+
+    def adjoint_start(self, right: Tensor) -> Tensor:
+        """Return where to begin with another right side: the last solution, in proportion, or that side itself."""
+        if self.backward is None or self.right is None or self.right.shape != right.shape:
+            return right
+        # Residuals of a training shrink and change sign: each row is scaled by what its side has become.
+        before, now = self.right.flatten(1), right.flatten(1)
+        square = (before * before).sum(dim=1)
+        share = torch.where(square > 0, (before * now).sum(dim=1) / square.clamp_min(torch.finfo(now.dtype).tiny), 0.0)
+        return self.backward.value * share.reshape(-1, *[1] * (right.dim() - 1))
 
 
-def default_tolerance(dtype: torch.dtype) -> float:
-    """Relative change at which an iteration in this precision stops: 1.4e-5 for float32, 1.1e-11 for float64."""
-    return float(torch.finfo(dtype).eps ** _EXPONENT)
+class ImplicitModule(nn.Module):
+    """A layer x ↦ z with z = step(z, injected(x)).
 
+    What a model has to say is `injected` and `step`; everything else is here: the solve leaves nothing on the tape, so
+    that memory does not depend on the number of iterations, and the gradient comes from the adjoint equation at the
+    fixed point.
 
-def relative_change(new: Tensor, old: Tensor) -> Tensor:
-    """Return ‖new - old‖/‖new‖ of each row, zero where nothing changed."""
-    change = torch.linalg.vector_norm(new - old, dim=-1)
-    return torch.where(change == 0, change, change / torch.linalg.vector_norm(new, dim=-1))
-
-
-def iterate(step: Step, start: Tensor, tolerance: float, max_iterations: int) -> Equilibrium:
-    """Apply `step` until no row changes by more than `tolerance`, relatively.
-
-    Raises
-    ------
-    ConvergenceError
-        A row still changes after `max_iterations`, or is no longer finite.
+    Parameters
+    ----------
+    solver : Solver, optional
     """
-    z, residual = start, torch.full(start.shape[:-1], torch.inf, device=start.device)
-    for count in range(1, max_iterations + 1):
-        new = step(z)
-        residual = relative_change(new, z)
-        z = new
-        if bool((residual <= tolerance).all()):
-            return Equilibrium(z, count, residual)
-        if not bool(residual.isfinite().all()):
-            raise ConvergenceError(
-                f"The fixed-point iteration met NaN or infinite values at step {count}: the inputs or the weights hold "
-                "such values, or the network is no contraction (lower sigma_a2)."
-            )
-    raise ConvergenceError(
-        f"The fixed-point iteration did not come to rest: after {max_iterations} steps the largest relative "
-        f"change is {float(residual.max()):.1e}, more than {tolerance:.1e}. The network is no contraction on these "
-        "inputs (lower sigma_a2), or needs a larger tolerance or max_iterations."
-    )
+
+    def __init__(self, solver: Solver | None = None) -> None:
+        super().__init__()
+        self.solver = Solver() if solver is None else solver
+
+    def injected(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return what the inputs (N, …) are to the layer, each tensor with one row for each of them."""
+        raise NotImplementedError
+
+    def step(self, z: Tensor, *injected: Tensor) -> Tensor:
+        """Apply the layer once to states (N, …)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, trace: Trace | None = None) -> Tensor:
+        """Return the equilibria (N, …) of inputs (N, …).
+
+        Parameters
+        ----------
+        x : Tensor
+        trace : Trace, optional
+            Where the solves begin and what they came to.
+
+        Raises
+        ------
+        ConvergenceError
+            The iteration, or that of the gradient, does not come to rest.
+        """
+        return self.equilibrium(self.injected(x), trace)
+
+    def solve(self, x: Tensor, start: Equilibrium | None = None) -> Equilibrium:
+        """Return the equilibria with the number of iterations and the residual of every row, without gradients.
+
+        `start` are equilibria of similar inputs, or for similar weights, to begin with.
+        """
+        with torch.no_grad():
+            return self._solve(self.injected(x), start)
+
+    def spectral_radius(self, x: Tensor) -> Tensor:
+        """Return the spectral radius of the layer's Jacobian at the equilibrium of every row, (N,).
+
+        Below 1 the equilibrium is stable and the iteration comes to it; estimated from 40 Arnoldi steps.
+        """
+        injected = tuple(each.detach() for each in self.injected(x))
+        back = _Adjoint(self.step, self._solve(injected, None).value, injected)
+        generator = torch.Generator().manual_seed(0)
+        start = torch.randn(back.at.shape, generator=generator, dtype=torch.float64).to(back.at)
+        space = Arnoldi(back.product, start)
+        space.extend(min(_RITZ, back.at[0].numel()))
+        return torch.linalg.eigvals(space.reduced[:, :-1]).abs().amax(dim=1)
+
+    def equilibrium(self, injected: tuple[Tensor, ...], trace: Trace | None = None) -> Tensor:
+        """Return the equilibria of what the inputs are to the layer, with gradients."""
+        if torch.compiler.is_exporting():
+            start, limit = self._start(injected), self.solver.max_iterations
+            return exported(self.step, start, injected, self.solver.tolerance_for(start.dtype), limit)
+        free = tuple(each.detach() for each in injected)
+        found = self._solve(free, None if trace is None else trace.forward)
+        if trace is not None:
+            trace.forward = found
+        return attach_gradient(self.step, found.value, injected, self.solver, trace)
+
+    def _start(self, injected: tuple[Tensor, ...]) -> Tensor:
+        return torch.zeros_like(injected[0])
+
+    @torch.no_grad()
+    def _solve(self, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
+        first = self._start(injected)
+        if start is not None and start.value.shape == first.shape:
+            first = start.value
+        tolerance = self.solver.tolerance_for(first.dtype)
+        return fixed_point(self.step, first, injected, self.solver.method, tolerance, self.solver.max_iterations)
 
 
-def exported(step: Step, start: Tensor, tolerance: float, max_iterations: int) -> Tensor:
-    """The same iteration in the form that `torch.export` can trace, without its errors."""
-    from torch._higher_order_ops import while_loop
+def attach_gradient(
+    step: Callable[..., Tensor],
+    at: Tensor,
+    injected: tuple[Tensor, ...],
+    solver: Solver,
+    trace: Trace | None = None,
+) -> Tensor:
+    """Return fixed points `at` with their gradient.
 
-    def goes_on(count: Tensor, z: Tensor, change: Tensor) -> Tensor:
-        return (count < max_iterations) & (change > tolerance)
-
-    def body(count: Tensor, z: Tensor, change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        new = step(z)
-        return count + 1, new, relative_change(new, z).amax()
-
-    infinite = torch.full((), torch.inf, dtype=start.dtype, device=start.device)
-    count = torch.zeros((), dtype=torch.int64, device=start.device)
-    _, z, _ = while_loop(goes_on, body, (count, start, infinite))
-    return z
-
-
-def differentiable(step: Step, found: Equilibrium, tolerance: float, max_iterations: int) -> Tensor:
-    """Return the equilibrium with its gradient.
-
-    One step on the tape at the fixed point carries the gradient to everything that `step` holds; the adjoint equation
-    g = Jᵀg + ∂loss/∂z, iterated, carries it through the fixed point.
+    One step on the tape at the fixed point carries the gradient to everything that `step` and `injected` hold; the
+    adjoint equation g = Jᵀg + ∂loss/∂z carries it through the fixed point.
     """
-    at = found.value.detach()
     if not torch.is_grad_enabled():
         return at
-    z = step(at)
+    z = step(at, *injected)
     if not z.requires_grad:
         return z
-    inner = at.clone().requires_grad_()
-    image = step(inner)
+    back = _Adjoint(step, at, tuple(each.detach() for each in injected))
 
-    def adjoint(gradient: Tensor) -> Tensor:
-        def back(g: Tensor) -> Tensor:
-            return torch.autograd.grad(image, inner, g, retain_graph=True)[0] + gradient
+    def hook(gradient: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            raise InvalidInputError(
+                "Second derivatives through an equilibrium are not available; call backward or grad without "
+                "create_graph."
+            )
+        found = back.solve(gradient, solver, gradient if trace is None else trace.adjoint_start(gradient))
+        if trace is not None:
+            trace.backward, trace.right = found, gradient
+        return found.value
 
-        return iterate(back, gradient, tolerance, max_iterations).value
-
-    z.register_hook(adjoint)
+    z.register_hook(hook)
     return z
+
+
+class _Adjoint:
+    """Products with Jᵀ, the transposed Jacobian of the layer at states, and the equation g = Jᵀg + b."""
+
+    def __init__(self, step: Callable[..., Tensor], at: Tensor, injected: tuple[Tensor, ...]) -> None:
+        with torch.enable_grad():
+            self.at = at.detach().clone().requires_grad_()
+            self.image = step(self.at, *injected)
+
+    def product(self, g: Tensor) -> Tensor:
+        """Return Jᵀ g."""
+        return torch.autograd.grad(self.image, self.at, g, retain_graph=True)[0]
+
+    def solve(self, b: Tensor, solver: Solver, start: Tensor) -> Equilibrium:
+        """Solve g = Jᵀ g + b for every row."""
+        tolerance = solver.tolerance_for(b.dtype)
+        with torch.no_grad():
+            if solver.adjoint == "gmres":
+                return gmres(lambda g: g - self.product(g), b, start, tolerance, solver.max_iterations)
+            return fixed_point(
+                lambda g: self.product(g) + b, start, None, solver.adjoint, tolerance, solver.max_iterations
+            )
+
+
+def sensitivity(
+    step: Callable[..., Tensor], at: Tensor, injected: tuple[Tensor, ...], b: Tensor, solver: Solver
+) -> tuple[Tensor, ...]:
+    """Return, for every row, the gradient of b·z in each tensor of `injected`, z the equilibrium.
+
+    Unlike a backward pass, which sums them into the weights, this keeps the rows apart.
+    """
+    adjoint = _Adjoint(step, at, injected).solve(b, solver, b).value
+    with torch.enable_grad():
+        leaves = tuple(each.detach().clone().requires_grad_() for each in injected)
+        image = step(at, *leaves)
+    return torch.autograd.grad(image, leaves, adjoint)

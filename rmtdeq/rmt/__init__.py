@@ -5,6 +5,7 @@ from rmtdeq.rmt.density import Bulk, Interval
 from rmtdeq.rmt.distances import kolmogorov_smirnov, wasserstein
 from rmtdeq.rmt.isolated import Outliers, outliers
 from rmtdeq.rmt.model import GramModel
+from rmtdeq.rmt.projection import indicator_resolvent
 from rmtdeq.rmt.resolvent import resolvent_diagonal
 from rmtdeq.rmt.support import bulk, point_masses
 
@@ -16,6 +17,7 @@ __all__ = [
     "Outliers",
     "bulk",
     "covariance_family",
+    "indicator_resolvent",
     "kolmogorov_smirnov",
     "outliers",
     "point_masses",

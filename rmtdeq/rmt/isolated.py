@@ -16,6 +16,7 @@ import numpy as np
 from rmtdeq._types import ComplexArray, FloatArray
 from rmtdeq.rmt.density import Bulk
 from rmtdeq.rmt.model import GramModel
+from rmtdeq.rmt.projection import coupling_basis, projected_blocks, projected_resolvent
 from rmtdeq.rmt.resolvent import LineResolvent, resolvent_derivative
 
 _HEIGHT = 1e-9
@@ -23,7 +24,6 @@ _CLOSEST = 1e-7
 _FAN = 9
 _ROUNDS = 7
 _DOUBLINGS = 60
-_RANK = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +49,10 @@ def outliers(model: GramModel, bulk: Bulk) -> Outliers:
     ConvergenceError
         The mixture equations could not be solved at some point outside the bulk.
     """
-    values, vectors = np.linalg.eigh((model.coupling + model.coupling.T) / 2)
-    keep = abs(values) > _RANK * max(float(abs(values).max()), 1e-300)
-    classes = model.shifts.size
-    if not keep.any():
-        return Outliers(np.empty(0), np.empty((0, classes)))
-    projected = _Projected(model, vectors[:, keep], 1 / values[keep])
+    basis, inverse = coupling_basis(model)
+    if not inverse.size:
+        return Outliers(np.empty(0), np.empty((0, model.shifts.size)))
+    projected = _Projected(model, basis, inverse)
     scale = max(model.upper_bound - float(model.shifts.min()), float(abs(model.shifts).max()))
     ends = bulk.edges
     low, high = ends[0][0], ends[-1][1]
@@ -105,21 +103,10 @@ class _Projected:
         points = z + 1j * _HEIGHT * np.maximum(abs(z), self._scale)
         return points, self._line(points)
 
-    def _blocks(self, q: FloatArray, form: FloatArray) -> FloatArray:
-        """A(z), or its derivative, from the diagonal and the form of the means."""
-        c, v = self.model.ratios, self.model.norm_variances
-        k = c.size
-        matrix = np.zeros((q.shape[0], 3 * k, 3 * k))
-        index = np.arange(k)
-        matrix[:, index, index] = c * q
-        matrix[:, k + index, k + index] = c * v * q
-        matrix[:, 2 * k :, 2 * k :] = form
-        return matrix
-
     def resolvent(self, z: FloatArray) -> FloatArray:
         """A(z), (points, 3K, 3K)."""
         _, q = self._diagonal(z)
-        return self._blocks(q.real, self.model.mean_form(q).real)
+        return projected_resolvent(self.model, q).real
 
     def eigenvalues(self, z: FloatArray) -> FloatArray:
         """Eigenvalues of Λ^{-1} + Fᵀ A F, ascending, each increasing in z."""
@@ -143,8 +130,8 @@ class _Projected:
         # d mean_form/dz along dq, by a central difference in a scale-free variable.
         size = step * np.max(abs(q), axis=1, keepdims=True) / np.maximum(abs(dq).max(axis=1, keepdims=True), 1e-300)
         slope = (self.model.mean_form(q + size * dq) - self.model.mean_form(q - size * dq)) / (2 * size[:, :, None])
-        a = self._blocks(q.real, self.model.mean_form(q).real)
-        derivative = self._blocks(dq.real, slope.real)
+        a = projected_resolvent(self.model, q).real
+        derivative = projected_blocks(self.model, dq, slope).real
         result = np.empty((positions.size, k))
         for i in range(positions.size):
             matrix = self.basis.T @ a[i] @ self.basis + np.diag(self.inverse_coupling)

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq import _check, _style
-from rmtdeq._checkpoint import Checkpoint
+from rmtdeq._checkpoint import Checkpoint, checksum
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels import kernel, kernel_operator
-from rmtdeq.kernels.identity import checksum
 from rmtdeq.spectra.krylov import KrylovPlan, krylov_plan, krylov_spectrum, random_block
 from rmtdeq.spectra.quadrature import SpectralQuadrature
 

@@ -1,0 +1,217 @@
+"""Command: train."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+import rmtdeq
+from rmtdeq import _check
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._optional import require
+from rmtdeq._types import FloatArray
+from rmtdeq.cli.options import record_of, save
+
+if TYPE_CHECKING:
+    from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ
+
+SPHERE = "sphere"
+
+
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """Samples in the scaling of a model, and targets; those of the test are empty if there is none."""
+
+    name: str
+    X: FloatArray
+    y: FloatArray
+    test: tuple[FloatArray, FloatArray] | None
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser's."""
+    train = commands.add_parser(
+        "train", help="train implicit networks of growing width by gradient descent, against what theory says"
+    )
+    model = train.add_argument_group("network")
+    model.add_argument(
+        "--model",
+        default="deq",
+        choices=tuple(_MODELS),
+        help="deq: the over-parameterised DEQ of arXiv 2205.13814; implicit-relu: the network of arXiv 2110.05645 "
+        "(default deq)",
+    )
+    model.add_argument("--widths", nargs="+", type=int, default=[200, 500, 1000], help="(default 200 500 1000)")
+    model.add_argument("--sigma-w2", type=float, default=0.08, help="of --model deq, below 1/8 (default 0.08)")
+    model.add_argument("--gamma", type=float, default=0.1, help="of --model implicit-relu, at most 1/2 (default 0.1)")
+    model.add_argument("--tolerance", type=float, help="of equilibria and gradients (default: that of the precision)")
+    model.add_argument("--dtype", default="float64", choices=("float64", "float32"), help="(default float64)")
+    model.add_argument("--device", default="cpu", help="of torch (default cpu)")
+    data = train.add_argument_group("data")
+    data.add_argument(
+        "--dataset",
+        default=SPHERE,
+        help="sphere (uniform, targets N(0, 1)), or a data set, as mnist, whose classes have the targets -1 and 1 "
+        "(default sphere)",
+    )
+    data.add_argument("--classes", nargs="+", type=int, default=[0, 1], help="two labels (default 0 1)")
+    data.add_argument("--n", type=int, default=100, help="samples (default 100)")
+    data.add_argument("--p", type=int, default=100, help="dimension of --dataset sphere (default 100)")
+    data.add_argument("--test", type=int, default=0, help="test samples (default 0)")
+    data.add_argument("--data-dir", help="folder with the data set's files")
+    data.add_argument("--seed", type=int, default=0, help="of samples and weights (default 0)")
+    descent = train.add_argument_group("training")
+    descent.add_argument("--epochs", type=int, default=500, help="(default 500)")
+    descent.add_argument(
+        "--step",
+        type=float,
+        help="learning rate, the same for all widths (default: the inverse of the largest eigenvalue of their tangent "
+        "kernels)",
+    )
+    descent.add_argument("--measure-every", type=int, help="epochs between measured norms (default: 50 times in all)")
+    descent.add_argument(
+        "--checkpoint", help="folder that keeps the state: the same command goes on where it was interrupted"
+    )
+    train.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
+    train.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    data = data_of(options)
+    widths = sorted(set(options.widths))
+    require("torch")
+    from rmtdeq.training.descent import stable_step
+    from rmtdeq.training.session import samples_and_targets
+
+    first = [model_of(options, data.X.shape[1], width) for width in widths]
+    step = options.step
+    if step is None:
+        step = min(stable_step(model, samples_and_targets(model, data.X, data.y)[0]) for model in first)
+    runs, predictions, conditions = [], [], []
+    for model in first:
+        condition = rmtdeq.check_initial_condition(model, data.X, data.y, step=step)
+        x, _ = samples_and_targets(model, data.X, data.y)
+        kernel, initial = (of.detach().double().cpu().numpy() for of in (model.tangent_kernel(x), model(x)))
+        print(condition.summary(), flush=True)
+        run = rmtdeq.gradient_descent(
+            model,
+            data.X,
+            data.y,
+            step=step,
+            epochs=options.epochs,
+            test=data.test,
+            measure_every=options.measure_every,
+            checkpoint=None if options.checkpoint is None else Path(options.checkpoint) / f"width-{model.width}",
+        )
+        print(run.summary(), flush=True)
+        predictions.append(_prediction(kernel, data.y, step, initial))
+        runs.append(run)
+        conditions.append(condition)
+    if options.out:
+        from rmtdeq.plots import training_figure
+
+        title = f"{_MODELS[options.model].title}, {data.name}, n = {len(data.y)}"
+        results = {f"width {run.width}": _numbers(run, of) for run, of in zip(runs, conditions, strict=True)}
+        figure = training_figure(runs, predictions, title)
+        save(figure, options, record_of("train", options, {"step": step, **results}))
+    return 0
+
+
+def _prediction(kernel: FloatArray, y: FloatArray, step: float, initial: FloatArray) -> rmtdeq.LossCurve | None:
+    """The curve that the tangent kernel before training foretells, if it foretells one."""
+    try:
+        return rmtdeq.predict_training(kernel, y, step, initial=initial)
+    except InvalidInputError as error:
+        print(f"  no prediction: {error}")
+        return None
+
+
+def _numbers(run: rmtdeq.TrainingRun, condition: rmtdeq.InitialCondition) -> dict[str, Any]:
+    return {
+        "loss": [run.loss[0], run.loss[-1]],
+        "rate": run.rate,
+        "guaranteed rate": 1 - condition.factor,
+        "condition holds": condition.holds,
+        "ratios": {each.name: each.ratio for each in (*condition.assumptions, *condition.inequalities)},
+        "recurrent norm": [run.recurrent_norm[0], run.recurrent_norm[-1]],
+        "largest change of the norm": run.drift,
+        "smallest eigenvalue": [run.smallest_eigenvalue[0], run.smallest_eigenvalue[-1]],
+        "test loss": None if run.test_loss is None else [run.test_loss[0], run.test_loss[-1]],
+        "iterations": [run.iterations.mean(), run.adjoint_iterations.mean()],
+    }
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A name of --model: how it is made, and the norm of its inputs."""
+
+    title: str
+    make: Callable[[argparse.Namespace, int, int], OverparameterizedDEQ | ImplicitReLU]
+    norm: Callable[[int], float]
+
+
+def _overparameterized(options: argparse.Namespace, p: int, width: int) -> OverparameterizedDEQ:
+    from rmtdeq.models import OverparameterizedDEQ, Solver
+
+    return OverparameterizedDEQ(p, width, options.sigma_w2, options.seed, solver=Solver(tolerance=options.tolerance))
+
+
+def _implicit_relu(options: argparse.Namespace, p: int, width: int) -> ImplicitReLU:
+    from rmtdeq.models import ImplicitReLU, Solver
+
+    return ImplicitReLU(p, width, options.gamma, options.seed, solver=Solver(tolerance=options.tolerance))
+
+
+_MODELS = {
+    "deq": _Model("over-parameterised DEQ", _overparameterized, lambda p: float(np.sqrt(p))),
+    "implicit-relu": _Model("ReLU implicit network", _implicit_relu, lambda p: 1.0),
+}
+
+
+def model_of(options: argparse.Namespace, p: int, width: int) -> OverparameterizedDEQ | ImplicitReLU:
+    """Return the network of the options."""
+    torch = require("torch")
+    model = _MODELS[options.model].make(options, p, width)
+    try:
+        return model.to(device=options.device, dtype=getattr(torch, options.dtype))
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidInputError(f"--device {options.device} cannot be used: {error}") from error
+
+
+def data_of(options: argparse.Namespace) -> _Data:
+    """Load or draw the data of the options, in the scaling of the model."""
+    n, wanted = _check.integer(options.n, "--n", low=2), _check.integer(options.test, "--test", low=0)
+    norm = _MODELS[options.model].norm
+    if options.dataset == SPHERE:
+        p = _check.integer(options.p, "--p", low=2)
+        rng = np.random.default_rng(options.seed)
+        X = rmtdeq.on_sphere(rng.standard_normal((n + wanted, p)), norm(p))
+        y = rng.standard_normal(n + wanted)
+        return _Data(f"uniform on the sphere, p = {p}", X[:n], y[:n], (X[n:], y[n:]) if wanted else None)
+    names = rmtdeq.dataset_names()
+    if options.dataset not in names:
+        raise InvalidInputError(f"--dataset must be {SPHERE} or one of {', '.join(names)}, not {options.dataset!r}.")
+    if len(options.classes) != 2:
+        raise InvalidInputError(f"--classes takes two labels, not {len(options.classes)}: their targets are -1 and 1.")
+    parts = []
+    splits: tuple[tuple[Literal["train", "test"], int], ...] = (("train", n), ("test", wanted))
+    for split, size in splits:
+        if size:
+            pixels, labels = rmtdeq.load_dataset(
+                options.dataset,
+                classes=tuple(options.classes),
+                n=size,
+                split=split,
+                seed=options.seed,
+                data_dir=options.data_dir,
+                raw=True,
+            )
+            X = rmtdeq.on_sphere(pixels.astype(float), norm(pixels.shape[1]), options.seed)
+            parts.append((X, 2.0 * labels - 1.0))
+    shown = f"{options.dataset} {options.classes[0]} vs {options.classes[1]}"
+    return _Data(shown, *parts[0], parts[1] if wanted else None)

@@ -1,0 +1,130 @@
+"""What a training run leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rmtdeq import _check, _style
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._types import FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRun:
+    """The course of a training.
+
+    Attributes
+    ----------
+    model : str
+    width, samples : int
+    step : float or None
+        Learning rate; None for gradient flow.
+    at : ndarray (t,)
+        Epochs, from 0; of a flow, times.
+    loss : ndarray (t,)
+        ½‖f(X) - y‖² there.
+    test_loss : ndarray (t,) or None
+        The same on the test samples, divided by their number and times that of the training samples.
+    iterations, adjoint_iterations : ndarray (t,)
+        Of the slowest sample, for the equilibrium and for the gradient.
+    measured : ndarray (k,)
+        Which of the times the following were measured at, as indices.
+    recurrent_norm : ndarray (k,)
+        ‖W‖₂, or γ̃‖A‖₂: below one, the equilibrium is unique.
+    smallest_eigenvalue : ndarray (k,)
+        λ_min of the Gram matrix of the equilibria.
+    """
+
+    model: str
+    width: int
+    samples: int
+    step: float | None
+    at: FloatArray
+    loss: FloatArray
+    test_loss: FloatArray | None
+    iterations: IntArray
+    adjoint_iterations: IntArray
+    measured: IntArray
+    recurrent_norm: FloatArray
+    smallest_eigenvalue: FloatArray
+
+    @property
+    def rate(self) -> float:
+        """Rate of decay on average: 1 - (Φ_end/Φ_0)^{1/τ} of τ epochs; of a flow, log(Φ_0/Φ_end) per unit of time."""
+        steps = float(self.at[-1] - self.at[0])
+        if not steps or not self.loss[0]:
+            return 0.0
+        with np.errstate(divide="ignore"):
+            exponent = float(np.log(self.loss[-1] / self.loss[0]) / steps)
+        return -exponent if self.step is None else float(-np.expm1(exponent))
+
+    @property
+    def drift(self) -> float:
+        """Largest relative change of the recurrent norm."""
+        return float(abs(self.recurrent_norm / self.recurrent_norm[0] - 1).max())
+
+    def summary(self) -> str:
+        """Return the course in a few lines."""
+        step = ", gradient flow" if self.step is None else f", step {self.step:.4g}"
+        course = f"in a time of {self.at[-1]:g}, rate {self.rate:.4g}"
+        if self.step is not None:
+            course = f"in {self.at[-1]:g} epochs, by a factor of {1 - self.rate:.6f} each"
+        lines = [
+            f"{self.model}: {self.samples} samples{step}",
+            f"loss            {self.loss[0]:.4g} -> {self.loss[-1]:.4g} {course}",
+            f"recurrent norm  {self.recurrent_norm[0]:.5f}, changed by at most {self.drift:.2%}",
+            f"Gram matrix     smallest eigenvalue {self.smallest_eigenvalue[0]:.4g} -> "
+            f"{self.smallest_eigenvalue[-1]:.4g}",
+            f"iterations      {self.iterations.mean():.1f} for the equilibrium, {self.adjoint_iterations.mean():.1f} "
+            "for the gradient, on average",
+        ]
+        if self.test_loss is not None:
+            lines.insert(2, f"test loss       {self.test_loss[0]:.4g} -> {self.test_loss[-1]:.4g}")
+        return "\n".join(lines)
+
+    def plot(self, ax: Any = None, quantity: str = "loss", **look: Any) -> Any:
+        """Draw a quantity during training.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+        quantity : str
+            ``"loss"``, ``"test_loss"``, ``"recurrent_norm"``, ``"smallest_eigenvalue"``, ``"iterations"`` or
+            ``"adjoint_iterations"``.
+        **look
+            Of the line, as for `matplotlib.axes.Axes.plot`.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        InvalidInputError
+            Another quantity, or a test loss where there was no test.
+        """
+        _check.choice(quantity, "quantity", QUANTITIES)
+        values = getattr(self, quantity)
+        if values is None:
+            raise InvalidInputError("No test samples were given; pass test=(X, y) to the training.")
+        ax = _style.axes(ax)
+        at = self.at[self.measured] if len(values) == len(self.measured) != len(self.at) else self.at
+        ax.plot(at, values, **{"label": f"width {self.width}", **look})
+        if quantity in ("loss", "test_loss"):
+            ax.set_yscale("log")
+        ax.set_xlabel("time" if self.step is None else "epoch")
+        ax.set_ylabel(QUANTITIES[quantity])
+        return ax
+
+
+QUANTITIES = {
+    "loss": "loss",
+    "test_loss": "test loss",
+    "recurrent_norm": "norm of the recurrent weights",
+    "smallest_eigenvalue": "smallest eigenvalue of the Gram matrix",
+    "iterations": "iterations",
+    "adjoint_iterations": "adjoint iterations",
+}

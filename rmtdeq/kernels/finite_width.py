@@ -1,0 +1,188 @@
+"""Features and kernels of networks of finite width, which tend to the infinite-width kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from rmtdeq import _check
+from rmtdeq._optional import require
+from rmtdeq._progress import progress_bar
+from rmtdeq._types import FloatArray, Seed
+from rmtdeq.deq import DEQ, require_deq
+
+if TYPE_CHECKING:
+    import torch
+
+    from rmtdeq.models import DEQRegression, Solver
+
+# Weights whose gradients make up each kernel.
+_TRAINED = {"ck": ("v",), "ntk": ("v", "features.A"), "ntk-full": ("v", "features.A", "features.B")}
+
+
+def sample_features(
+    X: ArrayLike,
+    deq: DEQ,
+    width: int,
+    seed: Seed = 0,
+    *,
+    tau0_squared: float | None = None,
+    dtype: DTypeLike | None = None,
+    device: str = "cpu",
+    batch: int = 1024,
+    solver: Solver | None = None,
+    torch_activation: Callable[[Any], Any] | None = None,
+    progress: bool = True,
+) -> FloatArray:
+    """Compute equilibria of a random DEQ of finite width.
+
+    Parameters
+    ----------
+    X : array_like (n, p)
+        One sample a row, squared norms of order one.
+    deq : DEQ
+    width : int
+        m.
+    seed : int, Generator or None
+        Of the weights; those of ``deq.to_torch(p, width, seed)``.
+    tau0_squared : float, optional
+        Where a centred activation is centred; the mean squared norm of X by default.
+    dtype : dtype, optional
+        float64 or float32; that of X by default.
+    device : str
+        Of torch.
+    batch : int
+        Samples solved for at a time.
+    solver : rmtdeq.models.Solver, optional
+    torch_activation : callable, optional
+        The activation on tensors, where it was made from a callable on arrays.
+    progress : bool
+        Show a progress bar if standard error is a terminal.
+
+    Returns
+    -------
+    ndarray (n, m)
+        z = φ(σ_a A z + σ_b B x)/√m, whose inner products tend to the conjugate kernel as m grows.
+
+    Raises
+    ------
+    InvalidInputError, IllPosedError, MemoryLimitError, MissingDependencyError
+        As for `DEQ.to_torch`.
+    ConvergenceError
+        The iteration of this network does not come to rest.
+    """
+    X, network = _network(X, deq, width, seed, tau0_squared, dtype, device, solver, torch_activation, 1)
+    found = [network.features.solve(rows).value.cpu() for rows in _batches(X, network, batch, progress)]
+    return np.concatenate([each.numpy() for each in found])
+
+
+def finite_width_kernel(
+    X: ArrayLike,
+    deq: DEQ,
+    width: int,
+    kind: str | Sequence[str] = "ck",
+    seed: Seed = 0,
+    *,
+    tau0_squared: float | None = None,
+    dtype: DTypeLike | None = None,
+    device: str = "cpu",
+    batch: int = 1024,
+    solver: Solver | None = None,
+    torch_activation: Callable[[Any], Any] | None = None,
+    progress: bool = True,
+) -> Any:
+    """Compute the kernels of one random DEQ of finite width, exactly.
+
+    Parameters
+    ----------
+    X, deq, width, seed, tau0_squared, dtype, device, batch, solver, torch_activation, progress
+        As for `sample_features`.
+    kind : str or tuple of str
+        ``"ck"``: inner products of the equilibria.  ``"ntk"``: inner products of the gradients of vᵀz, v of independent
+        N(0, 1) entries, in v and A.  ``"ntk-full"``: in v, A and B.
+
+    Returns
+    -------
+    ndarray (n, n), or a tuple of them
+        One for each kind, all of the same network.  They tend to those of `kernel` like m^{-1/2}.
+
+    Raises
+    ------
+    InvalidInputError, IllPosedError, MemoryLimitError, MissingDependencyError
+        As for `DEQ.to_torch`.
+    ConvergenceError
+        The iteration of this network, or that of its gradient, does not come to rest.
+
+    Notes
+    -----
+    The gradient in A of sample i is σ_a b_i z_iᵀ, that in B σ_b b_i x_iᵀ, where b_i, the gradient of vᵀz in the
+    pre-activation, solves one adjoint equation: no Jacobian is formed.
+
+    Examples
+    --------
+    >>> import numpy as np, rmtdeq as rd
+    >>> X = np.random.default_rng(0).standard_normal((10, 50)) / np.sqrt(50)
+    >>> deq = rd.DEQ("tanh", sigma_a2=0.2, sigma_b2=0.8)
+    >>> error = rd.finite_width_kernel(X, deq, width=2000, kind="ntk") - rd.kernel(X, deq, kind="ntk")
+    >>> bool(abs(error).max() < 0.1)
+    True
+    """
+    from rmtdeq.models.regression import Factor
+
+    kinds = _check.kinds(kind)
+    X, network = _network(X, deq, width, seed, tau0_squared, dtype, device, solver, torch_activation, 2)
+    wanted = max((_TRAINED[name] for name in kinds), key=len)
+    if wanted == _TRAINED["ck"]:
+        rows = [network.features.solve(rows).value for rows in _batches(X, network, batch, progress)]
+        parts = [{"v": Factor(z.new_ones(len(z), 1), z)} for z in rows]
+    else:
+        parts = [network.gradients(rows) for rows in _batches(X, network, batch, progress)]
+    torch = require("torch")
+    grams = {}
+    for name in wanted:
+        left, right = (torch.cat([part[name][side] for part in parts]) for side in (0, 1))
+        grams[name] = Factor(left, right).gram().detach().cpu().numpy()
+    results = tuple(np.sum([grams[weight] for weight in _TRAINED[name]], axis=0) for name in kinds)
+    return results[0] if isinstance(kind, str) else results
+
+
+def _network(
+    X: ArrayLike,
+    deq: DEQ,
+    width: int,
+    seed: Seed,
+    tau0_squared: float | None,
+    dtype: DTypeLike | None,
+    device: str,
+    solver: Solver | None,
+    torch_activation: Callable[[Any], Any] | None,
+    arrays: int,
+) -> tuple[FloatArray, DEQRegression]:
+    """Checked samples in the precision asked for, and the network in the same, with room for some arrays (n, m)."""
+    require_deq(deq)
+    X = _check.samples(X)
+    precision = _check.precision(dtype, X)
+    X = X.astype(precision, copy=False)
+    m = _check.integer(width, "width")
+    n, p = X.shape
+    needed = (m * m + m * p + arrays * n * m + 2 * n * n) * precision.itemsize
+    _check.memory(needed, None, f"A network of width {m} on {n} samples", "take a smaller width, or fewer samples")
+    centre = float(np.mean(np.sum(X.astype(np.float64) ** 2, axis=1))) if tau0_squared is None else tau0_squared
+    torch = require("torch")
+    network = deq.to_regression(
+        p, m, seed, kind="ntk-full", tau0_squared=centre, solver=solver, torch_activation=torch_activation
+    )
+    return X, network.to(device=device, dtype=getattr(torch, precision.name))
+
+
+def _batches(X: FloatArray, network: DEQRegression, batch: int, progress: bool) -> Iterator[torch.Tensor]:
+    torch = require("torch")
+    size = _check.integer(batch, "batch")
+    with progress_bar(progress, total=len(X), desc="equilibria", unit="sample") as bar:
+        for start in range(0, len(X), size):
+            rows = X[start : start + size]
+            yield torch.from_numpy(np.ascontiguousarray(rows)).to(network.v.device)
+            bar.update(len(rows))

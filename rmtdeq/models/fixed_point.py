@@ -1,0 +1,222 @@
+"""Fixed points of maps that act on every row of a tensor by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rmtdeq import _check
+from rmtdeq._errors import ConvergenceError
+from rmtdeq.models.acceleration import Anderson, Broyden, Plain
+
+Step = Callable[..., Tensor]
+"""A map of a state (N, …), followed by any number of inputs (N, …), to the next state."""
+
+METHODS = {"iteration": Plain, "anderson": Anderson, "broyden": Broyden}
+
+_EXPONENT = 0.7
+_WINDOW = 20
+_ROUNDING = 1e3
+_WORTHWHILE = 0.75
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How equilibria, and the adjoint equations of their gradients, are solved.
+
+    Parameters
+    ----------
+    method : str
+        ``"iteration"`` of the layer, sure wherever that contracts; ``"anderson"`` acceleration; ``"broyden"``, a
+        quasi-Newton method.  The last two need fewer steps where the iteration is slow, and more memory.
+    adjoint : str
+        The same for the gradient, or ``"gmres"``.
+    tolerance : float, optional
+        Change in a step, relative to the state, at which a row is at rest; by default that of the precision, 1.4e-5
+        for float32 and 1.1e-11 for float64.
+    max_iterations : int
+
+    Raises
+    ------
+    InvalidInputError
+        Unknown method, a tolerance or limit that is not positive.
+    """
+
+    method: str = "iteration"
+    adjoint: str = "iteration"
+    tolerance: float | None = None
+    max_iterations: int = 500
+
+    def __post_init__(self) -> None:
+        _check.choice(self.method, "method", METHODS)
+        _check.choice(self.adjoint, "adjoint", (*METHODS, "gmres"))
+        if self.tolerance is not None:
+            _check.number(self.tolerance, "tolerance", low=0, open_low=True)
+        _check.integer(self.max_iterations, "max_iterations")
+
+    def tolerance_for(self, dtype: torch.dtype) -> float:
+        """Return the tolerance in a precision."""
+        return float(torch.finfo(dtype).eps ** _EXPONENT) if self.tolerance is None else self.tolerance
+
+
+@dataclass(frozen=True, eq=False)
+class Equilibrium:
+    """A fixed point of every row.
+
+    Attributes
+    ----------
+    value : Tensor (N, …)
+    iterations : Tensor (N,)
+        Steps after which each row was at rest.
+    residual : Tensor (N,)
+        ‖f(z) - z‖/‖f(z)‖ then.
+    """
+
+    value: Tensor
+    iterations: Tensor
+    residual: Tensor
+
+
+def row_norms(x: Tensor) -> Tensor:
+    """Return the Euclidean norm of every row, (N,)."""
+    return torch.linalg.vector_norm(x.flatten(1), dim=1)
+
+
+def relative_change(new: Tensor, old: Tensor) -> Tensor:
+    """Return ‖new - old‖/‖new‖ of each row, zero where nothing changed."""
+    return _ratio(row_norms(new - old), row_norms(new))
+
+
+def _ratio(change: Tensor, size: Tensor) -> Tensor:
+    return torch.where(change == 0, change, change / size)
+
+
+def fixed_point(
+    step: Step, start: Tensor, inputs: tuple[Tensor, ...] | None, method: str, tolerance: float, max_iterations: int
+) -> Equilibrium:
+    """Bring every row to rest.
+
+    Parameters
+    ----------
+    step : callable
+        Maps states and their inputs to the next states, row by row.
+    start : Tensor (N, …)
+    inputs : tuple of Tensor (N, …), or None
+        What is passed to `step` beside the state.  Rows at rest are left out of later steps as soon as it is worth
+        while, unless this is None, for a `step` that can only be had of all rows.
+    method : str
+    tolerance : float
+    max_iterations : int
+
+    Raises
+    ------
+    ConvergenceError
+        Some row does not come to rest: the message tells no contraction from a want of steps or precision.
+    """
+    n = start.shape[0]
+    given = inputs or ()
+    accelerator = METHODS[method]()
+    value: Tensor | None = None
+    iterations = torch.zeros(n, dtype=torch.int64, device=start.device)
+    residual = torch.full((n,), torch.inf, dtype=start.dtype, device=start.device)
+    rows = torch.arange(n, device=start.device)
+    at_rest = torch.zeros(n, dtype=torch.bool, device=start.device)
+    progress = _Progress()
+    z = start
+    for count in range(1, max_iterations + 1):
+        image = step(z, *given)
+        change = image - z
+        length = row_norms(change)
+        relative = _ratio(length, row_norms(image))
+        resting = relative <= tolerance
+        new = resting & ~at_rest
+        if bool(new.any()):
+            iterations[rows[new]] = count
+            residual[rows[new]] = relative[new]
+            at_rest = at_rest | resting
+            if bool(at_rest.all()):
+                if value is None and bool(new.all()):
+                    return Equilibrium(image, iterations, residual)
+                value = start.clone() if value is None else value
+                value[rows[new]] = image[new]
+                return Equilibrium(value, iterations, residual)
+            value = torch.empty_like(start) if value is None else value
+            value[rows[new]] = image[new]
+        progress.watch(count, length[~at_rest], relative[~at_rest], tolerance)
+        if inputs is not None and int((~at_rest).sum()) <= _WORTHWHILE * at_rest.numel():
+            left = (~at_rest).nonzero().squeeze(1)
+            z, image, change, rows = z[left], image[left], change[left], rows[left]
+            given = tuple(each[left] for each in given)
+            accelerator.keep(left)
+            at_rest = at_rest[left]
+            progress.keep()
+        z = accelerator.next(z, image, change)
+    raise ConvergenceError(
+        f"The fixed-point iteration did not come to rest: after {max_iterations} steps the largest relative change is "
+        f"{float(relative.max()):.1e}, more than {tolerance:.1e}, shrinking by a factor of {progress.factor:.4g} a "
+        "step. Allow more with max_iterations, a larger tolerance, or another method."
+    )
+
+
+class _Progress:
+    """Ends an iteration that gets nowhere, and says why."""
+
+    def __init__(self) -> None:
+        self.factor = float("nan")
+        self._best: Tensor | None = None
+        self._before: Tensor | None = None
+
+    def keep(self) -> None:
+        """Begin anew after rows have been left out."""
+        self._best = self._before = None
+
+    def watch(self, count: int, length: Tensor, relative: Tensor, tolerance: float) -> None:
+        """Look at the changes of the rows that still move."""
+        longest = length.max()
+        if not bool(longest.isfinite()) or not bool(relative.isfinite().all()):
+            raise ConvergenceError(
+                f"The fixed-point iteration met NaN or infinite values at step {count}: the inputs or the weights hold "
+                "such values, or the network is no contraction (lower sigma_a2, or the scale of the recurrent weights)."
+            )
+        self._best = longest if self._best is None else torch.minimum(self._best, longest)
+        if count % _WINDOW:
+            return
+        if self._before is not None:
+            # The best of this window against the best of the last: neither a transient nor a wave can deceive it.
+            self.factor = float(self._best / self._before) ** (1 / _WINDOW)
+            if self.factor >= 1:
+                self._give_up(count, float(relative.max()), tolerance, torch.finfo(length.dtype).eps)
+        self._before, self._best = self._best, None
+
+    def _give_up(self, count: int, relative: float, tolerance: float, eps: float) -> None:
+        if relative < _ROUNDING * eps:
+            raise ConvergenceError(
+                f"The fixed-point iteration stays at a relative change of {relative:.1e}, which is rounding: the "
+                f"tolerance of {tolerance:.1e} is below what this precision reaches."
+            )
+        raise ConvergenceError(
+            f"The fixed-point iteration did not come to rest: it is no contraction. After {count} steps changes do not "
+            f"shrink, they go by a factor of {self.factor:.3g} a step, an estimate of the spectral radius of the "
+            "layer's Jacobian, which must be below 1: lower sigma_a2, or the scale of the recurrent weights."
+        )
+
+
+def exported(step: Step, start: Tensor, inputs: tuple[Tensor, ...], tolerance: float, max_iterations: int) -> Tensor:
+    """The plain iteration in the form that `torch.export` can trace, without its errors."""
+    from torch._higher_order_ops import while_loop
+
+    def goes_on(count: Tensor, z: Tensor, change: Tensor) -> Tensor:
+        return (count < max_iterations) & (change > tolerance)
+
+    def body(count: Tensor, z: Tensor, change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        new = step(z, *inputs)
+        return count + 1, new, relative_change(new, z).amax()
+
+    infinite = torch.full((), torch.inf, dtype=start.dtype, device=start.device)
+    count = torch.zeros((), dtype=torch.int64, device=start.device)
+    found: Any = while_loop(goes_on, body, (count, start, infinite))
+    return found[1]

@@ -1,0 +1,20 @@
+"""Training implicit networks on the squared loss, and when theory says that it converges."""
+
+from rmtdeq._optional import require
+
+require("torch")
+
+from rmtdeq.training.conditions import InitialCondition, check_initial_condition  # noqa: E402
+from rmtdeq.training.descent import gradient_descent, stable_step  # noqa: E402
+from rmtdeq.training.flow import gradient_flow  # noqa: E402
+from rmtdeq.training.limits import population_gram, population_tangent_kernel  # noqa: E402
+
+__all__ = [
+    "InitialCondition",
+    "check_initial_condition",
+    "gradient_descent",
+    "gradient_flow",
+    "population_gram",
+    "population_tangent_kernel",
+    "stable_step",
+]

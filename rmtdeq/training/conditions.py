@@ -1,0 +1,380 @@
+"""The conditions under which gradient descent provably converges, checked on the network and data at hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from rmtdeq import _check, _style
+from rmtdeq._errors import InvalidInputError
+from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ
+from rmtdeq.training.limits import population_gram, require_theorem
+from rmtdeq.training.session import samples_and_targets, spectral_norm
+
+_NORM = 1e-5
+_DELTAS = 400
+_FAILURE = 0.01
+_WIDEST = 1e18
+
+
+@dataclass(frozen=True)
+class Inequality:
+    """One condition, left ≥ right.
+
+    Attributes
+    ----------
+    name : str
+    left, right : float
+    """
+
+    name: str
+    left: float
+    right: float
+
+    @property
+    def ratio(self) -> float:
+        """left / right: satisfied from 1 on, and else short by this factor."""
+        return self.left / self.right if self.right else math.inf
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is satisfied."""
+        return self.left >= self.right
+
+
+@dataclass(frozen=True, eq=False)
+class InitialCondition:
+    """What a convergence theorem asks of a network before training, and what it then guarantees.
+
+    Attributes
+    ----------
+    model : str
+    source : str
+    samples, width : int
+    assumptions : tuple of Inequality
+        On the data and the weights.
+    inequalities : tuple of Inequality
+        On the Gram matrix at the start.
+    constants : dict
+        What enters them.
+    smallest_eigenvalue : float
+        λ_min of the Gram matrix at the start that the theorem speaks of: of ZᵀZ, or of ΦᵀΦ.
+    population_eigenvalue : float
+        λ*, of its limit at infinite width (in one unit of width).
+    guaranteed_eigenvalue : float
+        μ: the loss shrinks by 1 - ημ or better in every step, by e^{-2μt} or better in gradient flow.
+    permitted_step : float
+        The largest step that the theorem allows, or its order of magnitude.
+    step : float
+        The one given, or the permitted one.
+    needed_width : float
+        From which on all inequalities are satisfied, with the norms of Gaussian matrices and the limit of the Gram
+        matrix; infinite if never, NaN where the theorem does not say.
+    width_orders : dict
+        The widths of the theorem, without its constants.
+    """
+
+    model: str
+    source: str
+    samples: int
+    width: int
+    assumptions: tuple[Inequality, ...]
+    inequalities: tuple[Inequality, ...]
+    constants: dict[str, float]
+    smallest_eigenvalue: float
+    population_eigenvalue: float
+    guaranteed_eigenvalue: float
+    permitted_step: float
+    step: float
+    needed_width: float
+    width_orders: dict[str, float]
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything the theorem asks of network and data is satisfied (not whether the step is permitted)."""
+        return all(each.holds for each in (*self.assumptions, *self.inequalities))
+
+    @property
+    def factor(self) -> float:
+        """Factor by which the loss shrinks at least in each step, if the theorem applies."""
+        return 1 - self.step * self.guaranteed_eigenvalue
+
+    def bound(self, epochs: ArrayLike, loss: float) -> np.ndarray[Any, Any]:
+        """Return the guaranteed loss after some epochs, from `loss` at the start."""
+        return np.asarray(loss * self.factor ** _check.real_array(epochs, "epochs"))
+
+    def summary(self) -> str:
+        """Return the conditions and what follows from them as text."""
+        lines = [f"{self.model} on {self.samples} samples ({self.source})"]
+        for each in (*self.assumptions, *self.inequalities):
+            verdict = (
+                "holds" if each.holds else f"short by a factor of {1 / each.ratio:.3g}" if each.ratio > 0 else "fails"
+            )
+            lines.append(f"  {each.name:<44}{each.left:>12.4g} >= {each.right:<12.4g}{verdict}")
+        lines.append("  " + ", ".join(f"{name} = {value:.4g}" for name, value in self.constants.items()))
+        lines.append(
+            f"  smallest eigenvalue of the Gram matrix {self.smallest_eigenvalue:.4g}, of its limit "
+            f"{self.population_eigenvalue:.4g}"
+        )
+        allowed = "within what is permitted" if self.step <= self.permitted_step else "more than is permitted"
+        lines.append(f"  step {self.step:.3g}, {allowed} ({self.permitted_step:.3g})")
+        if self.holds and self.step <= self.permitted_step:
+            lines.append(f"  guaranteed: the loss shrinks by {self.factor:.8f} or better in every step")
+        else:
+            lines.append(f"  nothing is guaranteed; the theorem's factor would be {self.factor:.8f}")
+        orders = ", ".join(f"{name} = {value:.3g}" for name, value in self.width_orders.items())
+        lines.append(f"  width {self.width}; the theorem's orders of magnitude: {orders}")
+        if not math.isnan(self.needed_width):
+            needed = "at no width" if math.isinf(self.needed_width) else f"from width {self.needed_width:.3g} on"
+            lines.append(f"  with this data and initialisation the inequalities hold {needed}")
+        return "\n".join(lines)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the ratio of both sides of every condition.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        ax = _style.axes(ax)
+        every = [*self.assumptions, *self.inequalities]
+        place = np.arange(len(every))[::-1]
+        ratios = [min(max(each.ratio, 1e-300), 1e300) for each in every]
+        colours = [_style.CLASSES[0] if each.holds else _style.THEORY for each in every]
+        ax.scatter(ratios, place, color=colours, zorder=3)
+        ax.axvline(1.0, color=_style.OTHER, lw=0.8)
+        ax.set_xscale("log")
+        ax.set_yticks(place, [each.name for each in every])
+        ax.set_xlabel("left side / right side (satisfied from 1 on)")
+        return ax
+
+
+def check_initial_condition(
+    model: OverparameterizedDEQ | ImplicitReLU,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    step: float | None = None,
+    delta: float | None = None,
+) -> InitialCondition:
+    """Check the conditions of the papers' convergence theorems on a network before training.
+
+    Parameters
+    ----------
+    model : OverparameterizedDEQ or ImplicitReLU
+    X : array_like (n, p)
+        In the model's scaling: squared norms p, or 1.
+    y : array_like (n,)
+    step : float, optional
+        Learning rate for which the guarantee is wanted; the largest that is permitted by default.
+    delta : float, optional
+        How far the weights' norms may move during training, for `OverparameterizedDEQ`; by default what comes nearest
+        to satisfying everything.
+
+    Returns
+    -------
+    InitialCondition
+
+    Raises
+    ------
+    InvalidInputError
+        Another model; samples or targets that do not fit it; `delta` not between 0 and 1 - ‖W‖₂.
+
+    Notes
+    -----
+    Over-parameterised DEQ (arXiv 2205.13814, Theorem 1): its conditions (7) to (9), where (9) is shown with the paper's
+    constant 4 and with 8, which the last step of the proof needs.  With the paper's initialisation, ‖a‖ = 1, condition
+    (9) cannot be met at any width: its right side is at least 8 m n/(1 - ‖W‖₂)⁴, and the smallest eigenvalue is at most
+    the mean diagonal entry, m/(1 - σ_w²).  A small `read_out_scale` can meet it.
+
+    ReLU implicit network (arXiv 2110.05645): γ within its bounds, and ΦᵀΦ at the start so close to its limit G_∞ that
+    the tangent kernel, which exceeds it, has eigenvalues above λ_min(G_∞)/2.  The permitted step and the widths are
+    orders of magnitude, without the theorem's constants.
+    """
+    require_theorem(model)
+    eta = None if step is None else _check.number(step, "step", low=0, open_low=True)
+    x, targets = samples_and_targets(model, X, y)
+    population = float(np.linalg.eigvalsh(population_gram(model, x.double().cpu().numpy()))[0])
+    if isinstance(model, OverparameterizedDEQ):
+        return _overparameterized(model, x, targets, population, eta, delta)
+    if delta is not None:
+        raise InvalidInputError("delta belongs to the theorem for OverparameterizedDEQ.")
+    return _implicit_relu(model, x, targets, population, eta)
+
+
+@dataclass(frozen=True)
+class _Norms:
+    """What the conditions of the over-parameterised DEQ are made of."""
+
+    W: float
+    U: float
+    a: float
+    X: float
+    residual: float
+    smallest: float
+
+    def constants(self, delta: float) -> dict[str, float]:
+        rho_w, rho_u, rho_a = self.W + delta, self.U + delta, self.a + delta
+        c_w, c_u, c_a = rho_u * rho_a / (1 - rho_w) ** 2, rho_a / (1 - rho_w), rho_u / (1 - rho_w)
+        return {"rho_w": rho_w, "rho_u": rho_u, "rho_a": rho_a, "c_w": c_w, "c_u": c_u, "c_a": c_a}
+
+    def inequalities(self, delta: float) -> tuple[Inequality, ...]:
+        c = self.constants(delta)
+        square, size = c["c_w"] ** 2 + c["c_u"] ** 2, max(self.smallest, 0.0)
+        return (
+            Inequality(
+                "(7) λ0 against the initial residual",
+                self.smallest,
+                4 / delta * max(c["c_w"], c["c_u"], c["c_a"]) * self.X * self.residual,
+            ),
+            Inequality(
+                "(8) λ0^(3/2) against the initial residual",
+                size**1.5,
+                4 * (2 + math.sqrt(2)) / c["rho_a"] * square * self.X**2 * self.residual,
+            ),
+            Inequality("(9) λ0, as printed", self.smallest, 4 * square * self.X**2),
+            Inequality("(9) λ0, as the proof needs it", self.smallest, 8 * square * self.X**2),
+        )
+
+    def best_delta(self) -> float:
+        """The δ for which the worst inequality is nearest to being satisfied."""
+        room = 1 - self.W
+        candidates = np.concatenate([np.geomspace(1e-8, 0.5, _DELTAS), np.linspace(0.5, 0.999, _DELTAS)]) * room
+        worst = [min(each.ratio for each in self.inequalities(delta)) for delta in candidates]
+        return float(candidates[int(np.argmax(worst))])
+
+
+def _overparameterized(
+    model: OverparameterizedDEQ, x: Tensor, y: Tensor, population: float, step: float | None, delta: float | None
+) -> InitialCondition:
+    n, p, m = len(y), model.in_features, model.width
+    with torch.no_grad():
+        residual = float((model(x) - y).norm())
+        smallest = float(torch.linalg.eigvalsh(model.gram(x).double().cpu())[0])
+        norms = _Norms(
+            spectral_norm(model.W.detach())[0],
+            float(torch.linalg.matrix_norm(model.U.detach().double(), 2)),
+            float(model.a.norm()),
+            float(x.norm()),
+            residual,
+            smallest,
+        )
+    assumptions = (
+        Inequality("‖W‖₂ < 1", 1.0, norms.W),
+        Inequality("norms √p, largest relative error", _NORM, float((x.norm(dim=1) / math.sqrt(p) - 1).abs().max())),
+        _not_parallel(x),
+    )
+    if not assumptions[0].holds:
+        raise InvalidInputError(f"The norm of W is {norms.W:.4g}; the theorem needs it below 1: lower sigma_w2.")
+    chosen = (
+        norms.best_delta() if delta is None else _check.number(delta, "delta", low=0, high=1 - norms.W, open_low=True)
+    )
+    if chosen >= 1 - norms.W:
+        raise InvalidInputError(f"delta must be below 1 - ‖W‖₂ = {1 - norms.W:.4g}, not {chosen:g}.")
+    c = norms.constants(chosen)
+    square = c["c_w"] ** 2 + c["c_u"] ** 2
+    permitted = min(2 / smallest if smallest > 0 else 0.0, 2 * square / ((square + c["c_a"] ** 2) ** 2 * norms.X**2))
+    targets = float(y.norm())
+
+    def limit(width: float) -> _Norms:
+        s = model.sigma_w2
+        scale = model.read_out_scale
+        outputs = scale**2 * n / (1 - s)  # the mean of ‖f(X)‖² over read-outs
+        return _Norms(
+            2 * math.sqrt(2 * s),
+            math.sqrt(2 / p) * (math.sqrt(width) + math.sqrt(p)),
+            scale,
+            math.sqrt(n * p),
+            math.sqrt(targets**2 + outputs),
+            width * population,
+        )
+
+    orders = {"n²/λ*² log(n/(λ* t)), t = 0.01": math.inf, "n³/λ*²": math.inf}
+    if population > 0:
+        logarithm = math.log(max(n / (population * _FAILURE), math.e))
+        orders = dict(zip(orders, (n**2 / population**2 * logarithm, n**3 / population**2), strict=True))
+    return InitialCondition(
+        model=repr(model),
+        source="arXiv 2205.13814",
+        samples=n,
+        width=m,
+        assumptions=assumptions,
+        inequalities=norms.inequalities(chosen),
+        constants={"delta": chosen, "‖W‖": norms.W, "‖U‖": norms.U, "‖a‖": norms.a, **c, "‖f(X)-y‖": residual},
+        smallest_eigenvalue=smallest,
+        population_eigenvalue=population,
+        guaranteed_eigenvalue=max(smallest, 0.0) / 2,
+        permitted_step=permitted,
+        step=permitted if step is None else step,
+        needed_width=_first_width(lambda width: limit(width).inequalities(limit(width).best_delta())),
+        width_orders=orders,
+    )
+
+
+def _first_width(inequalities: Callable[[float], Sequence[Inequality]]) -> float:
+    """The width from which on all inequalities hold, infinite if they do not at the largest one tried."""
+
+    def hold(width: float) -> bool:
+        return all(each.holds for each in inequalities(width))
+
+    if not hold(_WIDEST):
+        return math.inf
+    low, high = 0.0, math.log(_WIDEST)
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (low, middle) if hold(math.exp(middle)) else (middle, high)
+    return math.exp(high)
+
+
+def _implicit_relu(
+    model: ImplicitReLU, x: Tensor, y: Tensor, population: float, step: float | None
+) -> InitialCondition:
+    n, m = len(y), model.width
+    with torch.no_grad():
+        (phi,) = model.injected(x)
+        smallest = float(torch.linalg.eigvalsh((phi @ phi.T).double().cpu())[0])
+        tangent = float(torch.linalg.eigvalsh(model.tangent_kernel(x).double().cpu())[0])
+        contraction = spectral_norm(model.recurrent().detach())[0]
+        residual = float((model(x) - y).norm())
+    permitted = max(population, 0.0) / n**2
+    order = math.inf if population <= 0 else n**2 / population**2
+    return InitialCondition(
+        model=repr(model),
+        source="arXiv 2110.05645",
+        samples=n,
+        width=m,
+        assumptions=(
+            Inequality("γ at most 1/2", 0.5, model.gamma),
+            Inequality("γ̃‖A‖₂ at most 1/4, that is γ ≤ 1/(4c)", 0.25, contraction),
+            Inequality("norms 1, largest relative error", _NORM, float((x.norm(dim=1) - 1).abs().max())),
+            _not_parallel(x),
+        ),
+        inequalities=(
+            Inequality("λ_min(ΦᵀΦ) against λ*/2", smallest, population / 2),
+            Inequality("λ_min(H(0)) against λ*/2", tangent, population / 2),
+            Inequality("λ* > 0", population, np.finfo(float).tiny),
+        ),
+        constants={"γ̃‖A‖": contraction, "c": contraction / model.gamma if model.gamma else 0.0, "‖f(X)-y‖": residual},
+        smallest_eigenvalue=smallest,
+        population_eigenvalue=population,
+        guaranteed_eigenvalue=max(population, 0.0) / 2,
+        permitted_step=permitted,
+        step=permitted if step is None else step,
+        needed_width=math.nan,
+        width_orders={"n²/λ*²": order},
+    )
+
+
+def _not_parallel(x: Tensor) -> Inequality:
+    """No two samples are parallel: 1 - |cos| of the nearest pair, against rounding."""
+    unit = (x / x.norm(dim=1, keepdim=True)).double()
+    cosines = (unit @ unit.T).abs().fill_diagonal_(0)
+    least = 1 - float(cosines.max())
+    return Inequality("no two samples parallel, 1 - |cos|", least, 10 * torch.finfo(x.dtype).eps)

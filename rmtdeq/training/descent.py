@@ -1,0 +1,98 @@
+"""Full-batch gradient descent on the squared loss."""
+
+from __future__ import annotations
+
+from os import PathLike
+
+import torch
+from numpy.typing import ArrayLike
+
+from rmtdeq import _check
+from rmtdeq._progress import progress_bar
+from rmtdeq.curves import TrainingRun
+from rmtdeq.models import ImplicitRegression
+from rmtdeq.training.session import Session
+
+
+def gradient_descent(
+    model: ImplicitRegression,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    step: float | None = None,
+    epochs: int = 1000,
+    test: tuple[ArrayLike, ArrayLike] | None = None,
+    measure_every: int | None = None,
+    subtract_initial: bool = False,
+    checkpoint: str | PathLike[str] | None = None,
+    progress: bool = True,
+) -> TrainingRun:
+    """Train all free parameters of an implicit network on ½‖f(X) - y‖² by full-batch gradient descent.
+
+    Parameters
+    ----------
+    model : rmtdeq.models.ImplicitRegression
+        `OverparameterizedDEQ`, `ImplicitReLU` or what `DEQ.to_regression` returns; it is trained in place, on its
+        device and in its precision.
+    X : array_like (n, p)
+        Samples in the model's scaling: squared norm p (`OverparameterizedDEQ`) or 1 (`ImplicitReLU`, `DEQ`).
+    y : array_like (n,)
+    step : float, optional
+        Learning rate; by default the inverse of the largest eigenvalue of the tangent kernel before training, half of
+        what is stable while that kernel stays what it is.
+    epochs : int
+    test : (X, y), optional
+        Samples whose loss is recorded as well.
+    measure_every : int, optional
+        Epochs between measurements of the recurrent weights' norm and of the Gram matrix; 50 measurements by default.
+    subtract_initial : bool
+        Train f - f₀ instead of f, f₀ the network before training.
+    checkpoint : path, optional
+        Folder that keeps the state twice a minute.  The same call with the same folder and the same model before
+        training goes on from there, to the same numbers, bit for bit on a CPU with as many threads.
+    progress : bool
+        Show a progress bar if standard error is a terminal.
+
+    Returns
+    -------
+    TrainingRun
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes that do not fit the model; a checkpoint that belongs to another training.
+    ConvergenceError
+        The loss grows without bounds (the step is too large), or the network stops being a contraction.
+    """
+    total = _check.integer(epochs, "epochs", low=0)
+    every = max(1, total // 50) if measure_every is None else _check.integer(measure_every, "measure_every")
+    rate = None if step is None else _check.number(step, "step", low=0, open_low=True)
+    arguments = {"step": rate, "measured every": every, "initial outputs subtracted": subtract_initial}
+    session = Session(model, X, y, test, subtract_initial, checkpoint, {"program": "gradient descent", **arguments})
+    rate = stable_step(model, session.x) if rate is None else rate
+    state = session.restore()
+    first = 0 if state is None else int(state["epoch"])
+    try:
+        with progress_bar(progress, total=total, initial=min(first, total), desc="training", unit="epoch") as bar:
+            for epoch in range(first, total + 1):
+                outputs = session.outputs()
+                residual = outputs.detach() - session.y
+                last = epoch == total
+                session.note(epoch, residual, last or epoch % every == 0)
+                if not last:
+                    session.move(session.gradients(outputs, residual), rate)
+                    session.note_adjoint()
+                    session.save({"epoch": epoch + 1})
+                    bar.update()
+    except KeyboardInterrupt as error:
+        if checkpoint is not None:
+            error.add_note(
+                f"The state of at most half a minute ago is kept in {checkpoint}; the same call goes on there."
+            )
+        raise
+    return session.result(rate)
+
+
+def stable_step(model: ImplicitRegression, x: torch.Tensor) -> float:
+    """Return the inverse of the largest eigenvalue of the tangent kernel, half the limit of stability."""
+    return 1 / float(torch.linalg.eigvalsh(model.tangent_kernel(x).double().cpu())[-1])

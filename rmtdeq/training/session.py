@@ -1,0 +1,269 @@
+"""A training under way: its data, what it records, and the folder it can be resumed from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from rmtdeq import _check
+from rmtdeq._checkpoint import Checkpoint, checksum
+from rmtdeq._errors import ConvergenceError, InvalidInputError
+from rmtdeq._types import FloatArray
+from rmtdeq._version import __version__
+from rmtdeq.curves import TrainingRun
+from rmtdeq.models import Equilibrium, ImplicitRegression, Trace
+
+_EXPLODED = 1e4
+_SAVE_EVERY = 30.0
+
+
+class Session:
+    """State of a training that can be saved and restored, bit for bit.
+
+    Parameters
+    ----------
+    model : ImplicitRegression
+        Trained in place.
+    X, y : array_like (n, p), (n,)
+    test : (array_like, array_like) or None
+    subtract_initial : bool
+        Train f - f₀, which begins at zero, f₀ the network before training.
+    checkpoint : path or None
+    arguments : mapping
+        What else the numbers depend on.
+    """
+
+    def __init__(
+        self,
+        model: ImplicitRegression,
+        X: ArrayLike,
+        y: ArrayLike,
+        test: tuple[ArrayLike, ArrayLike] | None,
+        subtract_initial: bool,
+        checkpoint: str | PathLike[str] | None,
+        arguments: Mapping[str, Any],
+    ) -> None:
+        if not isinstance(model, ImplicitRegression):
+            raise InvalidInputError(
+                "model must be an implicit network with one output: rmtdeq.models.OverparameterizedDEQ, ImplicitReLU, "
+                f"or DEQ.to_regression(...), not {type(model).__name__}."
+            )
+        self.model = model
+        self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        if not self.parameters:
+            raise InvalidInputError("No parameter of the model is trained; all have requires_grad=False.")
+        self.x, self.y = samples_and_targets(model, X, y)
+        self.test = None if test is None else samples_and_targets(model, *_pair(test), "test ")
+        self.trace, self.test_trace = Trace(), Trace()
+        self.at: list[float] = []
+        self.loss: list[float] = []
+        self.test_loss: list[float] = []
+        self.iterations: list[int] = []
+        self.adjoint_iterations: list[int] = []
+        self.measured: list[int] = []
+        self.norms: list[float] = []
+        self.smallest: list[float] = []
+        self._direction: FloatArray | None = None
+        self._saved = time.monotonic()
+        self._folder: Checkpoint | None = None
+        if checkpoint is not None:
+            record = {"rmtdeq": __version__, "model": repr(model), **self._checksums(), **arguments}
+            self._folder = Checkpoint(_check.folder(checkpoint, "checkpoint"), record, "training")
+        self.offset = torch.zeros_like(self.y)
+        self.test_offset = None if self.test is None else torch.zeros_like(self.test[1])
+        if subtract_initial:
+            with torch.no_grad():
+                self.offset = model(self.x)
+                if self.test is not None:
+                    self.test_offset = model(self.test[0])
+
+    def outputs(self) -> Tensor:
+        """Return f(X), or f(X) - f₀(X), with gradients; the solves begin where the last ones ended."""
+        return self.model(self.x, self.trace) - self.offset
+
+    def gradients(self, outputs: Tensor, residual: Tensor) -> list[Tensor]:
+        """Return residual·∂f/∂θ for every parameter."""
+        return list(torch.autograd.grad(outputs, list(self.parameters.values()), residual))
+
+    @torch.no_grad()
+    def move(self, gradients: list[Tensor], step: float) -> None:
+        """Take a step against the gradients."""
+        for value, gradient in zip(self.parameters.values(), gradients, strict=True):
+            value.add_(gradient, alpha=-step)
+
+    def note(self, at: float, residual: Tensor, measure: bool) -> None:
+        """Record where the training stands, before a step.
+
+        Raises
+        ------
+        ConvergenceError
+            The loss has grown out of all bounds.
+        """
+        loss = 0.5 * float(residual @ residual)
+        if not np.isfinite(loss) or (self.loss and loss > _EXPLODED * max(self.loss[0], 1e-30)):
+            first = self.loss[0] if self.loss else loss
+            raise ConvergenceError(
+                f"Training diverges: the loss is {loss:.3g} at {at:g}, {first:.3g} at the start. The step is too large: "
+                "below 2 / (largest eigenvalue of the tangent kernel) it converges."
+            )
+        self.at.append(at)
+        self.loss.append(loss)
+        assert self.trace.forward is not None
+        self.iterations.append(int(self.trace.forward.iterations.max()))
+        if self.test is not None and self.test_offset is not None:
+            x, y = self.test
+            with torch.no_grad():
+                gap = self.model(x, self.test_trace) - self.test_offset - y
+            self.test_loss.append(0.5 * float(gap @ gap) * len(self.y) / len(y))
+        if measure:
+            z = self.trace.forward.value.double()
+            self.measured.append(len(self.at) - 1)
+            norm, self._direction = spectral_norm(self.model.recurrent().detach(), self._direction)
+            self.norms.append(norm)
+            self.smallest.append(float(torch.linalg.eigvalsh((z @ z.T).cpu())[0]))
+
+    def note_adjoint(self) -> None:
+        """Record how many iterations the gradient took."""
+        backward = self.trace.backward
+        self.adjoint_iterations.append(0 if backward is None else int(backward.iterations.max()))
+
+    def result(self, step: float | None) -> TrainingRun:
+        """Return what was recorded."""
+        adjoint = [*self.adjoint_iterations, *[0] * (len(self.at) - len(self.adjoint_iterations))]
+        return TrainingRun(
+            model=repr(self.model),
+            width=self.model.width,
+            samples=len(self.y),
+            step=step,
+            at=np.array(self.at),
+            loss=np.array(self.loss),
+            test_loss=np.array(self.test_loss) if self.test is not None else None,
+            iterations=np.array(self.iterations),
+            adjoint_iterations=np.array(adjoint),
+            measured=np.array(self.measured),
+            recurrent_norm=np.array(self.norms),
+            smallest_eigenvalue=np.array(self.smallest),
+        )
+
+    def save(self, state: Mapping[str, float], always: bool = False) -> None:
+        """Keep everything, where there is a folder and it is time."""
+        if self._folder is None or not (always or time.monotonic() - self._saved > _SAVE_EVERY):
+            return
+        arrays: dict[str, Any] = {f"state {name}": np.float64(value) for name, value in state.items()}
+        arrays |= {f"weight {name}": value.detach().cpu().numpy() for name, value in self.parameters.items()}
+        for name in _SOLVES:
+            found = _solve(self, name)
+            if found is not None:
+                arrays |= {f"{name} {part}": getattr(found, part).cpu().numpy() for part in _PARTS}
+        arrays |= {f"list {name}": np.array(getattr(self, name), dtype=np.float64) for name in _LISTS}
+        if self._direction is not None:
+            arrays["direction"] = self._direction
+        if self.trace.right is not None:
+            arrays["trace.right"] = self.trace.right.cpu().numpy()
+        self._folder.save("last", arrays)
+        self._saved = time.monotonic()
+
+    def restore(self) -> dict[str, float] | None:
+        """Return to what was saved, if there is anything; the numbers of `save` are given back."""
+        arrays = None if self._folder is None else self._folder.load("last")
+        if arrays is None:
+            return None
+        device = self.y.device
+        with torch.no_grad():
+            for name, value in self.parameters.items():
+                value.copy_(torch.from_numpy(arrays[f"weight {name}"]))
+        for name in _SOLVES:
+            if f"{name} value" in arrays:
+                parts = (torch.from_numpy(arrays[f"{name} {part}"]).to(device) for part in _PARTS)
+                trace, direction = name.rsplit(".", 1)
+                setattr(getattr(self, trace), direction, Equilibrium(*parts))
+        if "trace.right" in arrays:
+            self.trace.right = torch.from_numpy(arrays["trace.right"]).to(device)
+        for name in _LISTS:
+            values = arrays[f"list {name}"].tolist()
+            setattr(self, name, [int(value) for value in values] if name in _WHOLE else values)
+        self._direction = arrays.get("direction")
+        return {
+            name.removeprefix("state "): float(value) for name, value in arrays.items() if name.startswith("state ")
+        }
+
+    def _checksums(self) -> dict[str, Any]:
+        found = {
+            f"{name}'s checksum": checksum(value.detach().cpu().numpy()) for name, value in self.parameters.items()
+        }
+        found |= {"X's checksum": checksum(self.x.cpu().numpy()), "y's checksum": checksum(self.y.cpu().numpy())}
+        if self.test is not None:
+            found["test's checksum"] = checksum(self.test[0].cpu().numpy()) + checksum(self.test[1].cpu().numpy())
+        return found
+
+
+_SOLVES = ("trace.forward", "trace.backward", "test_trace.forward")
+_PARTS = ("value", "iterations", "residual")
+_LISTS = ("at", "loss", "test_loss", "iterations", "adjoint_iterations", "measured", "norms", "smallest")
+_WHOLE = ("iterations", "adjoint_iterations", "measured")
+
+
+def _solve(session: Session, name: str) -> Equilibrium | None:
+    trace, direction = name.rsplit(".", 1)
+    return getattr(getattr(session, trace), direction)
+
+
+def _pair(test: Any) -> tuple[ArrayLike, ArrayLike]:
+    if not isinstance(test, (tuple, list)) or len(test) != 2:
+        raise InvalidInputError("test must be a pair (X, y) of samples and targets.")
+    return test[0], test[1]
+
+
+def samples_and_targets(
+    model: ImplicitRegression, X: ArrayLike, y: ArrayLike, which: str = ""
+) -> tuple[Tensor, Tensor]:
+    """Return checked samples (n, p) and targets (n,), in the model's precision and on its device."""
+    samples = _check.samples(X, f"{which}X")
+    targets = _check.real_array(y, f"{which}y", ndim=1)
+    if samples.shape[1] != model.in_features:
+        raise InvalidInputError(
+            f"{which}X has {samples.shape[1]} features and the model takes {model.in_features}; they must agree."
+        )
+    if len(targets) != len(samples):
+        raise InvalidInputError(f"{which}y holds {len(targets)} targets for the {len(samples)} samples of {which}X.")
+    like = next(model.parameters())
+    x, t = (torch.from_numpy(np.array(each)).to(like) for each in (samples, targets))
+    return x, t
+
+
+def spectral_norm(matrix: Tensor, start: FloatArray | None = None) -> tuple[float, FloatArray]:
+    """Return the largest singular value of a square matrix and its right vector, near `start` if given.
+
+    Raises
+    ------
+    ConvergenceError
+        The iterations do not converge.
+    """
+    from scipy.sparse.linalg import ArpackError, LinearOperator, svds
+
+    m = matrix.shape[0]
+    if m <= _SMALL:
+        _, values, right = torch.linalg.svd(matrix.double().cpu())
+        return float(values[0]), right[0].numpy()
+
+    def product(of: Tensor) -> Any:
+        return lambda v: (of @ torch.from_numpy(np.ravel(v)).to(of)).double().cpu().numpy()
+
+    operator = LinearOperator((m, m), matvec=product(matrix), rmatvec=product(matrix.T), dtype=np.float64)
+    begin = np.random.default_rng(0).standard_normal(m) if start is None else start
+    try:
+        _, values, right = svds(operator, k=1, v0=begin, tol=_NORM_TOLERANCE, return_singular_vectors="vh")
+    except ArpackError as error:
+        raise ConvergenceError(f"The norm of the recurrent weights could not be computed: {error}") from error
+    return float(values[0]), right[0]
+
+
+_SMALL = 256
+_NORM_TOLERANCE = 1e-6
