@@ -25,5 +25,5 @@ def test_forward_pass_against_the_equilibrium(benchmark, paired, activation):
         ratio, slow, fast = paired(lambda: equilibrium(x), lambda: designed(x), rounds=5)
         benchmark.pedantic(lambda: designed(x), rounds=3)
     benchmark.extra_info["times faster than the equilibrium"] = round(ratio, 1)
-    steps = equilibrium.solve(x).iterations
+    steps = int(equilibrium.solve(x).iterations.max())
     print(f"\n{activation}: equilibrium {slow:.2f} s ({steps} iterations), designed {fast:.3f} s, ratio {ratio:.1f}")

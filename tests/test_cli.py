@@ -200,3 +200,63 @@ def test_the_module_runs_as_a_program():
     )
     assert "alpha1" in run.stdout
     assert run.stderr == ""
+
+
+TRAIN = ["train", "--n", "12", "--p", "10", "--widths", "60", "30", "--epochs", "20"]
+
+
+def test_train_prints_and_writes_what_the_library_computes(capsys, tmp_path):
+    from rmtdeq.models import OverparameterizedDEQ
+    from rmtdeq.training import stable_step
+
+    out = tmp_path / "figure"
+    assert main([*TRAIN, "--seed", "4", "--test", "5", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert out.with_suffix(".png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    record = json.loads(out.with_suffix(".json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    rng = np.random.default_rng(4)
+    X, y = rd.on_sphere(rng.standard_normal((17, 10)), np.sqrt(10)), rng.standard_normal(17)
+    models = [OverparameterizedDEQ(10, width, 0.08, 4).double() for width in (30, 60)]
+    import torch
+
+    step = min(stable_step(model, torch.from_numpy(X[:12])) for model in models)
+    assert record["results"]["step"] == pytest.approx(step, rel=1e-9)
+    for model in models:
+        run = rd.gradient_descent(model, X[:12], y[:12], step=step, epochs=20, test=(X[12:], y[12:]))
+        found = record["results"][f"width {model.width}"]
+        assert found["loss"] == pytest.approx([run.loss[0], run.loss[-1]], rel=1e-9)
+        assert found["test loss"] == pytest.approx([run.test_loss[0], run.test_loss[-1]], rel=1e-9)
+        assert run.summary() in printed
+    assert "(9) λ0" in printed
+
+
+def test_train_on_images_with_the_other_network(capsys, tmp_path):
+    command = ["train", "--model", "implicit-relu", "--dataset", "digits", "--classes", "3", "5", "--n", "20"]
+    command += ["--widths", "50", "--epochs", "30", "--dtype", "float32", "--checkpoint", str(tmp_path / "kept")]
+    printed = []
+    for _ in range(2):
+        assert main(command) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert "ImplicitReLU(64 → 50 → 1" in printed[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dataset", "digits", "--classes", "1", "2", "3"], "two labels"),
+        (["--dataset", "nothing"], "--dataset must be sphere or one of"),
+        (["--n", "1"], "--n"),
+        (["--sigma-w2", "0.2"], "1/8"),
+        (["--model", "implicit-relu", "--gamma", "2"], "gamma"),
+        (["--device", "nonsense"], "--device"),
+        (["--widths", "0"], "width"),
+        (["--step", "-1"], "step"),
+        (["--tolerance", "0"], "tolerance"),
+    ],
+)
+def test_train_refuses_what_makes_no_sense(capsys, options, message):
+    assert main([*TRAIN, *options]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert message in errors

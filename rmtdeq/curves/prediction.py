@@ -169,9 +169,10 @@ def predict_training(
     _check.choice(method, "method", METHODS)
     eta = _check.number(step, "step", low=0, open_low=True)
     y = _check.real_array(y, "y", ndim=1).astype(float)
-    residual = -y if initial is None else _check.real_array(initial, "initial", ndim=1) - y
-    if residual.shape != y.shape:
-        raise InvalidInputError(f"initial has {residual.size} entries and y has {y.size}; they must agree.")
+    start = np.zeros(y.shape) if initial is None else _check.real_array(initial, "initial", ndim=1)
+    if start.shape != y.shape:
+        raise InvalidInputError(f"initial has {start.size} entries and y has {y.size}; they must agree.")
+    residual = start - y
     if isinstance(spectrum, SpectrumPrediction):
         top = max(spectrum.edges[-1][1], float(spectrum.outliers.max(initial=0.0)))
         _check_step(eta, top, method)

@@ -22,10 +22,15 @@ class Factor(NamedTuple):
     left: Tensor
     right: Tensor
 
-    def gram(self, other: Factor | None = None) -> Tensor:
-        """Return the inner products of the gradients, (N, N), or with those of other samples."""
-        of = self if other is None else other
-        return (self.left @ of.left.T) * (self.right @ of.right.T)
+    def gram(self) -> Tensor:
+        """Return the inner products of the gradients, (N, N)."""
+        return gram(self.left) * gram(self.right)
+
+
+def gram(x: Tensor) -> Tensor:
+    """Return x xᵀ, symmetric to the last bit, which a matrix product is not."""
+    product = x @ x.T
+    return (product + product.T) / 2
 
 
 class Point(NamedTuple):
@@ -94,7 +99,7 @@ class ImplicitRegression(ImplicitModule):
     def gram(self, x: Tensor, trace: Trace | None = None) -> Tensor:
         """Return the inner products of the equilibria, (N, N)."""
         z = self.solve(x, None if trace is None else trace.forward).value
-        return z @ z.T
+        return gram(z)
 
     @torch.no_grad()
     def gradients(self, x: Tensor, trace: Trace | None = None) -> dict[str, Factor]:

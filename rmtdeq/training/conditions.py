@@ -137,7 +137,7 @@ class InitialCondition:
         return "\n".join(lines)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the ratio of both sides of every condition.
+        """Draw the ratio of both sides of every condition; those beyond a factor of 10¹² are drawn there.
 
         Returns
         -------
@@ -146,7 +146,7 @@ class InitialCondition:
         ax = _style.axes(ax)
         every = [*self.assumptions, *self.inequalities]
         place = np.arange(len(every))[::-1]
-        ratios = [min(max(each.ratio, 1e-300), 1e300) for each in every]
+        ratios = [min(max(each.ratio, 1e-12), 1e12) for each in every]
         colours = [_style.CLASSES[0] if each.holds else _style.THEORY for each in every]
         ax.scatter(ratios, place, color=colours, zorder=3)
         ax.axvline(1.0, color=_style.OTHER, lw=0.8)

@@ -78,7 +78,7 @@ def gradient_descent(
                 outputs = session.outputs()
                 residual = outputs.detach() - session.y
                 last = epoch == total
-                session.note(epoch, residual, last or epoch % every == 0)
+                session.note(epoch, residual, session.solved_in(), last or epoch % every == 0)
                 if not last:
                     session.move(session.gradients(outputs, residual), rate)
                     session.note_adjoint()

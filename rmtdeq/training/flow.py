@@ -70,34 +70,36 @@ def gradient_flow(
     every = _check.integer(measure_every, "measure_every")
     arguments = {"tolerance": limit, "measured every": every, "initial outputs subtracted": subtract_initial}
     session = Session(model, X, y, test, subtract_initial, checkpoint, {"program": "gradient flow", **arguments})
-    state = session.restore() or {"time": 0.0, "step": 0.0, "count": 0.0}
-    now, step, count = state["time"], state["step"], int(state["count"])
-    outputs = session.outputs()
-    with progress_bar(progress, total=1.0, desc="flow", unit="") as bar:
+    state = session.restore() or {"time": 0.0, "step": 0.0, "count": 0.0, "iterations": -1.0}
+    now, step, count, iterations = state["time"], state["step"], int(state["count"]), int(state["iterations"])
+    with progress_bar(progress, total=1.0, initial=now / end, desc="flow", unit="") as bar:
         while True:
+            # Again where the last step ended, so that a resumed flow meets the same numbers.
+            outputs = session.outputs()
             residual = outputs.detach() - session.y
-            session.note(now, residual, now >= end or count % every == 0)
+            solved = session.solved_in() if iterations < 0 else iterations
+            session.note(now, residual, solved, now >= end or count % every == 0)
             if now >= end:
                 return session.result(None)
-            session.note_adjoint()
-            outputs, taken, step = _step(session, outputs, residual, min(step, end - now) or None, limit)
+            taken, step, iterations = _step(session, outputs, residual, min(step, end - now) or None, limit)
             now = end if taken >= end - now else now + taken
             count += 1
-            session.save({"time": now, "step": step, "count": count})
+            session.note_adjoint()
+            session.save({"time": now, "step": step, "count": count, "iterations": iterations})
             bar.update(taken / end)
 
 
 def _step(
     session: Session, outputs: Tensor, residual: Tensor, step: float | None, limit: float
-) -> tuple[Tensor, float, float]:
+) -> tuple[float, float, int]:
     """Move the weights by one step whose error is within the limit.
 
     Returns
     -------
-    outputs : Tensor
-        At the new weights.
     taken, next : float
         Length of this step and of the one to try next.
+    iterations : int
+        Of the solve at the new weights.
     """
     here = _Decay(session, residual)
     shortest = _SHORTEST / here.largest
@@ -110,13 +112,13 @@ def _step(
         gradients = session.gradients(middle, there.impulse(step))
         _restore(session, before)
         session.move(gradients, 1.0)
-        outputs = session.outputs()
-        gap = outputs.detach() - session.y - there.residual(step)
+        with torch.no_grad():
+            gap = session.outputs() - session.y - there.residual(step)
         error = float(gap.norm() / residual.norm().clamp_min(torch.finfo(gap.dtype).tiny))
         # The error of a step is of third order in its length.
         change = _SAFETY * (limit / max(error, 1e-300)) ** (1 / 3)
         if error <= limit:
-            return outputs, step, step * min(change, _GROWTH)
+            return step, step * min(change, _GROWTH), session.solved_in()
         _restore(session, before)
         step *= min(change, 0.5)
         outputs = session.outputs()

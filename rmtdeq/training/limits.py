@@ -44,8 +44,8 @@ def require_theorem(model: object) -> None:
     """Raise unless `model` is one that the papers' theorems are about."""
     if not isinstance(model, (OverparameterizedDEQ, ImplicitReLU)):
         raise InvalidInputError(
-            f"There is a convergence theorem for OverparameterizedDEQ and ImplicitReLU, not for {type(model).__name__}; "
-            "the limits of a DEQ are kernel(X, deq, kind)."
+            f"There is a convergence theorem for OverparameterizedDEQ and ImplicitReLU, not for {type(model).__name__};"
+            " the limits of a DEQ are kernel(X, deq, kind)."
         )
 
 

@@ -98,7 +98,11 @@ class Session:
         for value, gradient in zip(self.parameters.values(), gradients, strict=True):
             value.add_(gradient, alpha=-step)
 
-    def note(self, at: float, residual: Tensor, measure: bool) -> None:
+    def solved_in(self) -> int:
+        """Return the number of iterations of the slowest sample in the last solve of the equilibria."""
+        return 0 if self.trace.forward is None else int(self.trace.forward.iterations.max())
+
+    def note(self, at: float, residual: Tensor, iterations: int, measure: bool) -> None:
         """Record where the training stands, before a step.
 
         Raises
@@ -110,19 +114,18 @@ class Session:
         if not np.isfinite(loss) or (self.loss and loss > _EXPLODED * max(self.loss[0], 1e-30)):
             first = self.loss[0] if self.loss else loss
             raise ConvergenceError(
-                f"Training diverges: the loss is {loss:.3g} at {at:g}, {first:.3g} at the start. The step is too large: "
-                "below 2 / (largest eigenvalue of the tangent kernel) it converges."
+                f"Training diverges: the loss is {loss:.3g} at {at:g}, {first:.3g} at the start. The step is too "
+                "large: below 2 / (largest eigenvalue of the tangent kernel) it converges."
             )
         self.at.append(at)
         self.loss.append(loss)
-        assert self.trace.forward is not None
-        self.iterations.append(int(self.trace.forward.iterations.max()))
+        self.iterations.append(iterations)
         if self.test is not None and self.test_offset is not None:
             x, y = self.test
             with torch.no_grad():
                 gap = self.model(x, self.test_trace) - self.test_offset - y
             self.test_loss.append(0.5 * float(gap @ gap) * len(self.y) / len(y))
-        if measure:
+        if measure and self.trace.forward is not None:
             z = self.trace.forward.value.double()
             self.measured.append(len(self.at) - 1)
             norm, self._direction = spectral_norm(self.model.recurrent().detach(), self._direction)

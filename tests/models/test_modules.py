@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import rmtdeq as rd
+from rmtdeq.models import Solver
 
 DEQS = {
     "tanh": rd.DEQ("tanh", 0.2, 0.8),
@@ -57,8 +58,8 @@ def test_equilibria_solve_their_equation(deq):
     phi = deq.pinned(1.0).activation
     image = phi(np.sqrt(deq.sigma_a2) * z @ A.T + np.sqrt(deq.sigma_b2) * x.numpy() @ B.T) / np.sqrt(100)
     np.testing.assert_allclose(z, image, rtol=0, atol=1e-10 * abs(z).max())
-    assert found.iterations > 3
-    assert found.residual.shape == (6,)
+    assert (found.iterations > 3).all()
+    assert found.residual.shape == found.iterations.shape == (6,)
     assert (found.residual <= 1.2e-11).all()
     torch.testing.assert_close(module(x).detach(), found.value, rtol=0, atol=1e-10)
 
@@ -162,7 +163,8 @@ def test_modules_can_be_exported_with_a_batch_of_any_size(module):
     with torch.no_grad():
         program = torch.export.export(module, (inputs(),), dynamic_shapes=({0: batch},)).module()
         x = inputs(n=11, seed=7)
-        torch.testing.assert_close(program(x), module(x), rtol=0, atol=1e-14)
+        # The exported equilibrium iterates all rows as long as the slowest needs it.
+        torch.testing.assert_close(program(x), module(x), rtol=0, atol=2e-11)
 
 
 def test_inputs_may_have_more_or_fewer_dimensions(module):
@@ -183,7 +185,7 @@ def test_what_does_not_come_to_rest_is_an_error():
         module.A *= 10
     with pytest.raises(rd.ConvergenceError, match="lower sigma_a2"):
         module(inputs(dtype=torch.float32))
-    slow = DEQS["relu"].to_torch(20, 64, seed=1, max_iterations=2)
+    slow = DEQS["relu"].to_torch(20, 64, seed=1, solver=Solver(max_iterations=2))
     with pytest.raises(rd.ConvergenceError, match="max_iterations"):
         slow(inputs(dtype=torch.float32))
     with pytest.raises(rd.ConvergenceError, match="NaN"):
@@ -195,7 +197,16 @@ BAD = {
     "width zero": (lambda: DEQS["tanh"].to_torch(5, 0), rd.InvalidInputError, "width"),
     "width too large": (lambda: DEQS["tanh"].to_torch(5, 10**7), rd.MemoryLimitError, "smaller width"),
     "no inputs": (lambda: DEQS["tanh"].to_torch(0, 5), rd.InvalidInputError, "in_features"),
-    "tolerance": (lambda: DEQS["tanh"].to_torch(5, 5, tolerance=0.0), rd.InvalidInputError, "tolerance"),
+    "tolerance": (lambda: Solver(tolerance=0.0), rd.InvalidInputError, "tolerance"),
+    "method": (lambda: Solver("newton"), rd.InvalidInputError, "anderson"),
+    "adjoint": (lambda: Solver(adjoint="cg"), rd.InvalidInputError, "gmres"),
+    "regression, width zero": (lambda: DEQS["tanh"].to_regression(5, 0), rd.InvalidInputError, "width"),
+    "regression, kind": (lambda: DEQS["tanh"].to_regression(5, 5, kind="nngp"), rd.InvalidInputError, "kind"),
+    "regression, no contraction": (
+        lambda: rd.DEQ("tanh", 3.0, 0.01).to_regression(5, 10),
+        rd.IllPosedError,
+        "lower sigma_a2",
+    ),
     "three widths": (
         lambda: rd.design(DEQS["tanh"], 1.0).to_torch(5, (3, 3, 3)),
         rd.InvalidInputError,

@@ -1,0 +1,172 @@
+"""The predicted loss curve: a power of the kernel, and its deterministic equivalent."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rmtdeq as rd
+from rmtdeq.cli import example_mixture
+
+matplotlib.use("Agg")
+
+EPOCHS = np.array([0, 1, 2, 3, 10, 50, 200])
+
+
+def kernel_of(n=12, seed=0):
+    Z = np.random.default_rng(seed).standard_normal((n, 2 * n))
+    return Z @ Z.T / n
+
+
+def test_descent_is_what_its_steps_make_of_the_residual():
+    K, rng = kernel_of(), np.random.default_rng(1)
+    y, initial = rng.standard_normal(12), rng.standard_normal(12)
+    step = 1.3 / np.linalg.eigvalsh(K)[-1]
+    curve = rd.predict_training(K, y, step, initial=initial)
+    r, losses = initial - y, []
+    for _ in range(201):
+        losses.append(0.5 * r @ r)
+        r = r - step * K @ r
+    np.testing.assert_allclose(curve.loss(EPOCHS), np.array(losses)[EPOCHS], rtol=1e-9)
+    assert curve.loss(3).shape == ()
+
+
+def test_flow_is_the_limit_of_small_steps():
+    K, y = kernel_of(), np.random.default_rng(1).standard_normal(12)
+    flow = rd.predict_training(K, y, 1.0, method="flow")
+    for parts, error in ((100, 2e-1), (10_000, 2e-3)):
+        descent = rd.predict_training(K, y, 1.0 / parts)
+        np.testing.assert_allclose(descent.loss([parts, 2 * parts]), flow.loss([1, 2]), rtol=error)
+    assert float(flow.loss(0.5)) < float(flow.loss(0.25))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    values=st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=8),
+    seed=st.integers(0, 1000),
+    method=st.sampled_from(["descent", "flow"]),
+)
+def test_loss_falls_from_the_initial_one_towards_zero(values, seed, method):
+    y = np.random.default_rng(seed).standard_normal(len(values))
+    curve = rd.predict_training(np.diag(values), y, 1.0, method=method)
+    losses = curve.loss(np.arange(40))
+    assert losses[0] == pytest.approx(0.5 * y @ y)
+    assert (np.diff(losses) <= 1e-12 * losses[0]).all()
+    assert (losses >= 0).all()
+
+
+def test_a_spectrum_serves_as_well_as_its_kernel():
+    X = np.random.default_rng(0).standard_normal((40, 60)) / np.sqrt(60)
+    deq = rd.DEQ("tanh", 0.2, 0.8)
+    y = np.random.default_rng(1).standard_normal(40)
+    of_kernel = rd.predict_training(rd.kernel(X, deq, "ntk"), y, 0.1)
+    of_spectrum = rd.predict_training(rd.empirical_spectrum(X, deq, "ntk"), y, 0.1)
+    np.testing.assert_allclose(of_spectrum.loss(EPOCHS), of_kernel.loss(EPOCHS), rtol=1e-9)
+
+
+def test_epochs_to_a_share_of_the_loss():
+    curve = rd.predict_training(np.diag([1.0, 0.01]), [1.0, 1.0], 1.0)
+    count = curve.epochs_to(0.1)
+    start = float(curve.loss(0))
+    assert float(curve.loss(count)) <= 0.1 * start < float(curve.loss(count - 1))
+    assert curve.epochs_to(1.0) == 0
+    with pytest.raises(rd.InvalidInputError, match="does not fall"):
+        rd.predict_training(np.diag([1.0, 0.0]), [1.0, 1.0], 1.0).epochs_to(0.1)
+
+
+# Of the random matrix that the prediction is about, the kernel of one sample is off by O(p^{-1/2}); four seeds.
+@pytest.mark.parametrize("method", ["descent", "flow"])
+@pytest.mark.parametrize(
+    ("activation", "centered", "targets"),
+    [("tanh", True, [-1.0, 1.0]), ("relu", True, [0.0, 1.0]), ("relu", False, [-1.0, 1.0])],
+)
+def test_the_predicted_spectrum_foretells_what_the_kernel_does(activation, centered, targets, method):
+    deq, gmm, n = rd.DEQ(activation, 0.2, 0.8, centered=centered), example_mixture(600, 2), 480
+    prediction = rd.predict_spectrum(deq, gmm, n, "ntk")
+    top = max(prediction.edges[-1][1], prediction.outliers.max(initial=0.0))
+    step = 0.7 / top
+    predicted = rd.predict_training(prediction, targets, step, method=method)
+    measured = []
+    for seed in range(4):
+        X, labels = gmm.sample(n, seed)
+        K = rd.kernel(X, deq, "ntk", tau0_squared=gmm.mean_squared_norm)
+        measured.append(rd.predict_training(K, np.array(targets)[labels], step, method=method))
+    until = int(np.median([curve.epochs_to(0.01) for curve in measured]))
+    epochs = np.unique(np.linspace(0, until, 20).astype(int))
+    mean = np.mean([curve.loss(epochs) for curve in measured], axis=0)
+    assert float(predicted.loss(0)) == pytest.approx(float(measured[0].loss(0)), rel=1e-9)
+    np.testing.assert_allclose(predicted.loss(epochs), mean, rtol=0.15)
+    assert predicted.epochs_to(0.1) == pytest.approx(np.mean([c.epochs_to(0.1) for c in measured]), rel=0.1, abs=1)
+
+
+def test_the_class_resolvent_has_its_poles_at_the_outliers():
+    deq, gmm, n = rd.DEQ("tanh", 0.2, 0.8), example_mixture(400, 2), 320
+    prediction = rd.predict_spectrum(deq, gmm, n, "ck")
+    for outlier, row in zip(prediction.outliers, prediction.alignments, strict=True):
+        height = 1e-5 * outlier
+        form = prediction.class_resolvent(outlier + 1j * height)
+        # Near a pole (λ - z)^{-1} = i/height: the residue is the product of the eigenvector's components.
+        np.testing.assert_allclose(np.diagonal(form).imag * height, row, rtol=1e-3, atol=1e-4)
+    far = prediction.class_resolvent(np.array([1e7j]))
+    np.testing.assert_allclose(-1e7j * far[0], np.eye(2), atol=1e-4)
+    with pytest.raises(rd.InvalidInputError, match="upper half plane"):
+        prediction.class_resolvent(1.0)
+
+
+def test_a_prediction_without_outliers_has_the_bulk_s_mass():
+    # Equal classes cannot be told apart: every vector sees the bulk alone.
+    p = 300
+    gmm = rd.GaussianMixture(np.zeros((2, p)), [1.0, 1.0])
+    prediction = rd.predict_spectrum(rd.DEQ("tanh", 0.2, 0.8), gmm, 240, "ck")
+    curve = rd.predict_training(prediction, [1.0, -1.0], 1.0, method="flow")
+    q = prediction.quantiles((np.arange(4000) + 0.5) / 4000)
+    expected = [0.5 * 240 * np.mean(np.exp(-2 * t * q)) for t in (0.0, 0.5, 2.0)]
+    np.testing.assert_allclose(curve.loss([0.0, 0.5, 2.0]), expected, rtol=0.02)
+
+
+def test_targets_that_are_all_equal_and_several_classes():
+    prediction = rd.predict_spectrum(rd.DEQ("relu", 0.2, 0.8, centered=False), example_mixture(300, 3), 240, "ntk")
+    curve = rd.predict_training(prediction, [1.0, 1.0, 1.0], 0.5 / prediction.outliers[-1])
+    assert float(curve.loss(0)) == pytest.approx(120.0)
+    # The mean is the leading eigenvector of an uncentred kernel: it is learnt first.
+    assert float(curve.loss(10)) < 0.02 * float(curve.loss(0))
+
+
+BAD = {
+    "shape of y": (lambda: rd.predict_training(np.eye(3), [1.0, 2.0], 0.1), "samples"),
+    "not square": (lambda: rd.predict_training(np.ones((2, 3)), [1.0, 2.0], 0.1), "square"),
+    "not symmetric": (lambda: rd.predict_training([[1.0, 2.0], [0.0, 1.0]], [1.0, 2.0], 0.1), "symmetric"),
+    "NaN": (lambda: rd.predict_training([[np.nan]], [1.0], 0.1), "NaN"),
+    "step": (lambda: rd.predict_training(np.eye(2), [1.0, 2.0], 0.0), "step"),
+    "diverges": (lambda: rd.predict_training(np.eye(2), [1.0, 2.0], 2.0), "diverges"),
+    "method": (lambda: rd.predict_training(np.eye(2), [1.0, 2.0], 1.0, method="adam"), "method"),
+    "initial": (lambda: rd.predict_training(np.eye(2), [1.0, 2.0], 1.0, initial=[1.0]), "initial"),
+    "half epochs": (lambda: rd.predict_training(np.eye(2), [1.0, 2.0], 1.0).loss(0.5), "whole"),
+    "negative epochs": (lambda: rd.predict_training(np.eye(2), [1.0, 2.0], 1.0).loss(-1), "from 0"),
+    "targets of samples for a prediction": (
+        lambda: rd.predict_training(
+            rd.predict_spectrum(rd.DEQ("tanh", 0.2, 0.8), example_mixture(100, 2), 80), np.ones(80), 0.1
+        ),
+        "2 classes",
+    ),
+    "top only": (
+        lambda: rd.predict_training(rd.empirical_spectrum(np.eye(4), rd.DEQ("tanh", 0.2, 0.8), top=2), np.ones(4), 0.1),
+        "without top",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "match"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_refused(make, match):
+    with pytest.raises(rd.InvalidInputError, match=match):
+        make()
+
+
+def test_plots_are_labelled():
+    ax = rd.predict_training(np.eye(2), [1.0, 2.0], 0.1).plot()
+    assert ax.get_xlabel() == "epoch"
+    assert ax.get_ylabel() == "loss"
+    assert ax.get_yscale() == "log"
