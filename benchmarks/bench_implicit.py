@@ -1,4 +1,4 @@
-"""Equilibrium and gradient of the implicit core against torchdeq's, the same layer and tolerance, where it is installed."""
+"""Equilibrium and gradient of the implicit core against torchdeq, where that is installed: same layer and tolerance."""
 
 import pytest
 import torch

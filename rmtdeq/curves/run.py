@@ -75,7 +75,7 @@ class TrainingRun:
         lines = [
             f"{self.model}: {self.samples} samples{step}",
             f"loss            {self.loss[0]:.4g} -> {self.loss[-1]:.4g} {course}",
-            f"recurrent norm  {self.recurrent_norm[0]:.5f}, changed by at most {self.drift:.2%}",
+            f"recurrent norm  {self.recurrent_norm[0]:.5f}, changed by at most {100 * self.drift:.2g} %",
             f"Gram matrix     smallest eigenvalue {self.smallest_eigenvalue[0]:.4g} -> "
             f"{self.smallest_eigenvalue[-1]:.4g}",
             f"iterations      {self.iterations.mean():.1f} for the equilibrium, {self.adjoint_iterations.mean():.1f} "

@@ -131,7 +131,7 @@ class DEQRegression(ImplicitRegression):
         torch_activation: TensorFunction | None = None,
     ) -> None:
         super().__init__(solver)
-        _check.choice(kind, "kind", KINDS)
+        self.kind = _check.choice(kind, "kind", KINDS)
         self.in_features, self.width = _check.integer(in_features, "in_features"), _check.integer(width, "width")
         rng = _check.generator(seed)
         self.features = DEQModule(
@@ -157,6 +157,14 @@ class DEQRegression(ImplicitRegression):
     def recurrent(self) -> Tensor:
         """Return σ_a A/√m."""
         return self.features.sigma_a * self.features.scale * self.features.A
+
+    def extra_repr(self) -> str:
+        """Show sizes, variances and what is trained."""
+        features = self.features
+        return (
+            f"{self.in_features} → {self.width} → 1, {features.activation.extra_repr()}, "
+            f"sigma_a2={features.sigma_a**2:g}, sigma_b2={features.sigma_b**2:g}, kind={self.kind!r}"
+        )
 
     def factors(self, x: Tensor, point: Point) -> dict[str, Factor]:
         """Return the rank-one gradients of the outputs: z for v, σ_a b zᵀ for A, σ_b b xᵀ for B."""

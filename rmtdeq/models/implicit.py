@@ -121,6 +121,8 @@ class ImplicitModule(nn.Module):
     @torch.no_grad()
     def _solve(self, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
         first = self._start(injected)
+        if first.dim() < 2:
+            raise InvalidInputError("Inputs are one sample a row, (N, p); a single sample x is x[None].")
         if start is not None and start.value.shape == first.shape:
             first = start.value
         tolerance = self.solver.tolerance_for(first.dtype)

@@ -66,6 +66,10 @@ class ImplicitRegression(ImplicitModule):
     in_features: int
     width: int
 
+    def describe(self) -> str:
+        """Return what the model is, in a line."""
+        return f"{type(self).__name__}({self.extra_repr()})"
+
     def read_out(self, z: Tensor, *injected: Tensor) -> Tensor:
         """Return the outputs (N,) of equilibria (N, m)."""
         raise NotImplementedError

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rmtdeq import _check, _style
 from rmtdeq._errors import InvalidInputError
+from rmtdeq._types import FloatArray
 from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ
 from rmtdeq.training.limits import population_gram, require_theorem
 from rmtdeq.training.session import samples_and_targets, spectral_norm
@@ -66,8 +67,10 @@ class InitialCondition:
         What enters them.
     smallest_eigenvalue : float
         λ_min of the Gram matrix at the start that the theorem speaks of: of ZᵀZ, or of ΦᵀΦ.
+    population_gram : ndarray (n, n)
+        Its limit at infinite width (of ZᵀZ/m, or of ΦᵀΦ).
     population_eigenvalue : float
-        λ*, of its limit at infinite width (in one unit of width).
+        λ*, the smallest eigenvalue of that.
     guaranteed_eigenvalue : float
         μ: the loss shrinks by 1 - ημ or better in every step, by e^{-2μt} or better in gradient flow.
     permitted_step : float
@@ -89,6 +92,7 @@ class InitialCondition:
     inequalities: tuple[Inequality, ...]
     constants: dict[str, float]
     smallest_eigenvalue: float
+    population_gram: FloatArray
     population_eigenvalue: float
     guaranteed_eigenvalue: float
     permitted_step: float
@@ -201,7 +205,7 @@ def check_initial_condition(
     require_theorem(model)
     eta = None if step is None else _check.number(step, "step", low=0, open_low=True)
     x, targets = samples_and_targets(model, X, y)
-    population = float(np.linalg.eigvalsh(population_gram(model, x.double().cpu().numpy()))[0])
+    population = population_gram(model, x.double().cpu().numpy())
     if isinstance(model, OverparameterizedDEQ):
         return _overparameterized(model, x, targets, population, eta, delta)
     if delta is not None:
@@ -252,9 +256,10 @@ class _Norms:
 
 
 def _overparameterized(
-    model: OverparameterizedDEQ, x: Tensor, y: Tensor, population: float, step: float | None, delta: float | None
+    model: OverparameterizedDEQ, x: Tensor, y: Tensor, population: FloatArray, step: float | None, delta: float | None
 ) -> InitialCondition:
     n, p, m = len(y), model.in_features, model.width
+    lowest = float(np.linalg.eigvalsh(population)[0])
     with torch.no_grad():
         residual = float((model(x) - y).norm())
         smallest = float(torch.linalg.eigvalsh(model.gram(x).double().cpu())[0])
@@ -293,15 +298,15 @@ def _overparameterized(
             scale,
             math.sqrt(n * p),
             math.sqrt(targets**2 + outputs),
-            width * population,
+            width * lowest,
         )
 
     orders = {"n²/λ*² log(n/(λ* t)), t = 0.01": math.inf, "n³/λ*²": math.inf}
-    if population > 0:
-        logarithm = math.log(max(n / (population * _FAILURE), math.e))
-        orders = dict(zip(orders, (n**2 / population**2 * logarithm, n**3 / population**2), strict=True))
+    if lowest > 0:
+        logarithm = math.log(max(n / (lowest * _FAILURE), math.e))
+        orders = dict(zip(orders, (n**2 / lowest**2 * logarithm, n**3 / lowest**2), strict=True))
     return InitialCondition(
-        model=repr(model),
+        model=model.describe(),
         source="arXiv 2205.13814",
         samples=n,
         width=m,
@@ -309,7 +314,8 @@ def _overparameterized(
         inequalities=norms.inequalities(chosen),
         constants={"delta": chosen, "‖W‖": norms.W, "‖U‖": norms.U, "‖a‖": norms.a, **c, "‖f(X)-y‖": residual},
         smallest_eigenvalue=smallest,
-        population_eigenvalue=population,
+        population_gram=population,
+        population_eigenvalue=lowest,
         guaranteed_eigenvalue=max(smallest, 0.0) / 2,
         permitted_step=permitted,
         step=permitted if step is None else step,
@@ -334,19 +340,20 @@ def _first_width(inequalities: Callable[[float], Sequence[Inequality]]) -> float
 
 
 def _implicit_relu(
-    model: ImplicitReLU, x: Tensor, y: Tensor, population: float, step: float | None
+    model: ImplicitReLU, x: Tensor, y: Tensor, population: FloatArray, step: float | None
 ) -> InitialCondition:
     n, m = len(y), model.width
+    lowest = float(np.linalg.eigvalsh(population)[0])
     with torch.no_grad():
         (phi,) = model.injected(x)
         smallest = float(torch.linalg.eigvalsh((phi @ phi.T).double().cpu())[0])
         tangent = float(torch.linalg.eigvalsh(model.tangent_kernel(x).double().cpu())[0])
         contraction = spectral_norm(model.recurrent().detach())[0]
         residual = float((model(x) - y).norm())
-    permitted = max(population, 0.0) / n**2
-    order = math.inf if population <= 0 else n**2 / population**2
+    permitted = max(lowest, 0.0) / n**2
+    order = math.inf if lowest <= 0 else n**2 / lowest**2
     return InitialCondition(
-        model=repr(model),
+        model=model.describe(),
         source="arXiv 2110.05645",
         samples=n,
         width=m,
@@ -357,14 +364,15 @@ def _implicit_relu(
             _not_parallel(x),
         ),
         inequalities=(
-            Inequality("λ_min(ΦᵀΦ) against λ*/2", smallest, population / 2),
-            Inequality("λ_min(H(0)) against λ*/2", tangent, population / 2),
-            Inequality("λ* > 0", population, np.finfo(float).tiny),
+            Inequality("λ_min(ΦᵀΦ) against λ*/2", smallest, lowest / 2),
+            Inequality("λ_min(H(0)) against λ*/2", tangent, lowest / 2),
+            Inequality("λ* > 0", lowest, np.finfo(float).tiny),
         ),
         constants={"γ̃‖A‖": contraction, "c": contraction / model.gamma if model.gamma else 0.0, "‖f(X)-y‖": residual},
         smallest_eigenvalue=smallest,
-        population_eigenvalue=population,
-        guaranteed_eigenvalue=max(population, 0.0) / 2,
+        population_gram=population,
+        population_eigenvalue=lowest,
+        guaranteed_eigenvalue=max(lowest, 0.0) / 2,
         permitted_step=permitted,
         step=permitted if step is None else step,
         needed_width=math.nan,

@@ -74,7 +74,7 @@ class Session:
         self._saved = time.monotonic()
         self._folder: Checkpoint | None = None
         if checkpoint is not None:
-            record = {"rmtdeq": __version__, "model": repr(model), **self._checksums(), **arguments}
+            record = {"rmtdeq": __version__, "model": model.describe(), **self._checksums(), **arguments}
             self._folder = Checkpoint(_check.folder(checkpoint, "checkpoint"), record, "training")
         self.offset = torch.zeros_like(self.y)
         self.test_offset = None if self.test is None else torch.zeros_like(self.test[1])
@@ -141,7 +141,7 @@ class Session:
         """Return what was recorded."""
         adjoint = [*self.adjoint_iterations, *[0] * (len(self.at) - len(self.adjoint_iterations))]
         return TrainingRun(
-            model=repr(self.model),
+            model=self.model.describe(),
             width=self.model.width,
             samples=len(self.y),
             step=step,

@@ -149,6 +149,11 @@ def test_bad_input_is_refused(make, match):
         make()
 
 
+def test_a_vector_is_no_batch():
+    with pytest.raises(rd.InvalidInputError, match="one sample a row"):
+        OverparameterizedDEQ(5, 8)(torch.ones(5))
+
+
 def test_too_wide_is_an_error_before_the_memory_is_used(seconds):
     for kind in (OverparameterizedDEQ, ImplicitReLU):
         with seconds(1.0), pytest.raises(rd.MemoryLimitError, match="smaller width"):
