@@ -85,8 +85,8 @@ def _train(options: argparse.Namespace) -> int:
     data = data_of(options)
     widths = sorted(set(options.widths))
     require("torch")
-    from rmtdeq.training.descent import stable_step
-    from rmtdeq.training.session import samples_and_targets
+    from rmtdeq.training import stable_step
+    from rmtdeq.training.inputs import samples_and_targets
 
     first = [model_of(options, data.X.shape[1], width) for width in widths]
     step = options.step

@@ -4,10 +4,11 @@ from rmtdeq._optional import require
 
 require("torch")
 
-from rmtdeq.training.conditions import InitialCondition, check_initial_condition  # noqa: E402
+from rmtdeq.training.condition import InitialCondition  # noqa: E402
 from rmtdeq.training.descent import gradient_descent, stable_step  # noqa: E402
 from rmtdeq.training.flow import gradient_flow  # noqa: E402
 from rmtdeq.training.limits import population_gram, population_tangent_kernel  # noqa: E402
+from rmtdeq.training.theorems import check_initial_condition  # noqa: E402
 
 __all__ = [
     "InitialCondition",

@@ -19,6 +19,8 @@ from rmtdeq._types import FloatArray
 from rmtdeq._version import __version__
 from rmtdeq.curves import TrainingRun
 from rmtdeq.models import Equilibrium, ImplicitRegression, Trace
+from rmtdeq.training.inputs import samples_and_targets
+from rmtdeq.training.norm import spectral_norm
 
 _EXPLODED = 1e4
 _SAVE_EVERY = 30.0
@@ -222,51 +224,3 @@ def _pair(test: Any) -> tuple[ArrayLike, ArrayLike]:
     if not isinstance(test, (tuple, list)) or len(test) != 2:
         raise InvalidInputError("test must be a pair (X, y) of samples and targets.")
     return test[0], test[1]
-
-
-def samples_and_targets(
-    model: ImplicitRegression, X: ArrayLike, y: ArrayLike, which: str = ""
-) -> tuple[Tensor, Tensor]:
-    """Return checked samples (n, p) and targets (n,), in the model's precision and on its device."""
-    samples = _check.samples(X, f"{which}X")
-    targets = _check.real_array(y, f"{which}y", ndim=1)
-    if samples.shape[1] != model.in_features:
-        raise InvalidInputError(
-            f"{which}X has {samples.shape[1]} features and the model takes {model.in_features}; they must agree."
-        )
-    if len(targets) != len(samples):
-        raise InvalidInputError(f"{which}y holds {len(targets)} targets for the {len(samples)} samples of {which}X.")
-    like = next(model.parameters())
-    x, t = (torch.from_numpy(np.array(each)).to(like) for each in (samples, targets))
-    return x, t
-
-
-def spectral_norm(matrix: Tensor, start: FloatArray | None = None) -> tuple[float, FloatArray]:
-    """Return the largest singular value of a square matrix and its right vector, near `start` if given.
-
-    Raises
-    ------
-    ConvergenceError
-        The iterations do not converge.
-    """
-    from scipy.sparse.linalg import ArpackError, LinearOperator, svds
-
-    m = matrix.shape[0]
-    if m <= _SMALL:
-        _, values, right = torch.linalg.svd(matrix.double().cpu())
-        return float(values[0]), right[0].numpy()
-
-    def product(of: Tensor) -> Any:
-        return lambda v: (of @ torch.from_numpy(np.ravel(v)).to(of)).double().cpu().numpy()
-
-    operator = LinearOperator((m, m), matvec=product(matrix), rmatvec=product(matrix.T), dtype=np.float64)
-    begin = np.random.default_rng(0).standard_normal(m) if start is None else start
-    try:
-        _, values, right = svds(operator, k=1, v0=begin, tol=_NORM_TOLERANCE, return_singular_vectors="vh")
-    except ArpackError as error:
-        raise ConvergenceError(f"The norm of the recurrent weights could not be computed: {error}") from error
-    return float(values[0]), right[0]
-
-
-_SMALL = 256
-_NORM_TOLERANCE = 1e-6

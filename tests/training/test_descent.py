@@ -10,7 +10,7 @@ import torch
 import rmtdeq as rd
 from rmtdeq.models import DEQModule, ImplicitReLU, OverparameterizedDEQ, Solver
 from rmtdeq.training import population_tangent_kernel, stable_step
-from rmtdeq.training.session import spectral_norm
+from rmtdeq.training.norm import spectral_norm
 
 matplotlib.use("Agg")
 
