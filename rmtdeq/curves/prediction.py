@@ -17,8 +17,8 @@ from rmtdeq.spectra import EmpiricalSpectrum
 METHODS = ("descent", "flow")
 
 _TILT = np.pi / 4
-_PANEL = 0.7
-_POINTS = 16
+_PANEL = 1.0
+_POINTS = 20
 _SMALL = 1e-13
 _BEYOND = 1.2
 _NEGATIVE = 1e-9
@@ -225,12 +225,14 @@ def _around(
     components = residual * np.sqrt(prediction.n * probabilities)
     if top <= 0:
         raise InvalidInputError("The predicted kernel has no positive eigenvalue.")
-    right = _BEYOND * top
-    # Where steps are long, a flatter cone: |1 - ηz| stays below 1 on it.
-    tilt = _TILT if method == "flow" or step * right <= 2 * np.cos(_TILT) else np.arccos(min(step * right / 2, 0.99))
+    right, tilt = _BEYOND * top, _TILT
+    if method == "descent":
+        # |1 - ηz| is 1 where the cosine of the angle is η|z|/2.  Well within, what oscillates decays: for long steps the
+        # contour ends nearer, and its cone is flatter.
+        right = min(right, (top + 2 / step) / 2)
+        tilt = min(tilt, float(np.arccos(step * right / 2)) / 2)
     small = _SMALL * top
-    decades = max(1, int(np.ceil(np.log(right / small) / _PANEL)))
-    s, ray = _panels(np.log(small), np.log(right), decades)
+    s, ray = _panels(np.log(small), np.log(right), int(np.ceil(np.log(right / small) / (_PANEL * tilt))))
     parts = [(np.exp(s + 1j * tilt), ray * np.exp(s + 1j * tilt))]
     # Both ends are closed by arcs, the right one finely enough for outliers close to it.
     for radius, start, end in ((small, np.pi, tilt), (right, tilt, 0.0)):

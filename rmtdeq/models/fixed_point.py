@@ -126,12 +126,14 @@ def fixed_point(
     rows = torch.arange(n, device=start.device)
     at_rest = torch.zeros(n, dtype=torch.bool, device=start.device)
     progress = _Progress()
+    # A row that decays to zero is at rest when nothing is left of where it began.
+    least = tolerance * row_norms(start)
     z = start
     for count in range(1, max_iterations + 1):
         image = step(z, *given)
         change = image - z
         length = row_norms(change)
-        relative = _ratio(length, row_norms(image))
+        relative = _ratio(length, torch.maximum(row_norms(image), least))
         resting = relative <= tolerance
         new = resting & ~at_rest
         if bool(new.any()):
@@ -152,7 +154,7 @@ def fixed_point(
             z, image, change, rows = z[left], image[left], change[left], rows[left]
             given = tuple(each[left] for each in given)
             accelerator.keep(left)
-            at_rest = at_rest[left]
+            at_rest, least = at_rest[left], least[left]
             progress.keep()
         z = accelerator.next(z, image, change)
     raise ConvergenceError(

@@ -116,6 +116,19 @@ def test_the_class_resolvent_has_its_poles_at_the_outliers():
         prediction.class_resolvent(1.0)
 
 
+@pytest.mark.parametrize("share", [0.3, 1.0, 1.6, 1.95])
+def test_steps_of_every_stable_length_have_the_curve_of_their_spectrum(share):
+    # Against the quantiles of the bulk and, for the outliers, their alignments.
+    gmm = rd.GaussianMixture(np.zeros((2, 300)), [1.0, 1.0])
+    prediction = rd.predict_spectrum(rd.DEQ("tanh", 0.2, 0.8), gmm, 240, "ck")
+    step = share / prediction.edges[-1][1]
+    q = prediction.quantiles((np.arange(20000) + 0.5) / 20000)
+    curve = rd.predict_training(prediction, [1.0, -1.0], step)
+    for epochs in (0, 1, 2, 5, 20, 60, 200, 500):
+        expected = 120 * np.mean((1 - step * q) ** (2 * epochs))
+        assert float(curve.loss(epochs)) == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
 def test_a_prediction_without_outliers_has_the_bulk_s_mass():
     # Equal classes cannot be told apart: every vector sees the bulk alone.
     p = 300

@@ -241,6 +241,15 @@ def test_a_trace_begins_where_the_last_solve_ended(make):
     torch.testing.assert_close(model(other, trace), model(other), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_that_decay_to_zero_come_to_rest(method):
+    module = layer(0.6, solver=Solver(method))
+    x = inputs(n=3, p=20) * torch.tensor([[1.0], [0.0], [1.0]], dtype=torch.float64)
+    found = module.solve(x, module.solve(inputs(n=3, p=20)))
+    assert float(found.value[1].abs().max()) < 1e-15
+    torch.testing.assert_close(found.value[[0, 2]], module.solve(x).value[[0, 2]], rtol=1e-9, atol=1e-9)
+
+
 def test_gradients_of_nothing_are_zero():
     module = layer(0.9)
     x = inputs(n=4, p=20).requires_grad_()
