@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 import rmtdeq as rd
 from rmtdeq import _style
@@ -71,16 +71,15 @@ def sphere(options, ax):
         model = OverparameterizedDEQ(d, width, 0.08, options.seed, solver=SOLVER).to(options.device)
         kernel = population_tangent_kernel(model, X)
         step = 1 / np.linalg.eigvalsh(kernel)[-1]
-        with torch.no_grad():
-            initial = model(torch.from_numpy(X).float().to(options.device)).double().cpu().numpy()
-        curve = rd.predict_training(kernel, y, step, initial=initial)
+        curve = rd.predict_training(kernel, y, step)
         epochs = curve.epochs_to(options.share)
-        run = rd.gradient_descent(model, X, y, step=step, epochs=epochs, measure_every=max(1, epochs))
+        run = rd.gradient_descent(
+            model, X, y, step=step, epochs=epochs, subtract_initial=True, measure_every=max(1, epochs)
+        )
         run.plot(ax, color=_style.CLASSES[i], lw=1.6)
-        label = "limit of the tangent kernel" if i == 0 else None
-        curve.plot(ax, run.at, color="black", ls="--", lw=1.1, label=label)
         errors[width] = decade_error(curve, run)
         print(f"over-parameterised DEQ, width {width}: error over a decade {errors[width]:.4f}", flush=True)
+    curve.plot(ax, run.at, color="black", ls="--", lw=1.1, label="limit of the tangent kernel")
     ax.set_title(f"over-parameterised DEQ, random targets, n = p = {n}", loc="left", fontsize=9)
     return errors
 
@@ -102,6 +101,7 @@ def main():
     results = {"mixture": mixture(options, left), "sphere": sphere(options, right)}
     for ax in (left, right):
         ax.legend(frameon=False, fontsize=8)
+        ax.yaxis.set_minor_formatter(NullFormatter())
         _style.open_frame(ax)
     for path in save_figure(figure, options.out, manifest("scripts/predicted_training.py", vars(options), results)):
         print(f"wrote {path}")

@@ -227,8 +227,8 @@ def _around(
         raise InvalidInputError("The predicted kernel has no positive eigenvalue.")
     right, tilt = _BEYOND * top, _TILT
     if method == "descent":
-        # |1 - ηz| is 1 where the cosine of the angle is η|z|/2.  Well within, what oscillates decays: for long steps the
-        # contour ends nearer, and its cone is flatter.
+        # |1 - ηz| is 1 where the cosine of the angle is η|z|/2.  Well within, what oscillates decays: for long steps
+        # the contour ends nearer, and its cone is flatter.
         right = min(right, (top + 2 / step) / 2)
         tilt = min(tilt, float(np.arccos(step * right / 2)) / 2)
     small = _SMALL * top
