@@ -13,6 +13,7 @@ import argparse
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator, ScalarFormatter
 
 import rmtdeq as rd
 from rmtdeq import _style
@@ -58,6 +59,30 @@ def of_gram(X, options):
     return distances(draw, (limit,), options.widths, options.seeds)
 
 
+def figure_of(curves, slopes, widths):
+    """Draw the distances against the width."""
+    figure = Figure(figsize=(7.2, 3.8), layout="constrained")
+    ax = figure.subplots()
+    groups = list(dict.fromkeys(name.split(",")[0] for name in curves))
+    marks = {"ck": "o", "ntk": "s", "ntk-full": "^", "ZᵀZ/m": "d"}
+    for name, values in curves.items():
+        group, kind = name.split(", ")
+        look = {"color": _style.CLASSES[groups.index(group)], "marker": marks[kind], "markersize": 5, "lw": 1}
+        ax.loglog(widths, values, label=f"{name} ({slopes[name]:.2f})", **look)
+    guide = 0.7 * min(values[0] for values in curves.values())
+    ax.loglog(widths, guide * (np.array(widths) / widths[0]) ** -0.5, "k--", lw=0.9, label="slope -1/2")
+    ax.set_xticks(widths, [str(width) for width in widths])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(ScalarFormatter())
+    ax.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5])
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("width m")
+    ax.set_ylabel("distance from infinite width, relative")
+    ax.legend(frameon=False, fontsize=8, title="kernel (fitted slope)", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _style.open_frame(ax)
+    return figure
+
+
 def main():
     """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -82,22 +107,12 @@ def main():
     slopes = {name: float(np.polyfit(np.log(options.widths), np.log(v), 1)[0]) for name, v in curves.items()}
     for name, slope in slopes.items():
         print(f"slope {slope:.3f}  {name}")
-    figure = Figure(figsize=(5.4, 4.0), layout="constrained")
-    ax = figure.subplots()
-    groups = list(dict.fromkeys(name.split(",")[0] for name in curves))
-    marks = {"ck": "o", "ntk": "s", "ntk-full": "^", "ZᵀZ/m": "d"}
-    for name, values in curves.items():
-        group, kind = name.split(", ")
-        look = {"color": _style.CLASSES[groups.index(group)], "marker": marks[kind], "markersize": 5, "lw": 1}
-        ax.loglog(options.widths, values, label=f"{name} ({slopes[name]:.2f})", **look)
-    guide = 0.7 * min(values[0] for values in curves.values())
-    ax.loglog(options.widths, guide * (np.array(options.widths) / options.widths[0]) ** -0.5, "k--", lw=0.9)
-    ax.set_xlabel("width m")
-    ax.set_ylabel("distance from infinite width, relative")
-    ax.legend(frameon=False, fontsize=7, title="kernel (slope; broken line: -1/2)", title_fontsize=7)
-    _style.open_frame(ax)
     results = {"slopes": slopes, "distances": curves}
-    for path in save_figure(figure, options.out, manifest("scripts/finite_width.py", vars(options), results)):
+    for path in save_figure(
+        figure_of(curves, slopes, options.widths),
+        options.out,
+        manifest("scripts/finite_width.py", vars(options), results),
+    ):
         print(f"wrote {path}")
 
 
