@@ -89,7 +89,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", nargs="+", type=int, default=[512, 2048, 8192])
     parser.add_argument("--activation", default="tanh")
-    parser.add_argument("--p", type=int, default=250, help="dimension of the mixture (default 250)")
+    parser.add_argument("--p", type=int, default=125, help="dimension of the mixture (default 125)")
     parser.add_argument("--n", type=int, default=50, help="samples on the sphere, and their dimension (default 50)")
     parser.add_argument("--share", type=float, default=0.03, help="of the loss at which to stop (default 0.03)")
     parser.add_argument("--seed", type=int, default=0)
