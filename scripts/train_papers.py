@@ -16,7 +16,7 @@ from rmtdeq.cli import main as rmtdeq
 
 SMALL = {
     "deq-sphere": "--n 100 --p 100 --widths 200 500 1000 2000 --epochs 2000 --tolerance 1e-8",
-    "deq-mnist": "--dataset mnist --n 200 --widths 200 500 1000 2000 --epochs 1000 --tolerance 1e-8",
+    "deq-mnist": "--dataset mnist --n 200 --widths 200 500 1000 2000 --epochs 1000 --dtype float32 --tolerance 1e-5",
     "relu-mnist": "--dataset mnist --n 200 --test 200 --widths 500 1000 2000 4000 --epochs 1000 --dtype float32",
     "relu-fashion": "--dataset fashion-mnist --n 200 --test 200 --widths 500 1000 2000 4000 --epochs 1000 "
     "--dtype float32",

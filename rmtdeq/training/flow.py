@@ -18,6 +18,7 @@ from rmtdeq.training.session import Session
 _GROWTH = 4.0
 _SAFETY = 0.8
 _SHORTEST = 1e-12
+_NOISE = 10.0
 
 
 def gradient_flow(
@@ -42,7 +43,7 @@ def gradient_flow(
     time : float
         Length of the flow; an epoch of gradient descent of step η is a time of η.
     tolerance : float
-        Error of the outputs in one step, relative to the residual.
+        Error of the outputs in one step, relative to the residual, or to the solver's tolerance where that is more.
     measure_every : int
         Steps between measurements of the recurrent weights' norm and of the Gram matrix.
 
@@ -104,6 +105,8 @@ def _step(
     here = _Decay(session, residual)
     shortest = _SHORTEST / here.largest
     step = 1 / here.largest if step is None else step
+    # What the solves leave of the outputs' precision cannot be told from an error of the step.
+    noise = _NOISE * session.model.solver.tolerance_for(residual.dtype) * (outputs.detach().norm() + session.y.norm())
     before = [value.detach().clone() for value in session.parameters.values()]
     while step > shortest:
         session.move(session.gradients(outputs, here.impulse(step / 2)), 1.0)
@@ -114,7 +117,7 @@ def _step(
         session.move(gradients, 1.0)
         with torch.no_grad():
             gap = session.outputs() - session.y - there.residual(step)
-        error = float(gap.norm() / residual.norm().clamp_min(torch.finfo(gap.dtype).tiny))
+        error = float(gap.norm() / (residual.norm() + noise / limit))
         # The error of a step is of third order in its length.
         change = _SAFETY * (limit / max(error, 1e-300)) ** (1 / 3)
         if error <= limit:

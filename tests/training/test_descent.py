@@ -164,6 +164,16 @@ def test_flow_is_the_limit_of_small_steps(case):
     assert flow.rate == pytest.approx(np.log(flow.loss[0] / flow.loss[-1]) / time)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_long_flow_ends_at_the_precision_of_the_solves(case, seconds, dtype):
+    make, X, y = case
+    step = stable_step(make(), torch.from_numpy(X))
+    with seconds(30.0):
+        flow = rd.gradient_flow(make().to(dtype), X, y, 1e5 * step, tolerance=0.02)
+    assert flow.loss[-1] < (1e-6 if dtype is torch.float32 else 1e-15) * flow.loss[0]
+    assert len(flow.at) < 200
+
+
 def test_a_step_that_is_too_large_is_an_error(case):
     make, X, y = case
     with pytest.raises(rd.ConvergenceError, match=r"step is too large|no contraction|NaN"):
