@@ -17,6 +17,8 @@ from rmtdeq._types import KINDS, FloatArray, IntArray, Kind, Seed
 
 def real_array(value: ArrayLike, name: str, *, ndim: int | None = None) -> FloatArray:
     """Return `value` as a finite floating-point array (float32 stays float32, all else is float64)."""
+    if hasattr(value, "detach"):  # a tensor, which may carry gradients or lie on another device
+        value = value.detach().cpu().numpy()
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:

@@ -17,8 +17,12 @@ T = TypeVar("T")
 def threads(most: int | None = None) -> int:
     """Return how many threads to use: as many as numba would, but no more than `most`."""
     import numba
+    from numba.np.ufunc import parallel
 
-    count = int(numba.get_num_threads())
+    # Asking numba launches its threads, which in an OpenMP library shared with torch undoes torch's number of threads.
+    # Before that nobody can have set another number than the configured one.
+    launched = getattr(parallel, "_is_initialized", True)
+    count = int(numba.get_num_threads() if launched else numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     return count if most is None else max(1, min(count, most))
 
 

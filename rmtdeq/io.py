@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import rmtdeq
+from rmtdeq._errors import InvalidInputError
 from rmtdeq._files import as_json, write_text, write_whole
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -47,6 +49,23 @@ def figure_path(out: str | Path) -> Path:
 def manifest_path(out: str | Path) -> Path:
     """Return where the figure's manifest goes."""
     return figure_path(out).with_suffix(".json")
+
+
+def require_writable(out: str | Path) -> None:
+    """Raise, before any long work, unless a figure can be written to `out`.
+
+    Raises
+    ------
+    InvalidInputError
+        Its folder cannot be made, or not be written to.
+    """
+    folder = figure_path(out).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInputError(f"{out} cannot be written: {error}.") from error
+    if not os.access(folder, os.W_OK):
+        raise InvalidInputError(f"{out} cannot be written: no permission for the folder {folder}.")
 
 
 def save_figure(figure: Any, out: str | Path, record: Mapping[str, Any]) -> tuple[Path, Path]:

@@ -275,8 +275,9 @@ def training_figure(runs: Sequence[TrainingRun], predictions: Sequence[LossCurve
             ax.set_ylim(bottom=lowest / 3)
             ax.legend(frameon=False, fontsize=8)
         if quantity == "recurrent_norm":
-            middle = float(np.mean([run.recurrent_norm[0] for run in runs]))
-            ax.set_ylim(0.97 * middle, 1.03 * middle)
+            # Changes of a few per cent are small, and shall look so.
+            norms = np.concatenate([run.recurrent_norm for run in runs])
+            ax.set_ylim(0.985 * norms.min(), 1.015 * norms.max())
         _style.open_frame(ax)
     if title:
         figure.suptitle(title, fontsize=11)

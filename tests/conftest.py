@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import contextmanager
 
@@ -107,3 +108,11 @@ def seconds():
 def registered_names() -> tuple[str, ...]:
     """Return the names of the registered activations, as tested."""
     return REGISTERED + JUMPING
+
+
+@pytest.fixture(autouse=True)
+def no_figure_left_open():
+    """Close what a test has drawn."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

@@ -202,7 +202,7 @@ def test_the_module_runs_as_a_program():
     assert run.stderr == ""
 
 
-TRAIN = ["train", "--n", "12", "--p", "10", "--widths", "60", "30", "--epochs", "20"]
+TRAIN = ["train", "--n", "12", "--widths", "60", "30", "--epochs", "20"]
 
 
 def test_train_prints_and_writes_what_the_library_computes(capsys, tmp_path):
@@ -210,19 +210,21 @@ def test_train_prints_and_writes_what_the_library_computes(capsys, tmp_path):
     from rmtdeq.training import stable_step
 
     out = tmp_path / "figure"
-    assert main([*TRAIN, "--seed", "4", "--test", "5", "--out", str(out)]) == 0
+    assert main([*TRAIN, "--p", "10", "--seed", "4", "--test", "5", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert out.with_suffix(".png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     record = json.loads(out.with_suffix(".json").read_text(), parse_constant=lambda name: pytest.fail(name))
     rng = np.random.default_rng(4)
-    X, y = rd.on_sphere(rng.standard_normal((17, 10)), np.sqrt(10)), rng.standard_normal(17)
+    (X, y), test = (
+        (rd.on_sphere(rng.standard_normal((size, 10)), np.sqrt(10)), rng.standard_normal(size)) for size in (12, 5)
+    )
     models = [OverparameterizedDEQ(10, width, 0.08, 4).double() for width in (30, 60)]
     import torch
 
-    step = min(stable_step(model, torch.from_numpy(X[:12])) for model in models)
+    step = min(stable_step(model, torch.from_numpy(X)) for model in models)
     assert record["results"]["step"] == pytest.approx(step, rel=1e-9)
     for model in models:
-        run = rd.gradient_descent(model, X[:12], y[:12], step=step, epochs=20, test=(X[12:], y[12:]))
+        run = rd.gradient_descent(model, X, y, step=step, epochs=20, test=test)
         found = record["results"][f"width {model.width}"]
         assert found["loss"] == pytest.approx([run.loss[0], run.loss[-1]], rel=1e-9)
         assert found["test loss"] == pytest.approx([run.test_loss[0], run.test_loss[-1]], rel=1e-9)
@@ -249,7 +251,12 @@ def test_train_on_images_with_the_other_network(capsys, tmp_path):
         (["--n", "1"], "--n"),
         (["--sigma-w2", "0.2"], "1/8"),
         (["--model", "implicit-relu", "--gamma", "2"], "gamma"),
-        (["--device", "nonsense"], "--device"),
+        (["--device", "nonsense"], "device"),
+        (["--seed", "-1"], "seed"),
+        (["--gamma", "0.1"], "--gamma is of --model implicit-relu"),
+        (["--classes", "0", "1"], "--classes are of data sets"),
+        (["--dataset", "digits", "--p", "10"], "--p is of --dataset sphere"),
+        (["--out", "/proc/nowhere/figure"], "cannot be written"),
         (["--widths", "0"], "width"),
         (["--step", "-1"], "step"),
         (["--tolerance", "0"], "tolerance"),

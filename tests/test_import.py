@@ -47,3 +47,12 @@ def test_every_error_is_of_the_package():
     for name in ("InvalidInputError", "IllPosedError", "ConvergenceError", "MemoryLimitError", "DataNotFoundError"):
         assert issubclass(getattr(rmtdeq, name), rmtdeq.RmtdeqError)
     assert issubclass(rmtdeq.InvalidInputError, ValueError)
+
+
+def test_kernels_leave_torch_its_threads():
+    code = (
+        "import numpy as np, rmtdeq as rd, torch; torch.set_num_threads(1);"
+        "rd.kernel(np.eye(5), rd.DEQ('tanh', 0.2, 0.8)); print(torch.get_num_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"

@@ -32,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("rmtdeq").setLevel(logging.INFO)
     options = parser.parse_args(arguments)
     try:
+        if getattr(options, "out", None):
+            from rmtdeq.io import require_writable
+
+            require_writable(options.out)
         return int(options.run(options))
     except RmtdeqError as error:
         print(f"rmtdeq: {' '.join(str(error).split())}", file=sys.stderr)

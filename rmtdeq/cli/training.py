@@ -47,8 +47,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "(default deq)",
     )
     model.add_argument("--widths", nargs="+", type=int, default=[200, 500, 1000], help="(default 200 500 1000)")
-    model.add_argument("--sigma-w2", type=float, default=0.08, help="of --model deq, below 1/8 (default 0.08)")
-    model.add_argument("--gamma", type=float, default=0.1, help="of --model implicit-relu, at most 1/2 (default 0.1)")
+    model.add_argument("--sigma-w2", type=float, help="of --model deq, below 1/8 (default 0.08)")
+    model.add_argument("--gamma", type=float, help="of --model implicit-relu, at most 1/2 (default 0.1)")
     model.add_argument("--tolerance", type=float, help="of equilibria and gradients (default: that of the precision)")
     model.add_argument("--dtype", default="float64", choices=("float64", "float32"), help="(default float64)")
     model.add_argument("--device", default="cpu", help="of torch (default cpu)")
@@ -59,9 +59,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="sphere (uniform, targets N(0, 1)), or a data set, as mnist, whose classes have the targets -1 and 1 "
         "(default sphere)",
     )
-    data.add_argument("--classes", nargs="+", type=int, default=[0, 1], help="two labels (default 0 1)")
+    data.add_argument("--classes", nargs="+", type=int, help="two labels of the data set (default 0 1)")
     data.add_argument("--n", type=int, default=100, help="samples (default 100)")
-    data.add_argument("--p", type=int, default=100, help="dimension of --dataset sphere (default 100)")
+    data.add_argument("--p", type=int, help="dimension of --dataset sphere (default 100)")
     data.add_argument("--test", type=int, default=0, help="test samples (default 0)")
     data.add_argument("--data-dir", help="folder with the data set's files")
     data.add_argument("--seed", type=int, default=0, help="of samples and weights (default 0)")
@@ -81,7 +81,19 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     train.set_defaults(run=_train)
 
 
+def _refuse_what_is_ignored(options: argparse.Namespace) -> None:
+    for given, applies, what in (
+        (options.sigma_w2, options.model == "deq", "--sigma-w2 is of --model deq"),
+        (options.gamma, options.model == "implicit-relu", "--gamma is of --model implicit-relu"),
+        (options.p, options.dataset == SPHERE, "--p is of --dataset sphere"),
+        (options.classes, options.dataset != SPHERE, "--classes are of data sets, not of --dataset sphere"),
+    ):
+        if given is not None and not applies:
+            raise InvalidInputError(f"{what}; leave it out.")
+
+
 def _train(options: argparse.Namespace) -> int:
+    _refuse_what_is_ignored(options)
     data = data_of(options)
     widths = sorted(set(options.widths))
     require("torch")
@@ -134,11 +146,11 @@ def _prediction(kernel: FloatArray, y: FloatArray, step: float, initial: FloatAr
 def _numbers(run: rmtdeq.TrainingRun, condition: rmtdeq.InitialCondition) -> dict[str, Any]:
     return {
         "loss": [run.loss[0], run.loss[-1]],
+        "curve": {"epoch": run.at[run.measured], "loss": run.loss[run.measured], "norm": run.recurrent_norm},
         "rate": run.rate,
         "guaranteed rate": 1 - condition.factor,
         "condition holds": condition.holds,
         "ratios": {each.name: each.ratio for each in (*condition.assumptions, *condition.inequalities)},
-        "recurrent norm": [run.recurrent_norm[0], run.recurrent_norm[-1]],
         "largest change of the norm": run.drift,
         "smallest eigenvalue": [run.smallest_eigenvalue[0], run.smallest_eigenvalue[-1]],
         "test loss": None if run.test_loss is None else [run.test_loss[0], run.test_loss[-1]],
@@ -158,13 +170,25 @@ class _Model:
 def _overparameterized(options: argparse.Namespace, p: int, width: int) -> OverparameterizedDEQ:
     from rmtdeq.models import OverparameterizedDEQ, Solver
 
-    return OverparameterizedDEQ(p, width, options.sigma_w2, options.seed, solver=Solver(tolerance=options.tolerance))
+    return OverparameterizedDEQ(
+        p,
+        width,
+        0.08 if options.sigma_w2 is None else options.sigma_w2,
+        options.seed,
+        solver=Solver(tolerance=options.tolerance),
+    )
 
 
 def _implicit_relu(options: argparse.Namespace, p: int, width: int) -> ImplicitReLU:
     from rmtdeq.models import ImplicitReLU, Solver
 
-    return ImplicitReLU(p, width, options.gamma, options.seed, solver=Solver(tolerance=options.tolerance))
+    return ImplicitReLU(
+        p,
+        width,
+        0.1 if options.gamma is None else options.gamma,
+        options.seed,
+        solver=Solver(tolerance=options.tolerance),
+    )
 
 
 _MODELS = {
@@ -175,36 +199,39 @@ _MODELS = {
 
 def model_of(options: argparse.Namespace, p: int, width: int) -> OverparameterizedDEQ | ImplicitReLU:
     """Return the network of the options."""
-    torch = require("torch")
+    require("torch")
+    from rmtdeq.models.weights import place
+
     model = _MODELS[options.model].make(options, p, width)
-    try:
-        return model.to(device=options.device, dtype=getattr(torch, options.dtype))
-    except (RuntimeError, AssertionError) as error:
-        raise InvalidInputError(f"--device {options.device} cannot be used: {error}") from error
+    return place(model, options.device, options.dtype)
 
 
 def data_of(options: argparse.Namespace) -> _Data:
     """Load or draw the data of the options, in the scaling of the model."""
     n, wanted = _check.integer(options.n, "--n", low=2), _check.integer(options.test, "--test", low=0)
-    norm = _MODELS[options.model].norm
+    norm, rng = _MODELS[options.model].norm, _check.generator(options.seed)
     if options.dataset == SPHERE:
-        p = _check.integer(options.p, "--p", low=2)
-        rng = np.random.default_rng(options.seed)
-        X = rmtdeq.on_sphere(rng.standard_normal((n + wanted, p)), norm(p))
-        y = rng.standard_normal(n + wanted)
-        return _Data(f"uniform on the sphere, p = {p}", X[:n], y[:n], (X[n:], y[n:]) if wanted else None)
+        p = 100 if options.p is None else _check.integer(options.p, "--p", low=2)
+        # The training samples come first: they do not depend on how many are tested.
+        drawn = [
+            (rmtdeq.on_sphere(rng.standard_normal((size, p)), norm(p)), rng.standard_normal(size))
+            for size in (n, wanted)
+            if size
+        ]
+        return _Data(f"uniform on the sphere, p = {p}", *drawn[0], drawn[1] if wanted else None)
     names = rmtdeq.dataset_names()
     if options.dataset not in names:
         raise InvalidInputError(f"--dataset must be {SPHERE} or one of {', '.join(names)}, not {options.dataset!r}.")
-    if len(options.classes) != 2:
-        raise InvalidInputError(f"--classes takes two labels, not {len(options.classes)}: their targets are -1 and 1.")
+    classes = [0, 1] if options.classes is None else options.classes
+    if len(classes) != 2:
+        raise InvalidInputError(f"--classes takes two labels, not {len(classes)}: their targets are -1 and 1.")
     parts = []
     splits: tuple[tuple[Literal["train", "test"], int], ...] = (("train", n), ("test", wanted))
     for split, size in splits:
         if size:
             pixels, labels = rmtdeq.load_dataset(
                 options.dataset,
-                classes=tuple(options.classes),
+                classes=tuple(classes),
                 n=size,
                 split=split,
                 seed=options.seed,
@@ -213,5 +240,5 @@ def data_of(options: argparse.Namespace) -> _Data:
             )
             X = rmtdeq.on_sphere(pixels.astype(float), norm(pixels.shape[1]), options.seed)
             parts.append((X, 2.0 * labels - 1.0))
-    shown = f"{options.dataset} {options.classes[0]} vs {options.classes[1]}"
+    shown = f"{options.dataset} {classes[0]} vs {classes[1]}"
     return _Data(shown, *parts[0], parts[1] if wanted else None)

@@ -45,6 +45,9 @@ class LossCurve:
     step: float
     method: str
 
+    def __repr__(self) -> str:
+        return f"LossCurve(method={self.method!r}, step={self.step:.4g}, loss {float(self.loss(0)):.4g} at the start)"
+
     def loss(self, epochs: ArrayLike) -> FloatArray:
         """Return ½‖r‖² after some numbers of epochs; with the flow, at time `step` times epochs.
 
@@ -109,7 +112,10 @@ class LossCurve:
         matplotlib.axes.Axes
         """
         ax = _style.axes(ax)
-        at = np.unique(np.round(np.linspace(0, 1000, 201))) if epochs is None else _check.real_array(epochs, "epochs")
+        if epochs is None:
+            later = np.arange(1001)
+            epochs = later[: int(np.sum(self.loss(later) > 1e-3 * self.loss(0))) + 1]
+        at = _check.real_array(epochs, "epochs")
         ax.semilogy(at, self.loss(at), **{"color": _style.THEORY, "label": "predicted", **look})
         ax.set_xlabel("epoch" if self.method == "descent" else "time / step")
         ax.set_ylabel("loss")
@@ -204,6 +210,10 @@ def _eigenpairs(spectrum: EmpiricalSpectrum | ArrayLike, n: int) -> tuple[FloatA
         if abs(kernel - kernel.T).max(initial=0.0) > 1e-4 * abs(kernel).max(initial=0.0):
             raise InvalidInputError("A kernel is a symmetric matrix; this one is not.")
         values, vectors = np.linalg.eigh((kernel + kernel.T) / 2)
+        if values[0] < -1e-5 * abs(values[-1]):
+            raise InvalidInputError(
+                f"A kernel has no negative eigenvalues; this one has {values[0]:.3g} beside {values[-1]:.3g}."
+            )
     if values.size != n:
         raise InvalidInputError(f"y holds {n} targets, and the kernel is of {values.size} samples.")
     return values, vectors

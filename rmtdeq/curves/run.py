@@ -51,6 +51,9 @@ class TrainingRun:
     recurrent_norm: FloatArray
     smallest_eigenvalue: FloatArray
 
+    def __repr__(self) -> str:
+        return f"TrainingRun({self.model}, loss {self.loss[0]:.4g} -> {self.loss[-1]:.4g} at {self.at[-1]:g})"
+
     @property
     def rate(self) -> float:
         """Rate of decay on average: 1 - (Φ_end/Φ_0)^{1/τ} of τ epochs; of a flow, log(Φ_0/Φ_end) per unit of time."""
@@ -76,7 +79,7 @@ class TrainingRun:
             f"{self.model}: {self.samples} samples{step}",
             f"loss            {self.loss[0]:.4g} -> {self.loss[-1]:.4g} {course}",
             f"recurrent norm  {self.recurrent_norm[0]:.5f}, changed by at most {100 * self.drift:.2g} %",
-            f"Gram matrix     smallest eigenvalue {self.smallest_eigenvalue[0]:.4g} -> "
+            f"ZᵀZ             smallest eigenvalue {self.smallest_eigenvalue[0]:.4g} -> "
             f"{self.smallest_eigenvalue[-1]:.4g}",
             f"iterations      {self.iterations.mean():.1f} for the equilibrium, {self.adjoint_iterations.mean():.1f} "
             "for the gradient, on average",

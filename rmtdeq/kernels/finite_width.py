@@ -171,11 +171,12 @@ def _network(
     needed = (m * m + m * p + arrays * n * m + 2 * n * n) * precision.itemsize
     _check.memory(needed, None, f"A network of width {m} on {n} samples", "take a smaller width, or fewer samples")
     centre = float(np.mean(np.sum(X.astype(np.float64) ** 2, axis=1))) if tau0_squared is None else tau0_squared
-    torch = require("torch")
     network = deq.to_regression(
         p, m, seed, kind="ntk-full", tau0_squared=centre, solver=solver, torch_activation=torch_activation
     )
-    return X, network.to(device=device, dtype=getattr(torch, precision.name))
+    from rmtdeq.models.weights import place
+
+    return X, place(network, device, precision.name)
 
 
 def _batches(X: FloatArray, network: DEQRegression, batch: int, progress: bool) -> Iterator[torch.Tensor]:

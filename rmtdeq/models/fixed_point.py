@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -125,6 +126,8 @@ def fixed_point(
     residual = torch.full((n,), torch.inf, dtype=start.dtype, device=start.device)
     rows = torch.arange(n, device=start.device)
     at_rest = torch.zeros(n, dtype=torch.bool, device=start.device)
+    if not n:
+        return Equilibrium(start, iterations, residual)
     progress = _Progress()
     # A row that decays to zero is at rest when nothing is left of where it began.
     least = tolerance * row_norms(start)
@@ -159,8 +162,8 @@ def fixed_point(
         z = accelerator.next(z, image, change)
     raise ConvergenceError(
         f"The fixed-point iteration did not come to rest: after {max_iterations} steps the largest relative change is "
-        f"{float(relative.max()):.1e}, more than {tolerance:.1e}, shrinking by a factor of {progress.factor:.4g} a "
-        "step. Allow more with max_iterations, a larger tolerance, or another method."
+        f"{float(relative.max()):.1e}, more than {tolerance:.1e}{progress.pace()}. Allow more with max_iterations, a "
+        "larger tolerance, or another method."
     )
 
 
@@ -171,6 +174,10 @@ class _Progress:
         self.factor = float("nan")
         self._best: Tensor | None = None
         self._before: Tensor | None = None
+
+    def pace(self) -> str:
+        """Say how changes shrink, where that is known."""
+        return "" if math.isnan(self.factor) else f", shrinking by a factor of {self.factor:.4g} a step"
 
     def keep(self) -> None:
         """Begin anew after rows have been left out."""
@@ -202,8 +209,8 @@ class _Progress:
             )
         raise ConvergenceError(
             f"The fixed-point iteration did not come to rest: it is no contraction. After {count} steps changes do not "
-            f"shrink, they go by a factor of {self.factor:.3g} a step, an estimate of the spectral radius of the "
-            "layer's Jacobian, which must be below 1: lower sigma_a2, or the scale of the recurrent weights."
+            f"shrink but go by a factor of {self.factor:.3g} a step. The spectral radius of the layer's Jacobian must "
+            "be below 1: lower sigma_a2, or the scale of the recurrent weights."
         )
 
 

@@ -46,9 +46,9 @@ class Trace:
 class ImplicitModule(nn.Module):
     """A layer x ↦ z with z = step(z, injected(x)).
 
-    What a model has to say is `injected` and `step`; everything else is here: the solve leaves nothing on the tape, so
-    that memory does not depend on the number of iterations, and the gradient comes from the adjoint equation at the
-    fixed point.
+    What a model has to say is `injected` and `step` (and `initial`, if its states have not the shape of the first
+    tensor injected); everything else is here: the solve leaves nothing on the tape, so that memory does not depend on
+    the number of iterations, and the gradient comes from the adjoint equation at the fixed point.
 
     Parameters
     ----------
@@ -58,6 +58,8 @@ class ImplicitModule(nn.Module):
     def __init__(self, solver: Solver | None = None) -> None:
         super().__init__()
         self.solver = Solver() if solver is None else solver
+        if not isinstance(self.solver, Solver):
+            raise InvalidInputError(f"solver must be a Solver, as in Solver('anderson'), not {solver!r}.")
 
     def injected(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return what the inputs (N, …) are to the layer, each tensor with one row for each of them."""
@@ -66,6 +68,10 @@ class ImplicitModule(nn.Module):
     def step(self, z: Tensor, *injected: Tensor) -> Tensor:
         """Apply the layer once to states (N, …)."""
         raise NotImplementedError
+
+    def initial(self, *injected: Tensor) -> Tensor:
+        """Return the states (N, …) that the solve begins with: zeros."""
+        return torch.zeros_like(injected[0])
 
     def forward(self, x: Tensor, trace: Trace | None = None) -> Tensor:
         """Return the equilibria (N, …) of inputs (N, …).
@@ -107,20 +113,19 @@ class ImplicitModule(nn.Module):
     def equilibrium(self, injected: tuple[Tensor, ...], trace: Trace | None = None) -> Tensor:
         """Return the equilibria of what the inputs are to the layer, with gradients."""
         if torch.compiler.is_exporting():
-            start, limit = self._start(injected), self.solver.max_iterations
+            start, limit = self.initial(*injected), self.solver.max_iterations
             return exported(self.step, start, injected, self.solver.tolerance_for(start.dtype), limit)
+        if not isinstance(injected, tuple) or not injected:
+            raise InvalidInputError(f"{type(self).__name__}.injected must return a tuple of tensors.")
         free = tuple(each.detach() for each in injected)
         found = self._solve(free, None if trace is None else trace.forward)
         if trace is not None:
             trace.forward = found
         return attach_gradient(self.step, found.value, injected, self.solver, trace)
 
-    def _start(self, injected: tuple[Tensor, ...]) -> Tensor:
-        return torch.zeros_like(injected[0])
-
     @torch.no_grad()
     def _solve(self, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
-        first = self._start(injected)
+        first = self.initial(*injected)
         if first.dim() < 2:
             raise InvalidInputError("Inputs are one sample a row, (N, p); a single sample x is x[None].")
         if start is not None and start.value.shape == first.shape:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rmtdeq import _check
+from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import Seed
+
+Network = TypeVar("Network", bound=nn.Module)
 
 _SEEDS = 2**63 - 1
 
@@ -31,3 +35,17 @@ def gaussian(shapes: Sequence[tuple[int, ...]], generator: torch.Generator) -> l
     sizes = " and ".join(" x ".join(map(str, shape)) for shape in shapes)
     _check.memory(sum(map(prod, shapes)) * size, None, f"Weights of {sizes}", "take a smaller width")
     return [torch.randn(shape, generator=generator) for shape in shapes]
+
+
+def place(module: Network, device: str, precision: str) -> Network:
+    """Move a module to a device and a precision.
+
+    Raises
+    ------
+    InvalidInputError
+        torch does not know the device, or has none.
+    """
+    try:
+        return module.to(device=torch.device(device), dtype=getattr(torch, precision))
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidInputError(f"The device {device!r} cannot be used: {error}") from error

@@ -53,6 +53,8 @@ class InitialCondition:
         On the Gram matrix at the start.
     constants : dict
         What enters them.
+    gram, scaled_gram : str
+        The Gram matrix that the theorem speaks of, and what of it has a limit.
     smallest_eigenvalue : float
         λ_min of the Gram matrix at the start that the theorem speaks of: of ZᵀZ, or of ΦᵀΦ.
     population_gram : ndarray (n, n)
@@ -79,6 +81,8 @@ class InitialCondition:
     assumptions: tuple[Inequality, ...]
     inequalities: tuple[Inequality, ...]
     constants: dict[str, float]
+    gram: str
+    scaled_gram: str
     smallest_eigenvalue: float
     population_gram: FloatArray
     population_eigenvalue: float
@@ -106,13 +110,13 @@ class InitialCondition:
         """Return the conditions and what follows from them as text."""
         lines = [f"{self.model} on {self.samples} samples ({self.source})"]
         for each in (*self.assumptions, *self.inequalities):
-            verdict = (
-                "holds" if each.holds else f"short by a factor of {1 / each.ratio:.3g}" if each.ratio > 0 else "fails"
-            )
+            short = each.right > 0 and each.ratio > 0
+            verdict = "fails" if not short else f"short by a factor of {1 / each.ratio:.3g}"
+            verdict = "holds" if each.holds else verdict
             lines.append(f"  {each.name:<44}{each.left:>12.4g} >= {each.right:<12.4g}{verdict}")
         lines.append("  " + ", ".join(f"{name} = {value:.4g}" for name, value in self.constants.items()))
         lines.append(
-            f"  smallest eigenvalue of the Gram matrix {self.smallest_eigenvalue:.4g}, of its limit "
+            f"  smallest eigenvalue of {self.gram} {self.smallest_eigenvalue:.4g}, of the limit of {self.scaled_gram} "
             f"{self.population_eigenvalue:.4g}"
         )
         allowed = "within what is permitted" if self.step <= self.permitted_step else "more than is permitted"

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from rmtdeq import _check
+from rmtdeq._errors import ConvergenceError, InvalidInputError
 from rmtdeq._progress import progress_bar
 from rmtdeq.curves import TrainingRun
 from rmtdeq.models import ImplicitRegression
@@ -48,8 +49,9 @@ def gradient_descent(
     subtract_initial : bool
         Train f - f₀ instead of f, f₀ the network before training.
     checkpoint : path, optional
-        Folder that keeps the state twice a minute.  The same call with the same folder and the same model before
-        training goes on from there, to the same numbers, bit for bit on a CPU with as many threads.
+        Folder that keeps the state twice a minute, and at the end.  The same call with the same folder and the same
+        model before training goes on from there, also with more `epochs`, to the same numbers, bit for bit on a CPU
+        with as many threads.
     progress : bool
         Show a progress bar if standard error is a terminal.
 
@@ -67,11 +69,12 @@ def gradient_descent(
     total = _check.integer(epochs, "epochs", low=0)
     every = max(1, total // 50) if measure_every is None else _check.integer(measure_every, "measure_every")
     rate = None if step is None else _check.number(step, "step", low=0, open_low=True)
-    arguments = {"step": rate, "measured every": every, "initial outputs subtracted": subtract_initial}
+    arguments = {"step": rate, "measured every": measure_every, "initial outputs subtracted": subtract_initial}
     session = Session(model, X, y, test, subtract_initial, checkpoint, {"program": "gradient descent", **arguments})
     rate = stable_step(model, session.x) if rate is None else rate
     state = session.restore()
     first = 0 if state is None else int(state["epoch"])
+    epoch = first
     try:
         with progress_bar(progress, total=total, initial=min(first, total), desc="training", unit="epoch") as bar:
             for epoch in range(first, total + 1):
@@ -82,17 +85,38 @@ def gradient_descent(
                 if not last:
                     session.move(session.gradients(outputs, residual), rate)
                     session.note_adjoint()
-                    session.save({"epoch": epoch + 1})
+                    session.save({"epoch": epoch + 1}, always=epoch + 1 == total)
                     bar.update()
     except KeyboardInterrupt as error:
         if checkpoint is not None:
-            error.add_note(
-                f"The state of at most half a minute ago is kept in {checkpoint}; the same call goes on there."
-            )
+            error.add_note(session.kept())
         raise
+    except ConvergenceError as error:
+        if epoch == 0:
+            raise
+        raise ConvergenceError(
+            f"Training with step {rate:.4g} broke down at epoch {epoch}: take a smaller step (what is stable at the "
+            f"start, up to twice the default, need not be later, least of all in narrow networks). {error}"
+        ) from error
     return session.result(rate)
 
 
 def stable_step(model: ImplicitRegression, x: torch.Tensor) -> float:
     """Return the inverse of the largest eigenvalue of the tangent kernel, half the limit of stability."""
-    return 1 / float(torch.linalg.eigvalsh(model.tangent_kernel(x).double().cpu())[-1])
+    return 1 / largest_eigenvalue(model.tangent_kernel(x))
+
+
+def largest_eigenvalue(kernel: torch.Tensor) -> float:
+    """Return that of a tangent kernel.
+
+    Raises
+    ------
+    InvalidInputError
+        It is zero: nothing can be learnt.
+    """
+    found = float(torch.linalg.eigvalsh(kernel.double().cpu())[-1])
+    if not found > 0:
+        raise InvalidInputError(
+            "The tangent kernel is zero: no weight has an influence on the outputs. Are all samples zero?"
+        )
+    return found

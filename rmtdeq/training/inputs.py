@@ -17,7 +17,12 @@ def samples_and_targets(
 ) -> tuple[Tensor, Tensor]:
     """Return checked samples (n, p) and targets (n,), in the model's precision and on its device."""
     samples = _check.samples(X, f"{which}X")
-    targets = _check.real_array(y, f"{which}y", ndim=1)
+    targets = _check.real_array(y, f"{which}y")
+    if targets.ndim != 1:
+        raise InvalidInputError(
+            f"{which}y must hold one target a sample, of shape (n,), not {targets.shape}; a column becomes that by "
+            "y.ravel()."
+        )
     if samples.shape[1] != model.in_features:
         raise InvalidInputError(
             f"{which}X has {samples.shape[1]} features and the model takes {model.in_features}; they must agree."

@@ -175,6 +175,12 @@ class Session:
         self._folder.save("last", arrays)
         self._saved = time.monotonic()
 
+    def kept(self) -> str:
+        """Say what an interrupted training leaves behind."""
+        if self._folder is None or not (self._folder.folder / "last.npz").exists():
+            return "It was too short for a state to be kept."
+        return f"A state at most half a minute old is kept in {self._folder.folder}; the same call goes on there."
+
     def restore(self) -> dict[str, float] | None:
         """Return to what was saved, if there is anything; the numbers of `save` are given back."""
         arrays = None if self._folder is None else self._folder.load("last")

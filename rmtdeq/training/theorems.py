@@ -71,6 +71,8 @@ def check_initial_condition(
     require_theorem(model)
     eta = None if step is None else _check.number(step, "step", low=0, open_low=True)
     x, targets = samples_and_targets(model, X, y)
+    if not bool((x.norm(dim=1) > 0).all()):
+        raise InvalidInputError("A row of X is zero; the theorems speak of samples on a sphere (on_sphere).")
     population = population_gram(model, x.double().cpu().numpy())
     if isinstance(model, OverparameterizedDEQ):
         return _overparameterized(model, x, targets, population, eta, delta)
@@ -179,6 +181,8 @@ def _overparameterized(
         assumptions=assumptions,
         inequalities=norms.inequalities(chosen),
         constants={"delta": chosen, "‖W‖": norms.W, "‖U‖": norms.U, "‖a‖": norms.a, **c, "‖f(X)-y‖": residual},
+        gram="ZᵀZ",
+        scaled_gram="ZᵀZ/m",
         smallest_eigenvalue=smallest,
         population_gram=population,
         population_eigenvalue=lowest,
@@ -235,6 +239,8 @@ def _implicit_relu(
             Inequality("λ* > 0", lowest, np.finfo(float).tiny),
         ),
         constants={"γ̃‖A‖": contraction, "c": contraction / model.gamma if model.gamma else 0.0, "‖f(X)-y‖": residual},
+        gram="ΦᵀΦ",
+        scaled_gram="ΦᵀΦ",
         smallest_eigenvalue=smallest,
         population_gram=population,
         population_eigenvalue=lowest,

@@ -152,6 +152,7 @@ BAD = {
     "shape of y": (lambda: rd.predict_training(np.eye(3), [1.0, 2.0], 0.1), "samples"),
     "not square": (lambda: rd.predict_training(np.ones((2, 3)), [1.0, 2.0], 0.1), "square"),
     "not symmetric": (lambda: rd.predict_training([[1.0, 2.0], [0.0, 1.0]], [1.0, 2.0], 0.1), "symmetric"),
+    "negative": (lambda: rd.predict_training([[1.0, 0.0], [0.0, -1.0]], [1.0, 2.0], 0.1), "negative eigenvalues"),
     "NaN": (lambda: rd.predict_training([[np.nan]], [1.0], 0.1), "NaN"),
     "step": (lambda: rd.predict_training(np.eye(2), [1.0, 2.0], 0.0), "step"),
     "diverges": (lambda: rd.predict_training(np.eye(2), [1.0, 2.0], 2.0), "diverges"),

@@ -144,6 +144,16 @@ BAD = {
     "no DEQ": (lambda: rd.sample_features(inputs(), "tanh", 5), rd.InvalidInputError, "DEQ"),
     "no contraction": (lambda: rd.sample_features(inputs(), rd.DEQ("tanh", 5.0, 0.01), 5), rd.IllPosedError, "lower"),
     "batch": (lambda: rd.sample_features(inputs(), DEQS["tanh"], 5, batch=0), rd.InvalidInputError, "batch"),
+    "device": (
+        lambda: rd.sample_features(inputs(), DEQS["tanh"], 5, device="nonsense"),
+        rd.InvalidInputError,
+        "device",
+    ),
+    "solver": (
+        lambda: rd.sample_features(inputs(), DEQS["tanh"], 5, solver="anderson"),
+        rd.InvalidInputError,
+        "Solver",
+    ),
     "a callable": (
         lambda: rd.sample_features(inputs(), rd.DEQ(np.cos, 0.2, 0.8), 5),
         rd.InvalidInputError,

@@ -250,6 +250,34 @@ def test_rows_that_decay_to_zero_come_to_rest(method):
     torch.testing.assert_close(found.value[[0, 2]], module.solve(x).value[[0, 2]], rtol=1e-9, atol=1e-9)
 
 
+def test_layers_that_say_too_little_are_errors():
+    class Bare(Layer):
+        def injected(self, x):
+            return x
+
+    with pytest.raises(rd.InvalidInputError, match="must return a tuple"):
+        Bare(torch.zeros(3, 3))(torch.ones(2, 3))
+    with pytest.raises(rd.InvalidInputError, match="must be a Solver"):
+        layer(0.5, solver="anderson")
+
+
+def test_an_empty_batch_has_empty_equilibria():
+    module = layer(0.5)
+    assert module(inputs(n=5, p=20)[:0]).shape == (0, 20)
+
+
+def test_states_may_have_another_shape_than_what_is_injected():
+    class Wide(Layer):
+        def initial(self, *injected):
+            return injected[0].new_zeros(len(injected[0]), 20)
+
+        def step(self, z, *injected):
+            return torch.tanh(z @ self.W.T + injected[0].sum(dim=1, keepdim=True))
+
+    found = Wide(layer(0.5).W.detach())(inputs(n=3, p=4))
+    assert found.shape == (3, 20)
+
+
 def test_gradients_of_nothing_are_zero():
     module = layer(0.9)
     x = inputs(n=4, p=20).requires_grad_()

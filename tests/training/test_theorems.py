@@ -194,6 +194,7 @@ BAD = {
     "no network": (lambda: rd.check_initial_condition(torch.nn.Linear(3, 1), X3, Y3), "convergence theorem"),
     "features": (lambda: rd.check_initial_condition(MODEL, np.ones((3, 4)), Y3), "4 features"),
     "targets": (lambda: rd.check_initial_condition(MODEL, X3, np.ones(4)), "4 targets"),
+    "a zero row": (lambda: rd.check_initial_condition(MODEL, X3 * [[1.0], [0.0], [1.0]], Y3), "zero"),
     "delta": (lambda: rd.check_initial_condition(MODEL, X3, Y3, delta=0.999), "delta"),
     "delta of the other": (lambda: rd.check_initial_condition(ImplicitReLU(3, 5), X3, Y3, delta=0.1), "delta"),
     "step": (lambda: rd.check_initial_condition(MODEL, X3, Y3, step=0.0), "step"),
