@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class Trace:
         return self.backward.value * share.reshape(-1, *[1] * (right.dim() - 1))
 
 
-class ImplicitModule(nn.Module):
+class ImplicitModule(nn.Module, ABC):
     """A layer x ↦ z with z = step(z, injected(x)).
 
     What a model has to say is `injected` and `step` (and `initial`, if its states have not the shape of the first
@@ -61,13 +62,13 @@ class ImplicitModule(nn.Module):
         if not isinstance(self.solver, Solver):
             raise InvalidInputError(f"solver must be a Solver, as in Solver('anderson'), not {solver!r}.")
 
+    @abstractmethod
     def injected(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return what the inputs (N, …) are to the layer, each tensor with one row for each of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, z: Tensor, *injected: Tensor) -> Tensor:
         """Apply the layer once to states (N, …)."""
-        raise NotImplementedError
 
     def initial(self, *injected: Tensor) -> Tensor:
         """Return the states (N, …) that the solve begins with: zeros."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -70,17 +71,17 @@ class ImplicitRegression(ImplicitModule):
         """Return what the model is, in a line."""
         return f"{type(self).__name__}({self.extra_repr()})"
 
+    @abstractmethod
     def read_out(self, z: Tensor, *injected: Tensor) -> Tensor:
         """Return the outputs (N,) of equilibria (N, m)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def factors(self, x: Tensor, point: Point) -> dict[str, Factor]:
         """Return the gradients of the outputs in every weight matrix, by the name of the parameter."""
-        raise NotImplementedError
 
+    @abstractmethod
     def recurrent(self) -> Tensor:
         """Return the matrix (m, m) whose norm, below one, makes a layer with a ReLU or tanh a contraction."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, trace: Trace | None = None) -> Tensor:
         """Return the outputs (N,) of inputs (N, p), with gradients by implicit differentiation.
