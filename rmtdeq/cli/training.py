@@ -97,18 +97,20 @@ def _train(options: argparse.Namespace) -> int:
     data = data_of(options)
     widths = sorted(set(options.widths))
     require("torch")
-    from rmtdeq.training import stable_step
+    from rmtdeq.training.descent import largest
     from rmtdeq.training.inputs import samples_and_targets
+    from rmtdeq.training.norm import eigenvalues
 
-    first = [model_of(options, data.X.shape[1], width) for width in widths]
+    models = [model_of(options, data.X.shape[1], width) for width in widths]
+    x, _ = samples_and_targets(models[0], data.X, data.y)
+    kernels = [model.tangent_kernel(x) for model in models]
     step = options.step
     if step is None:
-        step = min(stable_step(model, samples_and_targets(model, data.X, data.y)[0]) for model in first)
+        step = min(1 / largest(eigenvalues(kernel)) for kernel in kernels)
     runs, predictions, conditions = [], [], []
-    for model in first:
+    for model, tangent in zip(models, kernels, strict=True):
         condition = rmtdeq.check_initial_condition(model, data.X, data.y, step=step)
-        x, _ = samples_and_targets(model, data.X, data.y)
-        kernel, initial = (of.detach().double().cpu().numpy() for of in (model.tangent_kernel(x), model(x)))
+        kernel, initial = (of.detach().double().cpu().numpy() for of in (tangent, model(x)))
         print(condition.summary(), flush=True)
         run = rmtdeq.gradient_descent(
             model,

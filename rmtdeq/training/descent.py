@@ -12,6 +12,7 @@ from rmtdeq._errors import ConvergenceError, InvalidInputError
 from rmtdeq._progress import progress_bar
 from rmtdeq.curves import TrainingRun
 from rmtdeq.models import ImplicitRegression
+from rmtdeq.training.norm import eigenvalues
 from rmtdeq.training.session import Session
 
 
@@ -103,18 +104,18 @@ def gradient_descent(
 
 def stable_step(model: ImplicitRegression, x: torch.Tensor) -> float:
     """Return the inverse of the largest eigenvalue of the tangent kernel, half the limit of stability."""
-    return 1 / largest_eigenvalue(model.tangent_kernel(x))
+    return 1 / largest(eigenvalues(model.tangent_kernel(x)))
 
 
-def largest_eigenvalue(kernel: torch.Tensor) -> float:
-    """Return that of a tangent kernel.
+def largest(values: torch.Tensor) -> float:
+    """Return the last of a tangent kernel's eigenvalues.
 
     Raises
     ------
     InvalidInputError
         It is zero: nothing can be learnt.
     """
-    found = float(torch.linalg.eigvalsh(kernel.double().cpu())[-1])
+    found = float(values[-1])
     if not found > 0:
         raise InvalidInputError(
             "The tangent kernel is zero: no weight has an influence on the outputs. Are all samples zero?"

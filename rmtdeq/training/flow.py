@@ -13,7 +13,7 @@ from rmtdeq._errors import ConvergenceError
 from rmtdeq._progress import progress_bar
 from rmtdeq.curves import TrainingRun
 from rmtdeq.models import ImplicitRegression
-from rmtdeq.training.descent import largest_eigenvalue
+from rmtdeq.training.descent import largest
 from rmtdeq.training.session import Session
 
 _GROWTH = 4.0
@@ -137,8 +137,8 @@ class _Decay:
 
     def __init__(self, session: Session, residual: Tensor) -> None:
         kernel = session.model.tangent_kernel(session.x, session.trace).double().cpu()
-        self.largest = largest_eigenvalue(kernel)
         values, self._vectors = torch.linalg.eigh(kernel)
+        self.largest = largest(values)
         self._values = values.clamp_min(0)
         self._shares = self._vectors.T @ residual.double().cpu()
         self._like = residual

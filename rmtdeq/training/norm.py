@@ -1,4 +1,4 @@
-"""The norm of the recurrent weights."""
+"""Eigenvalues of kernels, and the norm of the recurrent weights."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from rmtdeq._types import FloatArray
 
 _SMALL = 256
 _NORM_TOLERANCE = 1e-6
+
+
+def eigenvalues(kernel: Tensor) -> Tensor:
+    """Return the eigenvalues of a symmetric matrix, ascending, in double precision and on the CPU."""
+    return torch.linalg.eigvalsh(kernel.double().cpu())
 
 
 def spectral_norm(matrix: Tensor, start: FloatArray | None = None) -> tuple[float, FloatArray]:

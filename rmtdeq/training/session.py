@@ -20,7 +20,7 @@ from rmtdeq._version import __version__
 from rmtdeq.curves import TrainingRun
 from rmtdeq.models import Equilibrium, ImplicitRegression, Trace
 from rmtdeq.training.inputs import samples_and_targets
-from rmtdeq.training.norm import spectral_norm
+from rmtdeq.training.norm import eigenvalues, spectral_norm
 
 _EXPLODED = 1e4
 _SAVE_EVERY = 30.0
@@ -132,7 +132,7 @@ class Session:
             self.measured.append(len(self.at) - 1)
             norm, self._direction = spectral_norm(self.model.recurrent().detach(), self._direction)
             self.norms.append(norm)
-            self.smallest.append(float(torch.linalg.eigvalsh((z @ z.T).cpu())[0]))
+            self.smallest.append(float(eigenvalues(z @ z.T)[0]))
 
     def note_adjoint(self) -> None:
         """Record how many iterations the gradient took."""

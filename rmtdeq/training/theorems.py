@@ -18,7 +18,7 @@ from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ
 from rmtdeq.training.condition import Inequality, InitialCondition
 from rmtdeq.training.inputs import samples_and_targets
 from rmtdeq.training.limits import population_gram, require_theorem
-from rmtdeq.training.norm import spectral_norm
+from rmtdeq.training.norm import eigenvalues, spectral_norm
 
 _NORM = 1e-5
 _DELTAS = 400
@@ -130,7 +130,7 @@ def _overparameterized(
     lowest = float(np.linalg.eigvalsh(population)[0])
     with torch.no_grad():
         residual = float((model(x) - y).norm())
-        smallest = float(torch.linalg.eigvalsh(model.gram(x).double().cpu())[0])
+        smallest = float(eigenvalues(model.gram(x))[0])
         norms = _Norms(
             spectral_norm(model.W.detach())[0],
             float(torch.linalg.matrix_norm(model.U.detach().double(), 2)),
@@ -216,8 +216,8 @@ def _implicit_relu(
     lowest = float(np.linalg.eigvalsh(population)[0])
     with torch.no_grad():
         (phi,) = model.injected(x)
-        smallest = float(torch.linalg.eigvalsh((phi @ phi.T).double().cpu())[0])
-        tangent = float(torch.linalg.eigvalsh(model.tangent_kernel(x).double().cpu())[0])
+        smallest = float(eigenvalues(phi @ phi.T)[0])
+        tangent = float(eigenvalues(model.tangent_kernel(x))[0])
         contraction = spectral_norm(model.recurrent().detach())[0]
         residual = float((model(x) - y).norm())
     permitted = max(lowest, 0.0) / n**2
