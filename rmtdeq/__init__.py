@@ -42,6 +42,7 @@ _HOME = {
     "SpectrumComparison": "rmtdeq.spectra",
     "compare": "rmtdeq.spectra",
     "empirical_spectrum": "rmtdeq.spectra",
+    "ClassificationRun": "rmtdeq.curves",
     "InitialCondition": "rmtdeq.training",
     "LossCurve": "rmtdeq.curves",
     "TrainingRun": "rmtdeq.curves",
@@ -49,6 +50,7 @@ _HOME = {
     "gradient_descent": "rmtdeq.training",
     "gradient_flow": "rmtdeq.training",
     "predict_training": "rmtdeq.curves",
+    "train_classifier": "rmtdeq.training",
     "ConvergenceError": "rmtdeq._errors",
     "DataNotFoundError": "rmtdeq._errors",
     "IllPosedError": "rmtdeq._errors",
@@ -61,6 +63,7 @@ _HOME = {
 __all__ = [
     "DEQ",
     "Activation",
+    "ClassificationRun",
     "Coefficients",
     "ConvergenceError",
     "DataNotFoundError",
@@ -101,6 +104,7 @@ __all__ = [
     "predict_training",
     "sample_features",
     "solve",
+    "train_classifier",
 ]
 
 if TYPE_CHECKING:
@@ -113,7 +117,7 @@ if TYPE_CHECKING:
         MissingDependencyError,
         RmtdeqError,
     )
-    from rmtdeq.curves import LossCurve, TrainingRun, predict_training
+    from rmtdeq.curves import ClassificationRun, LossCurve, TrainingRun, predict_training
     from rmtdeq.data import GaussianMixture, dataset_names, load_dataset, on_sphere
     from rmtdeq.deq import DEQ
     from rmtdeq.designs import DesignStatus, ExplicitNetwork, KernelComparison, compare_kernels, design
@@ -128,7 +132,13 @@ if TYPE_CHECKING:
     from rmtdeq.gauss import Activation, activation, activation_names
     from rmtdeq.kernels import finite_width_kernel, kernel, kernel_operator, sample_features
     from rmtdeq.spectra import EmpiricalSpectrum, SpectrumComparison, compare, empirical_spectrum
-    from rmtdeq.training import InitialCondition, check_initial_condition, gradient_descent, gradient_flow
+    from rmtdeq.training import (
+        InitialCondition,
+        check_initial_condition,
+        gradient_descent,
+        gradient_flow,
+        train_classifier,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from rmtdeq import _style
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
-from rmtdeq.curves import LossCurve, TrainingRun
+from rmtdeq.curves import ClassificationRun, LossCurve, TrainingRun
 from rmtdeq.deq import DEQ, preactivation_scale
 from rmtdeq.designs import ExplicitNetwork, KernelComparison
 from rmtdeq.equivalents import SpectrumPrediction
@@ -279,6 +279,46 @@ def training_figure(runs: Sequence[TrainingRun], predictions: Sequence[LossCurve
             norms = np.concatenate([run.recurrent_norm for run in runs])
             ax.set_ylim(0.985 * norms.min(), 1.015 * norms.max())
         _style.open_frame(ax)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def classification_figure(runs: Sequence[ClassificationRun], title: str = "", labels: Sequence[str] = ()) -> Any:
+    """Draw the accuracies and the numbers of iterations during the training of classifiers.
+
+    Parameters
+    ----------
+    runs : sequence of ClassificationRun
+    title : str
+    labels : sequence of str
+        Names of the runs, by default their models.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if not runs or not all(run.epochs for run in runs):
+        raise InvalidInputError("classification_figure needs at least one run of at least one epoch.")
+    figure = require("matplotlib.figure").Figure(figsize=(8.4, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for i, run in enumerate(runs):
+        colour = _style.CLASSES[i % len(_style.CLASSES)]
+        name = labels[i] if i < len(labels) else run.model
+        tested = run.test_accuracy is not None
+        run.plot(left, "accuracy", color=colour, lw=1, ls="--", label=None if tested else name)
+        if tested:
+            run.plot(left, "test_accuracy", color=colour, lw=1.6, label=name)
+        run.plot(right, "iterations", color=colour, lw=1.6, label=f"{name}, equilibrium")
+        run.plot(right, "adjoint_iterations", color=colour, lw=1, ls=":", label=f"{name}, gradient")
+    left.set_ylabel(
+        "accuracy (%): test, and training (broken)" if runs[0].test_accuracy is not None else "accuracy (%)"
+    )
+    right.set_ylabel("mean number of iterations")
+    right.set_ylim(bottom=0)
+    for ax in (left, right):
+        _style.open_frame(ax)
+        ax.legend(frameon=False, fontsize=8)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure

@@ -3,244 +3,121 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-import rmtdeq
-from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._optional import require
-from rmtdeq._types import FloatArray
-from rmtdeq.cli.options import record_of, save
+from rmtdeq.cli import classifiers, regressions
 
-if TYPE_CHECKING:
-    from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ
+_DEQ, _RELU = regressions.MODELS
+_REGRESSIONS, _CLASSIFIERS = tuple(regressions.MODELS), tuple(classifiers.NETWORKS)
 
-SPHERE = "sphere"
-
-
-@dataclass(frozen=True, eq=False)
-class _Data:
-    """Samples in the scaling of a model, and targets; those of the test are empty if there is none."""
-
-    name: str
-    X: FloatArray
-    y: FloatArray
-    test: tuple[FloatArray, FloatArray] | None
+_OF = {
+    "widths": _REGRESSIONS,
+    "sigma_w2": (_DEQ,),
+    "gamma": (_RELU,),
+    "dtype": _REGRESSIONS,
+    "p": _REGRESSIONS,
+    "step": _REGRESSIONS,
+    "measure_every": _REGRESSIONS,
+    "activation": _CLASSIFIERS,
+    "channels": _CLASSIFIERS,
+    "positivity": _CLASSIFIERS,
+    "rate": _CLASSIFIERS,
+    "milestones": _CLASSIFIERS,
+    "weight_decay": _CLASSIFIERS,
+    "batch": _CLASSIFIERS,
+    "precision": _CLASSIFIERS,
+    "augment": _CLASSIFIERS,
+    "save": _CLASSIFIERS,
+}
+"""The options that some models alone have; their defaults are None."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser's."""
     train = commands.add_parser(
-        "train", help="train implicit networks of growing width by gradient descent, against what theory says"
+        "train",
+        help="train implicit networks: of growing width against what theory says, or classifiers",
+        description="deq and implicit-relu are trained by full-batch gradient descent on the squared loss and held "
+        "against theory; the pcdeq networks are classifiers, trained by AdamW.",
     )
     model = train.add_argument_group("network")
     model.add_argument(
         "--model",
-        default="deq",
-        choices=tuple(_MODELS),
-        help="deq: the over-parameterised DEQ of arXiv 2205.13814; implicit-relu: the network of arXiv 2110.05645 "
-        "(default deq)",
+        default=_DEQ,
+        choices=(*_REGRESSIONS, *_CLASSIFIERS),
+        help="deq: the over-parameterised DEQ of arXiv 2205.13814; implicit-relu: the network of arXiv 2110.05645; "
+        "pcdeq-...: the positive concave ones of arXiv 2402.04029 (default deq)",
     )
-    model.add_argument("--widths", nargs="+", type=int, default=[200, 500, 1000], help="(default 200 500 1000)")
-    model.add_argument("--sigma-w2", type=float, help="of --model deq, below 1/8 (default 0.08)")
-    model.add_argument("--gamma", type=float, help="of --model implicit-relu, at most 1/2 (default 0.1)")
-    model.add_argument("--tolerance", type=float, help="of equilibria and gradients (default: that of the precision)")
-    model.add_argument("--dtype", default="float64", choices=("float64", "float32"), help="(default float64)")
+    model.add_argument("--tolerance", type=float, help="of equilibria and gradients (default: the model's)")
     model.add_argument("--device", default="cpu", help="of torch (default cpu)")
     data = train.add_argument_group("data")
     data.add_argument(
         "--dataset",
-        default=SPHERE,
-        help="sphere (uniform, targets N(0, 1)), or a data set, as mnist, whose classes have the targets -1 and 1 "
-        "(default sphere)",
+        help="a data set, as mnist; for deq and implicit-relu its classes have the targets -1 and 1, or sphere "
+        "(uniform, targets N(0, 1)) (default sphere; for classifiers digits)",
     )
-    data.add_argument("--classes", nargs="+", type=int, help="two labels of the data set (default 0 1)")
-    data.add_argument("--n", type=int, default=100, help="samples (default 100)")
-    data.add_argument("--p", type=int, help="dimension of --dataset sphere (default 100)")
-    data.add_argument("--test", type=int, default=0, help="test samples (default 0)")
+    data.add_argument("--classes", nargs="+", type=int, help="labels of the data set (default 0 1; classifiers: all)")
+    data.add_argument("--n", type=int, help="samples (default 100; classifiers: all)")
+    data.add_argument("--test", type=int, help="test samples (default 0; classifiers: all)")
     data.add_argument("--data-dir", help="folder with the data set's files")
-    data.add_argument("--seed", type=int, default=0, help="of samples and weights (default 0)")
-    descent = train.add_argument_group("training")
-    descent.add_argument("--epochs", type=int, default=500, help="(default 500)")
-    descent.add_argument(
+    data.add_argument("--seed", type=int, default=0, help="of samples, weights and batches (default 0)")
+    training = train.add_argument_group("training")
+    training.add_argument("--epochs", type=int, help="(default 500; classifiers: 20)")
+    training.add_argument(
+        "--checkpoint", help="folder that keeps the state: the same command goes on where it was interrupted"
+    )
+    _add_regressions(train)
+    _add_classifiers(train)
+    train.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
+    train.set_defaults(run=_train)
+
+
+def _add_regressions(train: argparse.ArgumentParser) -> None:
+    group = train.add_argument_group("deq and implicit-relu")
+    group.add_argument("--widths", nargs="+", type=int, help="(default 200 500 1000)")
+    group.add_argument("--sigma-w2", type=float, help="of --model deq, below 1/8 (default 0.08)")
+    group.add_argument("--gamma", type=float, help="of --model implicit-relu, at most 1/2 (default 0.1)")
+    group.add_argument("--dtype", choices=("float64", "float32"), help="(default float64)")
+    group.add_argument("--p", type=int, help="dimension of --dataset sphere (default 100)")
+    group.add_argument(
         "--step",
         type=float,
         help="learning rate, the same for all widths (default: the inverse of the largest eigenvalue of their tangent "
         "kernels)",
     )
-    descent.add_argument("--measure-every", type=int, help="epochs between measured norms (default: 50 times in all)")
-    descent.add_argument(
-        "--checkpoint", help="folder that keeps the state: the same command goes on where it was interrupted"
+    group.add_argument("--measure-every", type=int, help="epochs between measured norms (default: 50 times in all)")
+
+
+def _add_classifiers(train: argparse.ArgumentParser) -> None:
+    group = train.add_argument_group("pcdeq-linear, pcdeq-conv and pcdeq-three-blocks")
+    group.add_argument("--activation", help="tanh, softsign, relu6 (pcDEQ-1) or sigmoid (pcDEQ-2) (default tanh)")
+    group.add_argument("--channels", nargs="+", type=int, help="width, channels, or those of the three blocks")
+    group.add_argument("--positivity", choices=("absolute", "clamp"), help="how weights are kept so (default absolute)")
+    group.add_argument("--rate", type=float, help="learning rate (default 0.001)")
+    group.add_argument(
+        "--milestones", nargs="+", type=int, help="epochs after which it falls to a tenth (default none)"
     )
-    train.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
-    train.set_defaults(run=_train)
-
-
-def _refuse_what_is_ignored(options: argparse.Namespace) -> None:
-    for given, applies, what in (
-        (options.sigma_w2, options.model == "deq", "--sigma-w2 is of --model deq"),
-        (options.gamma, options.model == "implicit-relu", "--gamma is of --model implicit-relu"),
-        (options.p, options.dataset == SPHERE, "--p is of --dataset sphere"),
-        (options.classes, options.dataset != SPHERE, "--classes are of data sets, not of --dataset sphere"),
-    ):
-        if given is not None and not applies:
-            raise InvalidInputError(f"{what}; leave it out.")
+    group.add_argument("--weight-decay", type=float, help="(default 0.01)")
+    group.add_argument("--batch", type=int, help="(default 64)")
+    group.add_argument(
+        "--precision", choices=("float32", "bfloat16", "float16"), help="of all but the equilibria (default float32)"
+    )
+    group.add_argument("--augment", action="store_true", default=None, help="shift and mirror the images")
+    group.add_argument("--save", help="file for the trained weights, a state dict of torch")
 
 
 def _train(options: argparse.Namespace) -> int:
-    _refuse_what_is_ignored(options)
-    data = data_of(options)
-    widths = sorted(set(options.widths))
-    require("torch")
-    from rmtdeq.training.descent import largest
-    from rmtdeq.training.inputs import samples_and_targets
-    from rmtdeq.training.norm import eigenvalues
-
-    models = [model_of(options, data.X.shape[1], width) for width in widths]
-    x, _ = samples_and_targets(models[0], data.X, data.y)
-    kernels = [model.tangent_kernel(x) for model in models]
-    step = options.step
-    if step is None:
-        step = min(1 / largest(eigenvalues(kernel)) for kernel in kernels)
-    runs, predictions, conditions = [], [], []
-    for model, tangent in zip(models, kernels, strict=True):
-        condition = rmtdeq.check_initial_condition(model, data.X, data.y, step=step)
-        kernel, initial = (of.detach().double().cpu().numpy() for of in (tangent, model(x)))
-        print(condition.summary(), flush=True)
-        run = rmtdeq.gradient_descent(
-            model,
-            data.X,
-            data.y,
-            step=step,
-            epochs=options.epochs,
-            test=data.test,
-            measure_every=options.measure_every,
-            checkpoint=None if options.checkpoint is None else Path(options.checkpoint) / f"width-{model.width}",
-        )
-        print(run.summary(), flush=True)
-        predictions.append(_prediction(kernel, data.y, step, initial))
-        runs.append(run)
-        conditions.append(condition)
-    if options.out:
-        from rmtdeq.plots import training_figure
-
-        title = f"{_MODELS[options.model].title}, {data.name}, n = {len(data.y)}"
-        results = {f"width {run.width}": _numbers(run, of) for run, of in zip(runs, conditions, strict=True)}
-        figure = training_figure(runs, predictions, title)
-        save(figure, options, record_of("train", options, {"step": step, **results}))
-    return 0
-
-
-def _prediction(kernel: FloatArray, y: FloatArray, step: float, initial: FloatArray) -> rmtdeq.LossCurve | None:
-    """The curve that the tangent kernel before training foretells, if it foretells one."""
-    try:
-        return rmtdeq.predict_training(kernel, y, step, initial=initial)
-    except InvalidInputError as error:
-        print(f"  no prediction: {error}")
-        return None
-
-
-def _numbers(run: rmtdeq.TrainingRun, condition: rmtdeq.InitialCondition) -> dict[str, Any]:
-    return {
-        "loss": [run.loss[0], run.loss[-1]],
-        "curve": {"epoch": run.at[run.measured], "loss": run.loss[run.measured], "norm": run.recurrent_norm},
-        "rate": run.rate,
-        "guaranteed rate": 1 - condition.factor,
-        "condition holds": condition.holds,
-        "ratios": {each.name: each.ratio for each in (*condition.assumptions, *condition.inequalities)},
-        "largest change of the norm": run.drift,
-        "smallest eigenvalue": [run.smallest_eigenvalue[0], run.smallest_eigenvalue[-1]],
-        "test loss": None if run.test_loss is None else [run.test_loss[0], run.test_loss[-1]],
-        "iterations": [run.iterations.mean(), run.adjoint_iterations.mean()],
-    }
-
-
-@dataclass(frozen=True)
-class _Model:
-    """A name of --model: how it is made, and the norm of its inputs."""
-
-    title: str
-    make: Callable[[argparse.Namespace, int, int], OverparameterizedDEQ | ImplicitReLU]
-    norm: Callable[[int], float]
-
-
-def _overparameterized(options: argparse.Namespace, p: int, width: int) -> OverparameterizedDEQ:
-    from rmtdeq.models import OverparameterizedDEQ, Solver
-
-    return OverparameterizedDEQ(
-        p,
-        width,
-        0.08 if options.sigma_w2 is None else options.sigma_w2,
-        options.seed,
-        solver=Solver(tolerance=options.tolerance),
-    )
-
-
-def _implicit_relu(options: argparse.Namespace, p: int, width: int) -> ImplicitReLU:
-    from rmtdeq.models import ImplicitReLU, Solver
-
-    return ImplicitReLU(
-        p,
-        width,
-        0.1 if options.gamma is None else options.gamma,
-        options.seed,
-        solver=Solver(tolerance=options.tolerance),
-    )
-
-
-_MODELS = {
-    "deq": _Model("over-parameterised DEQ", _overparameterized, lambda p: float(np.sqrt(p))),
-    "implicit-relu": _Model("ReLU implicit network", _implicit_relu, lambda p: 1.0),
-}
-
-
-def model_of(options: argparse.Namespace, p: int, width: int) -> OverparameterizedDEQ | ImplicitReLU:
-    """Return the network of the options."""
-    require("torch")
-    from rmtdeq.models.weights import place
-
-    model = _MODELS[options.model].make(options, p, width)
-    return place(model, options.device, options.dtype)
-
-
-def data_of(options: argparse.Namespace) -> _Data:
-    """Load or draw the data of the options, in the scaling of the model."""
-    n, wanted = _check.integer(options.n, "--n", low=2), _check.integer(options.test, "--test", low=0)
-    norm, rng = _MODELS[options.model].norm, _check.generator(options.seed)
-    if options.dataset == SPHERE:
-        p = 100 if options.p is None else _check.integer(options.p, "--p", low=2)
-        # The training samples come first: they do not depend on how many are tested.
-        drawn = [
-            (rmtdeq.on_sphere(rng.standard_normal((size, p)), norm(p)), rng.standard_normal(size))
-            for size in (n, wanted)
-            if size
-        ]
-        return _Data(f"uniform on the sphere, p = {p}", *drawn[0], drawn[1] if wanted else None)
-    names = rmtdeq.dataset_names()
-    if options.dataset not in names:
-        raise InvalidInputError(f"--dataset must be {SPHERE} or one of {', '.join(names)}, not {options.dataset!r}.")
-    classes = [0, 1] if options.classes is None else options.classes
-    if len(classes) != 2:
-        raise InvalidInputError(f"--classes takes two labels, not {len(classes)}: their targets are -1 and 1.")
-    parts = []
-    splits: tuple[tuple[Literal["train", "test"], int], ...] = (("train", n), ("test", wanted))
-    for split, size in splits:
-        if size:
-            pixels, labels = rmtdeq.load_dataset(
-                options.dataset,
-                classes=tuple(classes),
-                n=size,
-                split=split,
-                seed=options.seed,
-                data_dir=options.data_dir,
-                raw=True,
-            )
-            X = rmtdeq.on_sphere(pixels.astype(float), norm(pixels.shape[1]), options.seed)
-            parts.append((X, 2.0 * labels - 1.0))
-    shown = f"{options.dataset} {classes[0]} vs {classes[1]}"
-    return _Data(shown, *parts[0], parts[1] if wanted else None)
+    for name, models in _OF.items():
+        if getattr(options, name) is not None and options.model not in models:
+            shown = f"--{name.replace('_', '-')} is of --model {', '.join(models)}"
+            raise InvalidInputError(f"{shown}, not of {options.model}; leave it out.")
+    if options.model in _CLASSIFIERS:
+        return classifiers.train(options)
+    on_sphere = options.dataset in (None, regressions.SPHERE)
+    for given, applies, what in (
+        (options.p, on_sphere, f"--p is of --dataset {regressions.SPHERE}"),
+        (options.classes, not on_sphere, f"--classes are of data sets, not of --dataset {regressions.SPHERE}"),
+    ):
+        if given is not None and not applies:
+            raise InvalidInputError(f"{what}; leave it out.")
+    return regressions.train(options)

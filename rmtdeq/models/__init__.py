@@ -8,7 +8,7 @@ from rmtdeq.models.activations import TorchActivation  # noqa: E402
 from rmtdeq.models.deq import DEQModule, DEQRegression  # noqa: E402
 from rmtdeq.models.explicit import ExplicitModule  # noqa: E402
 from rmtdeq.models.fixed_point import Equilibrium, Solver  # noqa: E402
-from rmtdeq.models.implicit import ImplicitModule, Trace  # noqa: E402
+from rmtdeq.models.implicit import ImplicitModule, Trace, traced  # noqa: E402
 from rmtdeq.models.implicit_relu import ImplicitReLU  # noqa: E402
 from rmtdeq.models.overparameterized import OverparameterizedDEQ  # noqa: E402
 from rmtdeq.models.regression import ImplicitRegression  # noqa: E402
@@ -25,4 +25,5 @@ __all__ = [
     "Solver",
     "TorchActivation",
     "Trace",
+    "traced",
 ]

@@ -40,6 +40,9 @@ class Solver:
         Change in a step, relative to the state, at which a row is at rest; by default that of the precision, 1.4e-5
         for float32 and 1.1e-11 for float64.
     max_iterations : int
+    stop : str
+        ``"row"``: every row rests by itself, and does not depend on the others; ``"batch"``: all together when the
+        whole state changes that little, at fewer operations a step and fewer steps.  GMRES goes by rows.
 
     Raises
     ------
@@ -51,10 +54,12 @@ class Solver:
     adjoint: str = "iteration"
     tolerance: float | None = None
     max_iterations: int = 500
+    stop: str = "row"
 
     def __post_init__(self) -> None:
         _check.choice(self.method, "method", METHODS)
         _check.choice(self.adjoint, "adjoint", (*METHODS, "gmres"))
+        _check.choice(self.stop, "stop", ("row", "batch"))
         if self.tolerance is not None:
             _check.number(self.tolerance, "tolerance", low=0, open_low=True)
         _check.integer(self.max_iterations, "max_iterations")
@@ -62,6 +67,13 @@ class Solver:
     def tolerance_for(self, dtype: torch.dtype) -> float:
         """Return the tolerance in a precision."""
         return float(torch.finfo(dtype).eps ** _EXPONENT) if self.tolerance is None else self.tolerance
+
+    def rest(self, step: Step, start: Tensor, inputs: tuple[Tensor, ...] | None, method: str) -> Equilibrium:
+        """Bring the rows of `start` to rest by a method; see `fixed_point` for the arguments."""
+        tolerance = self.tolerance_for(start.dtype)
+        if self.stop == "batch":
+            return fixed_point_of_batch(step, start, inputs or (), method, tolerance, self.max_iterations)
+        return fixed_point(step, start, inputs, method, tolerance, self.max_iterations)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +140,7 @@ def fixed_point(
     at_rest = torch.zeros(n, dtype=torch.bool, device=start.device)
     if not n:
         return Equilibrium(start, iterations, residual)
-    progress = _Progress()
+    progress = _Progress(start.dtype)
     # A row that decays to zero is at rest when nothing is left of where it began.
     least = tolerance * row_norms(start)
     z = start
@@ -151,7 +163,8 @@ def fixed_point(
                 return Equilibrium(value, iterations, residual)
             value = torch.empty_like(start) if value is None else value
             value[rows[new]] = image[new]
-        progress.watch(count, length[~at_rest], relative[~at_rest], tolerance)
+        worst = float(relative[~at_rest].max())
+        progress.watch(count, float(length[~at_rest].max()), worst, tolerance)
         if inputs is not None and int((~at_rest).sum()) <= _WORTHWHILE * at_rest.numel():
             left = (~at_rest).nonzero().squeeze(1)
             z, image, change, rows = z[left], image[left], change[left], rows[left]
@@ -160,49 +173,87 @@ def fixed_point(
             at_rest, least = at_rest[left], least[left]
             progress.keep()
         z = accelerator.next(z, image, change)
-    raise ConvergenceError(
-        f"The fixed-point iteration did not come to rest: after {max_iterations} steps the largest relative change is "
-        f"{float(relative.max()):.1e}, more than {tolerance:.1e}{progress.pace()}. Allow more with max_iterations, a "
-        "larger tolerance, or another method."
-    )
+    raise progress.exhausted(max_iterations, worst, tolerance)
+
+
+def fixed_point_of_batch(
+    step: Step, start: Tensor, inputs: tuple[Tensor, ...], method: str, tolerance: float, max_iterations: int
+) -> Equilibrium:
+    """Bring a state to rest as a whole, when ‖f(z) - z‖/‖f(z)‖ over all rows is at most the tolerance.
+
+    Parameters
+    ----------
+    step, start, inputs, method, tolerance, max_iterations
+        As for `fixed_point`.
+
+    Raises
+    ------
+    ConvergenceError
+        It does not come to rest.
+    """
+    n = start.shape[0]
+    accelerator, progress = METHODS[method](), _Progress(start.dtype)
+    # A state that decays to zero is at rest when nothing is left of where it began.
+    least = tolerance * float(torch.linalg.vector_norm(start))
+    z, count, relative = start, 0, 0.0
+    while n:
+        count += 1
+        image = step(z, *inputs)
+        change = image - z
+        length, size = float(torch.linalg.vector_norm(change)), float(torch.linalg.vector_norm(image))
+        relative = length / max(size, least) if length else 0.0
+        if relative <= tolerance:
+            z = image
+            break
+        progress.watch(count, length, relative, tolerance)
+        if count == max_iterations:
+            raise progress.exhausted(max_iterations, relative, tolerance)
+        z = accelerator.next(z, image, change)
+    iterations = torch.full((n,), count, dtype=torch.int64, device=start.device)
+    return Equilibrium(z, iterations, torch.full((n,), relative, dtype=start.dtype, device=start.device))
 
 
 class _Progress:
     """Ends an iteration that gets nowhere, and says why."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype) -> None:
         self.factor = float("nan")
-        self._best: Tensor | None = None
-        self._before: Tensor | None = None
+        self._eps = torch.finfo(dtype).eps
+        self._best: float | None = None
+        self._before: float | None = None
 
-    def pace(self) -> str:
-        """Say how changes shrink, where that is known."""
-        return "" if math.isnan(self.factor) else f", shrinking by a factor of {self.factor:.4g} a step"
+    def exhausted(self, max_iterations: int, relative: float, tolerance: float) -> ConvergenceError:
+        """Return the exception for an iteration that would have needed more steps."""
+        pace = "" if math.isnan(self.factor) else f", shrinking by a factor of {self.factor:.4g} a step"
+        return ConvergenceError(
+            f"The fixed-point iteration did not come to rest: after {max_iterations} steps the largest relative change "
+            f"is {relative:.1e}, more than {tolerance:.1e}{pace}. Allow more with max_iterations, a larger tolerance, "
+            "or another method."
+        )
 
     def keep(self) -> None:
         """Begin anew after rows have been left out."""
         self._best = self._before = None
 
-    def watch(self, count: int, length: Tensor, relative: Tensor, tolerance: float) -> None:
-        """Look at the changes of the rows that still move."""
-        longest = length.max()
-        if not bool(longest.isfinite()) or not bool(relative.isfinite().all()):
+    def watch(self, count: int, longest: float, relative: float, tolerance: float) -> None:
+        """Look at the largest changes, absolute and relative, of the rows that still move."""
+        if not math.isfinite(longest) or not math.isfinite(relative):
             raise ConvergenceError(
                 f"The fixed-point iteration met NaN or infinite values at step {count}: the inputs or the weights hold "
                 "such values, or the network is no contraction (lower sigma_a2, or the scale of the recurrent weights)."
             )
-        self._best = longest if self._best is None else torch.minimum(self._best, longest)
+        self._best = longest if self._best is None else min(self._best, longest)
         if count % _WINDOW:
             return
         if self._before is not None:
             # The best of this window against the best of the last: neither a transient nor a wave can deceive it.
-            self.factor = float(self._best / self._before) ** (1 / _WINDOW)
+            self.factor = (self._best / self._before) ** (1 / _WINDOW)
             if self.factor >= 1:
-                self._give_up(count, float(relative.max()), tolerance, torch.finfo(length.dtype).eps)
+                self._give_up(count, relative, tolerance)
         self._before, self._best = self._best, None
 
-    def _give_up(self, count: int, relative: float, tolerance: float, eps: float) -> None:
-        if relative < _ROUNDING * eps:
+    def _give_up(self, count: int, relative: float, tolerance: float) -> None:
+        if relative < _ROUNDING * self._eps:
             raise ConvergenceError(
                 f"The fixed-point iteration stays at a relative change of {relative:.1e}, which is rounding: the "
                 f"tolerance of {tolerance:.1e} is below what this precision reaches."

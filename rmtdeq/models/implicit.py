@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rmtdeq._errors import InvalidInputError
-from rmtdeq.models.fixed_point import Equilibrium, Solver, exported, fixed_point
+from rmtdeq.models.fixed_point import Equilibrium, Solver, Step, exported
 from rmtdeq.models.krylov import Arnoldi, gmres
 
 _RITZ = 40
@@ -27,21 +29,60 @@ class Trace:
         Of the adjoint equation.
     right : Tensor or None
         The adjoint equation's right side.
+    warm : bool
+        Whether solves begin there; if not, the trace only tells what they came to.
     """
 
     forward: Equilibrium | None = None
     backward: Equilibrium | None = None
     right: Tensor | None = None
+    warm: bool = True
+
+    def start(self) -> Equilibrium | None:
+        """Return where to begin a solve."""
+        return self.forward if self.warm else None
 
     def adjoint_start(self, right: Tensor) -> Tensor:
         """Return where to begin with another right side: the last solution, in proportion, or that side itself."""
-        if self.backward is None or self.right is None or self.right.shape != right.shape:
+        if not self.warm or self.backward is None or self.right is None or self.right.shape != right.shape:
             return right
         # Residuals of a training shrink and change sign: each row is scaled by what its side has become.
         before, now = self.right.flatten(1), right.flatten(1)
         square = (before * before).sum(dim=1)
         share = torch.where(square > 0, (before * now).sum(dim=1) / square.clamp_min(torch.finfo(now.dtype).tiny), 0.0)
         return self.backward.value * share.reshape(-1, *[1] * (right.dim() - 1))
+
+
+Product = Callable[[Tensor], Tensor]
+"""A linear map of (N, …) that acts on every row by itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """A layer with its weights at hand, for the many steps of a solve.
+
+    Parameters
+    ----------
+    step : callable
+        Maps states and what is injected to the next states.
+    pullback : callable, optional
+        Maps the same to the product g ↦ Jᵀg with the transposed Jacobian in the states; by automatic differentiation
+        of `step` if not given.
+    """
+
+    step: Step
+    pullback: Callable[..., Product] | None = None
+
+    def adjoint(self, at: Tensor, injected: tuple[Tensor, ...]) -> Product:
+        """Return the product with the transposed Jacobian at states."""
+        injected = tuple(each.detach() for each in injected)
+        if self.pullback is not None:
+            with torch.no_grad():
+                return self.pullback(at.detach(), *injected)
+        with torch.enable_grad():
+            leaf = at.detach().clone().requires_grad_()
+            image = self.step(leaf, *injected)
+        return lambda g: torch.autograd.grad(image, leaf, g, retain_graph=True)[0]
 
 
 class ImplicitModule(nn.Module, ABC):
@@ -62,6 +103,10 @@ class ImplicitModule(nn.Module, ABC):
         if not isinstance(self.solver, Solver):
             raise InvalidInputError(f"solver must be a Solver, as in Solver('anderson'), not {solver!r}.")
 
+    def describe(self) -> str:
+        """Return what the model is, in a line."""
+        return f"{type(self).__name__}({self.extra_repr()})"
+
     @abstractmethod
     def injected(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return what the inputs (N, …) are to the layer, each tensor with one row for each of them."""
@@ -69,6 +114,14 @@ class ImplicitModule(nn.Module, ABC):
     @abstractmethod
     def step(self, z: Tensor, *injected: Tensor) -> Tensor:
         """Apply the layer once to states (N, …)."""
+
+    def map(self) -> Map:
+        """Return the layer for the steps of one solve.
+
+        To be overridden where the weights are computed from the parameters, which is then done once a solve, or where
+        the transposed Jacobian is had at less cost than by automatic differentiation.
+        """
+        return Map(self.step)
 
     def initial(self, *injected: Tensor) -> Tensor:
         """Return the states (N, …) that the solve begins with: zeros."""
@@ -88,55 +141,72 @@ class ImplicitModule(nn.Module, ABC):
         ConvergenceError
             The iteration, or that of the gradient, does not come to rest.
         """
-        return self.equilibrium(self.injected(x), trace)
+        with full_precision(x):
+            return self.equilibrium(self.injected(x), trace)
 
     def solve(self, x: Tensor, start: Equilibrium | None = None) -> Equilibrium:
         """Return the equilibria with the number of iterations and the residual of every row, without gradients.
 
         `start` are equilibria of similar inputs, or for similar weights, to begin with.
         """
-        with torch.no_grad():
-            return self._solve(self.injected(x), start)
+        with torch.no_grad(), full_precision(x):
+            return self._solve(self.map(), self.injected(x), start)
 
     def spectral_radius(self, x: Tensor) -> Tensor:
         """Return the spectral radius of the layer's Jacobian at the equilibrium of every row, (N,).
 
         Below 1 the equilibrium is stable and the iteration comes to it; estimated from 40 Arnoldi steps.
         """
-        injected = tuple(each.detach() for each in self.injected(x))
-        back = _Adjoint(self.step, self._solve(injected, None).value, injected)
-        generator = torch.Generator().manual_seed(0)
-        start = torch.randn(back.at.shape, generator=generator, dtype=torch.float64).to(back.at)
-        space = Arnoldi(back.product, start)
-        space.extend(min(_RITZ, back.at[0].numel()))
-        return torch.linalg.eigvals(space.reduced[:, :-1]).abs().amax(dim=1)
+        with full_precision(x):
+            layer, injected = self.map(), tuple(each.detach() for each in self.injected(x))
+            at = self._solve(layer, injected, None).value
+            generator = torch.Generator().manual_seed(0)
+            start = torch.randn(at.shape, generator=generator, dtype=torch.float64).to(at)
+            return largest_modulus(layer.adjoint(at, injected), start)
 
     def equilibrium(self, injected: tuple[Tensor, ...], trace: Trace | None = None) -> Tensor:
         """Return the equilibria of what the inputs are to the layer, with gradients."""
+        layer = self.map()
         if torch.compiler.is_exporting():
             start, limit = self.initial(*injected), self.solver.max_iterations
-            return exported(self.step, start, injected, self.solver.tolerance_for(start.dtype), limit)
+            return exported(layer.step, start, injected, self.solver.tolerance_for(start.dtype), limit)
         if not isinstance(injected, tuple) or not injected:
             raise InvalidInputError(f"{type(self).__name__}.injected must return a tuple of tensors.")
+        return self._equilibrium(layer, injected, trace)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _equilibrium(self, layer: Map, injected: tuple[Tensor, ...], trace: Trace | None) -> Tensor:
+        # Not compiled: how many steps are taken depends on the data.
         free = tuple(each.detach() for each in injected)
-        found = self._solve(free, None if trace is None else trace.forward)
+        found = self._solve(layer, free, None if trace is None else trace.start())
         if trace is not None:
             trace.forward = found
-        return attach_gradient(self.step, found.value, injected, self.solver, trace)
+        return attach_gradient(layer, found.value, injected, self.solver, trace)
 
     @torch.no_grad()
-    def _solve(self, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
+    def _solve(self, layer: Map, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
         first = self.initial(*injected)
         if first.dim() < 2:
             raise InvalidInputError("Inputs are one sample a row, (N, p); a single sample x is x[None].")
         if start is not None and start.value.shape == first.shape:
             first = start.value
-        tolerance = self.solver.tolerance_for(first.dtype)
-        return fixed_point(self.step, first, injected, self.solver.method, tolerance, self.solver.max_iterations)
+        return self.solver.rest(layer.step, first, injected, self.solver.method)
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """Return a context without mixed precision, which cannot tell a fixed point from its neighbours."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def largest_modulus(product: Product, start: Tensor) -> Tensor:
+    """Return the largest modulus of an eigenvalue of a linear map, row by row, (N,), from 40 Arnoldi steps."""
+    space = Arnoldi(product, start)
+    space.extend(min(_RITZ, start[0].numel()))
+    return torch.linalg.eigvals(space.reduced[:, :-1]).abs().amax(dim=1)
 
 
 def attach_gradient(
-    step: Callable[..., Tensor],
+    layer: Map,
     at: Tensor,
     injected: tuple[Tensor, ...],
     solver: Solver,
@@ -144,15 +214,15 @@ def attach_gradient(
 ) -> Tensor:
     """Return fixed points `at` with their gradient.
 
-    One step on the tape at the fixed point carries the gradient to everything that `step` and `injected` hold; the
+    One step on the tape at the fixed point carries the gradient to everything that the layer and `injected` hold; the
     adjoint equation g = Jᵀg + ∂loss/∂z carries it through the fixed point.
     """
     if not torch.is_grad_enabled():
         return at
-    z = step(at, *injected)
+    z = layer.step(at, *injected)
     if not z.requires_grad:
         return z
-    back = _Adjoint(step, at, tuple(each.detach() for each in injected))
+    product = layer.adjoint(at, injected)
 
     def hook(gradient: Tensor) -> Tensor:
         if torch.is_grad_enabled():
@@ -160,7 +230,7 @@ def attach_gradient(
                 "Second derivatives through an equilibrium are not available; call backward or grad without "
                 "create_graph."
             )
-        found = back.solve(gradient, solver, gradient if trace is None else trace.adjoint_start(gradient))
+        found = _solve_adjoint(product, gradient, solver, gradient if trace is None else trace.adjoint_start(gradient))
         if trace is not None:
             trace.backward, trace.right = found, gradient
         return found.value
@@ -169,38 +239,48 @@ def attach_gradient(
     return z
 
 
-class _Adjoint:
-    """Products with Jᵀ, the transposed Jacobian of the layer at states, and the equation g = Jᵀg + b."""
-
-    def __init__(self, step: Callable[..., Tensor], at: Tensor, injected: tuple[Tensor, ...]) -> None:
-        with torch.enable_grad():
-            self.at = at.detach().clone().requires_grad_()
-            self.image = step(self.at, *injected)
-
-    def product(self, g: Tensor) -> Tensor:
-        """Return Jᵀ g."""
-        return torch.autograd.grad(self.image, self.at, g, retain_graph=True)[0]
-
-    def solve(self, b: Tensor, solver: Solver, start: Tensor) -> Equilibrium:
-        """Solve g = Jᵀ g + b for every row."""
-        tolerance = solver.tolerance_for(b.dtype)
-        with torch.no_grad():
-            if solver.adjoint == "gmres":
-                return gmres(lambda g: g - self.product(g), b, start, tolerance, solver.max_iterations)
-            return fixed_point(
-                lambda g: self.product(g) + b, start, None, solver.adjoint, tolerance, solver.max_iterations
-            )
+@torch.no_grad()
+def _solve_adjoint(product: Product, b: Tensor, solver: Solver, start: Tensor) -> Equilibrium:
+    """Solve g = Jᵀ g + b for every row."""
+    if solver.adjoint == "gmres":
+        return gmres(lambda g: g - product(g), b, start, solver.tolerance_for(b.dtype), solver.max_iterations)
+    return solver.rest(lambda g: product(g) + b, start, None, solver.adjoint)
 
 
-def sensitivity(
-    step: Callable[..., Tensor], at: Tensor, injected: tuple[Tensor, ...], b: Tensor, solver: Solver
-) -> tuple[Tensor, ...]:
+def sensitivity(layer: Map, at: Tensor, injected: tuple[Tensor, ...], b: Tensor, solver: Solver) -> tuple[Tensor, ...]:
     """Return, for every row, the gradient of b·z in each tensor of `injected`, z the equilibrium.
 
     Unlike a backward pass, which sums them into the weights, this keeps the rows apart.
     """
-    adjoint = _Adjoint(step, at, injected).solve(b, solver, b).value
+    adjoint = _solve_adjoint(layer.adjoint(at, injected), b, solver, b).value
     with torch.enable_grad():
         leaves = tuple(each.detach().clone().requires_grad_() for each in injected)
-        image = step(at, *leaves)
+        image = layer.step(at, *leaves)
     return torch.autograd.grad(image, leaves, adjoint)
+
+
+@contextmanager
+def traced(model: nn.Module) -> Iterator[dict[str, Trace]]:
+    """Tell what the last solves of every implicit layer within a model came to.
+
+    Yields
+    ------
+    dict of str to Trace
+        By the layers' names, after each forward pass; the backward pass adds its part.
+    """
+    traces: dict[str, Trace] = {}
+
+    def noting(name: str) -> Callable[..., tuple[Any, dict[str, Any]]]:
+        def hook(module: nn.Module, given: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            traces[name] = Trace(warm=False)
+            return given, {**keywords, "trace": traces[name]}
+
+        return hook
+
+    layers = {name: each for name, each in model.named_modules() if isinstance(each, ImplicitModule)}
+    hooks = [each.register_forward_pre_hook(noting(name), with_kwargs=True) for name, each in layers.items()]
+    try:
+        yield traces
+    finally:
+        for each in hooks:
+            each.remove()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rmtdeq.models.implicit import ImplicitModule, Trace, sensitivity
+from rmtdeq.models.implicit import ImplicitModule, Trace, full_precision, sensitivity
 
 
 class Factor(NamedTuple):
@@ -67,10 +67,6 @@ class ImplicitRegression(ImplicitModule):
     in_features: int
     width: int
 
-    def describe(self) -> str:
-        """Return what the model is, in a line."""
-        return f"{type(self).__name__}({self.extra_repr()})"
-
     @abstractmethod
     def read_out(self, z: Tensor, *injected: Tensor) -> Tensor:
         """Return the outputs (N,) of equilibria (N, m)."""
@@ -97,8 +93,9 @@ class ImplicitRegression(ImplicitModule):
         ConvergenceError
             The iteration, or that of the gradient, does not come to rest.
         """
-        injected = self.injected(x)
-        return self.read_out(self.equilibrium(injected, trace), *injected)
+        with full_precision(x):
+            injected = self.injected(x)
+            return self.read_out(self.equilibrium(injected, trace), *injected)
 
     @torch.no_grad()
     def gram(self, x: Tensor, trace: Trace | None = None) -> Tensor:
@@ -122,7 +119,8 @@ class ImplicitRegression(ImplicitModule):
             The gradient of output i in a parameter is ``outer(left[i], right[i])``; of a vector, ``left`` is one.
         """
         injected = self.injected(x)
-        z = self._solve(injected, None if trace is None else trace.forward).value
+        layer = self.map()
+        z = self._solve(layer, injected, None if trace is None else trace.start()).value
         with torch.enable_grad():
             leaves = tuple(each.detach().clone().requires_grad_() for each in (z, *injected))
             outputs = self.read_out(*leaves).sum()
@@ -130,7 +128,7 @@ class ImplicitRegression(ImplicitModule):
         at_z, *direct = (
             torch.zeros_like(of) if slope is None else slope for slope, of in zip(slopes, leaves, strict=True)
         )
-        through = sensitivity(self.step, z, injected, at_z, self.solver)
+        through = sensitivity(layer, z, injected, at_z, self.solver)
         trained = {name for name, value in self.named_parameters() if value.requires_grad}
         found = self.factors(x, Point(z, injected, through, tuple(direct)))
         return {name: factor for name, factor in found.items() if name in trained}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import TypeVar
 
@@ -49,3 +50,12 @@ def place(module: Network, device: str, precision: str) -> Network:
         return module.to(device=torch.device(device), dtype=getattr(torch, precision))
     except (RuntimeError, AssertionError) as error:
         raise InvalidInputError(f"The device {device!r} cannot be used: {error}") from error
+
+
+@contextmanager
+def seeded(seed: Seed) -> Iterator[None]:
+    """Let torch's own initialisations draw what `seed` determines; its random numbers then go on as if never asked."""
+    first = int(_check.generator(seed).integers(_SEEDS))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(first)
+        yield

@@ -1,9 +1,10 @@
-"""Training implicit networks on the squared loss, and when theory says that it converges."""
+"""Training implicit networks, and when theory says that it converges."""
 
 from rmtdeq._optional import require
 
 require("torch")
 
+from rmtdeq.training.classifier import train_classifier  # noqa: E402
 from rmtdeq.training.condition import InitialCondition  # noqa: E402
 from rmtdeq.training.descent import gradient_descent, stable_step  # noqa: E402
 from rmtdeq.training.flow import gradient_flow  # noqa: E402
@@ -18,4 +19,5 @@ __all__ = [
     "population_gram",
     "population_tangent_kernel",
     "stable_step",
+    "train_classifier",
 ]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import rmtdeq as rd
-from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ, Solver, Trace
+from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ, Solver, Trace, traced
 from rmtdeq.models.fixed_point import fixed_point
-from rmtdeq.models.implicit import ImplicitModule, attach_gradient
+from rmtdeq.models.implicit import ImplicitModule, Map, attach_gradient
 from rmtdeq.models.krylov import Arnoldi, gmres
 
 METHODS = ["iteration", "anderson", "broyden"]
@@ -152,7 +152,7 @@ def test_gmres_differentiates_where_the_iteration_diverges():
 
 def test_a_degenerate_equilibrium_is_an_error_of_gmres():
     step = lambda z, x: z + 0 * x
-    z = attach_gradient(step, torch.ones(1, 3), (torch.ones(1, 3, requires_grad=True),), Solver(adjoint="gmres"))
+    z = attach_gradient(Map(step), torch.ones(1, 3), (torch.ones(1, 3, requires_grad=True),), Solver(adjoint="gmres"))
     with pytest.raises(rd.ConvergenceError, match="degenerate"):
         z.sum().backward()
 
@@ -327,3 +327,49 @@ def test_gmres_ends_in_an_invariant_subspace():
     b = torch.tensor([[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
     found = gmres(lambda x: d * x, b, torch.zeros_like(b), 1e-12, 100)
     torch.testing.assert_close(found.value, b / d, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_batch_rests_as_a_whole(make, method):
+    x = inputs()
+    rows, batch = make(Solver(method)).solve(x), make(Solver(method, stop="batch")).solve(x)
+    assert len(set(batch.iterations.tolist())) == 1
+    assert int(batch.iterations[0]) <= int(rows.iterations.max())
+    torch.testing.assert_close(batch.value, rows.value, rtol=0, atol=1e-9 * float(rows.value.abs().max()))
+    a, b = (
+        torch.autograd.grad(model(x).sum(), list(model.parameters()))
+        for model in (make(Solver(method, method)), make(Solver(method, method, stop="batch")))
+    )
+    for ours, theirs in zip(a, b, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-8 * float(ours.abs().max()))
+
+
+def test_a_batch_that_does_not_rest_is_an_error():
+    x = 1e-3 * inputs(n=2, p=20)
+    slow, none = layer(0.995, solver=Solver(stop="batch", max_iterations=200)), layer(1.5, solver=Solver(stop="batch"))
+    with pytest.raises(rd.ConvergenceError, match=r"shrinking by a factor of 0\.99"):
+        slow.solve(x)
+    Linear = type("Linear", (Layer,), {"step": lambda self, z, *injected: z @ self.W.T + injected[0]})
+    with pytest.raises(rd.ConvergenceError, match="no contraction"):
+        Linear(none.W.detach(), none.solver).solve(x)
+    with pytest.raises(rd.ConvergenceError, match="NaN"):
+        layer(0.5, solver=Solver(stop="batch")).solve(x * float("nan"))
+    assert layer(0.5, solver=Solver(stop="batch"))(x[:0]).shape == (0, 20)
+    still = layer(0.5, solver=Solver(stop="batch")).solve(0 * x)
+    assert float(still.value.abs().max()) == 0
+
+
+def test_traces_of_a_model_tell_and_do_not_warm():
+    first, second = layer(0.5), layer(0.8, seed=1)
+    model = torch.nn.Sequential(first, torch.nn.Identity(), second)
+    x = inputs(p=20)
+    with traced(model) as traces:
+        model(x).sum().backward()
+        once = {name: int(trace.forward.iterations.max()) for name, trace in traces.items()}
+        model(x).sum().backward()
+    assert set(once) == {"0", "2"}
+    for name, trace in traces.items():
+        assert int(trace.forward.iterations.max()) == once[name] > 2
+        assert int(trace.backward.iterations.max()) > 2
+    model(x + 1)
+    assert int(traces["0"].forward.iterations.max()) == once["0"]

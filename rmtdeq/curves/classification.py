@@ -1,0 +1,122 @@
+"""What the training of a classifier leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rmtdeq import _check, _style
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._types import FloatArray
+
+QUANTITIES = {
+    "loss": "cross-entropy",
+    "accuracy": "training accuracy (%)",
+    "test_accuracy": "test accuracy (%)",
+    "iterations": "iterations for the equilibrium",
+    "adjoint_iterations": "iterations for the gradient",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ClassificationRun:
+    """The course of a classifier's training, epoch by epoch.
+
+    Attributes
+    ----------
+    model : str
+    parameters, samples : int
+    loss : ndarray (t,)
+        Mean cross-entropy of the training samples, each when it was learnt from.
+    accuracy : ndarray (t,)
+        Share of them that were classified correctly then.
+    test_accuracy : ndarray (t,) or None
+        Of the test samples, after each epoch.
+    seconds : ndarray (t,)
+        Of training, without the tests.
+    layers : tuple of str
+        Names of the equilibrium layers.
+    iterations, adjoint_iterations : ndarray (t, L)
+        Of each layer's equilibrium and of its gradient, on average over the epoch.
+    """
+
+    model: str
+    parameters: int
+    samples: int
+    loss: FloatArray
+    accuracy: FloatArray
+    test_accuracy: FloatArray | None
+    seconds: FloatArray
+    layers: tuple[str, ...]
+    iterations: FloatArray
+    adjoint_iterations: FloatArray
+
+    def __repr__(self) -> str:
+        tested = "" if self.test_accuracy is None or not self.epochs else f", test {100 * self.test_accuracy[-1]:.2f} %"
+        return f"ClassificationRun({self.model}, {self.epochs} epochs{tested})"
+
+    @property
+    def epochs(self) -> int:
+        """How many there were."""
+        return len(self.loss)
+
+    def summary(self) -> str:
+        """Return the course in a few lines."""
+        lines = [f"{self.model}: {self.parameters:,} parameters, {self.samples:,} samples, {self.epochs} epochs"]
+        if not self.epochs:
+            return lines[0]
+        lines += [
+            f"cross-entropy   {self.loss[0]:.4g} -> {self.loss[-1]:.4g}",
+            f"accuracy        {100 * self.accuracy[0]:.2f} % -> {100 * self.accuracy[-1]:.2f} %",
+        ]
+        if self.test_accuracy is not None:
+            best = int(np.argmax(self.test_accuracy))
+            lines.append(
+                f"test accuracy   {100 * self.test_accuracy[0]:.2f} % -> {100 * self.test_accuracy[-1]:.2f} %, best "
+                f"{100 * self.test_accuracy[best]:.2f} % after {best + 1}"
+            )
+        for name, forward, backward in zip(
+            self.layers, self.iterations.mean(axis=0), self.adjoint_iterations.mean(axis=0), strict=True
+        ):
+            lines.append(
+                f"iterations      {forward:.1f} for the equilibrium, {backward:.1f} for the gradient, on average, in "
+                f"layer {name}"
+            )
+        lines.append(f"time            {np.median(self.seconds):.3g} s an epoch")
+        return "\n".join(lines)
+
+    def plot(self, ax: Any = None, quantity: str = "test_accuracy", **look: Any) -> Any:
+        """Draw a quantity against epochs.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+        quantity : str
+            ``"test_accuracy"``, ``"accuracy"``, ``"loss"``, ``"iterations"`` or ``"adjoint_iterations"`` (the mean of
+            all layers).
+        **look
+            Of the line, as for `matplotlib.axes.Axes.plot`.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        InvalidInputError
+            Another quantity, or a test accuracy where there was no test.
+        """
+        _check.choice(quantity, "quantity", QUANTITIES)
+        values = getattr(self, quantity)
+        if values is None:
+            raise InvalidInputError("No test samples were given; pass test=(X, y) to the training.")
+        if values.ndim == 2:
+            values = values.mean(axis=1)
+        ax = _style.axes(ax)
+        scale = 100 if "accuracy" in quantity else 1
+        ax.plot(np.arange(1, self.epochs + 1), scale * values, **{"label": self.model, **look})
+        ax.set_xlabel("epoch")
+        ax.set_ylabel(QUANTITIES[quantity])
+        return ax
