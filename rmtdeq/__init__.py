@@ -32,6 +32,7 @@ _HOME = {
     "solve": "rmtdeq.equivalents",
     "GaussianMixture": "rmtdeq.data",
     "dataset_names": "rmtdeq.data",
+    "load_classification": "rmtdeq.data",
     "load_dataset": "rmtdeq.data",
     "on_sphere": "rmtdeq.data",
     "finite_width_kernel": "rmtdeq.kernels",
@@ -98,6 +99,7 @@ __all__ = [
     "gradient_flow",
     "kernel",
     "kernel_operator",
+    "load_classification",
     "load_dataset",
     "on_sphere",
     "predict_spectrum",
@@ -118,7 +120,7 @@ if TYPE_CHECKING:
         RmtdeqError,
     )
     from rmtdeq.curves import ClassificationRun, LossCurve, TrainingRun, predict_training
-    from rmtdeq.data import GaussianMixture, dataset_names, load_dataset, on_sphere
+    from rmtdeq.data import GaussianMixture, dataset_names, load_classification, load_dataset, on_sphere
     from rmtdeq.deq import DEQ
     from rmtdeq.designs import DesignStatus, ExplicitNetwork, KernelComparison, compare_kernels, design
     from rmtdeq.equivalents import (

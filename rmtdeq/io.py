@@ -52,14 +52,14 @@ def manifest_path(out: str | Path) -> Path:
 
 
 def require_writable(out: str | Path) -> None:
-    """Raise, before any long work, unless a figure can be written to `out`.
+    """Raise, before any long work, unless a figure or another file can be written to `out`.
 
     Raises
     ------
     InvalidInputError
         Its folder cannot be made, or not be written to.
     """
-    folder = figure_path(out).parent
+    folder = Path(out).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

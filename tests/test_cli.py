@@ -267,3 +267,78 @@ def test_train_refuses_what_makes_no_sense(capsys, options, message):
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1
     assert message in errors
+
+
+CLASSIFY = ["train", "--model", "pcdeq-linear", "--n", "300", "--test", "200", "--epochs", "4", "--channels", "20"]
+
+
+def test_train_a_classifier(capsys, tmp_path):
+    import torch
+
+    from rmtdeq.models.pcdeq import linear_network
+
+    out, weights = tmp_path / "figure", tmp_path / "new" / "net.pt"
+    command = [
+        *CLASSIFY,
+        "--activation",
+        "sigmoid",
+        "--rate",
+        "0.005",
+        "--seed",
+        "2",
+        "--checkpoint",
+        str(tmp_path / "c"),
+    ]
+    assert main([*command, "--out", str(out), "--save", str(weights)]) == 0
+    printed = capsys.readouterr().out
+    assert "PcDEQLinear(20, sigmoid)" in printed
+    assert "contraction <= 0." in printed
+    assert out.with_suffix(".png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    record = json.loads(out.with_suffix(".json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    X, y, test = rd.load_classification("digits", n=300, test=200, seed=2)
+    model = linear_network(64, 20, seed=2, activation="sigmoid")
+    run = rd.train_classifier(model, X, y, test=test, epochs=4, rate=0.005, seed=2)
+    assert record["results"]["test accuracy"] == pytest.approx(run.test_accuracy.tolist(), abs=1e-9)
+    assert record["results"]["iterations"] == {"3": pytest.approx(run.iterations[:, 0].tolist())}
+    saved = torch.load(weights, weights_only=True)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(saved[name], value)
+    assert main(command) == 0
+    again = capsys.readouterr().out
+    assert again.splitlines()[:5] == printed.splitlines()[:5]
+
+
+@pytest.mark.parametrize("model", ["pcdeq-conv", "pcdeq-three-blocks"])
+def test_train_a_convolutional_classifier(capsys, model):
+    channels = ["5"] if model == "pcdeq-conv" else ["3", "4", "5"]
+    command = ["train", "--model", model, "--n", "100", "--test", "0", "--epochs", "1", "--channels", *channels]
+    command += ["--positivity", "clamp", "--tolerance", "1e-3", "--precision", "bfloat16", "--augment", "--batch", "20"]
+    assert main([*command, "--classes", "1", "7", "--milestones", "1", "--weight-decay", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert "100 samples, 1 epoch\n" in printed
+    assert printed.count("positivity='clamp'") == len(channels)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dataset", "sphere"], "one of"),
+        (["--widths", "100"], "--widths is of --model deq, implicit-relu, not of pcdeq-linear"),
+        (["--step", "1"], "--step is of"),
+        (["--channels", "3", "4"], "one number"),
+        (["--model", "pcdeq-three-blocks"], "three numbers"),
+        (["--activation", "relu"], "'tanh', 'softsign', 'relu6', 'sigmoid'"),
+        (["--model", "deq", "--n", "5"], "--channels is of --model pcdeq-linear"),
+        (["--rate", "0"], "rate"),
+        (["--save", "/proc/nowhere/net.pt"], "cannot be written"),
+        (["--save", "/"], "is a folder"),
+        (["--device", "nonsense"], "device"),
+        (["--n", "5000"], "too many"),
+        (["--tolerance", "-1"], "tolerance"),
+    ],
+)
+def test_classifiers_refuse_what_makes_no_sense(capsys, options, message):
+    assert main([*CLASSIFY, *options]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert message in errors

@@ -55,16 +55,19 @@ class ClassificationRun:
 
     def __repr__(self) -> str:
         tested = "" if self.test_accuracy is None or not self.epochs else f", test {100 * self.test_accuracy[-1]:.2f} %"
-        return f"ClassificationRun({self.model}, {self.epochs} epochs{tested})"
+        return f"ClassificationRun({self.model}, {self._epochs()}{tested})"
 
     @property
     def epochs(self) -> int:
         """How many there were."""
         return len(self.loss)
 
+    def _epochs(self) -> str:
+        return f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+
     def summary(self) -> str:
         """Return the course in a few lines."""
-        lines = [f"{self.model}: {self.parameters:,} parameters, {self.samples:,} samples, {self.epochs} epochs"]
+        lines = [f"{self.model}: {self.parameters:,} parameters, {self.samples:,} samples, {self._epochs()}"]
         if not self.epochs:
             return lines[0]
         lines += [

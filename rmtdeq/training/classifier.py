@@ -94,16 +94,19 @@ def train_classifier(
         The loss becomes NaN or infinite, or an equilibrium is not found.
     """
     total = _check.integer(epochs, "epochs", low=0)
-    settings = {
+    settings: dict[str, Any] = {
         "batch": _check.integer(batch, "batch"),
         "rate": _check.number(rate, "rate", low=0, open_low=True),
         "weight decay": _check.number(weight_decay, "weight_decay", low=0),
-        "milestones": sorted(_check.integer(each, "a milestone") for each in milestones),
         "precision": _check.choice(precision, "precision", PRECISIONS),
         "augmented": bool(augment),
         "seed": _check.integer(seed, "seed", low=0),
     }
+    if not isinstance(milestones, Iterable):
+        raise InvalidInputError(f"milestones must be a sequence of epochs such as (7,), not {milestones!r}.")
+    settings["milestones"] = sorted(_check.integer(each, "a milestone") for each in milestones)
     course = _Course(model, _Samples(model, X, y, "", augment), None if test is None else _test(model, test), settings)
+    course.try_out()
     if checkpoint is not None:
         course.keep_in(_check.folder(checkpoint, "checkpoint"))
     try:
@@ -178,6 +181,26 @@ class _Course:
         self._random: dict[str, Tensor] = {}
         self._saved = time.monotonic()
 
+    @torch.no_grad()
+    def try_out(self) -> None:
+        """Raise, before any long work, unless the model classifies a sample of each part."""
+        self.model.eval()
+        for part in (self.samples, self.test):
+            if part is None:
+                continue
+            try:
+                logits = self._logits(part.x[:1])
+            except RuntimeError as error:
+                shape = ("n", *part.x.shape[1:])
+                raise InvalidInputError(
+                    f"The model does not take inputs of shape ({', '.join(map(str, shape))}): {error}"
+                ) from error
+            if logits.dim() != 2 or logits.shape[1] <= int(part.y.max()):
+                raise InvalidInputError(
+                    f"The model's logits have the shape {tuple(logits.shape)}, and y holds the label "
+                    f"{int(part.y.max())}; they must be (n, K) with K above every label."
+                )
+
     @contextmanager
     def own_random_numbers(self) -> Iterator[None]:
         """Draw what the model draws (as dropout does) from the seed, and leave torch's generators as they were."""
@@ -220,11 +243,6 @@ class _Course:
         if self.settings["augmented"]:
             x = shifted_and_mirrored(x, np.random.default_rng([self.settings["seed"], self.epoch, self.step]))
         logits = self._logits(x)
-        if logits.dim() != 2 or logits.shape[1] <= int(y.max()):
-            raise InvalidInputError(
-                f"The model's logits have the shape {tuple(logits.shape)}, and y holds the label {int(y.max())}; they "
-                "must be (n, K) with K above every label."
-            )
         loss = F.cross_entropy(logits.float(), y)
         value = float(loss.detach())
         if not math.isfinite(value):

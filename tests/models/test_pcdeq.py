@@ -428,7 +428,7 @@ def test_bad_weights_are_named(positivity):
     else:
         layer.load_state_dict(broken)
     network = linear_network(4, 3, positivity=positivity)
-    with pytest.raises(rd.InvalidInputError, match="3.recurrent.parametrizations.weight.original0"):
+    with pytest.raises(rd.InvalidInputError, match=r"3\.recurrent\.parametrizations\.weight\.original0"):
         network.load_state_dict(
             {**network.state_dict(), "3.recurrent.parametrizations.weight.original0": torch.full((3, 1), torch.nan)}
         )

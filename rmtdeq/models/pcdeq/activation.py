@@ -127,7 +127,7 @@ def concave_activation(
     _require(value <= bound, u, value, name, f"exceeds its supremum {bound:g}")
     if float(value[-1]) == 0:
         raise InvalidInputError(f"The activation {name} is zero everywhere; its equilibrium would be zero.")
-    # Concave, σ(u)/u falls but for its part σ(0)/u: what is found at the end is above the limit.
+    # σ(u)/u never rises, since σ is concave and σ(0) ≥ 0: its last value is above the limit.
     slope_at_infinity = 0.0 if math.isfinite(bound) else float(value[-1] / u[-1])
     return ConcaveActivation(name, activation, float(value[0]), bound, slope_at_infinity)
 
