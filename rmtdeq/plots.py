@@ -305,10 +305,9 @@ def classification_figure(runs: Sequence[ClassificationRun], title: str = "", la
     for i, run in enumerate(runs):
         colour = _style.CLASSES[i % len(_style.CLASSES)]
         name = labels[i] if i < len(labels) else run.model
-        tested = run.test_accuracy is not None
-        run.plot(left, "accuracy", color=colour, lw=1, ls="--", label=None if tested else name)
-        if tested:
-            run.plot(left, "test_accuracy", color=colour, lw=1.6, label=name)
+        if run.test_accuracy is not None:
+            run.plot(left, "test_accuracy", color=colour, lw=1.6, label=f"{name}, test")
+        run.plot(left, "accuracy", color=colour, lw=1, ls=":", label=f"{name}, training")
         run.plot(right, "iterations", color=colour, lw=1.6, label=f"{name}, equilibrium")
         run.plot(right, "adjoint_iterations", color=colour, lw=1, ls=":", label=f"{name}, gradient")
     left.set_ylabel(

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from rmtdeq import _check
 
+_SMALL = 1e-3
+
 
 def thompson_metric(x: Tensor, y: Tensor) -> Tensor:
     """Return Thompson's metric ‖log x - log y‖_∞ of positive tensors, row by row.
@@ -54,10 +56,12 @@ class Certificate:
     def __repr__(self) -> str:
         if not self.delta.numel():
             return "Certificate(of no rows)"
+        least = float(self.delta.min())
+        worst = f"{self.worst:.4g}" if least > _SMALL else f"1 - {least:.2g}"
+        steps = f"{self.steps} step{'s' if self.steps > 1 else ''}"
         return (
-            f"Certificate(delta {float(self.delta.min()):.3g} … {float(self.delta.max()):.3g}, contraction <= "
-            f"{self.worst:.6g} in {self.steps} step{'s' if self.steps > 1 else ''}, asymptotic spectral radius "
-            f"{self.spectral_radius:.3g})"
+            f"Certificate(delta {least:.3g} … {float(self.delta.max()):.3g}, contraction <= {worst} in {steps}, "
+            f"asymptotic spectral radius {self.spectral_radius:.3g})"
         )
 
     @property
