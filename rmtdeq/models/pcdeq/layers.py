@@ -196,7 +196,7 @@ class PcDEQ(ImplicitModule):
     def _certificate(self, weight: Tensor, x: Tensor, steps: int, equilibrium: Tensor | None) -> Certificate:
         radius = self._asymptotic_radius(weight, x)
         if steps == 1 and equilibrium is None:
-            return Certificate(self._least_ratio(weight, x.flatten(1).amin(dim=1)), 1, radius)
+            return Certificate(self._least_ratio(weight, x.amin(dim=tuple(range(1, x.dim())))), 1, radius)
         low = self.activation(x)
         if equilibrium is None:
             everywhere = torch.full_like(x[:1], self.activation.supremum)
@@ -212,8 +212,8 @@ class PcDEQ(ImplicitModule):
 
         σ(x)/σ(x + a) falls with a, and rises with x, since log σ is concave.
         """
-        most = self.activation.supremum * weight.flatten(1).sum(dim=1).amax()
-        return self.activation(least) / self.activation(least + most)
+        rows = weight.sum(dim=tuple(range(1, weight.dim())))
+        return self.activation(least) / self.activation(torch.add(least, rows.amax(), alpha=self.activation.supremum))
 
     def _asymptotic_radius(self, weight: Tensor, x: Tensor) -> float:
         if self.activation.slope_at_infinity == 0 or not len(x):
