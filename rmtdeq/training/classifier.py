@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from rmtdeq import _check
-from rmtdeq._checkpoint import Checkpoint, checksum
 from rmtdeq._errors import ConvergenceError, InvalidInputError
 from rmtdeq._progress import progress_bar
-from rmtdeq._version import __version__
 from rmtdeq.curves import ClassificationRun
-from rmtdeq.models import Equilibrium, ImplicitModule, Trace, traced
-from rmtdeq.training.augmentation import shifted_and_mirrored
-from rmtdeq.training.optimizer import as_array, optimizer_arrays, restore_optimizer
+from rmtdeq.models import traced
+from rmtdeq.training.course import Course, Samples
 
 PRECISIONS = ("float32", "bfloat16", "float16")
-
-_SAVE_EVERY = 30.0
-_FACTOR = 0.1
-_TEST_BATCH = 500
 
 
 def train_classifier(
@@ -105,7 +91,7 @@ def train_classifier(
     if not isinstance(milestones, Iterable):
         raise InvalidInputError(f"milestones must be a sequence of epochs such as (7,), not {milestones!r}.")
     settings["milestones"] = sorted(_check.integer(each, "a milestone") for each in milestones)
-    course = _Course(model, _Samples(model, X, y, "", augment), None if test is None else _test(model, test), settings)
+    course = Course(model, Samples(model, X, y, "", augment), None if test is None else _test(model, test), settings)
     course.try_out()
     if checkpoint is not None:
         course.keep_in(_check.folder(checkpoint, "checkpoint"))
@@ -127,248 +113,7 @@ def train_classifier(
     return course.result()
 
 
-class _Samples:
-    """Inputs and labels on the model's device."""
-
-    def __init__(self, model: nn.Module, X: ArrayLike, y: ArrayLike, which: str, images: bool = False) -> None:
-        like = next(iter(model.parameters()), None) if isinstance(model, nn.Module) else None
-        if like is None:
-            raise InvalidInputError("model must be a torch module with parameters, as pcdeq.linear_network() is.")
-        inputs = _check.real_array(X, f"{which}X")
-        if inputs.ndim < 2 or 0 in inputs.shape:
-            raise InvalidInputError(f"{which}X must hold one sample a row, (n, …), not shape {inputs.shape}.")
-        if images and inputs.ndim != 4:
-            raise InvalidInputError(
-                f"augment needs images (n, channels, height, width), and {which}X has the shape {inputs.shape}."
-            )
-        self.x = torch.from_numpy(np.ascontiguousarray(inputs)).to(like)
-        self.y = torch.from_numpy(_check.labels(y, len(inputs))).to(like.device)
-
-    def checksum(self) -> str:
-        return checksum(self.x.cpu().numpy()) + checksum(self.y.cpu().numpy())
-
-
-def _test(model: nn.Module, test: Any) -> _Samples:
+def _test(model: nn.Module, test: Any) -> Samples:
     if not isinstance(test, (tuple, list)) or len(test) != 2:
         raise InvalidInputError("test must be a pair (X, y) of samples and labels.")
-    return _Samples(model, test[0], test[1], "test ")
-
-
-_LISTS = ("loss", "accuracy", "test_accuracy", "seconds", "iterations", "adjoint_iterations")
-"""What is recorded of every epoch."""
-
-_SUMS = ("seen", "loss_sum", "right_sum", "elapsed")
-"""What is summed within one."""
-
-
-class _Course:
-    """A training under way, which can be saved and restored bit for bit between any two steps."""
-
-    def __init__(self, model: nn.Module, samples: _Samples, test: _Samples | None, settings: Mapping[str, Any]) -> None:
-        self.model, self.samples, self.test, self.settings = model, samples, test, settings
-        self.device = samples.x.device
-        trained = [value for value in model.parameters() if value.requires_grad]
-        if not trained:
-            raise InvalidInputError("No parameter of the model is trained; all have requires_grad=False.")
-        self.optimizer = torch.optim.AdamW(trained, lr=settings["rate"], weight_decay=settings["weight decay"])
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings["precision"] == "float16")
-        self.epoch = self.step = 0
-        self.records: dict[str, list[Any]] = {name: [] for name in _LISTS}
-        self.sums = dict.fromkeys(_SUMS, 0.0)
-        self.layer_sums: dict[str, tuple[float, float]] = {}
-        self.layers = [name for name, each in model.named_modules() if isinstance(each, ImplicitModule)]
-        self._folder: Checkpoint | None = None
-        self._random: dict[str, Tensor] = {}
-        self._saved = time.monotonic()
-
-    @torch.no_grad()
-    def try_out(self) -> None:
-        """Raise, before any long work, unless the model classifies a sample of each part."""
-        self.model.eval()
-        for part in (self.samples, self.test):
-            if part is None:
-                continue
-            try:
-                logits = self._logits(part.x[:1])
-            except RuntimeError as error:
-                shape = ("n", *part.x.shape[1:])
-                raise InvalidInputError(
-                    f"The model does not take inputs of shape ({', '.join(map(str, shape))}): {error}"
-                ) from error
-            if logits.dim() != 2 or logits.shape[1] <= int(part.y.max()):
-                raise InvalidInputError(
-                    f"The model's logits have the shape {tuple(logits.shape)}, and y holds the label "
-                    f"{int(part.y.max())}; they must be (n, K) with K above every label."
-                )
-
-    @contextmanager
-    def own_random_numbers(self) -> Iterator[None]:
-        """Draw what the model draws (as dropout does) from the seed, and leave torch's generators as they were."""
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self.settings["seed"])
-            if self._random:
-                torch.set_rng_state(self._random["cpu"])
-                for device in devices:
-                    torch.cuda.set_rng_state(self._random["cuda"], device)
-            yield
-
-    def run_epoch(self, traces: Mapping[str, Trace], bar: Any) -> None:
-        """Go through the samples once, or through what is left of them, and test."""
-        passed = sum(self.epoch >= each for each in self.settings["milestones"])
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings["rate"] * _FACTOR**passed
-        n, batch = len(self.samples.y), self.settings["batch"]
-        order = torch.from_numpy(np.random.default_rng([self.settings["seed"], self.epoch]).permutation(n))
-        order = order.to(self.device)
-        self.model.train()
-        start = time.perf_counter()
-        for first in range(self.step * batch, n, batch):
-            rows = order[first : first + batch]
-            if len(rows) > 1 or n == 1:  # one sample alone has no variance to be normalised by
-                self._learn(rows, traces)
-            self.step += 1
-            now = time.perf_counter()
-            self.sums["elapsed"] += now - start
-            start = now
-            if self.step % 20 == 0:
-                bar.set_postfix_str(
-                    f"{self.step * batch / n:.0%}, loss {self.sums['loss_sum'] / self.sums['seen']:.4g}"
-                )
-                self.save()
-        self._close()
-
-    def _learn(self, rows: Tensor, traces: Mapping[str, Trace]) -> None:
-        x, y = self.samples.x[rows], self.samples.y[rows]
-        if self.settings["augmented"]:
-            x = shifted_and_mirrored(x, np.random.default_rng([self.settings["seed"], self.epoch, self.step]))
-        logits = self._logits(x)
-        loss = F.cross_entropy(logits.float(), y)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise ConvergenceError(f"the loss is {value}; take a lower rate than {self.settings['rate']:g}.")
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.sums["seen"] += len(y)
-        self.sums["loss_sum"] += value * len(y)
-        self.sums["right_sum"] += int((logits.detach().argmax(dim=1) == y).sum())
-        for name, trace in traces.items():
-            before = self.layer_sums.get(name, (0.0, 0.0))
-            now = (_mean_iterations(trace.forward), _mean_iterations(trace.backward))
-            self.layer_sums[name] = (before[0] + len(y) * now[0], before[1] + len(y) * now[1])
-
-    def _logits(self, x: Tensor) -> Tensor:
-        kind = getattr(torch, self.settings["precision"])
-        with torch.autocast(self.device.type, kind, enabled=kind != torch.float32):
-            return self.model(x)
-
-    def _close(self) -> None:
-        """Record the epoch that has ended."""
-        seen = max(self.sums["seen"], 1.0)
-        self.records["loss"].append(self.sums["loss_sum"] / seen)
-        self.records["accuracy"].append(self.sums["right_sum"] / seen)
-        self.records["seconds"].append(self.sums["elapsed"])
-        for i, name in enumerate(("iterations", "adjoint_iterations")):
-            self.records[name].append([self.layer_sums.get(each, (0.0, 0.0))[i] / seen for each in self.layers])
-        if self.test is not None:
-            self.records["test_accuracy"].append(self._test_accuracy(self.test))
-        self.epoch, self.step = self.epoch + 1, 0
-        self.sums = dict.fromkeys(_SUMS, 0.0)
-        self.layer_sums = {}
-
-    @torch.no_grad()
-    def _test_accuracy(self, test: _Samples) -> float:
-        self.model.eval()
-        right = 0
-        for x, y in zip(test.x.split(_TEST_BATCH), test.y.split(_TEST_BATCH), strict=True):
-            right += int((self._logits(x).argmax(dim=1) == y).sum())
-        return right / len(test.y)
-
-    def result(self) -> ClassificationRun:
-        """Return what was recorded."""
-        array = {name: np.array(values, dtype=float) for name, values in self.records.items()}
-        shape = (self.epoch, len(self.layers))
-        return ClassificationRun(
-            model=_described(self.model),
-            parameters=sum(value.numel() for value in self.model.parameters()),
-            samples=len(self.samples.y),
-            loss=array["loss"],
-            accuracy=array["accuracy"],
-            test_accuracy=None if self.test is None else array["test_accuracy"],
-            seconds=array["seconds"],
-            layers=tuple(self.layers),
-            iterations=array["iterations"].reshape(shape),
-            adjoint_iterations=array["adjoint_iterations"].reshape(shape),
-        )
-
-    def keep_in(self, folder: Path) -> None:
-        """Keep the state in a folder, and go on from what is there."""
-        initial = {name: checksum(value.cpu().numpy()) for name, value in self.model.state_dict().items()}
-        record = {
-            "rmtdeq": __version__,
-            "program": "classifier",
-            "model": _described(self.model),
-            **{f"{name}'s checksum": value for name, value in initial.items()},
-            "samples' checksum": self.samples.checksum(),
-            "test's checksum": None if self.test is None else self.test.checksum(),
-            **self.settings,
-        }
-        self._folder = Checkpoint(folder, record, "training")
-        arrays = self._folder.load("last")
-        if arrays is not None:
-            self._restore(arrays)
-
-    def kept(self) -> str:
-        """Say what an interrupted training leaves behind."""
-        if self._folder is None:
-            return "No checkpoint folder was given: nothing is kept."
-        if self._folder.load("last") is None:
-            return "It was too short for a state to be kept."
-        return f"A state at most half a minute old is kept in {self._folder.folder}; the same call goes on there."
-
-    def save(self, always: bool = False) -> None:
-        """Keep everything, where there is a folder and it is time."""
-        if self._folder is None or not (always or time.monotonic() - self._saved > _SAVE_EVERY):
-            return
-        arrays: dict[str, Any] = {f"model {name}": as_array(value) for name, value in self.model.state_dict().items()}
-        arrays |= {f"optimizer {name}": value for name, value in optimizer_arrays(self.optimizer).items()}
-        arrays |= {f"scaler {name}": np.array(value) for name, value in self.scaler.state_dict().items()}
-        arrays |= {f"record {name}": np.array(values) for name, values in self.records.items()}
-        arrays |= {f"sum {name}": np.array(value) for name, value in self.sums.items()}
-        arrays |= {f"layer {name}": np.array(value) for name, value in self.layer_sums.items()}
-        arrays["random cpu"] = torch.get_rng_state().numpy()
-        if self.device.type == "cuda":
-            arrays["random cuda"] = torch.cuda.get_rng_state(self.device).numpy()
-        arrays["position"] = np.array([self.epoch, self.step])
-        self._folder.save("last", arrays)
-        self._saved = time.monotonic()
-
-    def _restore(self, arrays: Mapping[str, Any]) -> None:
-        part = {
-            kind: _part(arrays, kind) for kind in ("model", "optimizer", "scaler", "record", "sum", "layer", "random")
-        }
-        self.model.load_state_dict({name: torch.from_numpy(value) for name, value in part["model"].items()})
-        restore_optimizer(self.optimizer, part["optimizer"])
-        if part["scaler"]:
-            self.scaler.load_state_dict({name: value.item() for name, value in part["scaler"].items()})
-        self.records = {name: part["record"][name].tolist() for name in _LISTS}
-        self.sums = {name: float(part["sum"][name]) for name in _SUMS}
-        self.layer_sums = {name: (float(value[0]), float(value[1])) for name, value in part["layer"].items()}
-        self._random = {name: torch.from_numpy(value) for name, value in part["random"].items()}
-        self.epoch, self.step = (int(value) for value in arrays["position"])
-
-
-def _part(arrays: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Return the arrays whose names begin with a word, by the rest of their names."""
-    return {name.removeprefix(f"{kind} "): value for name, value in arrays.items() if name.startswith(f"{kind} ")}
-
-
-def _mean_iterations(found: Equilibrium | None) -> float:
-    return 0.0 if found is None else float(found.iterations.double().mean())
-
-
-def _described(model: nn.Module) -> str:
-    layers = [each.describe() for each in model.modules() if isinstance(each, ImplicitModule)]
-    return " – ".join(layers) or type(model).__name__
+    return Samples(model, test[0], test[1], "test ")

@@ -10,7 +10,7 @@ from torch import nn
 
 import rmtdeq as rd
 from rmtdeq.models.pcdeq import PcDEQLinear, conv_network, linear_network, three_block_network
-from rmtdeq.training import classifier
+from rmtdeq.training import course
 from rmtdeq.training.augmentation import shifted_and_mirrored
 
 matplotlib.use("Agg")
@@ -92,8 +92,8 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, monkeypatch,
     options = {"test": test, "epochs": 3, "batch": 20, "rate": 0.01, "milestones": [2], "seed": 3}
     whole = network()
     expected = rd.train_classifier(whole, X, y, **options)
-    monkeypatch.setattr(classifier, "_SAVE_EVERY", 0.0)
-    real, count = classifier._Course._learn, [0]
+    monkeypatch.setattr(course, "_SAVE_EVERY", 0.0)
+    real, count = course.Course._learn, [0]
 
     def failing(self, *given):
         if count[0] == interrupted:
@@ -101,12 +101,12 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, monkeypatch,
         count[0] += 1
         return real(self, *given)
 
-    monkeypatch.setattr(classifier._Course, "_learn", failing)
+    monkeypatch.setattr(course.Course, "_learn", failing)
     with pytest.raises(KeyboardInterrupt) as caught:
         rd.train_classifier(network(), X, y, checkpoint=tmp_path, **options)
     kept = (tmp_path / "last.npz").exists()
     assert ("kept in" if kept else "too short") in caught.value.__notes__[0]
-    monkeypatch.setattr(classifier._Course, "_learn", real)
+    monkeypatch.setattr(course.Course, "_learn", real)
     model = network()
     found = rd.train_classifier(model, X, y, checkpoint=tmp_path, **options)
     for name, value in whole.state_dict().items():

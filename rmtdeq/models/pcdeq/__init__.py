@@ -4,8 +4,9 @@ Source: Gabor, Piotrowski, Cavalcante, ICML 2024 (arXiv 2402.04029).
 """
 
 from rmtdeq.models.pcdeq.activation import ConcaveActivation, concave_activation
+from rmtdeq.models.pcdeq.base import SOLVER, PcDEQ, PcEquilibrium
 from rmtdeq.models.pcdeq.certificate import Certificate, thompson_metric
-from rmtdeq.models.pcdeq.layers import SOLVER, PcDEQ, PcDEQConv2d, PcDEQLinear, PcEquilibrium
+from rmtdeq.models.pcdeq.layers import PcDEQConv2d, PcDEQLinear
 from rmtdeq.models.pcdeq.networks import conv_network, linear_network, three_block_network
 
 __all__ = [

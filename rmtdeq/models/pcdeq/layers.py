@@ -2,261 +2,18 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rmtdeq import _check
-from rmtdeq._errors import ConvergenceError, IllPosedError, InvalidInputError
+from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import Seed
-from rmtdeq.models.fixed_point import Equilibrium, Solver
-from rmtdeq.models.implicit import ImplicitModule, Map, Product, full_precision, largest_modulus
-from rmtdeq.models.pcdeq.activation import ConcaveActivation, concave_activation
-from rmtdeq.models.pcdeq.certificate import Certificate
-from rmtdeq.models.pcdeq.weights import check_state, factors, nonnegative, project, projected, with_nonnegative_weight
-from rmtdeq.models.weights import torch_generator
-
-SOLVER = Solver(tolerance=1e-4, max_iterations=200, stop="batch")
-"""The paper's: plain iteration of the whole batch, for the gradient as well."""
-
-_SOFTPLUS = 5.0
-
-
-@dataclass(frozen=True, eq=False)
-class PcEquilibrium(Equilibrium):
-    """The fixed point of every row, with the certificate of its iteration.
-
-    Attributes
-    ----------
-    value : Tensor (N, …)
-    iterations : Tensor (N,)
-    residual : Tensor (N,)
-    certificate : Certificate
-    """
-
-    certificate: Certificate
-
-
-class PcDEQ(ImplicitModule):
-    """A positive concave equilibrium layer; see `PcDEQLinear` and `PcDEQConv2d`.
-
-    Attributes
-    ----------
-    recurrent : torch.nn.Linear or Conv2d
-        Its ``weight`` is W, computed from the trained factors and never negative.
-    activation : ConcaveActivation
-    """
-
-    def __init__(
-        self,
-        recurrent: nn.Linear | nn.Conv2d,
-        activation: str | Callable[[Tensor], Tensor] | ConcaveActivation,
-        supremum: float | None,
-        positivity: str,
-        map_input: bool,
-        seed: Seed,
-        solver: Solver | None,
-    ) -> None:
-        super().__init__(SOLVER if solver is None else solver)
-        self.activation = concave_activation(activation, supremum)
-        self.map_input = bool(map_input)
-        self.recurrent = with_nonnegative_weight(recurrent, positivity, torch_generator(seed))
-        self.positivity = positivity
-        self.register_state_dict_pre_hook(_project_before_saving)
-        self.register_load_state_dict_pre_hook(_check_before_loading)
-
-    @abstractmethod
-    def affine(self, weight: Tensor, z: Tensor, x: Tensor) -> Tensor:
-        """Return W z + x."""
-
-    @abstractmethod
-    def transposed(self, weight: Tensor, g: Tensor) -> Tensor:
-        """Return Wᵀ g."""
-
-    @abstractmethod
-    def _sizes(self) -> str:
-        """Return the sizes, as shown."""
-
-    @abstractmethod
-    def check_shape(self, x: Tensor) -> None:
-        """Raise unless the layer takes inputs of this shape."""
-
-    def weight(self) -> Tensor:
-        """Return W, nonnegative, on the tape."""
-        if self.positivity == "clamp":
-            if torch.compiler.is_exporting():
-                return projected(self.recurrent)
-            project(self.recurrent)
-        return self.recurrent.weight
-
-    def map(self) -> Map:
-        """Return the layer, its weight computed once."""
-        return self._with(self.weight())
-
-    def _with(self, weight: Tensor) -> Map:
-        activation = self.activation
-
-        def step(z: Tensor, *injected: Tensor) -> Tensor:
-            return activation(self.affine(weight, z, injected[0]))
-
-        def pullback(z: Tensor, *injected: Tensor) -> Product:
-            u = self.affine(weight, z, injected[0])
-            slope = activation.slope(u, activation(u))
-            return lambda g: self.transposed(weight, slope * g)
-
-        return Map(step, pullback)
-
-    def step(self, z: Tensor, *injected: Tensor) -> Tensor:
-        """Apply the layer once."""
-        return self.map().step(z, *injected)
-
-    def injected(self, x: Tensor) -> tuple[Tensor]:
-        """Return the inputs made positive: softplus(5 x)/5, or ReLU(x) where σ(0) > 0; or as they are, checked."""
-        self.check_shape(x)
-        x = x.to(factors(self.recurrent)[0].dtype)
-        if self.map_input:
-            return (self._positive(x),)
-        self._check_sign(x)
-        return (x,)
-
-    def _positive(self, x: Tensor) -> Tensor:
-        if self.activation.kind == 2:
-            return torch.relu(x)
-        # Far below zero softplus underflows, and a positive input would be zero.
-        return F.softplus(x, beta=_SOFTPLUS) + torch.finfo(x.dtype).tiny
-
-    def _check_sign(self, x: Tensor) -> None:
-        strictly = self.activation.kind == 1
-        least = x.detach().amin() if x.numel() else torch.ones(())
-        if bool(least > 0) or (bool(least == 0) and not strictly):
-            return
-        bad = ~(x > 0) if strictly else ~(x >= 0)
-        place = tuple(bad.nonzero()[0].tolist())
-        raise InvalidInputError(
-            f"x holds {int(bad.sum())} value(s) that are not {'positive' if strictly else 'nonnegative'}, the first "
-            f"{float(x[place]):.4g} at {place}; {self.activation.name} needs such inputs. Leave map_input=True to have "
-            "them mapped."
-        )
-
-    def initial(self, *injected: Tensor) -> Tensor:
-        """Return the layer's value at zero, where the solve begins."""
-        return self.activation(injected[0])
-
-    def solve(self, x: Tensor, start: Equilibrium | None = None) -> PcEquilibrium:
-        """Return the equilibria, iterations, residuals and the certificate of the iteration, without gradients.
-
-        Parameters
-        ----------
-        x : Tensor (N, …)
-        start : Equilibrium, optional
-            Of similar inputs, to begin with.
-
-        Raises
-        ------
-        InvalidInputError
-            Inputs of another shape or the wrong sign; NaN in inputs or weights.
-        IllPosedError
-            The activation does not saturate, and the weights are too large for an equilibrium.
-        ConvergenceError
-            The solver's `max_iterations` are too few.
-        """
-        with torch.no_grad(), full_precision(x):
-            weight, injected = self.weight(), self.injected(x)
-            found = self._solve(self._with(weight), injected, start)
-            certified = self._certificate(weight, injected[0], 1, None if self.activation.saturates else found.value)
-            return PcEquilibrium(found.value, found.iterations, found.residual, certified)
-
-    def certificate(self, x: Tensor, steps: int = 1) -> Certificate:
-        """Return how fast the iteration contracts, row by row.
-
-        Parameters
-        ----------
-        x : Tensor (N, …)
-        steps : int
-            Of the map that is certified: more of them cost as many products, and say more where f(0) has an entry near
-            zero.
-
-        Returns
-        -------
-        Certificate
-            Where the activation saturates it needs no solve, u = f(sup σ), and the bound holds from anywhere; where it
-            does not, u is the equilibrium, and it holds below that, as on the way from zero.
-        """
-        steps = _check.integer(steps, "steps")
-        with torch.no_grad(), full_precision(x):
-            weight, injected = self.weight(), self.injected(x)
-            upper = None if self.activation.saturates else self._solve(self._with(weight), injected, None).value
-            return self._certificate(weight, injected[0], steps, upper)
-
-    def _certificate(self, weight: Tensor, x: Tensor, steps: int, equilibrium: Tensor | None) -> Certificate:
-        radius = self._asymptotic_radius(weight, x)
-        if steps == 1 and equilibrium is None:
-            return Certificate(self._least_ratio(weight, x.amin(dim=tuple(range(1, x.dim())))), 1, radius)
-        low = self.activation(x)
-        if equilibrium is None:
-            everywhere = torch.full_like(x[:1], self.activation.supremum)
-            high = self.activation(self.affine(weight, everywhere, torch.zeros_like(everywhere)) + x)
-        else:
-            high = equilibrium
-        for _ in range(steps - 1):
-            low, high = (self.activation(self.affine(weight, z, x)) for z in (low, high))
-        return Certificate((low / high).flatten(1).amin(dim=1).clamp(max=1.0), steps, radius)
-
-    def _least_ratio(self, weight: Tensor, least: Tensor) -> Tensor:
-        """Return a bound below σ(x_i)/σ(x_i + (W sup σ)_i) for all inputs that are at least `least`.
-
-        σ(x)/σ(x + a) falls with a, and rises with x, since log σ is concave.
-        """
-        rows = weight.sum(dim=tuple(range(1, weight.dim())))
-        return self.activation(least) / self.activation(torch.add(least, rows.amax(), alpha=self.activation.supremum))
-
-    def _asymptotic_radius(self, weight: Tensor, x: Tensor) -> float:
-        if self.activation.slope_at_infinity == 0 or not len(x):
-            return 0.0
-        radius = largest_modulus(lambda v: self.affine(weight, v, torch.zeros_like(v)), torch.ones_like(x[:1]))
-        return self.activation.slope_at_infinity * float(radius[0])
-
-    @torch.no_grad()
-    def _solve(self, layer: Map, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
-        try:
-            return super()._solve(layer, injected, start)
-        except ConvergenceError:
-            # Only now: looking at every entry in advance would cost as much as a step.
-            nonnegative(self.weight(), f"The weight of {self.describe()}")
-            if not bool(injected[0].isfinite().all()):
-                row = tuple((~injected[0].isfinite()).nonzero()[0].tolist())
-                raise InvalidInputError(f"x holds NaN or infinite values, the first at {row}.") from None
-            radius = self._asymptotic_radius(self.weight(), injected[0])
-            if radius >= 1:
-                raise IllPosedError(
-                    f"The layer has no equilibrium: its asymptotic map has the spectral radius {radius:.4g}, and only "
-                    "below 1 there is one. Scale the weight down, or take an activation that saturates."
-                ) from None
-            raise
-
-    def describe(self) -> str:
-        """Return what the layer is, in a few words."""
-        return f"{type(self).__name__}({self._sizes()}, {self.activation.name})"
-
-    def extra_repr(self) -> str:
-        """Show the sizes, the activation and the certificate."""
-        activation = self.activation
-        shown = f"{self._sizes()}, {activation.name}, pcDEQ-{activation.kind}, positivity={self.positivity!r}"
-        with torch.no_grad():
-            weight = self.weight()
-            if not activation.saturates:
-                rows = float(weight.flatten(1).sum(dim=1).max())
-                return f"{shown}, asymptotic spectral radius <= {activation.slope_at_infinity * rows:.4g}"
-            least, where = torch.zeros((), dtype=weight.dtype, device=weight.device), "for all inputs"
-            if activation.kind == 1:
-                least = self._positive(least) if self.map_input else least + 1
-                where = "for inputs >= 0" if self.map_input else "for inputs >= 1"
-            return f"{shown}, contraction <= {1 - float(self._least_ratio(weight, least)):.4g} {where}"
+from rmtdeq.models.fixed_point import Solver
+from rmtdeq.models.pcdeq.activation import ConcaveActivation
+from rmtdeq.models.pcdeq.base import PcDEQ
 
 
 class PcDEQLinear(PcDEQ):
@@ -290,6 +47,8 @@ class PcDEQLinear(PcDEQ):
     -----
     Source: Gabor, Piotrowski, Cavalcante, ICML 2024, arXiv 2402.04029.  Where the activation saturates, the equilibrium
     exists whatever the weights, is unique, and the iteration converges to it geometrically from anywhere.
+    ``recurrent.weight`` is W, and setting it refuses negative entries.  As other parametrised modules the layer is saved
+    by its state dict, and not pickled.
 
     Examples
     --------
@@ -396,13 +155,3 @@ class PcDEQConv2d(PcDEQ):
 
     def _sizes(self) -> str:
         return f"{self.channels}, kernel_size={self.kernel_size}"
-
-
-def _project_before_saving(module: nn.Module, prefix: str, keep_vars: bool) -> None:
-    if isinstance(module, PcDEQ) and module.positivity == "clamp":
-        project(module.recurrent)
-
-
-def _check_before_loading(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    if isinstance(module, PcDEQ):
-        check_state(state, f"{prefix}recurrent.parametrizations.weight.", module.positivity)
