@@ -47,8 +47,8 @@ class PcDEQLinear(PcDEQ):
     -----
     Source: Gabor, Piotrowski, Cavalcante, ICML 2024, arXiv 2402.04029.  Where the activation saturates, the equilibrium
     exists whatever the weights, is unique, and the iteration converges to it geometrically from anywhere.
-    ``recurrent.weight`` is W, and setting it refuses negative entries.  As other parametrised modules the layer is saved
-    by its state dict, and not pickled.
+    ``recurrent.weight`` is W, and setting it refuses negative entries.  Like other parametrised modules the layer is
+    saved by its state dict, and not pickled.
 
     Examples
     --------
