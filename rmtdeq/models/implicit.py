@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rmtdeq._errors import InvalidInputError
+from rmtdeq._errors import ConvergenceError, InvalidInputError
 from rmtdeq.models.fixed_point import Equilibrium, Solver, Step, exported
 from rmtdeq.models.krylov import Arnoldi, gmres
 
@@ -230,7 +230,14 @@ def attach_gradient(
                 "Second derivatives through an equilibrium are not available; call backward or grad without "
                 "create_graph."
             )
-        found = _solve_adjoint(product, gradient, solver, gradient if trace is None else trace.adjoint_start(gradient))
+        start = gradient if trace is None else trace.adjoint_start(gradient)
+        try:
+            found = _solve_adjoint(product, gradient, solver, start)
+        except ConvergenceError:
+            if bool(gradient.isfinite().all()):
+                raise
+            # Infinite from above, as loss scaling in half precision provokes on purpose: whoever scales must see it.
+            return torch.full_like(gradient, torch.nan)
         if trace is not None:
             trace.backward, trace.right = found, gradient
         return found.value

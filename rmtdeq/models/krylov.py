@@ -84,6 +84,8 @@ def gmres(
     while True:
         gap = b - product(x)
         left = row_norms(gap)
+        if not bool(left.isfinite().all()):
+            raise ConvergenceError(f"GMRES met NaN or infinite values after {done} steps: the right side holds such.")
         if bool((left <= limit).all()):
             relative = torch.where(left == 0, left, left / size)
             return Equilibrium(x, torch.full(size.shape, done, dtype=torch.int64, device=b.device), relative)

@@ -373,3 +373,13 @@ def test_traces_of_a_model_tell_and_do_not_warm():
         assert int(trace.backward.iterations.max()) > 2
     model(x + 1)
     assert int(traces["0"].forward.iterations.max()) == once["0"]
+
+
+@pytest.mark.parametrize("stop", ["row", "batch"])
+@pytest.mark.parametrize("adjoint", ADJOINTS)
+def test_infinite_gradients_from_above_are_passed_on(adjoint, stop):
+    module = layer(0.5, solver=Solver(adjoint=adjoint, stop=stop))
+    x = inputs(n=3, p=20).requires_grad_()
+    weights = torch.tensor([[1.0], [torch.inf], [1.0]], dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((weights * module(x)).sum(), x)
+    assert gradient.isnan().all()

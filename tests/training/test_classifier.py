@@ -251,3 +251,14 @@ def test_a_diverging_training_says_so():
         model[2].recurrent.parametrizations.weight.original0[0] = float("nan")
     with pytest.raises(rd.RmtdeqError, match="NaN"):
         rd.train_classifier(model, X, Y, epochs=1)
+
+
+@pytest.mark.filterwarnings("ignore:.*GradScaler")
+def test_half_precision_with_loss_scaling_learns(tmp_path):
+    X, y, _ = digits(300)
+    options = {"epochs": 12, "rate": 0.01, "precision": "float16"}
+    model = network()
+    run = rd.train_classifier(model, X, y, checkpoint=tmp_path, **options)
+    assert run.loss[-1] < 0.5 * run.loss[0]
+    assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
+    assert np.array_equal(rd.train_classifier(network(), X, y, checkpoint=tmp_path, **options).loss, run.loss)
