@@ -56,12 +56,15 @@ def train(options: argparse.Namespace) -> int:
         checkpoint=options.checkpoint,
         **{name: value for name, value in settings.items() if value is not None},
     )
+    if options.save:
+        # Before anything is printed: a reader that goes away must not cost the weights.
+        state = model.state_dict()
+        write_whole(Path(options.save), lambda beside: torch.save(state, beside))
     print(run.summary())
     for layer in _layers(model):
         print(f"layer           {layer.extra_repr()}")
     if options.save:
-        state = model.state_dict()
-        print(f"wrote {write_whole(Path(options.save), lambda beside: torch.save(state, beside))}")
+        print(f"wrote {options.save}")
     if options.out:
         from rmtdeq.plots import classification_figure
 

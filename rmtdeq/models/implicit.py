@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 
 from rmtdeq._errors import ConvergenceError, InvalidInputError
 from rmtdeq.models.fixed_point import Equilibrium, Solver, Step, exported
@@ -68,10 +69,13 @@ class Map:
     pullback : callable, optional
         Maps the same to the product g ↦ Jᵀg with the transposed Jacobian in the states; by automatic differentiation
         of `step` if not given.
+    initial : callable, optional
+        Maps what is injected to the states that a solve begins with; the module's `initial` if not given.
     """
 
     step: Step
     pullback: Callable[..., Product] | None = None
+    initial: Callable[..., Tensor] | None = None
 
     def adjoint(self, at: Tensor, injected: tuple[Tensor, ...]) -> Product:
         """Return the product with the transposed Jacobian at states."""
@@ -150,7 +154,7 @@ class ImplicitModule(nn.Module, ABC):
         `start` are equilibria of similar inputs, or for similar weights, to begin with.
         """
         with torch.no_grad(), full_precision(x):
-            return self._solve(self.map(), self.injected(x), start)
+            return self._solve(self.map(), self.injected(x), check_start(start))
 
     def spectral_radius(self, x: Tensor) -> Tensor:
         """Return the spectral radius of the layer's Jacobian at the equilibrium of every row, (N,).
@@ -168,7 +172,7 @@ class ImplicitModule(nn.Module, ABC):
         """Return the equilibria of what the inputs are to the layer, with gradients."""
         layer = self.map()
         if torch.compiler.is_exporting():
-            start, limit = self.initial(*injected), self.solver.max_iterations
+            start, limit = self._first(layer, injected), self.solver.max_iterations
             return exported(layer.step, start, injected, self.solver.tolerance_for(start.dtype), limit)
         if not isinstance(injected, tuple) or not injected:
             raise InvalidInputError(f"{type(self).__name__}.injected must return a tuple of tensors.")
@@ -183,9 +187,12 @@ class ImplicitModule(nn.Module, ABC):
             trace.forward = found
         return attach_gradient(layer, found.value, injected, self.solver, trace)
 
+    def _first(self, layer: Map, injected: tuple[Tensor, ...]) -> Tensor:
+        return (layer.initial or self.initial)(*injected)
+
     @torch.no_grad()
     def _solve(self, layer: Map, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
-        first = self.initial(*injected)
+        first = self._first(layer, injected)
         if first.dim() < 2:
             raise InvalidInputError("Inputs are one sample a row, (N, p); a single sample x is x[None].")
         if start is not None and start.value.shape == first.shape:
@@ -194,8 +201,33 @@ class ImplicitModule(nn.Module, ABC):
 
 
 def full_precision(x: Tensor) -> torch.autocast:
-    """Return a context without mixed precision, which cannot tell a fixed point from its neighbours."""
+    """Return a context without mixed precision, which cannot tell a fixed point from its neighbours.
+
+    Raises
+    ------
+    InvalidInputError
+        x is no real tensor.
+    """
+    if not isinstance(x, Tensor) or x.is_complex():
+        what = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else f"{type(x).__name__}"
+        raise InvalidInputError(f"Inputs of a layer are real torch tensors, not {what}; torch.as_tensor makes them.")
+    _no_tangent(x)
     return torch.autocast(x.device.type, enabled=False)
+
+
+def _no_tangent(x: Tensor) -> None:
+    """Raise in forward mode: a tangent that passed through would be that of one step."""
+    if unpack_dual(x).tangent is not None:
+        raise InvalidInputError(
+            "Forward-mode derivatives of an equilibrium are not available; take backward or torch.autograd.grad."
+        )
+
+
+def check_start(start: Any) -> Equilibrium | None:
+    """Return where a solve is to begin, if that is an equilibrium or nothing."""
+    if start is not None and not isinstance(start, Equilibrium):
+        raise InvalidInputError(f"start must be what solve returned before, not {type(start).__name__}.")
+    return start
 
 
 def largest_modulus(product: Product, start: Tensor) -> Tensor:
@@ -220,16 +252,12 @@ def attach_gradient(
     if not torch.is_grad_enabled():
         return at
     z = layer.step(at, *injected)
+    _no_tangent(z)
     if not z.requires_grad:
         return z
     product = layer.adjoint(at, injected)
 
-    def hook(gradient: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            raise InvalidInputError(
-                "Second derivatives through an equilibrium are not available; call backward or grad without "
-                "create_graph."
-            )
+    def through(gradient: Tensor) -> Tensor:
         start = gradient if trace is None else trace.adjoint_start(gradient)
         try:
             found = _solve_adjoint(product, gradient, solver, start)
@@ -242,8 +270,27 @@ def attach_gradient(
             trace.backward, trace.right = found, gradient
         return found.value
 
-    z.register_hook(hook)
-    return z
+    return _Implicit.apply(z, through)
+
+
+class _Implicit(torch.autograd.Function):
+    """The identity, whose backward pass solves the adjoint equation, and which has no other derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, through: Product) -> Tensor:
+        """Return z."""
+        ctx.through = through
+        return z.view_as(z)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Return the solution of the adjoint equation."""
+        if torch.is_grad_enabled():
+            raise InvalidInputError(
+                "Second derivatives through an equilibrium are not available; call backward or grad without "
+                "create_graph."
+            )
+        return ctx.through(gradients[0]), None
 
 
 @torch.no_grad()

@@ -49,6 +49,7 @@ def train_classifier(
     test : (X, y), optional
         Samples that are classified after each epoch.
     epochs, batch : int
+        Batches of two at least; a last one of one sample is left out.
     rate : float
         Learning rate; a tenth of it after each of the `milestones`.
     weight_decay : float
@@ -81,7 +82,7 @@ def train_classifier(
     """
     total = _check.integer(epochs, "epochs", low=0)
     settings: dict[str, Any] = {
-        "batch": _check.integer(batch, "batch"),
+        "batch": _check.integer(batch, "batch", low=2),
         "rate": _check.number(rate, "rate", low=0, open_low=True),
         "weight decay": _check.number(weight_decay, "weight_decay", low=0),
         "precision": _check.choice(precision, "precision", PRECISIONS),
@@ -94,7 +95,7 @@ def train_classifier(
     course = Course(model, Samples(model, X, y, "", augment), None if test is None else _test(model, test), settings)
     course.try_out()
     if checkpoint is not None:
-        course.keep_in(_check.folder(checkpoint, "checkpoint"))
+        course.keep_in(_check.folder(checkpoint, "checkpoint"), total)
     try:
         with (
             course.own_random_numbers(),

@@ -39,6 +39,8 @@ class Samples:
         inputs = _check.real_array(X, f"{which}X")
         if inputs.ndim < 2 or 0 in inputs.shape:
             raise InvalidInputError(f"{which}X must hold one sample a row, (n, …), not shape {inputs.shape}.")
+        if len(inputs) == 1 and not which:
+            raise InvalidInputError("X holds one sample; a classifier needs two at least.")
         if images and inputs.ndim != 4:
             raise InvalidInputError(
                 f"augment needs images (n, channels, height, width), and {which}X has the shape {inputs.shape}."
@@ -122,7 +124,7 @@ class Course:
         start = time.perf_counter()
         for first in range(self.step * batch, n, batch):
             rows = order[first : first + batch]
-            if len(rows) > 1 or n == 1:  # one sample alone has no variance to be normalised by
+            if len(rows) > 1:  # one sample alone has no variance to be normalised by
                 self._learn(rows, traces)
             self.step += 1
             now = time.perf_counter()
@@ -200,13 +202,14 @@ class Course:
             adjoint_iterations=array["adjoint_iterations"].reshape(shape),
         )
 
-    def keep_in(self, folder: Path) -> None:
-        """Keep the state in a folder, and go on from what is there."""
+    def keep_in(self, folder: Path, epochs: int) -> None:
+        """Keep the state in a folder, and go on from what is there, if it is not beyond some number of epochs."""
         initial = {name: checksum(value.cpu().numpy()) for name, value in self.model.state_dict().items()}
         record = {
             "rmtdeq": __version__,
             "program": "classifier",
             "model": _described(self.model),
+            "equilibria": {name: _settings(dict(self.model.named_modules())[name]) for name in self.layers},
             **{f"{name}'s checksum": value for name, value in initial.items()},
             "samples' checksum": self.samples.checksum(),
             "test's checksum": None if self.test is None else self.test.checksum(),
@@ -214,8 +217,14 @@ class Course:
         }
         self._folder = Checkpoint(folder, record, "training")
         arrays = self._folder.load("last")
-        if arrays is not None:
-            self._restore(arrays)
+        if arrays is None:
+            return
+        if arrays["position"][0] > epochs:
+            raise InvalidInputError(
+                f"{folder} holds a training of {int(arrays['position'][0])} epochs already, more than the {epochs} "
+                "asked for; ask for as many at least, or name another folder."
+            )
+        self._restore(arrays)
 
     def kept(self) -> str:
         """Say what an interrupted training leaves behind."""
@@ -264,6 +273,10 @@ def _part(arrays: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 def _mean_iterations(found: Equilibrium | None) -> float:
     return 0.0 if found is None else float(found.iterations.double().mean())
+
+
+def _settings(layer: Any) -> str:
+    return f"{layer.solver}, {getattr(layer, 'positivity', 'free')} weights"
 
 
 def _described(model: nn.Module) -> str:

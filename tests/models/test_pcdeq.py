@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -125,6 +126,47 @@ def test_iterates_from_zero_increase_to_the_fixed_point_at_the_certified_rate(na
             assert (z >= before * (1 - 1e-14)).all()
             assert (z <= found.value * (1 + 1e-10)).all()
             assert (z >= found.value * (1 - rest**k) * (1 - 1e-10)).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    **{**LAYERS, "scale": st.sampled_from([0.01, 0.1, 0.5, 4.0, 10.0])},  # far from where growth and decay balance
+    method=st.sampled_from(["iteration", "anderson", "broyden"]),
+    stop=st.sampled_from(["row", "batch"]),
+    least=st.sampled_from([-30, -8, -2]),
+)
+def test_no_solver_stops_at_another_point(name, kind, scale, seed, method, stop, least):
+    # Entries and whole rows from 1 down to 1e-30, which the recurrence may lift by any factor, or not at all.
+    layer = make(name, kind, scale, seed, solver=Solver(method, tolerance=1e-11, max_iterations=50_000, stop=stop))
+    rng = np.random.default_rng(seed)
+    x = positive(kind, seed) * torch.from_numpy(10 ** rng.uniform(least, 0, positive(kind, seed).shape))
+    x[0] *= 10.0**least
+    found = layer.solve(x).value
+    below, above = layer.activation(x), torch.full_like(x, layer.activation.supremum)
+    with torch.no_grad():
+        for _ in range(4000):
+            below, above = layer.step(below, x), layer.step(above, x)
+    # The true equilibrium lies between the two, whatever either has come to.
+    size = above.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.dim() - 1))
+    assert ((above - below) <= 1e-9 * size).all()
+    assert ((found - below).abs() <= 1e-8 * (size + 1e-4 * layer.activation.supremum)).all()
+    assert (found > 0).all()
+
+
+@pytest.mark.parametrize("method", ["iteration", "anderson", "broyden"])
+@pytest.mark.parametrize("stop", ["row", "batch"])
+def test_rows_next_to_zero_do_not_hide_in_their_batch(method, stop):
+    layer = PcDEQLinear(1, "tanh", solver=Solver(method, tolerance=1e-4, max_iterations=200, stop=stop))
+    layer.set_weight(torch.tensor([[5.0]]))
+    h = torch.tensor([[-20.0], [-5.0], [-0.5], [1.0], [2.0]])
+    for rows in (h, h[:1]):
+        torch.testing.assert_close(layer(rows).detach(), torch.full_like(rows, 0.99991), rtol=1e-4, atol=0)
+    grown = PcDEQLinear(1, torch.log1p, solver=Solver(method, max_iterations=2000, stop=stop))
+    grown.set_weight(torch.tensor([[5.0]]))
+    h = torch.tensor([[-10.0], [1.0], [2.0]])
+    found = grown(h).detach()
+    torch.testing.assert_close(found, torch.log1p(5 * found + grown.injected(h)[0]), rtol=1e-4, atol=0)
+    assert (found > 2).all()
 
 
 def test_sigmoid_layers_are_certified_for_all_inputs_and_weights():
@@ -341,6 +383,21 @@ class TestAsATorchModule:
         found.sum().backward()
         assert all(bool(value.grad.isfinite().all()) for value in layer.parameters())
 
+    @pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # torch's own
+    def test_derivatives_that_are_not_had_are_refused(self, kind, positivity):
+        layer, x = self.case(kind, positivity)
+        with pytest.raises(rd.InvalidInputError, match="Forward-mode"):
+            torch.func.jvp(layer, (x,), (torch.ones_like(x),))
+        x.requires_grad_()
+        with pytest.raises(rd.InvalidInputError, match="Second derivatives"):
+            torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+
+    def test_gradcheck(self, kind, positivity):
+        layer, x = self.case(kind, positivity)
+        layer.solver = Solver(tolerance=1e-13)
+        layer.double()
+        assert torch.autograd.gradcheck(layer, (x[:1].double().requires_grad_(),))
+
     def test_called_twice_in_one_graph(self, kind, positivity):
         layer, x = self.case(kind, positivity)
         (layer(x) + layer(x + 1)).sum().backward()
@@ -357,7 +414,30 @@ def test_empty_batches_and_single_rows():
     assert layer(torch.zeros(0, 4)).shape == (0, 4)
     assert layer.solve(torch.zeros(0, 4)).certificate.iterations(1e-3).shape == (0,)
     assert layer(torch.zeros(1, 4)).shape == (1, 4)
+    assert layer.solve(torch.zeros(0, 4)).certificate.worst == 0
     repr(layer.solve(torch.zeros(0, 4)).certificate)
+
+
+@pytest.mark.parametrize("positivity", ["absolute", "clamp"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_are_set_as_they_are(positivity, dtype):
+    layer = PcDEQLinear(4, "sigmoid", positivity=positivity, seed=0).to(dtype)
+    W = torch.rand(4, 4, dtype=torch.float64)
+    W[0] = 0.0
+    W[1] *= 1e-9
+    W[2, 1:] = 0.0
+    layer.set_weight(W)
+    torch.testing.assert_close(layer.weight().detach(), W.to(dtype), rtol=1e-6, atol=0)
+    x = torch.randn(3, 4, dtype=dtype, requires_grad=True)
+    layer(x).sum().backward()
+    assert all(bool(value.grad.isfinite().all()) for value in (x, *layer.parameters()))
+    # A row of zeros is none that learning cannot leave.
+    assert float(layer.recurrent.parametrizations.weight.original1.grad[0].abs().min()) > 0
+    layer.set_weight(torch.zeros(4, 4))
+    torch.testing.assert_close(layer(x), torch.sigmoid(torch.relu(x)))
+    for bad in (torch.ones(4, 5), torch.ones(4), [[1.0]]):
+        with pytest.raises(rd.InvalidInputError, match="shape"):
+            layer.set_weight(bad)
 
 
 def test_inputs_far_below_zero_stay_positive():
@@ -382,6 +462,9 @@ def test_inputs_far_below_zero_stay_positive():
         (lambda u: u * torch.exp(-u / 50), "convex|falls"),
         (lambda u: u.sum(), "entrywise"),
         (lambda u: u.float(), "entrywise"),
+        (torch.nn.Tanh, "cannot be applied|entrywise"),
+        (math.tanh, "cannot be applied"),
+        (np.tanh, "cannot be applied"),
         ("relu", "one of 'tanh', 'softsign', 'relu6', 'sigmoid'"),
         (None, "a name or a function"),
     ],
@@ -460,8 +543,14 @@ def test_bad_inputs_are_named(kind):
                 layer.certificate(x)
         mapped = make(name, kind, 0.5, 0, map_input=True)
         x[place] = float("nan")
-        with pytest.raises(rd.InvalidInputError, match=rf"NaN or infinite values, the first at \({shown}\)"):
-            mapped.solve(x)
+        for call in (mapped, mapped.solve, mapped.certificate):
+            with pytest.raises(rd.InvalidInputError, match=rf"NaN or infinite values, the first at \({shown}\)"):
+                call(x)
+        for wrong in (x.numpy(), x.tolist(), None, x.to(torch.complex128)):
+            with pytest.raises(rd.InvalidInputError, match="real torch tensors"):
+                mapped(wrong)
+        with pytest.raises(rd.InvalidInputError, match="start must be"):
+            mapped.solve(positive(kind, 0), positive(kind, 0))
         with pytest.raises(rd.InvalidInputError, match="shape"):
             layer(x[0])
         with pytest.raises(rd.InvalidInputError, match="shape"):
@@ -482,6 +571,8 @@ def test_bad_inputs_are_named(kind):
         lambda: three_block_network(channels=(3, 4)),
         lambda: linear_network(width=0),
         lambda: Solver(stop="never"),
+        lambda: thompson_metric(torch.ones(2, 3), torch.ones(3, 2)),
+        lambda: thompson_metric(torch.ones(2, 3), -torch.ones(2, 3)),
     ],
 )
 def test_senseless_arguments_are_refused(call):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import rmtdeq as rd
+from rmtdeq.models import Solver
 from rmtdeq.models.pcdeq import PcDEQLinear, conv_network, linear_network, three_block_network
 from rmtdeq.training import course
 from rmtdeq.training.augmentation import shifted_and_mirrored
@@ -119,6 +120,12 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, monkeypatch,
     assert np.array_equal(longer.loss[:3], expected.loss)
     with pytest.raises(rd.InvalidInputError, match="rate"):
         rd.train_classifier(network(), X, y, checkpoint=tmp_path, **{**options, "rate": 0.02})
+    with pytest.raises(rd.InvalidInputError, match="equilibria"):
+        rd.train_classifier(network(solver=Solver(tolerance=1e-6)), X, y, checkpoint=tmp_path, **options)
+    with pytest.raises(rd.InvalidInputError, match="equilibria"):
+        rd.train_classifier(network(positivity="clamp"), X, y, checkpoint=tmp_path, **options)
+    with pytest.raises(rd.InvalidInputError, match="4 epochs already, more than the 3"):
+        rd.train_classifier(network(), X, y, checkpoint=tmp_path, **options)
     with pytest.raises(rd.InvalidInputError, match="checksum"):
         rd.train_classifier(network(1), X, y, checkpoint=tmp_path, **options)
 
@@ -225,7 +232,8 @@ X, Y, _ = digits(30)
         ({"model": nn.Identity()}, "with parameters"),
         ({"model": nn.Linear(64, 10).requires_grad_(False)}, "No parameter"),
         ({"epochs": -1}, "epochs"),
-        ({"batch": 0}, "batch"),
+        ({"batch": 1}, "batch"),
+        ({"X": X[:1], "y": Y[:1]}, "one sample"),
         ({"rate": 0}, "rate"),
         ({"weight_decay": -1}, "weight_decay"),
         ({"milestones": [0.5]}, "milestone"),

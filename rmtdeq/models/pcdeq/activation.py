@@ -114,8 +114,12 @@ def concave_activation(
     bound = math.inf if supremum is None else _check.number(supremum, "supremum", low=0, open_low=True)
     name = getattr(activation, "__name__", type(activation).__name__)
     u = torch.from_numpy(np.unique(np.concatenate([np.geomspace(*_SPAN, _POINTS), np.linspace(0, 12, _POINTS)])))
-    with torch.no_grad():
-        value = activation(u)
+    try:
+        with torch.enable_grad():  # a function of arrays would fail, or lose the gradient
+            value = activation(u.clone().requires_grad_())
+            value = value.detach()
+    except Exception as failure:
+        raise InvalidInputError(f"The activation {name} cannot be applied to tensors: {failure}") from failure
     if not isinstance(value, Tensor) or value.shape != u.shape or value.dtype != u.dtype:
         raise InvalidInputError(f"The activation {name} must act entrywise on tensors of any floating-point type.")
     _require(~value.isnan(), u, value, name, "is NaN")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from rmtdeq import _check
 from rmtdeq._errors import ConvergenceError, IllPosedError, InvalidInputError
 from rmtdeq._types import Seed
 from rmtdeq.models.fixed_point import Equilibrium, Solver
-from rmtdeq.models.implicit import ImplicitModule, Map, Product, full_precision, largest_modulus
+from rmtdeq.models.implicit import ImplicitModule, Map, Product, check_start, full_precision, largest_modulus
 from rmtdeq.models.pcdeq.activation import ConcaveActivation, concave_activation
 from rmtdeq.models.pcdeq.certificate import Certificate
 from rmtdeq.models.pcdeq.weights import check_state, factors, nonnegative, project, projected, with_nonnegative_weight
@@ -98,22 +99,49 @@ class PcDEQ(ImplicitModule):
         """Return the layer, its weight computed once."""
         return self._with(self.weight())
 
+    def set_weight(self, weight: Tensor) -> None:
+        """Set W, in the layer's precision and on its device.
+
+        Parameters
+        ----------
+        weight : Tensor
+            Of the shape of ``recurrent.weight``.
+
+        Raises
+        ------
+        InvalidInputError
+            Another shape; negative, NaN or infinite entries.
+        """
+        like = factors(self.recurrent)[0]
+        cast(Any, self.recurrent).weight = weight.to(like) if isinstance(weight, Tensor) else weight
+
     def _with(self, weight: Tensor) -> Map:
         activation = self.activation
+        # Accelerated iterations leave the orthant, beyond which there are other fixed points.
+        plain = self.solver.method == "iteration"
 
         def step(z: Tensor, *injected: Tensor) -> Tensor:
-            return activation(self.affine(weight, z, injected[0]))
+            return activation(self.affine(weight, z if plain else z.clamp(min=0), injected[0]))
 
         def pullback(z: Tensor, *injected: Tensor) -> Product:
             u = self.affine(weight, z, injected[0])
             slope = activation.slope(u, activation(u))
             return lambda g: self.transposed(weight, slope * g)
 
-        return Map(step, pullback)
+        # From above the iterates fall to the equilibrium, and every step is a contraction; from below they may grow
+        # from next to nothing, which takes the longer the smaller it is, and looks like rest beside larger entries.
+        def initial(*injected: Tensor) -> Tensor:
+            return self._above(weight, injected[0]) if activation.saturates else activation(injected[0])
+
+        return Map(step, pullback, initial)
 
     def step(self, z: Tensor, *injected: Tensor) -> Tensor:
         """Apply the layer once."""
         return self.map().step(z, *injected)
+
+    def initial(self, *injected: Tensor) -> Tensor:
+        """Return where a solve begins: above the equilibrium, or at f(0) if σ is not bounded."""
+        return self._first(self.map(), injected)
 
     def injected(self, x: Tensor) -> tuple[Tensor]:
         """Return the inputs made positive: softplus(5 x)/5, or ReLU(x) where σ(0) > 0; or as they are, checked."""
@@ -143,9 +171,10 @@ class PcDEQ(ImplicitModule):
             "them mapped."
         )
 
-    def initial(self, *injected: Tensor) -> Tensor:
-        """Return the layer's value at zero, where the solve begins."""
-        return self.activation(injected[0])
+    def _above(self, weight: Tensor, x: Tensor) -> Tensor:
+        """Return f(sup σ), or for a convolution what that is inside the image, which is more than at its border."""
+        rows = weight.sum(dim=tuple(range(1, weight.dim()))).reshape(-1, *[1] * (x.dim() - 2))
+        return self.activation(torch.add(x, rows, alpha=self.activation.supremum))
 
     def solve(self, x: Tensor, start: Equilibrium | None = None) -> PcEquilibrium:
         """Return the equilibria, iterations, residuals and the certificate of the iteration, without gradients.
@@ -167,7 +196,7 @@ class PcDEQ(ImplicitModule):
         """
         with torch.no_grad(), full_precision(x):
             weight, injected = self.weight(), self.injected(x)
-            found = self._solve(self._with(weight), injected, start)
+            found = self._solve(self._with(weight), injected, check_start(start))
             certified = self._certificate(weight, injected[0], 1, None if self.activation.saturates else found.value)
             return PcEquilibrium(found.value, found.iterations, found.residual, certified)
 
@@ -191,18 +220,17 @@ class PcDEQ(ImplicitModule):
         with torch.no_grad(), full_precision(x):
             weight, injected = self.weight(), self.injected(x)
             upper = None if self.activation.saturates else self._solve(self._with(weight), injected, None).value
-            return self._certificate(weight, injected[0], steps, upper)
+            found = self._certificate(weight, injected[0], steps, upper)
+            if bool(found.delta.isnan().any()):
+                self._blame(injected[0])
+            return found
 
     def _certificate(self, weight: Tensor, x: Tensor, steps: int, equilibrium: Tensor | None) -> Certificate:
         radius = self._asymptotic_radius(weight, x)
         if steps == 1 and equilibrium is None:
             return Certificate(self._least_ratio(weight, x.amin(dim=tuple(range(1, x.dim())))), 1, radius)
         low = self.activation(x)
-        if equilibrium is None:
-            everywhere = torch.full_like(x[:1], self.activation.supremum)
-            high = self.activation(self.affine(weight, everywhere, torch.zeros_like(everywhere)) + x)
-        else:
-            high = equilibrium
+        high = self._above(weight, x) if equilibrium is None else equilibrium
         for _ in range(steps - 1):
             low, high = (self.activation(self.affine(weight, z, x)) for z in (low, high))
         return Certificate((low / high).flatten(1).amin(dim=1).clamp(max=1.0), steps, radius)
@@ -223,21 +251,52 @@ class PcDEQ(ImplicitModule):
 
     @torch.no_grad()
     def _solve(self, layer: Map, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
+        if start is not None or not self.activation.saturates:
+            return self._solve_from_below(layer, injected, start)
         try:
-            return super()._solve(layer, injected, start)
+            return super()._solve(layer, injected, None)
         except ConvergenceError:
             # Only now: looking at every entry in advance would cost as much as a step.
-            nonnegative(self.weight(), f"The weight of {self.describe()}")
-            if not bool(injected[0].isfinite().all()):
-                row = tuple((~injected[0].isfinite()).nonzero()[0].tolist())
-                raise InvalidInputError(f"x holds NaN or infinite values, the first at {row}.") from None
-            radius = self._asymptotic_radius(self.weight(), injected[0])
-            if radius >= 1:
-                raise IllPosedError(
-                    f"The layer has no equilibrium: its asymptotic map has the spectral radius {radius:.4g}, and only "
-                    "below 1 there is one. Scale the weight down, or take an activation that saturates."
-                ) from None
-            raise
+            self._blame(injected[0])
+            if self.solver.method == "iteration":
+                raise
+        return self._solve_from_below(layer, injected, None)
+
+    def _solve_from_below(self, layer: Map, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
+        """Iterate until every entry's relative change is small: an entry that still grows cannot hide beside others."""
+        first = self._first(layer, injected)
+        z = first if start is None or start.value.shape != first.shape else start.value.clamp(min=0)
+        tolerance, most = self.solver.tolerance_for(first.dtype), self.solver.max_iterations
+        change, count = z.new_zeros(len(z)), 0
+        while len(first):
+            count += 1
+            image = layer.step(z, *injected)
+            change = ((image - z).abs() / image).flatten(1).amax(dim=1)
+            largest = float(change.amax())
+            z = image
+            if largest <= tolerance:
+                break
+            if count == most or not math.isfinite(largest):
+                self._blame(injected[0])
+                raise ConvergenceError(
+                    f"The iteration has not come to rest after {count} steps: some entry still changes by "
+                    f"{largest:.1e} of its size, more than {tolerance:.1e}. It will: allow more with max_iterations."
+                )
+        iterations = torch.full((len(first),), count, dtype=torch.int64, device=first.device)
+        return Equilibrium(z, iterations, change)
+
+    def _blame(self, x: Tensor) -> None:
+        """Raise if weights or inputs hold NaN, or if there is no equilibrium."""
+        nonnegative(self.weight(), f"The weight of {self.describe()}")
+        if not bool(x.isfinite().all()):
+            place = tuple((~x.isfinite()).nonzero()[0].tolist())
+            raise InvalidInputError(f"x holds NaN or infinite values, the first at {place}.")
+        radius = self._asymptotic_radius(self.weight(), x)
+        if radius >= 1:
+            raise IllPosedError(
+                f"The layer has no equilibrium: its asymptotic map has the spectral radius {radius:.4g}, and only "
+                "below 1 there is one. Scale the weight down, or take an activation that saturates."
+            )
 
     def describe(self) -> str:
         """Return what the layer is, in a few words."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rmtdeq import _check
+from rmtdeq._errors import InvalidInputError
 
 _SMALL = 1e-3
 
@@ -23,7 +24,16 @@ def thompson_metric(x: Tensor, y: Tensor) -> Tensor:
     Returns
     -------
     Tensor (N,)
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes that differ, or negative entries.
     """
+    if x.shape != y.shape or x.dim() < 2:
+        raise InvalidInputError(f"x and y must be (N, …) of one shape, not {tuple(x.shape)} and {tuple(y.shape)}.")
+    if bool((x < 0).any()) or bool((y < 0).any()):
+        raise InvalidInputError("Thompson's metric is of nonnegative tensors, and some entry is negative.")
     apart = (x.log() - y.log()).abs()
     return torch.where((x == 0) & (y == 0), torch.zeros_like(apart), apart).flatten(1).amax(dim=1)
 
@@ -32,9 +42,9 @@ def thompson_metric(x: Tensor, y: Tensor) -> Tensor:
 class Certificate:
     """A bound on the convergence of z ↦ f(z), f positive, increasing and concave, proved by two of its values.
 
-    With δ = min_i f_i(0)/f_i(u), u an upper bound of f, f contracts Thompson's metric on (0, u] by 1 - δ at least; and
-    its iterates from zero come to within the factor 1 - (1 - δ)^k of the fixed point, entry by entry.  The same holds
-    for the map of several steps.
+    With δ = min_i f_i(0)/f_i(u), u an upper bound of f, f contracts Thompson's metric ‖log x - log y‖_∞ on (0, u] by
+    1 - δ at least; and its iterates from zero, as those from u, come to within the factor 1 - (1 - δ)^k of the fixed
+    point, entry by entry.  The same holds for the map of several steps.
 
     Parameters
     ----------
@@ -71,11 +81,11 @@ class Certificate:
 
     @property
     def worst(self) -> float:
-        """The largest factor of all rows."""
-        return float(self.contraction.max())
+        """The largest factor of all rows, 0 if there are none."""
+        return float(self.contraction.max()) if self.delta.numel() else 0.0
 
     def iterations(self, tolerance: float) -> Tensor:
-        """Return after how many steps from zero every row is sure to be at rest, (N,), infinite where δ is zero.
+        """Return after how many steps from zero or from u each row is sure to be at rest, (N,), infinite if δ is zero.
 
         Parameters
         ----------
@@ -85,7 +95,8 @@ class Certificate:
         Notes
         -----
         From zero the iterates increase, (1 - r^k) z* ≤ z_k ≤ z* with r = 1 - δ; the change after z_{k-1} is at most
-        r^{k-1}/(1 - r^k) of the state z_k.  Starting from f(0) one step less is needed.
+        r^{k-1}/(1 - r^k) of the state z_k.  From u they decrease, (1 - r^k) z_k ≤ z* ≤ z_k, and the change is at most
+        r^{k-1}/(1 - r^{k-1}).  A solve begins with f(0) or f(u), one step later, and takes one less.
         """
         tolerance = _check.number(tolerance, "tolerance", low=0, open_low=True)
         wanted = torch.log(torch.tensor(tolerance / (1 + tolerance), dtype=torch.float64))

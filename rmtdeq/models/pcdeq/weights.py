@@ -7,7 +7,8 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
@@ -15,32 +16,43 @@ from rmtdeq._errors import InvalidInputError
 POSITIVITY = ("absolute", "clamp")
 
 _SCALE = 1e-2
+_LEAST_NORM = 1e-6
 
 Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d)
 
 
-class Absolute(nn.Module):
-    """W ↦ |W|, as a parametrisation: with weight normalisation before it, both factors enter by their moduli."""
+class NonnegativeNorm(nn.Module):
+    """The parametrisation W = g v/‖v‖ of a weight, row by row, by factors that are or become nonnegative.
 
-    def forward(self, weight: Tensor) -> Tensor:
-        """Return |W|."""
-        return weight.abs()
+    Parameters
+    ----------
+    shape : tuple of int
+        Of W.
+    absolute : bool
+        Take the moduli of g and v; without, they are projected before.
+    """
 
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """Return a weight that is given, if it is nonnegative."""
-        return nonnegative(weight, "weight")
+    def __init__(self, shape: tuple[int, ...], absolute: bool) -> None:
+        super().__init__()
+        self._shape, self._absolute = shape, absolute
 
+    def forward(self, g: Tensor, v: Tensor) -> Tensor:
+        """Return W; a row of v that is zero makes one of W."""
+        weight = g / self._norm(v) * v
+        # |W| with the slope -1 at zero: an entry that is exactly zero is not bound to stay so.
+        return F.leaky_relu(weight, -1.0) if self._absolute else weight
 
-class Checked(nn.Module):
-    """The identity, which refuses weights with negative entries when they are set."""
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return factors of a weight that is given, if it is nonnegative."""
+        if not isinstance(weight, Tensor) or tuple(weight.shape) != self._shape:
+            shown = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+            raise InvalidInputError(f"weight must be a tensor of shape {self._shape}, not {shown}.")
+        weight = nonnegative(weight.detach(), "weight")
+        return self._norm(weight), weight
 
-    def forward(self, weight: Tensor) -> Tensor:
-        """Return W."""
-        return weight
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """Return a weight that is given, if it is nonnegative."""
-        return nonnegative(weight, "weight")
+    @staticmethod
+    def _norm(v: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(v, dim=tuple(range(1, v.dim())), keepdim=True).clamp_min(_LEAST_NORM)
 
 
 def nonnegative(weight: Tensor, name: str) -> Tensor:
@@ -84,8 +96,8 @@ def with_nonnegative_weight(layer: Layer, positivity: str, generator: torch.Gene
     fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(layer.weight)
     with torch.no_grad():
         layer.weight.copy_(torch.rand(layer.weight.shape, generator=generator) * (_SCALE / (fan_in + fan_out) ** 0.5))
-    parametrizations.weight_norm(layer)
-    parametrize.register_parametrization(layer, "weight", Absolute() if positivity == "absolute" else Checked())
+    shape, absolute = tuple(layer.weight.shape), positivity == "absolute"
+    parametrize.register_parametrization(layer, "weight", NonnegativeNorm(shape, absolute))
     return layer
 
 
