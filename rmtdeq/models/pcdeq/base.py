@@ -23,7 +23,7 @@ from rmtdeq.models.pcdeq.weights import check_state, factors, nonnegative, proje
 from rmtdeq.models.weights import torch_generator
 
 SOLVER = Solver(tolerance=1e-4, max_iterations=200, stop="batch")
-"""The paper's: plain iteration of the whole batch, for the gradient as well."""
+"""Plain iteration to the paper's tolerance and in its number of steps, for the gradient as well."""
 
 _SOFTPLUS = 5.0
 
