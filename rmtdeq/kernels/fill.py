@@ -6,14 +6,14 @@ threads, each of which calls BLAS for itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rmtdeq._errors import IllPosedError
-from rmtdeq._threads import share_out, threads
+from rmtdeq._threads import threads
 from rmtdeq._types import FloatArray, IntArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels.exact import solve_pairs
@@ -24,7 +24,8 @@ HEIGHT, WIDTH = 256, 1024
 
 _PAIR_CHUNK = 4096
 
-Outputs = dict[Kind, FloatArray]
+Outputs = dict[Kind, Any]
+"""Arrays, or tensors where torch computes."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +48,22 @@ class Block:
         return (self.bottom - self.top) * (self.right - self.left)
 
 
-def blocks(n: int, m: int) -> list[Block]:
-    """Cut a matrix into blocks, row by row."""
+def blocks(n: int, m: int, size: tuple[int, int] | None = None) -> list[Block]:
+    """Cut a matrix into blocks of some height and width, row by row."""
+    height, width = size or (HEIGHT, WIDTH)
     return [
-        Block(top, min(top + HEIGHT, n), left, min(left + WIDTH, m))
-        for top in range(0, n, HEIGHT)
-        for left in range(0, m, WIDTH)
+        Block(top, min(top + height, n), left, min(left + width, m))
+        for top in range(0, n, height)
+        for left in range(0, m, width)
     ]
 
 
-def blocks_below(n: int) -> list[Block]:
+def blocks_below(n: int, size: tuple[int, int] | None = None) -> list[Block]:
     """Cut what lies below the diagonal into blocks, row by row, the squares that it crosses among them."""
-    rows = [(top, min(top + HEIGHT, n)) for top in range(0, n, HEIGHT)]
+    height, width = size or (HEIGHT, WIDTH)
+    rows = [(top, min(top + height, n)) for top in range(0, n, height)]
     return [
-        Block(top, bottom, left, min(left + WIDTH, bottom)) for top, bottom in rows for left in range(0, bottom, WIDTH)
+        Block(top, bottom, left, min(left + width, bottom)) for top, bottom in rows for left in range(0, bottom, width)
     ]
 
 
@@ -68,7 +71,8 @@ class Worker:
     """Fills blocks; what it works in belongs to one thread."""
 
     def __init__(self, plan: Plan, dtype: np.dtype[Any]) -> None:
-        self._plan = plan
+        assert plan.solver is not None
+        self._plan, self._solver = plan, plan.solver
         self._gram = np.empty(HEIGHT * WIDTH, dtype)
         self._left = np.empty(HEIGHT * WIDTH, dtype=np.uint8)
 
@@ -109,7 +113,7 @@ class Worker:
         left[:] = 0
         length = 0
         while (series := plan.series(length)) is not None:
-            bad, remaining = plan.solver(
+            bad, remaining = self._solver(
                 gram,
                 carried,
                 *(outputs.get(kind, unused) for kind in ("ck", "ntk", "ntk-full")),
@@ -132,47 +136,11 @@ class Worker:
                 length > 0,
             )
             if bad:
-                raise IllPosedError(
-                    f"{plan.deq} is no contraction on these data: the kernel map has slope 1 or more for {bad} "
-                    "pair(s) of samples; lower sigma_a2."
-                )
+                raise no_contraction(plan, bad)
             if not remaining:
                 return
             length += 1
         _fill_exactly(plan, block, outputs, origin, mirror, np.argwhere(left))
-
-
-def fill_matrix(plan: Plan, outputs: Outputs, *, what: str = "kernel", progress: bool = False) -> None:
-    """Compute the kernels of all rows and columns.
-
-    Parameters
-    ----------
-    plan : Plan
-    outputs : dict of ndarray (n, m)
-    what : str
-        Name of the progress bar.
-    progress : bool
-        Show it, on a terminal.
-    """
-    n, m = plan.inputs.shape
-    todo = blocks_below(n) if plan.same else blocks(n, m)
-
-    def work(_: int) -> Callable[[Block], None]:
-        worker = Worker(plan, next(iter(outputs.values())).dtype)
-        return lambda block: worker.fill(block, outputs, mirror=plan.same)
-
-    def say(error: BaseException, done: int) -> None:
-        rows = n if done == len(todo) else todo[done].top
-        whole = f"the leading {rows} x {rows} entries are" if plan.same else f"the first {rows} rows are"
-        if rows:
-            error.add_note(f"Of the {what}, {whole} complete.")
-
-    share_out(todo, work, workers_for(plan, len(todo)), what=what, progress=progress, stopped_at=say)
-
-
-def workers_for(plan: Plan, items: int) -> int:
-    """Return how many threads to use; an engine that holds the interpreter gains nothing from several."""
-    return threads(items) if plan.compiled else 1
 
 
 def scratch_bytes(itemsize: int) -> int:
@@ -180,10 +148,18 @@ def scratch_bytes(itemsize: int) -> int:
     return threads() * HEIGHT * WIDTH * (itemsize + 1)
 
 
-def _fill_exactly(
-    plan: Plan, block: Block, outputs: Outputs, origin: tuple[int, int], mirror: bool, entries: IntArray
-) -> None:
-    """Write the entries (row and column within the block) that no series served."""
+def no_contraction(plan: Plan, bad: int) -> IllPosedError:
+    """Return the exception for pairs of samples whose equation has no stable solution."""
+    return IllPosedError(
+        f"{plan.deq} is no contraction on these data: the kernel map has slope 1 or more for {bad} pair(s) of samples; "
+        "lower sigma_a2."
+    )
+
+
+def exact_entries(
+    plan: Plan, block: Block, entries: IntArray, kinds: Iterable[Kind]
+) -> Iterator[tuple[IntArray, dict[Kind, FloatArray]]]:
+    """Compute entries (row and column within the block, (k, 2)) that no series serves, some at a time."""
     deq = plan.deq
     for chunk in np.array_split(entries, max(1, len(entries) // _PAIR_CHUNK)):
         if not len(chunk):
@@ -199,15 +175,23 @@ def _fill_exactly(
             np.sqrt(plan.rows.slope_square[i] * plan.columns.slope_square[j]),
             distances,
         )
+        yield chunk, {kind: entry(kind, deq, value, slope, carried) for kind in kinds}
+
+
+def _fill_exactly(
+    plan: Plan, block: Block, outputs: Outputs, origin: tuple[int, int], mirror: bool, entries: IntArray
+) -> None:
+    """Write the entries (row and column within the block) that no series served."""
+    for chunk, found in exact_entries(plan, block, entries, outputs):
+        i, j = chunk[:, 0] + block.top, chunk[:, 1] + block.left
         for kind, out in outputs.items():
-            entry = _entry(kind, deq, value, slope, carried)
-            out[i - origin[0], j - origin[1]] = entry
+            out[i - origin[0], j - origin[1]] = found[kind]
             if mirror:
-                out[j - origin[0], i - origin[1]] = entry
+                out[j - origin[0], i - origin[1]] = found[kind]
 
 
-def _entry(kind: Kind, deq: DEQ, value: FloatArray, slope: FloatArray, carried: FloatArray) -> FloatArray:
-    """The kernel's entry, given G, E φ'φ' and the inner product (or tangent kernel) of the inputs."""
+def entry(kind: Kind, deq: DEQ, value: Any, slope: Any, carried: Any) -> Any:
+    """The kernel's entry, given G, E φ'φ' and what the tangent carries: arrays or tensors."""
     if kind == "ck":
         return value
     if kind == "ntk":
@@ -223,5 +207,4 @@ def _fill_diagonal(plan: Plan, block: Block, outputs: Outputs, origin: tuple[int
     i, part, rows = np.arange(first, last), slice(first, last), plan.rows
     carried = plan.inputs.carried_diagonal(part)
     for kind, out in outputs.items():
-        entry = _entry(kind, plan.deq, rows.square[part], rows.slope_square[part], carried)
-        out[i - origin[0], i - origin[1]] = entry
+        out[i - origin[0], i - origin[1]] = entry(kind, plan.deq, rows.square[part], rows.slope_square[part], carried)

@@ -13,11 +13,11 @@ from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Kind
 from rmtdeq.deq import DEQ
-from rmtdeq.kernels.fill import Outputs, fill_matrix, scratch_bytes
+from rmtdeq.kernels.fill import Outputs, scratch_bytes
 from rmtdeq.kernels.inputs import Samples
+from rmtdeq.kernels.matrix import fill_matrix
+from rmtdeq.kernels.placement import is_tensor, placement, prepare
 from rmtdeq.kernels.plan import make_plan
-
-BACKENDS = ("auto", "numba", "numpy")
 
 
 def kernel(
@@ -29,7 +29,7 @@ def kernel(
     tau0_squared: float | None = None,
     backend: str = "auto",
     dtype: DTypeLike | None = None,
-    device: str | None = None,
+    device: Any = None,
     out: FloatArray | Sequence[FloatArray] | None = None,
     memory_limit: float | None = None,
     progress: bool = True,
@@ -52,13 +52,14 @@ def kernel(
     tau0_squared : float, optional
         Where to centre φ; the mean squared norm of X by default.  Uncentred models ignore the question.
     backend : str
-        ``"numba"`` (parallel, the default) or ``"numpy"`` (the same algorithm without compilation).
+        ``"numba"`` (parallel, the default), ``"numpy"`` (the same algorithm without compilation) or ``"torch"`` (the
+        same on any device, a tile at a time).  ``"auto"`` takes torch where the device is not the CPU, and logs it.
     dtype : dtype, optional
         float64 or float32 of the result and of the product X Yᵀ; that of X by default.  In float32 entries are
         within 1e-6 of the diagonal (the product is rounded to 6e-8, and the kernels amplify that by a factor of a
         few).
-    device : str, optional
-        ``"cpu"``, where these backends run.
+    device : str or torch.device, optional
+        Where torch computes; by default where X is, if that is a tensor, or the CPU.
     out : ndarray or tuple of ndarray, optional
         Arrays (n, m) to write into, such as memory maps; one for each kind.  Where the computation is interrupted, a
         note on the exception says which part of them is complete.
@@ -70,8 +71,10 @@ def kernel(
     Returns
     -------
     ndarray (n, m), or a tuple of them
-        One for each kind, in the order asked for.  Beyond the results each thread holds 256 x 1024 entries.  The
-        first call on a machine compiles the engine (about 5 s, and says so on a terminal); later processes load it.
+        One for each kind, in the order asked for.  From a tensor X, by torch, tensors where X is, or on the host if
+        they do not fit there (which is logged); from arrays, arrays.  Beyond the results each thread holds 256 x 1024
+        entries.  The first call on a machine compiles the engine (about 5 s, and says so on a terminal); later
+        processes load it.
 
     Raises
     ------
@@ -98,30 +101,20 @@ def kernel(
     ((100, 100), True)
     """
     kinds = _check.kinds(kind)
-    X, Y, precision = prepare(X, Y, dtype, backend, device)
+    backend, place = placement(backend, device, X)
+    home = X.device if place is not None and is_tensor(X) else None  # type: ignore[union-attr]
+    X, Y, precision = prepare(X, Y, dtype)
     n, m = X.shape[0], X.shape[0] if Y is None else Y.shape[0]
-    outputs = _outputs(out, kinds, (n, m), precision, memory_limit)
-    plan = make_plan(Samples(X, Y), deq, kinds, backend, tau0_squared, precision, progress)
-    fill_matrix(plan, outputs, progress=progress)
+    plan = make_plan(Samples(X, Y), deq, kinds, backend, tau0_squared, precision, progress, place)
+    if home is not None and out is None:
+        from rmtdeq.kernels.device import device_outputs
+
+        outputs: Outputs = device_outputs(kinds, (n, m), precision, home, memory_limit)
+    else:
+        outputs = _outputs(out, kinds, (n, m), precision, memory_limit)
+    fill_matrix(plan, outputs, precision, progress=progress)
     results = tuple(outputs[name] for name in kinds)
     return results[0] if isinstance(kind, str) else results
-
-
-def prepare(
-    X: ArrayLike, Y: ArrayLike | None, dtype: DTypeLike | None, backend: str, device: str | None
-) -> tuple[FloatArray, FloatArray | None, np.dtype[Any]]:
-    """Check and convert the arguments that every kernel routine shares."""
-    _check.choice(backend, "backend", BACKENDS)
-    if device is not None:
-        _check.choice(device, "device", ("cpu",))
-    X = _check.samples(X)
-    precision = _check.precision(dtype, X)
-    if Y is not None:
-        Y = _check.samples(Y, "Y")
-        if Y.shape[1] != X.shape[1]:
-            raise InvalidInputError(f"X has {X.shape[1]} features and Y has {Y.shape[1]}; they must agree.")
-        Y = np.ascontiguousarray(Y, dtype=precision)
-    return np.ascontiguousarray(X, dtype=precision), Y, precision
 
 
 def _outputs(

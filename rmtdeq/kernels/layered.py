@@ -13,9 +13,10 @@ from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.gauss import Activation
-from rmtdeq.kernels.fill import fill_matrix, scratch_bytes
-from rmtdeq.kernels.gram import prepare
+from rmtdeq.kernels.fill import scratch_bytes
 from rmtdeq.kernels.inputs import LayerBefore, Samples
+from rmtdeq.kernels.matrix import fill_matrix
+from rmtdeq.kernels.placement import placement, prepare
 from rmtdeq.kernels.plan import make_plan
 
 
@@ -58,7 +59,8 @@ def layered_kernel(
     from Θ_0 = 0 ("ntk") or X Xᵀ ("ntk-full").
     """
     kinds = _check.kinds(kind)
-    X, Y, precision = prepare(X, Y, dtype, backend, None)
+    backend, device = placement(backend, None, X)
+    X, Y, precision = prepare(X, Y, dtype)
     if not layers:
         raise InvalidInputError("An explicit network needs at least one layer.")
     n, m = X.shape[0], X.shape[0] if Y is None else Y.shape[0]
@@ -72,7 +74,7 @@ def layered_kernel(
     )
     results: dict[Kind, FloatArray] = {}
     for name in tangents or ["ck"]:
-        conjugate, tangent = _through_layers(Samples(X, Y), layers, name, backend, precision, progress)
+        conjugate, tangent = _through_layers(Samples(X, Y), layers, name, backend, precision, progress, device)
         results["ck"] = conjugate
         if tangent is not None:
             results[name] = tangent
@@ -87,6 +89,7 @@ def _through_layers(
     backend: str,
     dtype: np.dtype[Any],
     progress: bool,
+    device: Any,
 ) -> tuple[FloatArray, FloatArray | None]:
     """Return the conjugate kernel of the last layer, and the tangent kernel if `kind` is one."""
     conjugate, tangent = np.empty(0), None
@@ -94,9 +97,9 @@ def _through_layers(
         # One layer is a network whose recurrence has no weight; "ntk-full" adds what its input carries.
         starts = depth == 0 and kind == "ntk"
         names: tuple[Kind, ...] = ("ck",) if kind == "ck" or starts else ("ck", "ntk-full")
-        plan = make_plan(inputs, DEQ(layer, 0.0, 1.0, centered=False), names, backend, None, dtype, progress)
+        plan = make_plan(inputs, DEQ(layer, 0.0, 1.0, centered=False), names, backend, None, dtype, progress, device)
         outputs = {name: np.empty(inputs.shape, dtype) for name in names}
-        fill_matrix(plan, outputs, what=f"layer {depth + 1}", progress=progress)
+        fill_matrix(plan, outputs, dtype, what=f"layer {depth + 1}", progress=progress)
         conjugate = outputs["ck"]
         # The first layer's weights fixed: its tangent kernel is the read-out's, which is the conjugate kernel.
         tangent = None if kind == "ck" else outputs.get("ntk-full", conjugate)

@@ -19,11 +19,12 @@ from rmtdeq._linear import SymmetricOperator
 from rmtdeq._threads import share_out
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
-from rmtdeq.kernels.fill import HEIGHT, WIDTH, Block, Worker, workers_for
-from rmtdeq.kernels.gram import prepare
+from rmtdeq.kernels.fill import HEIGHT, WIDTH, Block
 from rmtdeq.kernels.identity import identity
 from rmtdeq.kernels.inputs import Samples
+from rmtdeq.kernels.matrix import BlockWorker, worker_for, workers_for
 from rmtdeq.kernels.panels import Layout, Panels, below_diagonal
+from rmtdeq.kernels.placement import placement, prepare
 from rmtdeq.kernels.plan import Plan, make_plan
 from rmtdeq.kernels.storage import METHODS, choose
 
@@ -87,13 +88,13 @@ class KernelOperator(SymmetricOperator):
 
     def _fill(self, blocks: list[Block], entries: list[FloatArray]) -> None:
         def work(_: int) -> Callable[[tuple[Block, FloatArray]], None]:
-            worker = Worker(self._plan, self.entries_dtype)
+            worker = worker_for(self._plan, self.entries_dtype)
             return lambda pair: self._fill_one(worker, *pair)
 
         pairs = list(zip(blocks, entries, strict=True))
         share_out(pairs, work, workers_for(self._plan, len(pairs)))
 
-    def _fill_one(self, worker: Worker, block: Block, entries: FloatArray) -> None:
+    def _fill_one(self, worker: BlockWorker, block: Block, entries: FloatArray) -> None:
         worker.fill(block, {self._kind: entries}, origin=(block.top, block.left), mirror=block.left == block.top)
 
     def _matmat(self, V: FloatArray) -> FloatArray:
@@ -114,7 +115,7 @@ class KernelOperator(SymmetricOperator):
         parts = [np.zeros(V.shape) for _ in range(workers)]
 
         def work(number: int) -> Callable[[tuple[Block, FloatArray | None]], None]:
-            worker, result = Worker(self._plan, self.entries_dtype), parts[number]
+            worker, result = worker_for(self._plan, self.entries_dtype), parts[number]
             scratch = np.empty(HEIGHT * WIDTH, self.entries_dtype)
 
             def multiply(pair: tuple[Block, FloatArray | None]) -> None:
@@ -202,12 +203,13 @@ def kernel_operator(
     _check.choice(method, "method", METHODS)
     if folder is not None and method not in ("auto", "memory-mapped"):
         raise InvalidInputError(f"folder= is for method='memory-mapped', not {method!r}.")
-    X, _, precision = prepare(X, None, dtype, backend, device)
+    backend, place_of = placement(backend, device, X)
+    X, _, precision = prepare(X, None, dtype)
     if method == "float32" and dtype is not None and precision != np.float32:
         raise InvalidInputError(f"method='float32' stores single precision, and dtype={precision} asks for more.")
     place = None if folder is None else _check.folder(folder, "folder")
     method = choose(method, X.shape[0], precision, dtype is not None, place, memory_limit)
     if method == "float32":
         X = np.ascontiguousarray(X, dtype=np.float32)
-    plan = make_plan(Samples(X, None), deq, kinds, backend, tau0_squared, X.dtype, progress)
+    plan = make_plan(Samples(X, None), deq, kinds, backend, tau0_squared, X.dtype, progress, place_of)
     return KernelOperator(plan, kinds[0], precision, X.dtype, method, place, progress)

@@ -59,8 +59,10 @@ class Plan:
     table : ScaleTable
     rows, columns : Profile
         Per-sample quantities of X and Y.
-    solver : callable
-        The engine: `tiles.solve_block` or one of the same signature.
+    solver : callable or None
+        The engine: `tiles.solve_block` or one of the same signature; None where the device's is used.
+    device : torch.device or None
+        Where blocks are computed, if by torch.
     """
 
     deq: DEQ
@@ -68,7 +70,8 @@ class Plan:
     table: ScaleTable
     rows: Profile
     columns: Profile
-    solver: BlockSolver
+    solver: BlockSolver | None
+    device: Any = None
     # Longer series are computed when some entries need them, once for all threads.
     _series: dict[int, Series] = field(default_factory=dict, init=False, repr=False)
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
@@ -76,7 +79,7 @@ class Plan:
     @property
     def compiled(self) -> bool:
         """Whether the engine leaves the interpreter to other threads."""
-        return not self.solver.__module__.endswith("reference")
+        return self.solver is not None and not self.solver.__module__.endswith("reference")
 
     @property
     def same(self) -> bool:
@@ -105,6 +108,7 @@ def make_plan(
     tau0_squared: float | None,
     dtype: np.dtype[Any],
     progress: bool = False,
+    device: Any = None,
 ) -> Plan:
     """Check well-posedness on these data and compute all per-sample quantities."""
     require_deq(deq)
@@ -126,7 +130,8 @@ def make_plan(
         table.check_tangent()
     rows = table.profile(norms_x)
     columns = rows if inputs.same else table.profile(norms_y)
-    return Plan(deq, inputs, table, rows, columns, _solver(backend, dtype, progress))
+    solver = None if device is not None else _solver(backend, dtype, progress)
+    return Plan(deq, inputs, table, rows, columns, solver, device)
 
 
 def _solver(backend: str, dtype: np.dtype[Any], progress: bool) -> BlockSolver:

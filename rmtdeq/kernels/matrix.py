@@ -1,0 +1,74 @@
+"""Whole kernels, block by block, by whichever engine there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from rmtdeq._threads import share_out, threads
+from rmtdeq.kernels.fill import Block, Outputs, Worker, blocks, blocks_below
+from rmtdeq.kernels.plan import Plan
+
+_HOST_TILE, _DEVICE_TILE = 512, 2048
+
+
+class BlockWorker(Protocol):
+    """What fills blocks: `fill.Worker` or `device.DeviceWorker`."""
+
+    def fill(self, block: Block, outputs: Outputs, origin: tuple[int, int] = ..., mirror: bool = ...) -> None:
+        """Compute a block of the kernels."""
+
+
+def worker_for(plan: Plan, dtype: np.dtype[Any]) -> BlockWorker:
+    """Return what fills blocks where the plan says."""
+    if plan.device is None:
+        return Worker(plan, dtype)
+    from rmtdeq.kernels.device import DeviceWorker
+
+    return DeviceWorker(plan)
+
+
+def tile_size(device: Any) -> tuple[int, int]:
+    """Return the height and width of the blocks that a device is given."""
+    side = _HOST_TILE if device.type == "cpu" else _DEVICE_TILE
+    return side, side
+
+
+def fill_matrix(
+    plan: Plan, outputs: Outputs, dtype: np.dtype[Any], *, what: str = "kernel", progress: bool = False
+) -> None:
+    """Compute the kernels of all rows and columns.
+
+    Parameters
+    ----------
+    plan : Plan
+    outputs : dict of ndarray (n, m), or of tensors where torch computes
+    dtype : dtype
+        Of the products and the outputs.
+    what : str
+        Name of the progress bar.
+    progress : bool
+        Show it, on a terminal.
+    """
+    n, m = plan.inputs.shape
+    size = None if plan.device is None else tile_size(plan.device)
+    todo = blocks_below(n, size) if plan.same else blocks(n, m, size)
+
+    def work(_: int) -> Callable[[Block], None]:
+        worker = worker_for(plan, dtype)
+        return lambda block: worker.fill(block, outputs, mirror=plan.same)
+
+    def say(error: BaseException, done: int) -> None:
+        rows = n if done == len(todo) else todo[done].top
+        whole = f"the leading {rows} x {rows} entries are" if plan.same else f"the first {rows} rows are"
+        if rows:
+            error.add_note(f"Of the {what}, {whole} complete.")
+
+    share_out(todo, work, workers_for(plan, len(todo)), what=what, progress=progress, stopped_at=say)
+
+
+def workers_for(plan: Plan, items: int) -> int:
+    """Return how many threads to use; an engine that holds the interpreter gains nothing from several."""
+    return threads(items) if plan.compiled else 1
