@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -95,7 +96,8 @@ class DeviceTables:
         if isinstance(self._plan.inputs, LayerBefore):
             gram = left[rows, columns].double()
             return gram, gram if tangent is None else tangent[rows, columns].double()
-        gram = (left[rows] @ right[columns].T).double()
+        with _exact_products(self.device):
+            gram = (left[rows] @ right[columns].T).double()
         return gram, gram
 
     def series(self, length: int) -> tuple[Series, Tensor, Tensor] | None:
@@ -107,6 +109,18 @@ class DeviceTables:
             rows = self.to(series.hermite_x.T)
             self._series.append((rows, rows if self._plan.same else self.to(series.hermite_y)))
         return series, *self._series[length]
+
+
+@contextmanager
+def _exact_products(device: torch.device) -> Iterator[None]:
+    """Keep products in their own precision, whatever the caller allows elsewhere (TF32, bfloat16, autocast)."""
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(allowed)
 
 
 def _reciprocal(sigma: FloatArray) -> FloatArray:

@@ -221,7 +221,7 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize("backend", ["numba", "numpy", "torch"])
 @pytest.mark.parametrize("kind", ["ck", "ntk", "ntk-full"])
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS.keys())
 def test_kernels_of_layers_are_the_recursion(layers, kind, backend):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import rmtdeq as rd
 from rmtdeq.kernels import fill, plan, tiles
+from rmtdeq.kernels import matrix as matrix_room
 
 KINDS = ("ck", "ntk", "ntk-full")
 SPECS = ("tanh", "relu", "gelu", "hard_tanh(1, 0.5)", "bent sine")
@@ -116,12 +117,15 @@ def test_backends_agree(make, mixed, gaussian, name, spread):
         X = gaussian(70, 20)
         X /= np.linalg.norm(X, axis=1)[:, None]
     deq = rd.DEQ(make(name), 0.4, 0.8)
-    fast, plain = (rd.kernel(X, deq, KINDS, backend=b) for b in ("numba", "numpy"))
-    for one, other in zip(fast, plain, strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-12 * one.max())
+    plain = rd.kernel(X, deq, KINDS, backend="numpy")
+    for backend in ("numba", "torch"):
+        for one, other in zip(rd.kernel(X, deq, KINDS, backend=backend), plain, strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-12 * one.max())
     Y = gaussian(30, X.shape[1], seed=6)
-    for one, other in zip(*(rd.kernel(X, deq, KINDS, Y=Y, backend=b) for b in ("auto", "numpy")), strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-12 * one.max())
+    plain = rd.kernel(X, deq, KINDS, Y=Y, backend="numpy")
+    for backend in ("auto", "torch"):
+        for one, other in zip(rd.kernel(X, deq, KINDS, Y=Y, backend=backend), plain, strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-12 * one.max())
 
 
 def test_kinds_in_one_pass_are_kinds_one_at_a_time(mixed):
@@ -177,13 +181,14 @@ def test_single_sample_is_a_matrix_of_one():
 
 
 @pytest.mark.parametrize("name", ["tanh", "relu"])
-@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize("backend", ["numba", "numpy", "torch"])
 def test_blocks_do_not_show(make, mixed, monkeypatch, name, backend):
     deq = rd.DEQ(make(name), 0.4, 0.8)
     whole, across = rd.kernel(mixed, deq, KINDS), rd.kernel(mixed[:90], deq, "ntk", Y=mixed)
     for height, width in ((37, 53), (100, 100)):
         monkeypatch.setattr(fill, "HEIGHT", height)
         monkeypatch.setattr(fill, "WIDTH", width)
+        monkeypatch.setattr(matrix_room, "_HOST_TILE", height)
         for one, other in zip(whole, rd.kernel(mixed, deq, KINDS, backend=backend), strict=True):
             np.testing.assert_array_equal(other, other.T)
             np.testing.assert_allclose(other, one, atol=2e-12 * one.max())
@@ -308,7 +313,7 @@ def test_nothing_is_printed_where_nobody_looks(mixed, capfd):
 
 
 @pytest.mark.parametrize("name", ["tanh", "relu", "elu", "gelu", "hard_tanh(1, 0.5)", "abs"])
-@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize("backend", ["numba", "numpy", "torch"])
 def test_zero_rows_of_an_activation_through_zero_are_zero(make, gaussian, name, backend):
     X = gaussian(9, 4)
     X[[2, 5]] = 0

@@ -37,7 +37,12 @@ def small_blocks(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "kind", "backend"),
-    [("tanh", "ntk", "auto"), ("relu", "ck", "numpy"), *(("relu", kind, "auto") for kind in KINDS)],
+    [
+        ("tanh", "ntk", "auto"),
+        ("relu", "ck", "numpy"),
+        ("tanh", "ntk-full", "torch"),
+        *(("relu", kind, "auto") for kind in KINDS),
+    ],
 )
 def test_products_are_those_of_the_matrix(make, samples, name, kind, backend):
     deq, V = rd.DEQ(make(name), 0.4, 0.8), np.random.default_rng(0).standard_normal((130, 4))
