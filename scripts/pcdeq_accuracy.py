@@ -70,11 +70,11 @@ def draw(runs, options):
         left.axhline(MONDEQ[options.network], color=_style.OTHER, ls="--", lw=1, label="monDEQ, as published")
     left.set_ylabel("test accuracy (%)")
     right.set_xlabel("epoch")
-    right.set_ylabel("iterations, mean over batches and layers")
+    right.set_ylabel("mean number of iterations")
     right.set_ylim(bottom=0)
-    for ax in (left, right):
+    for ax, columns in ((left, 3), (right, 2)):
         _style.open_frame(ax)
-        ax.legend(frameon=False, fontsize=8)
+        ax.legend(frameon=False, fontsize=8, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.suptitle(f"pcDEQ on MNIST, {options.network}, {len(options.seeds)} seeds", fontsize=11)
     return figure
 
@@ -115,8 +115,8 @@ def main():
         results[activation] = {
             "parameters": of[0].parameters,
             "test accuracy": [run.test_accuracy for run in of],
-            "iterations": iterations,
-            "adjoint iterations": adjoint,
+            "iterations": [run.iterations.mean(axis=1) for run in of],
+            "adjoint iterations": [run.adjoint_iterations.mean(axis=1) for run in of],
             "seconds an epoch": seconds,
         }
     if options.network in MONDEQ:
