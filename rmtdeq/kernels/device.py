@@ -72,7 +72,7 @@ class DeviceTables:
 
     def to(self, array: FloatArray) -> Tensor:
         """Return an array as a tensor there."""
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return torch.tensor(array, device=self.device)
 
     @cached_property
     def products(self) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -131,7 +131,7 @@ class DeviceWorker:
     """Fills blocks on a device; the counterpart of `fill.Worker`, with outputs that are arrays or tensors anywhere."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan, self._tables = plan, DeviceTables(plan)
+        self._plan, self._tables = plan, plan.tables
 
     def fill(self, block: Block, outputs: Outputs, origin: tuple[int, int] = (0, 0), mirror: bool = False) -> None:
         """Compute a block of the kernels; see `fill.Worker.fill`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from threading import Lock
 from time import perf_counter
 from typing import Any
@@ -80,6 +80,13 @@ class Plan:
     def compiled(self) -> bool:
         """Whether the engine leaves the interpreter to other threads."""
         return self.solver is not None and not self.solver.__module__.endswith("reference")
+
+    @cached_property
+    def tables(self) -> Any:
+        """What the device holds of all this, moved there once."""
+        from rmtdeq.kernels.device import DeviceTables
+
+        return DeviceTables(self)
 
     @property
     def same(self) -> bool:

@@ -11,7 +11,7 @@ import torch
 
 import rmtdeq as rd
 from rmtdeq.kernels import matrix
-from rmtdeq.kernels.device import device_outputs
+from rmtdeq.kernels.device import DeviceTables, device_outputs
 
 KINDS = ("ck", "ntk", "ntk-full")
 
@@ -121,3 +121,14 @@ except rd.MissingDependencyError as error:
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.startswith("True\n")
     assert 'pip install "rmtdeq[torch]"' in run.stdout
+
+
+def test_an_operator_moves_its_samples_once(samples, monkeypatch):
+    moved, real = [], DeviceTables.to
+    monkeypatch.setattr(DeviceTables, "to", lambda self, array: moved.append(array.shape) or real(self, array))
+    operator = rd.kernel_operator(samples, rd.DEQ("relu", 0.4, 0.8), "ntk", backend="torch", method="matrix-free")
+    exact = rd.kernel(samples, rd.DEQ("relu", 0.4, 0.8), "ntk")
+    v = np.random.default_rng(0).standard_normal(len(samples))
+    for _ in range(3):
+        np.testing.assert_allclose(operator @ v, exact @ v, rtol=0, atol=1e-10)
+    assert moved.count(samples.shape) == 1
