@@ -252,7 +252,7 @@ class PcDEQ(ImplicitModule):
     @torch.no_grad()
     def _solve(self, layer: Map, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
         if start is not None or not self.activation.saturates:
-            return self._solve_from_below(layer, injected, start)
+            return self._solve_by_entries(layer, injected, start)
         try:
             return super()._solve(layer, injected, None)
         except ConvergenceError:
@@ -260,9 +260,9 @@ class PcDEQ(ImplicitModule):
             self._blame(injected[0])
             if self.solver.method == "iteration":
                 raise
-        return self._solve_from_below(layer, injected, None)
+        return self._solve_by_entries(layer, injected, None)
 
-    def _solve_from_below(self, layer: Map, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
+    def _solve_by_entries(self, layer: Map, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
         """Iterate until every entry's relative change is small: an entry that still grows cannot hide beside others."""
         first = self._first(layer, injected)
         z = first if start is None or start.value.shape != first.shape else start.value.clamp(min=0)
