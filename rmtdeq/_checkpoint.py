@@ -69,6 +69,12 @@ class Checkpoint:
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise InvalidInputError(f"{path} cannot be read: {error}; delete it, and it is computed again.") from error
 
+    def kept(self, name: str) -> str:
+        """Say what an interrupted training leaves behind in a part."""
+        if not (self.folder / f"{name}.npz").exists():
+            return "It was too short for a state to be kept."
+        return f"A state at most half a minute old is kept in {self.folder}; the same call goes on there."
+
     def save(self, name: str, arrays: Mapping[str, FloatArray]) -> None:
         """Keep the arrays of a part."""
         write_whole(self.folder / f"{name}.npz", lambda beside: np.savez(beside, allow_pickle=False, **arrays))

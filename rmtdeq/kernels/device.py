@@ -18,11 +18,10 @@ from rmtdeq._types import FloatArray, Kind
 from rmtdeq.kernels.fill import Block, Outputs, entry, exact_entries, no_contraction
 from rmtdeq.kernels.inputs import LayerBefore, Samples
 from rmtdeq.kernels.plan import Plan, Series
-from rmtdeq.kernels.series import Coefficient, solve, solve_tile
+from rmtdeq.kernels.series import solve_some, solve_tile
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 1 << 14
 _SHARE = 0.8
 """Of a device's free memory so much may be taken by results; the rest is for tiles."""
 
@@ -178,11 +177,7 @@ class DeviceWorker:
                 left = (beyond if wanted is None else beyond & wanted).flatten().nonzero().squeeze(1)
             else:
                 remaining = []
-                for part in left.split(_CHUNK):
-                    a, b = part // x.shape[1], part % x.shape[1]
-                    terms = of_rows[:, a] * of_columns[:, b]
-                    inverse_scale = scales[0][a] * scales[1][b]
-                    solved = solve(x.flatten()[part], inverse_scale, a2, _pick(terms), degrees, cutoffs)
+                for part, solved in solve_some(x, left, of_rows, of_columns, *scales, a2, degrees, cutoffs):
                     value.view(-1)[part], slope.view(-1)[part] = solved.value, solved.slope
                     remaining.append(part[solved.r.abs() > cutoffs[-1]])
                 left = torch.cat(remaining)
@@ -212,10 +207,6 @@ class DeviceWorker:
         for kind, tile in tiles.items():
             values = entry(kind, self._plan.deq, rows.square[part], rows.slope_square[part], carried)
             tile[at - block.top, at - block.left] = self._tables.to(values)
-
-
-def _pick(terms: Tensor) -> Coefficient:
-    return lambda k: terms[k]
 
 
 def _write(out: Any, tile: Tensor, block: Block, origin: tuple[int, int], mirror: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,7 +60,6 @@ def solve(
     coefficient: Coefficient,
     degrees: Sequence[int],
     cutoffs: Sequence[float],
-    todo: Tensor | None = None,
 ) -> Solved:
     """Solve r = (σ_a² Σ_k c_k r^k + x)/(σ_i σ_j) for all entries.
 
@@ -75,11 +74,8 @@ def solve(
         Of the series, up to the last of `degrees`.
     degrees, cutoffs : sequence
         Degrees at which the series may stop, and the largest |r| that each serves.
-    todo : Tensor of bool, optional
-        Entries that count; others may end anywhere.
     """
     g = sigma_a2 * inverse_scale
-    counts = torch.ones_like(x, dtype=torch.bool) if todo is None else todo
     r = ((x * inverse_scale + g * coefficient(0)) / (1 - g * coefficient(1))).nan_to_num(0.0).clamp(-1.0, 1.0)
     strongest = cutoffs[-1]
     tier, settled = 0, False
@@ -88,15 +84,13 @@ def solve(
             value, slope, bend = evaluate(r, coefficient, degrees[tier])
             before = r
             r, step, value, slope = _move(x, r, value, slope, bend, g, inverse_scale)
-            waits = counts & (torch.minimum(before.abs(), r.abs()) <= strongest)
-            moving = waits & ~(step.abs() <= _STEP)
+            moving = (torch.minimum(before.abs(), r.abs()) <= strongest) & ~(step.abs() <= _STEP)
             settled = not bool(moving.any())
             if settled:
                 break
         if not settled:
             r = torch.where(moving, 2.0, r)
-        served = counts & (r.abs() <= strongest)
-        top = float(torch.where(served, r.abs(), 0.0).max())
+        top = float(torch.where(r.abs() <= strongest, r.abs(), 0.0).max())
         if tier == len(degrees) - 1 or top <= cutoffs[tier]:
             return Solved(torch.where(r.abs() <= strongest, r, 2.0), value, slope)
         while tier < len(degrees) - 1 and cutoffs[tier] < top:
@@ -129,20 +123,30 @@ def solve_tile(
         return torch.outer(rows[k], columns[k])
 
     first = solve(x, inverse_scale, sigma_a2, outer, degrees[:1], cutoffs[:1])
+    if len(degrees) == 1:
+        return first
     far = (first.r.abs() > cutoffs[0]).flatten().nonzero().squeeze(1)
-    if not len(far) or len(degrees) == 1:
+    if not len(far):
         return first
     r, value, slope = (each.flatten() for each in (first.r, first.value, first.slope))
-    for part in far.split(_CHUNK):
-        i, j = part // x.shape[1], part % x.shape[1]
-        terms = rows[:, i] * columns[:, j]
-        found = solve(
-            x.flatten()[part],
-            inverse_scale.flatten()[part],
-            sigma_a2,
-            lambda k, terms=terms: terms[k],  # type: ignore[misc]
-            degrees[1:],
-            cutoffs[1:],
-        )
+    for part, found in solve_some(x, far, rows, columns, scale_rows, scale_columns, sigma_a2, degrees[1:], cutoffs[1:]):
         r[part], value[part], slope[part] = found.r, found.value, found.slope
     return Solved(*(each.reshape(x.shape) for each in (r, value, slope)))
+
+
+def solve_some(
+    x: Tensor,
+    numbers: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    scale_rows: Tensor,
+    scale_columns: Tensor,
+    sigma_a2: float,
+    degrees: Sequence[int],
+    cutoffs: Sequence[float],
+) -> Iterator[tuple[Tensor, Solved]]:
+    """Solve the entries of a tile with these numbers, counted row by row, some at a time; see `solve_tile`."""
+    for part in numbers.split(_CHUNK):
+        i, j = part // x.shape[1], part % x.shape[1]
+        terms = rows[:, i] * columns[:, j]
+        yield part, solve(x[i, j], scale_rows[i] * scale_columns[j], sigma_a2, terms.__getitem__, degrees, cutoffs)

@@ -230,9 +230,7 @@ class Course:
         """Say what an interrupted training leaves behind."""
         if self._folder is None:
             return "No checkpoint folder was given: nothing is kept."
-        if self._folder.load("last") is None:
-            return "It was too short for a state to be kept."
-        return f"A state at most half a minute old is kept in {self._folder.folder}; the same call goes on there."
+        return self._folder.kept("last")
 
     def save(self, always: bool = False) -> None:
         """Keep everything, where there is a folder and it is time."""

@@ -177,9 +177,7 @@ class Session:
 
     def kept(self) -> str:
         """Say what an interrupted training leaves behind."""
-        if self._folder is None or not (self._folder.folder / "last.npz").exists():
-            return "It was too short for a state to be kept."
-        return f"A state at most half a minute old is kept in {self._folder.folder}; the same call goes on there."
+        return "No checkpoint folder was given: nothing is kept." if self._folder is None else self._folder.kept("last")
 
     def restore(self) -> dict[str, float] | None:
         """Return to what was saved, if there is anything; the numbers of `save` are given back."""
