@@ -188,3 +188,8 @@ def kernels(X, activation, dtype=None):
     """Return a call that computes both kernels."""
     deq = rd.DEQ(activation, sigma_a2=0.2, sigma_b2=0.8)
     return lambda: rd.kernel(X, deq, kind=("ck", "ntk"), dtype=dtype, progress=False)
+
+
+def kernels_by(X, deq, engine):
+    """Return a call that computes both kernels by some engine, where X is."""
+    return lambda: rd.kernel(X, deq, kind=("ck", "ntk"), backend=engine, tau0_squared=1.0, progress=False)

@@ -9,7 +9,9 @@ from rmtdeq._errors import MissingDependencyError
 
 _REMEDY = {
     "torch": 'pip install "rmtdeq[torch]"',
+    "triton": 'pip install "rmtdeq[triton]"',
     "dask": 'pip install "rmtdeq[dask]"',
+    "distributed": 'pip install "rmtdeq[dask]"',
     "matplotlib": "pip install matplotlib",
 }
 

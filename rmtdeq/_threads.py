@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
-from threading import Event
+from threading import Event, Lock, local
 from typing import Any, TypeVar
 
 from rmtdeq._progress import progress_bar
 
 T = TypeVar("T")
 
+_here = local()
+
 
 def threads(most: int | None = None) -> int:
-    """Return how many threads to use: as many as numba would, but no more than `most`."""
+    """Return how many threads to use: as many as numba would, but no more than `most`; one within `alone`."""
+    if getattr(_here, "alone", False):
+        return 1
     import numba
     from numba.np.ufunc import parallel
 
@@ -97,3 +102,37 @@ def _blas() -> Any:
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas")
+
+
+class _OneBlasThread:
+    """BLAS limited to one thread for as long as somebody in this process wants it so."""
+
+    def __init__(self) -> None:
+        self._lock, self._wanted, self._limit = Lock(), 0, ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._wanted:
+                self._limit.enter_context(_blas().limit(limits=1))
+            self._wanted += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._wanted -= 1
+            if not self._wanted:
+                self._limit.close()
+
+
+_one_blas_thread = _OneBlasThread()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Use no thread but this one, which is one of several that somebody else shares work out to."""
+    _here.alone = True
+    _one_blas_thread.enter()
+    try:
+        yield
+    finally:
+        _one_blas_thread.leave()
+        _here.alone = False

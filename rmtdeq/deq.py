@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rmtdeq._check import number
+from rmtdeq._check import flag, number, squared_norm
 from rmtdeq._errors import IllPosedError, InvalidInputError
 from rmtdeq._optional import require
 from rmtdeq._types import Function, Seed
@@ -63,9 +63,9 @@ class DEQ:
         centered: bool = True,
     ) -> None:
         object.__setattr__(self, "activation", as_activation(activation))
-        object.__setattr__(self, "sigma_a2", number(sigma_a2, "sigma_a2", low=0))
-        object.__setattr__(self, "sigma_b2", number(sigma_b2, "sigma_b2", low=0, open_low=True))
-        object.__setattr__(self, "centered", bool(centered))
+        object.__setattr__(self, "sigma_a2", number(sigma_a2, "sigma_a2", low=0, high=1e16))
+        object.__setattr__(self, "sigma_b2", number(sigma_b2, "sigma_b2", low=0, high=1e16, open_low=True))
+        object.__setattr__(self, "centered", flag(centered, "centered"))
 
     def __repr__(self) -> str:
         return (
@@ -230,7 +230,7 @@ def preactivation_scale(deq: DEQ, tau0_squared: float) -> Solution[float]:
         There is no equilibrium.
     """
     require_deq(deq)
-    tau0_squared = number(tau0_squared, "tau0_squared", low=0, open_low=True)
+    tau0_squared = squared_norm(tau0_squared, "tau0_squared")
     base = deq.sigma_b2 * tau0_squared
 
     def image(s: float) -> float:

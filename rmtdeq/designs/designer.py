@@ -95,7 +95,7 @@ def design(
     ExplicitNetwork(hard_tanh(0.764263, 1.19653); residual 0.0e+00, exact)
     """
     require_deq(deq)
-    tau0_squared = _check.number(tau0_squared, "tau0_squared", low=0, open_low=True)
+    tau0_squared = _check.squared_norm(tau0_squared, "tau0_squared")
     wanted = _check.choice(kind, "kind", ("ck", "ntk", "ntk-full", "both"))
     name = _check.choice(family, "family", ("auto", *FAMILIES))
     kinds: tuple[Kind, ...] = ("ck", "ntk") if wanted == "both" else _check.kinds(wanted)

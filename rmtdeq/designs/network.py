@@ -120,6 +120,8 @@ class ExplicitNetwork:
         Y: ArrayLike | None = None,
         backend: str = "auto",
         dtype: DTypeLike | None = None,
+        device: Any = None,
+        products: str = "full",
         memory_limit: float | None = None,
         progress: bool = True,
     ) -> Any:
@@ -130,7 +132,7 @@ class ExplicitNetwork:
         X : array_like (n, p)
         kind : str or tuple of str, optional
             The kernel that it was designed for by default.
-        Y, backend, dtype, memory_limit, progress
+        Y, backend, dtype, device, products, memory_limit, progress
             As for `rmtdeq.kernel`.
 
         Returns
@@ -139,7 +141,16 @@ class ExplicitNetwork:
         """
         wanted = next(iter(self.targets)) if kind is None else kind
         return layered_kernel(
-            X, self.layers, wanted, Y=Y, backend=backend, dtype=dtype, memory_limit=memory_limit, progress=progress
+            X,
+            self.layers,
+            wanted,
+            Y=Y,
+            backend=backend,
+            dtype=dtype,
+            device=device,
+            products=products,
+            memory_limit=memory_limit,
+            progress=progress,
         )
 
     def to_torch(self, in_features: int, width: int | Sequence[int], seed: Seed = 0) -> ExplicitModule:
@@ -171,7 +182,7 @@ class ExplicitNetwork:
         require("torch")
         from rmtdeq.models import ExplicitModule
 
-        widths = [width] * self.depth if isinstance(width, int | np.integer) else width
+        widths = list(width) if np.iterable(width) else [width] * self.depth
         return ExplicitModule(in_features, widths, self.layers, seed)
 
     def save(self, path: str | PathLike[str]) -> Path:
@@ -215,7 +226,7 @@ class ExplicitNetwork:
                 raise KeyError("format")
             return cls(
                 layers=tuple(_remade(layer) for layer in record["layers"]),
-                tau0_squared=_check.number(record["tau0_squared"], "tau0_squared", low=0, open_low=True),
+                tau0_squared=_check.squared_norm(record["tau0_squared"], "tau0_squared"),
                 targets={
                     _check.kinds(kind)[0]: KernelCoefficients(**target) for kind, target in record["targets"].items()
                 },

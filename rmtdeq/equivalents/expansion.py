@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmtdeq._check import choice, number
+from rmtdeq._check import choice, squared_norm
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import LEVELS, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
@@ -103,7 +103,7 @@ def _around_classes(deq: DEQ, gmm: GaussianMixture, kind: Kind, tau0_squared: fl
             "of the identity to its covariance."
         )
     centre = gmm.mean_squared_norm if tau0_squared is None else tau0_squared
-    pinned = deq.pinned(number(centre, "tau0_squared", low=0, open_low=True))
+    pinned = deq.pinned(squared_norm(centre, "tau0_squared"))
     mean_products = gmm.means @ gmm.means.T / p
     at = scalar_kernel(pinned, norms[:, None], norms[None, :], mean_products, kind)
     u, v, x = range(3)

@@ -199,7 +199,10 @@ class SpectrumPrediction:
 
 
 def _upper_half_plane(z: ArrayLike, what: str) -> ComplexArray:
-    points = np.asarray(z, dtype=complex)
+    try:
+        points = np.asarray(z, dtype=complex)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{what} needs an array of complex numbers: {error}.") from error
     if not np.isfinite(points).all() or not (points.imag > 0).all():
         raise InvalidInputError(f"{what} is computed in the upper half plane, Im z > 0.")
     return points

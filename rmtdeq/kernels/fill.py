@@ -6,6 +6,7 @@ threads, each of which calls BLAS for itself.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ HEIGHT, WIDTH = 256, 1024
 """Rows and columns of a block: 2 MiB in double precision."""
 
 _PAIR_CHUNK = 4096
+_MANY = 2000
+
+logger = logging.getLogger(__name__)
 
 Outputs = dict[Kind, Any]
 """Arrays, or tensors where torch computes."""
@@ -46,6 +50,11 @@ class Block:
     def size(self) -> int:
         """Number of entries."""
         return (self.bottom - self.top) * (self.right - self.left)
+
+    @property
+    def on_diagonal(self) -> bool:
+        """Whether the diagonal crosses it."""
+        return self.right > self.top and self.left < self.bottom
 
 
 def blocks(n: int, m: int, size: tuple[int, int] | None = None) -> list[Block]:
@@ -161,6 +170,13 @@ def exact_entries(
 ) -> Iterator[tuple[IntArray, dict[Kind, FloatArray]]]:
     """Compute entries (row and column within the block, (k, 2)) that no series serves, some at a time."""
     deq = plan.deq
+    if len(entries) > _MANY and plan.note_once():
+        logger.warning(
+            "Of a block of %d x %d entries %d pairs of samples are nearly parallel, as those of few dimensions are; "
+            "each takes a two-dimensional quadrature, about a millisecond.",
+            *block.shape,
+            len(entries),
+        )
     for chunk in np.array_split(entries, max(1, len(entries) // _PAIR_CHUNK)):
         if not len(chunk):
             return
@@ -199,12 +215,18 @@ def entry(kind: Kind, deq: DEQ, value: Any, slope: Any, carried: Any) -> Any:
     return (value + deq.sigma_b2 * carried * slope) / (1 - deq.sigma_a2 * slope)
 
 
+def diagonal_entries(plan: Plan, block: Block, kinds: Iterable[Kind]) -> tuple[slice, dict[Kind, FloatArray]]:
+    """Return which samples the block has with themselves, and the entries there."""
+    first = max(block.top, block.left)
+    part, rows = slice(first, max(first, min(block.bottom, block.right))), plan.rows
+    carried = plan.inputs.carried_diagonal(part)
+    square, slope_square = rows.square[part], rows.slope_square[part]
+    return part, {kind: entry(kind, plan.deq, square, slope_square, carried) for kind in kinds}
+
+
 def _fill_diagonal(plan: Plan, block: Block, outputs: Outputs, origin: tuple[int, int]) -> None:
     """Write what the block has of the diagonal."""
-    first, last = max(block.top, block.left), min(block.bottom, block.right)
-    if first >= last:
-        return
-    i, part, rows = np.arange(first, last), slice(first, last), plan.rows
-    carried = plan.inputs.carried_diagonal(part)
+    part, values = diagonal_entries(plan, block, outputs)
+    i = np.arange(part.start, part.stop)
     for kind, out in outputs.items():
-        out[i - origin[0], i - origin[1]] = entry(kind, plan.deq, rows.square[part], rows.slope_square[part], carried)
+        out[i - origin[0], i - origin[1]] = values[kind]

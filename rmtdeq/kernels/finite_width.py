@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq import _check
+from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
 from rmtdeq._progress import progress_bar
 from rmtdeq._types import FloatArray, Seed
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
     from rmtdeq.models import DEQRegression, Solver
+
+_LARGEST = 1e8
 
 # Weights whose gradients make up each kernel.
 _TRAINED = {"ck": ("v",), "ntk": ("v", "features.A"), "ntk-full": ("v", "features.A", "features.B")}
@@ -168,6 +171,10 @@ def _network(
     X = X.astype(precision, copy=False)
     m = _check.integer(width, "width")
     n, p = X.shape
+    if float(abs(X).max()) > _LARGEST:
+        raise InvalidInputError(
+            f"X has entries beyond {_LARGEST:g}: scale the data so that squared norms are of order one."
+        )
     needed = (m * m + m * p + arrays * n * m + 2 * n * n) * precision.itemsize
     _check.memory(needed, None, f"A network of width {m} on {n} samples", "take a smaller width, or fewer samples")
     centre = float(np.mean(np.sum(X.astype(np.float64) ** 2, axis=1))) if tau0_squared is None else tau0_squared
@@ -185,5 +192,5 @@ def _batches(X: FloatArray, network: DEQRegression, batch: int, progress: bool) 
     with progress_bar(progress, total=len(X), desc="equilibria", unit="sample") as bar:
         for start in range(0, len(X), size):
             rows = X[start : start + size]
-            yield torch.from_numpy(np.ascontiguousarray(rows)).to(network.v.device)
+            yield torch.from_numpy(np.require(rows, requirements=["C", "W"])).to(network.v.device)
             bar.update(len(rows))

@@ -14,9 +14,8 @@ from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels.fill import Outputs, scratch_bytes
-from rmtdeq.kernels.inputs import Samples
 from rmtdeq.kernels.matrix import fill_matrix
-from rmtdeq.kernels.placement import is_tensor, placement, prepare
+from rmtdeq.kernels.placement import BACKENDS, is_tensor, placement
 from rmtdeq.kernels.plan import make_plan
 
 
@@ -30,6 +29,7 @@ def kernel(
     backend: str = "auto",
     dtype: DTypeLike | None = None,
     device: Any = None,
+    products: str = "full",
     out: FloatArray | Sequence[FloatArray] | None = None,
     memory_limit: float | None = None,
     progress: bool = True,
@@ -52,14 +52,21 @@ def kernel(
     tau0_squared : float, optional
         Where to centre φ; the mean squared norm of X by default.  Uncentred models ignore the question.
     backend : str
-        ``"numba"`` (parallel, the default), ``"numpy"`` (the same algorithm without compilation) or ``"torch"`` (the
-        same on any device, a tile at a time).  ``"auto"`` takes torch where the device is not the CPU, and logs it.
+        ``"numba"`` (parallel, the default), ``"numpy"`` (the same algorithm without compilation), ``"torch"`` (the
+        same on any device, a tile at a time) or ``"triton"`` (on a GPU, all of a tile in one pass).  ``"auto"`` takes
+        numba on the CPU; on a GPU Triton where it is installed, or torch, and logs which.  ``"dask"``: on the workers
+        of the Dask client that is in use, or of a local cluster; X may be a dask array.
     dtype : dtype, optional
         float64 or float32 of the result and of the product X Yᵀ; that of X by default.  In float32 entries are
         within 1e-6 of the diagonal (the product is rounded to 6e-8, and the kernels amplify that by a factor of a
         few).
     device : str or torch.device, optional
-        Where torch computes; by default where X is, if that is a tensor, or the CPU.
+        Where torch or Triton compute; by default where X is, if that is a tensor, or the CPU.
+    products : str
+        ``"full"``: inner products of the samples as they are.  ``"tf32"`` or ``"bfloat16"``: of samples whose entries
+        are rounded to 11 or 8 significant bits, which the tensor cores of a GPU multiply many times faster.  The
+        result is float32 and, within its usual accuracy and whatever the engine, the kernel of the rounded samples,
+        whose distance from X is at most 2^-11 (0.05 %) or 2^-8 (0.4 %) of their norms.
     out : ndarray or tuple of ndarray, optional
         Arrays (n, m) to write into, such as memory maps; one for each kind.  Where the computation is interrupted, a
         note on the exception says which part of them is complete.
@@ -72,7 +79,8 @@ def kernel(
     -------
     ndarray (n, m), or a tuple of them
         One for each kind, in the order asked for.  From a tensor X, by torch, tensors where X is, or on the host if
-        they do not fit there (which is logged); from arrays, arrays.  Beyond the results each thread holds 256 x 1024
+        they do not fit there (which is logged); from arrays, arrays; dask arrays, not computed yet, with
+        ``backend="dask"``.  Beyond the results each thread holds 256 x 1024
         entries.  The first call on a machine compiles the engine (about 5 s, and says so on a terminal); later
         processes load it.
 
@@ -101,17 +109,31 @@ def kernel(
     ((100, 100), True)
     """
     kinds = _check.kinds(kind)
-    backend, place = placement(backend, device, X)
-    home = X.device if place is not None and is_tensor(X) else None  # type: ignore[union-attr]
-    X, Y, precision = prepare(X, Y, dtype)
-    n, m = X.shape[0], X.shape[0] if Y is None else Y.shape[0]
-    plan = make_plan(Samples(X, Y), deq, kinds, backend, tau0_squared, precision, progress, place)
-    if home is not None and out is None:
-        from rmtdeq.kernels.device import device_outputs
+    _check.choice(backend, "backend", BACKENDS)
+    if backend == "dask":
+        if out is not None:
+            raise InvalidInputError("out= is not for backend='dask', whose arrays have to_zarr and store.")
+        from rmtdeq.kernels.cluster.arrays import cluster_kernel
 
-        outputs: Outputs = device_outputs(kinds, (n, m), precision, home, memory_limit)
+        arrays = cluster_kernel(
+            X, deq, kinds, Y=Y, tau0_squared=tau0_squared, dtype=dtype, device=device, products=products
+        )
+        return arrays[0] if isinstance(kind, str) else arrays
+    place = placement(X, Y, backend=backend, device=device, dtype=dtype, products=products)
+    plan = make_plan(place, deq, kinds, tau0_squared, progress)
+    shape, precision = place.inputs.shape, place.dtype
+    if place.device is not None and is_tensor(X) and out is None:
+        from rmtdeq.kernels.device.tables import device_outputs
+
+        home = X.device  # type: ignore[union-attr]
+        outputs: Outputs = device_outputs(kinds, shape, precision, home, memory_limit)
     else:
-        outputs = _outputs(out, kinds, (n, m), precision, memory_limit)
+        outputs = _outputs(out, kinds, shape, precision, memory_limit)
+        for array in outputs.values():
+            if any(isinstance(each, np.ndarray) and np.may_share_memory(array, each) for each in (X, Y)):
+                raise InvalidInputError(
+                    "out shares memory with the samples, which are needed until the end; copy them."
+                )
     fill_matrix(plan, outputs, precision, progress=progress)
     results = tuple(outputs[name] for name in kinds)
     return results[0] if isinstance(kind, str) else results

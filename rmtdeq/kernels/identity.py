@@ -7,24 +7,21 @@ from typing import Any
 import numpy as np
 
 from rmtdeq._checkpoint import checksum
-from rmtdeq._types import Kind
+from rmtdeq._types import FloatArray, Kind
 from rmtdeq._version import __version__
-from rmtdeq.kernels.inputs import Samples
-from rmtdeq.kernels.plan import Plan
+from rmtdeq.deq import DEQ
 
 _PROBES = np.linspace(-8.0, 8.0, 257)
 
 
-def identity(plan: Plan, kind: Kind, dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Return kind, precision, model and checksums of the samples and of the activation's values."""
-    assert isinstance(plan.inputs, Samples)
-    X, deq = plan.inputs.X, plan.deq
+def identity(deq: DEQ, kind: Kind, dtype: np.dtype[Any], samples: FloatArray) -> dict[str, Any]:
+    """Return kind, precision, model (uncentred) and checksums of the samples and of the activation's values."""
     return {
         "rmtdeq": __version__,
         "kernel": kind,
         "precision": str(dtype),
-        "samples": list(X.shape),
-        "samples' checksum": checksum(X),
+        "samples": list(samples.shape),
+        "samples' checksum": checksum(samples),
         "sigma_a2": deq.sigma_a2,
         "sigma_b2": deq.sigma_b2,
         "activation": deq.activation.name,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,10 +12,18 @@ from rmtdeq._types import FloatArray, IntArray
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Inner products of the rows of X (n, p) and Y (m, p); Y is X where it is None."""
+    """Inner products of the rows of X (n, p) and Y (m, p); Y is X where it is None.
 
-    X: FloatArray
-    Y: FloatArray | None
+    Attributes
+    ----------
+    X, Y : ndarray; or tensors, see `rmtdeq.kernels.device.inputs`
+    products : str
+        What X and Y have been rounded to, a name of `rmtdeq.kernels.rounding`.
+    """
+
+    X: Any
+    Y: Any
+    products: str = "full"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -27,7 +36,21 @@ class Samples:
         return self.Y is None
 
     @property
-    def _columns(self) -> FloatArray:
+    def array(self) -> FloatArray:
+        """X as an array."""
+        return np.asarray(self.X)
+
+    def astype(self, dtype: np.dtype[Any]) -> Samples:
+        """Return the samples in another precision."""
+        Y = None if self.Y is None else np.ascontiguousarray(self.Y, dtype=dtype)
+        return replace(self, X=np.ascontiguousarray(self.X, dtype=dtype), Y=Y)
+
+    def copy(self) -> Samples:
+        """Return samples that nobody else can change."""
+        return replace(self, X=self.X.copy(), Y=None if self.Y is None else self.Y.copy())
+
+    @property
+    def _columns(self) -> Any:
         return self.X if self.Y is None else self.Y
 
     def squared_norms(self) -> tuple[FloatArray, FloatArray]:
@@ -63,6 +86,8 @@ class LayerBefore:
     tangent : ndarray (n, m) or None
         The tangent kernel, where the next one is wanted.
     same : bool
+    products : str
+        Nothing is rounded.
     """
 
     gram: FloatArray
@@ -70,6 +95,7 @@ class LayerBefore:
     column_norms: FloatArray
     tangent: FloatArray | None
     same: bool
+    products: str = "full"
 
     @property
     def shape(self) -> tuple[int, int]:

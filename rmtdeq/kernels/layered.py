@@ -14,9 +14,9 @@ from rmtdeq._types import FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.gauss import Activation
 from rmtdeq.kernels.fill import scratch_bytes
-from rmtdeq.kernels.inputs import LayerBefore, Samples
+from rmtdeq.kernels.inputs import LayerBefore
 from rmtdeq.kernels.matrix import fill_matrix
-from rmtdeq.kernels.placement import placement, prepare
+from rmtdeq.kernels.placement import Placement, placement
 from rmtdeq.kernels.plan import make_plan
 
 
@@ -28,6 +28,8 @@ def layered_kernel(
     Y: ArrayLike | None = None,
     backend: str = "auto",
     dtype: DTypeLike | None = None,
+    device: Any = None,
+    products: str = "full",
     memory_limit: float | None = None,
     progress: bool = True,
 ) -> Any:
@@ -40,7 +42,7 @@ def layered_kernel(
         σ_1 … σ_L, each one that acts on a layer of infinite width.
     kind : str or tuple of str
         ``"ck"``; ``"ntk"``, the first layer's weights fixed; ``"ntk-full"``, all weights trained.
-    Y, backend, dtype, memory_limit, progress
+    Y, backend, dtype, device, products, memory_limit, progress
         As for `rmtdeq.kernel`.
 
     Returns
@@ -59,22 +61,21 @@ def layered_kernel(
     from Θ_0 = 0 ("ntk") or X Xᵀ ("ntk-full").
     """
     kinds = _check.kinds(kind)
-    backend, device = placement(backend, None, X)
-    X, Y, precision = prepare(X, Y, dtype)
+    place = placement(X, Y, backend=backend, device=device, dtype=dtype, products=products)
     if not layers:
         raise InvalidInputError("An explicit network needs at least one layer.")
-    n, m = X.shape[0], X.shape[0] if Y is None else Y.shape[0]
+    n, m = place.inputs.shape
     # Each tangent kernel has its own matrix, the conjugate kernel one, and each is there twice while a layer is built.
     tangents: list[Kind] = [name for name in kinds if name != "ck"]
     _check.memory(
-        2 * (1 + len(tangents)) * n * m * precision.itemsize + scratch_bytes(precision.itemsize),
+        2 * (1 + len(tangents)) * n * m * place.dtype.itemsize + scratch_bytes(place.dtype.itemsize),
         memory_limit,
         f"The kernels of the layers, {n} x {m} entries each,",
         "take fewer samples, or dtype='float32'",
     )
     results: dict[Kind, FloatArray] = {}
     for name in tangents or ["ck"]:
-        conjugate, tangent = _through_layers(Samples(X, Y), layers, name, backend, precision, progress, device)
+        conjugate, tangent = _through_layers(place, layers, name, progress)
         results["ck"] = conjugate
         if tangent is not None:
             results[name] = tangent
@@ -83,25 +84,19 @@ def layered_kernel(
 
 
 def _through_layers(
-    inputs: Samples | LayerBefore,
-    layers: Sequence[Activation],
-    kind: Kind,
-    backend: str,
-    dtype: np.dtype[Any],
-    progress: bool,
-    device: Any,
+    place: Placement, layers: Sequence[Activation], kind: Kind, progress: bool
 ) -> tuple[FloatArray, FloatArray | None]:
     """Return the conjugate kernel of the last layer, and the tangent kernel if `kind` is one."""
-    conjugate, tangent = np.empty(0), None
+    conjugate, tangent, before = np.empty(0), None, None
     for depth, layer in enumerate(layers):
         # One layer is a network whose recurrence has no weight; "ntk-full" adds what its input carries.
         starts = depth == 0 and kind == "ntk"
         names: tuple[Kind, ...] = ("ck",) if kind == "ck" or starts else ("ck", "ntk-full")
-        plan = make_plan(inputs, DEQ(layer, 0.0, 1.0, centered=False), names, backend, None, dtype, progress, device)
-        outputs = {name: np.empty(inputs.shape, dtype) for name in names}
-        fill_matrix(plan, outputs, dtype, what=f"layer {depth + 1}", progress=progress)
+        plan = make_plan(place, DEQ(layer, 0.0, 1.0, centered=False), names, progress=progress, inputs=before)
+        outputs = {name: np.empty(plan.inputs.shape, place.dtype) for name in names}
+        fill_matrix(plan, outputs, place.dtype, what=f"layer {depth + 1}", progress=progress)
         conjugate = outputs["ck"]
         # The first layer's weights fixed: its tangent kernel is the read-out's, which is the conjugate kernel.
         tangent = None if kind == "ck" else outputs.get("ntk-full", conjugate)
-        inputs = LayerBefore(conjugate, plan.rows.square, plan.columns.square, tangent, inputs.same)
+        before = LayerBefore(conjugate, plan.rows.square, plan.columns.square, tangent, plan.same)
     return conjugate, tangent

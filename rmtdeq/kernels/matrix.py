@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,11 +12,12 @@ from rmtdeq._threads import share_out, threads
 from rmtdeq.kernels.fill import Block, Outputs, Worker, blocks, blocks_below
 from rmtdeq.kernels.plan import Plan
 
-_HOST_TILE, _DEVICE_TILE = 512, 2048
+_HOST_TILE, _DEVICE_TILE = 512, 4096
+"""Sides of the blocks that torch is given on the host, and on a card, which waits for Python between blocks."""
 
 
 class BlockWorker(Protocol):
-    """What fills blocks: `fill.Worker` or `device.DeviceWorker`."""
+    """What fills blocks: `fill.Worker`, or a worker of `rmtdeq.kernels.device`."""
 
     def fill(self, block: Block, outputs: Outputs, origin: tuple[int, int] = ..., mirror: bool = ...) -> None:
         """Compute a block of the kernels."""
@@ -25,7 +27,11 @@ def worker_for(plan: Plan, dtype: np.dtype[Any]) -> BlockWorker:
     """Return what fills blocks where the plan says."""
     if plan.device is None:
         return Worker(plan, dtype)
-    from rmtdeq.kernels.device import DeviceWorker
+    if plan.backend == "triton":
+        from rmtdeq.kernels.device.fused import FusedWorker
+
+        return FusedWorker(plan)
+    from rmtdeq.kernels.device.worker import DeviceWorker
 
     return DeviceWorker(plan)
 
@@ -37,9 +43,15 @@ def tile_size(device: Any) -> tuple[int, int]:
 
 
 def fill_matrix(
-    plan: Plan, outputs: Outputs, dtype: np.dtype[Any], *, what: str = "kernel", progress: bool = False
+    plan: Plan,
+    outputs: Outputs,
+    dtype: np.dtype[Any],
+    *,
+    rows: slice | None = None,
+    what: str = "kernel",
+    progress: bool = False,
 ) -> None:
-    """Compute the kernels of all rows and columns.
+    """Compute the kernels of all rows, or of some, and all columns.
 
     Parameters
     ----------
@@ -47,6 +59,8 @@ def fill_matrix(
     outputs : dict of ndarray (n, m), or of tensors where torch computes
     dtype : dtype
         Of the products and the outputs.
+    rows : slice, optional
+        Those that the outputs have.
     what : str
         Name of the progress bar.
     progress : bool
@@ -54,16 +68,19 @@ def fill_matrix(
     """
     n, m = plan.inputs.shape
     size = None if plan.device is None else tile_size(plan.device)
-    todo = blocks_below(n, size) if plan.same else blocks(n, m, size)
+    mirror = plan.same and rows is None
+    first, last = (0, n) if rows is None else (rows.start, rows.stop)
+    todo = blocks_below(n, size) if mirror else blocks(last - first, m, size)
+    todo = [replace(block, top=block.top + first, bottom=block.bottom + first) for block in todo]
 
     def work(_: int) -> Callable[[Block], None]:
         worker = worker_for(plan, dtype)
-        return lambda block: worker.fill(block, outputs, mirror=plan.same)
+        return lambda block: worker.fill(block, outputs, (first, 0), mirror)
 
     def say(error: BaseException, done: int) -> None:
-        rows = n if done == len(todo) else todo[done].top
-        whole = f"the leading {rows} x {rows} entries are" if plan.same else f"the first {rows} rows are"
-        if rows:
+        count = last - first if done == len(todo) else todo[done].top - first
+        whole = f"the leading {count} x {count} entries are" if mirror else f"the first {count} rows are"
+        if count:
             error.add_note(f"Of the {what}, {whole} complete.")
 
     share_out(todo, work, workers_for(plan, len(todo)), what=what, progress=progress, stopped_at=say)

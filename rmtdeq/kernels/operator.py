@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq import _check
-from rmtdeq._checkpoint import Checkpoint
+from rmtdeq._checkpoint import Checkpoint, checksum
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._linear import SymmetricOperator
-from rmtdeq._threads import share_out
+from rmtdeq._optional import require
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
-from rmtdeq.kernels.fill import HEIGHT, WIDTH, Block
+from rmtdeq.kernels.host_matrix import HostMatrix
 from rmtdeq.kernels.identity import identity
 from rmtdeq.kernels.inputs import Samples
-from rmtdeq.kernels.matrix import BlockWorker, worker_for, workers_for
-from rmtdeq.kernels.panels import Layout, Panels, below_diagonal
-from rmtdeq.kernels.placement import placement, prepare
+from rmtdeq.kernels.panels import Layout, Panels
+from rmtdeq.kernels.placement import BACKENDS, placement
 from rmtdeq.kernels.plan import Plan, make_plan
-from rmtdeq.kernels.storage import METHODS, choose
+from rmtdeq.kernels.storage import METHODS, Wish, choose
+
+
+class Store(Protocol):
+    """A matrix and its products: `host_matrix.HostMatrix`, or one of `device.matrix` or `cluster.matrix`."""
+
+    def compute(self, progress: bool) -> None:
+        """Compute what is kept and is not there yet."""
+
+    def product(self, V: FloatArray, progress: bool) -> FloatArray:
+        """Return the product with vectors (n, b) in double precision."""
+
+    def close(self) -> None:
+        """Let go of what is kept."""
 
 
 class KernelOperator(SymmetricOperator):
@@ -38,34 +49,25 @@ class KernelOperator(SymmetricOperator):
     Attributes
     ----------
     method : str
-        How it is stored: ``"dense"``, ``"float32"``, ``"memory-mapped"`` or ``"matrix-free"``.
+        How it is stored: ``"device"``, ``"dense"``, ``"float32"``, ``"memory-mapped"``, ``"cluster"`` or
+        ``"matrix-free"``.
     entries_dtype : dtype
         Precision of the entries.
     """
 
     def __init__(
         self,
-        plan: Plan,
-        kind: Kind,
+        n: int,
+        store: Callable[[str], Store],
+        identity: Callable[[], dict[str, Any]],
+        method: str,
         dtype: np.dtype[Any],
         entries_dtype: np.dtype[Any],
-        method: str,
-        folder: Path | None = None,
         progress: bool = False,
     ) -> None:
-        n = plan.inputs.shape[0]
-        self.method = method
-        self.entries_dtype = entries_dtype
-        self._plan, self._kind, self._progress = plan, kind, progress
-        self._remove_files: Callable[[], object] = lambda: None
-        self._panels: Panels | None = None
-        if method != "matrix-free":
-            if method == "memory-mapped" and folder is None:
-                folder = Path(tempfile.mkdtemp(prefix="rmtdeq-"))
-                self._remove_files = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            elif folder is not None:
-                Checkpoint(folder, self.identity(), "kernel")
-            self._panels = Panels(Layout(n, entries_dtype), folder)
+        self.method, self.entries_dtype, self._progress = method, entries_dtype, progress
+        self._store_by, self._identity = store, identity
+        self._store = store(method)
         super().__init__(dtype=dtype, shape=(n, n))
 
     def close(self) -> None:
@@ -73,71 +75,25 @@ class KernelOperator(SymmetricOperator):
 
         The files are removed with the operator at the latest.
         """
-        self.method, self._panels = "matrix-free", None
-        self._remove_files()
+        stored = self._store
+        self.method, self._store = "matrix-free", self._store_by("matrix-free")
+        stored.close()
 
     def identity(self) -> dict[str, Any]:
         """Return what the matrix depends on, with checksums of samples and activation."""
-        return identity(self._plan, self._kind, self.entries_dtype)
+        return self._identity()
 
     def compute(self) -> KernelOperator:
         """Compute and store now what the first product would; return the operator itself."""
-        if self._panels is not None and self._panels.missing:
-            self._panels.compute(self._fill, f"{self._kind}, half of {self.shape[0]} x {self.shape[0]}", self._progress)
+        self._store.compute(self._progress)
         return self
-
-    def _fill(self, blocks: list[Block], entries: list[FloatArray]) -> None:
-        def work(_: int) -> Callable[[tuple[Block, FloatArray]], None]:
-            worker = worker_for(self._plan, self.entries_dtype)
-            return lambda pair: self._fill_one(worker, *pair)
-
-        pairs = list(zip(blocks, entries, strict=True))
-        share_out(pairs, work, workers_for(self._plan, len(pairs)))
-
-    def _fill_one(self, worker: BlockWorker, block: Block, entries: FloatArray) -> None:
-        worker.fill(block, {self._kind: entries}, origin=(block.top, block.left), mirror=block.left == block.top)
 
     def _matmat(self, V: FloatArray) -> FloatArray:
         if np.iscomplexobj(V):
             return np.asarray(self._matmat(V.real) + 1j * self._matmat(V.imag))
         result_dtype = np.result_type(self.dtype, V.dtype)
-        panels = self.compute()._panels
-        pairs: list[tuple[Block, FloatArray | None]]
-        if panels is None:
-            pairs = [(block, None) for block in below_diagonal(self.shape[0])]
-        else:
-            pairs = list(panels.all_blocks())
-        return self._product(pairs, np.ascontiguousarray(V, dtype=np.float64)).astype(result_dtype, copy=False)
-
-    def _product(self, pairs: list[tuple[Block, FloatArray | None]], V: FloatArray) -> FloatArray:
-        """Add up the products of all blocks and of their mirror images; blocks without entries are computed."""
-        workers = workers_for(self._plan, len(pairs))
-        parts = [np.zeros(V.shape) for _ in range(workers)]
-
-        def work(number: int) -> Callable[[tuple[Block, FloatArray | None]], None]:
-            worker, result = worker_for(self._plan, self.entries_dtype), parts[number]
-            scratch = np.empty(HEIGHT * WIDTH, self.entries_dtype)
-
-            def multiply(pair: tuple[Block, FloatArray | None]) -> None:
-                block, entries = pair
-                if entries is None:
-                    entries = scratch[: block.size].reshape(block.shape)
-                    self._fill_one(worker, block, entries)
-                # In double precision: a rounded vector would not be the same to both halves of the matrix.
-                entries = entries.astype(np.float64, copy=False)
-                result[block.top : block.bottom] += entries @ V[block.left : block.right]
-                if block.left != block.top:
-                    result[block.left : block.right] += entries.T @ V[block.top : block.bottom]
-
-            return multiply
-
-        # Each thread has the same blocks every time, so that sums round the same way.
-        progress = self._progress and self._panels is None
-        share_out(pairs, work, workers, fixed=True, what="kernel product", progress=progress)
-        total = parts[0]
-        for part in parts[1:]:
-            total += part
-        return total
+        found = self.compute()._store.product(np.ascontiguousarray(V, dtype=np.float64), self._progress)
+        return found.astype(result_dtype, copy=False)
 
 
 def kernel_operator(
@@ -150,31 +106,38 @@ def kernel_operator(
     tau0_squared: float | None = None,
     backend: str = "auto",
     dtype: DTypeLike | None = None,
-    device: str | None = None,
+    device: Any = None,
+    products: str = "full",
     memory_limit: float | None = None,
+    group: Any = None,
     progress: bool = False,
 ) -> KernelOperator:
-    """Return a kernel as a scipy LinearOperator that never stores the n x n matrix, at most one half of it.
+    """Return a kernel as a scipy LinearOperator that stores at most one half of the n x n matrix on the host.
 
     Parameters
     ----------
-    X, deq, tau0_squared, backend, device
+    X, deq, tau0_squared, backend, device, products
         As for `kernel`.
     kind : str
         One of ``"ck"``, ``"ntk"``, ``"ntk-full"``.
     method : str
         ``"dense"``: the half below the diagonal is computed once, at the first product, and kept in memory, n²/2
         entries; ``"float32"``: the same in single precision; ``"memory-mapped"``: in files; ``"matrix-free"``:
-        entries are computed afresh for every product, which costs about one call of `kernel`.  ``"auto"`` takes the
-        first of the four that fits and logs its choice (a warning where it lowers the precision); with a `folder`,
-        ``"memory-mapped"``.
+        entries are computed afresh for every product, which costs about one call of `kernel`.  ``"device"``: all n²
+        entries are kept, and multiplied, on the device; ``"cluster"``: with backend="dask", the half is kept by its
+        workers.  ``"auto"`` takes the first that fits, on a GPU of
+        ``"device"`` and then the others in the order above, and logs its choice (a warning where it lowers the
+        precision, or where a GPU has no room); with a `folder`, ``"memory-mapped"``.
     folder : path, optional
         Where the files of ``"memory-mapped"`` are.  Files that are already there are used, so that an interrupted
         computation goes on; they must be of the same samples and model.  A temporary folder by default.
     dtype : dtype, optional
         float64 or float32 of the entries; that of X by default.  ``"auto"`` does not lower it where it is given.
     memory_limit : float, optional
-        Bytes that the stored half may take; nine tenths of the free memory by default.
+        Bytes that the stored entries may take; nine tenths of the free memory by default.
+    group : torch.distributed.ProcessGroup, optional
+        Processes with a device each, all of which make the same operator and use it in the same way: each keeps n²
+        entries divided by their number (``"device"``), or computes as much (``"matrix-free"``).
     progress : bool
         Show a progress bar while entries are computed, if standard error is a terminal.
 
@@ -200,16 +163,80 @@ def kernel_operator(
     """
     _check.choice(kind, "kind", KINDS)
     kinds = _check.kinds(kind)
-    _check.choice(method, "method", METHODS)
+    _check.choice(method, "method", (*METHODS, "cluster"))
+    _check.choice(backend, "backend", BACKENDS)
+    if method == "cluster" and backend != "dask":
+        raise InvalidInputError("method='cluster' is for backend='dask', whose workers keep the tiles.")
     if folder is not None and method not in ("auto", "memory-mapped"):
         raise InvalidInputError(f"folder= is for method='memory-mapped', not {method!r}.")
-    backend, place_of = placement(backend, device, X)
-    X, _, precision = prepare(X, None, dtype)
-    if method == "float32" and dtype is not None and precision != np.float32:
-        raise InvalidInputError(f"method='float32' stores single precision, and dtype={precision} asks for more.")
-    place = None if folder is None else _check.folder(folder, "folder")
-    method = choose(method, X.shape[0], precision, dtype is not None, place, memory_limit)
+    where = None if folder is None else _check.folder(folder, "folder")
+    if backend == "dask":
+        if where is not None or group is not None:
+            raise InvalidInputError("folder= and group= are not for backend='dask', whose workers keep the tiles.")
+        from rmtdeq.kernels.cluster.matrix import cluster_operator
+
+        return cluster_operator(X, deq, kinds[0], method, tau0_squared, dtype, device, products, progress)
+    place = placement(X, backend=backend, device=device, dtype=dtype, products=products, keep=True)
+    if method == "float32" and dtype is not None and place.dtype != np.float32:
+        raise InvalidInputError(f"method='float32' stores single precision, and dtype={place.dtype} asks for more.")
+    shares = 1
+    if group is not None:
+        if place.device is None or method not in ("auto", "device", "matrix-free"):
+            raise InvalidInputError(
+                "group= is for backend='torch' or 'triton' with method='device' or 'matrix-free', by which processes "
+                "share a matrix."
+            )
+        shares = _shares(group, place.inputs)
+    n = place.inputs.shape[0]
+    wish = Wish(n, place.dtype, dtype is not None, place.device, shares)
+    method = choose(method, wish, where, memory_limit)
+    stored = place
     if method == "float32":
-        X = np.ascontiguousarray(X, dtype=np.float32)
-    plan = make_plan(Samples(X, None), deq, kinds, backend, tau0_squared, X.dtype, progress, place_of)
-    return KernelOperator(plan, kinds[0], precision, X.dtype, method, place, progress)
+        single = np.dtype(np.float32)
+        stored = replace(place, inputs=place.inputs.astype(single), dtype=single)
+    plan = make_plan(stored, deq, kinds, tau0_squared, progress)
+
+    def record() -> dict[str, Any]:
+        assert isinstance(plan.inputs, Samples)
+        return identity(plan.deq, kinds[0], stored.dtype, plan.inputs.array)
+
+    def store(method: str) -> Store:
+        return _store(plan, kinds[0], stored.dtype, method, where, record, group)
+
+    return KernelOperator(n, store, record, method, place.dtype, stored.dtype, progress)
+
+
+def _shares(group: Any, samples: Samples) -> int:
+    """Return how many processes a group has, all of which must have the same samples."""
+    distributed = require("torch").distributed
+    if not isinstance(group, distributed.ProcessGroup):
+        raise InvalidInputError(f"group must be a process group of torch.distributed, not {group!r}.")
+    found: list[Any] = [None] * distributed.get_world_size(group)
+    distributed.all_gather_object(found, (samples.shape, checksum(samples.array)), group=group)
+    if len(set(found)) > 1:
+        raise InvalidInputError(f"The processes of the group have different samples: {found}.")
+    return len(found)
+
+
+def _store(
+    plan: Plan,
+    kind: Kind,
+    dtype: np.dtype[Any],
+    method: str,
+    folder: Path | None,
+    record: Callable[[], dict[str, Any]],
+    group: Any,
+) -> Store:
+    """Return a place for the entries that is in this process, or on its device."""
+    if method == "device" or (method == "matrix-free" and plan.device is not None):
+        from rmtdeq.kernels.device.matrix import DeviceMatrix, DeviceTiles
+
+        return DeviceMatrix(plan, kind, dtype, group) if method == "device" else DeviceTiles(plan, kind, dtype, group)
+    if method == "matrix-free":
+        return HostMatrix(plan, kind, dtype, None)
+    layout, temporary, kept = Layout(plan.inputs.shape[0], dtype), None, None
+    if method == "memory-mapped" and folder is None:
+        folder = temporary = Path(tempfile.mkdtemp(prefix="rmtdeq-"))
+    elif folder is not None:
+        kept = Checkpoint(folder, record(), "kernel")
+    return HostMatrix(plan, kind, dtype, Panels(layout, folder), temporary, kept)

@@ -170,7 +170,7 @@ def _opened(path: Path, size: int, dtype: np.dtype[Any], checksum: int | None) -
     """Map a panel's file; with a checksum, read it and compare."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy's reader of headers raises almost every kind there is
         raise InvalidInputError(f"{path} cannot be read: {error}; delete it, and it is computed again.") from error
     if found.shape != (size,) or found.dtype != dtype:
         raise InvalidInputError(

@@ -1,8 +1,10 @@
-"""Which engine computes a kernel, and where."""
+"""Which engine computes a kernel, where, and from what."""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,49 +13,94 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
-from rmtdeq._types import FloatArray
+from rmtdeq.kernels.inputs import Samples
+from rmtdeq.kernels.rounding import PRODUCTS, rounded
 
-BACKENDS = ("auto", "numba", "numpy", "torch")
+BACKENDS = ("auto", "numba", "numpy", "torch", "triton", "dask")
 
 logger = logging.getLogger(__name__)
 
+_SMALL = 1 << 20
+"""So few entries are computed sooner by torch than Triton compiles its first kernel."""
 
-def placement(backend: str, device: Any, X: Any) -> tuple[str, Any]:
-    """Return the engine and, where that is torch, its device.
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """An engine, its device if it has one, and the samples, checked, in their precision.
+
+    Attributes
+    ----------
+    backend : str
+        One of `BACKENDS` but the first.
+    device : torch.device or None
+        None for the engines of the CPU.
+    inputs : Samples
+    dtype : dtype
+    """
+
+    backend: str
+    device: Any
+    inputs: Samples
+    dtype: np.dtype[Any]
+
+
+def placement(
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    backend: str = "auto",
+    device: Any = None,
+    dtype: DTypeLike | None = None,
+    products: str = "full",
+    keep: bool = False,
+) -> Placement:
+    """Check the arguments that all kernel routines share, and say who computes.
 
     Parameters
     ----------
+    X, Y : array_like (n, p), (m, p)
     backend : str
-        ``"auto"``: numba, or torch where the device is not the CPU.
+        ``"auto"``: numba on the CPU; on a card of CUDA or ROCm Triton, where it is installed and there is enough to do;
+        torch elsewhere.  The choice is logged.
     device : str, torch.device or None
         None: where X is, or the CPU.
-    X : array_like
+    dtype : dtype, optional
+    products : str
+        One of `PRODUCTS`.
+    keep : bool
+        Copy the samples, so that the caller may change them.
 
     Raises
     ------
     InvalidInputError
-        Unknown names; an engine that does not run there; a device that torch cannot use.
+        Samples that are none; unknown names; an engine that does not run there; a device that torch cannot use.
     MissingDependencyError
-        torch is wanted and not installed.
+        torch or Triton is wanted and not installed.
     """
+    _check.choice(products, "products", PRODUCTS)
+    backend, place = engine(X, Y, backend=backend, device=device)
+    inputs, precision = _samples(X, Y, dtype, products, place)
+    if keep:
+        inputs = inputs.copy()
+    return Placement(backend, place, inputs, precision)
+
+
+def engine(X: Any, Y: Any = None, *, backend: str = "auto", device: Any = None) -> tuple[str, Any]:
+    """Return the name of the engine and its device, None on the CPU; parameters as for `placement`."""
     _check.choice(backend, "backend", BACKENDS)
     home = str(X.device) if is_tensor(X) else "cpu"
     wanted = home if device is None else str(device)
     if backend == "auto":
-        backend = "numba" if wanted == "cpu" else "torch"
         if wanted != "cpu":
-            logger.info("Kernels are computed by torch on %s.", wanted)
-    if backend != "torch":
+            _device(wanted)
+        backend = _choice(wanted, X, Y)
+    if backend in ("numba", "numpy"):
         if device is not None and wanted != "cpu":
             raise InvalidInputError(f"backend={backend!r} runs on the CPU; for device={wanted!r} take backend='torch'.")
         return backend, None
-    torch = require("torch")
-    try:
-        place = torch.device(wanted)
-        torch.zeros(1, dtype=torch.float64, device=place)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidInputError(f"device={wanted!r} cannot be used in double precision: {reason}") from error
+    place = _device(wanted)
+    if backend == "triton":
+        _require_triton(place)
     return backend, place
 
 
@@ -62,15 +109,73 @@ def is_tensor(X: Any) -> bool:
     return type(X).__module__.partition(".")[0] == "torch" and hasattr(X, "detach")
 
 
-def prepare(
-    X: ArrayLike, Y: ArrayLike | None, dtype: DTypeLike | None
-) -> tuple[FloatArray, FloatArray | None, np.dtype[Any]]:
-    """Check and convert the arguments that every kernel routine shares."""
+def _choice(wanted: str, X: Any, Y: Any) -> str:
+    kind = wanted.partition(":")[0]
+    if kind == "cpu":
+        return "numba"
+    columns = X if Y is None else Y
+    enough = all(hasattr(each, "__len__") for each in (X, columns)) and len(X) * len(columns) >= _SMALL
+    if kind != "cuda":
+        backend, reason = "torch", "Triton has no such device"
+    elif importlib.util.find_spec("triton") is None:
+        backend, reason = "torch", 'Triton, pip install "rmtdeq[triton]", would be faster'
+    elif not enough:
+        backend, reason = "torch", "too few samples to compile for"
+    else:
+        backend, reason = "triton", "one pass over each tile"
+    logger.info("Kernels are computed by %s on %s (%s).", backend, wanted, reason)
+    return backend
+
+
+def _device(wanted: str) -> Any:
+    torch = require("torch")
+    try:
+        place = torch.device(wanted)
+        torch.zeros(1, dtype=torch.float64, device=place)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInputError(
+            f"device={wanted!r} cannot be used, or not in double precision: {reason[:200]}; leave device out to "
+            "compute on the CPU."
+        ) from error
+    return place
+
+
+def _require_triton(place: Any) -> None:
+    triton = require("triton")
+    if place.type != "cuda" and not triton.knobs.runtime.interpret:
+        raise InvalidInputError(
+            f"backend='triton' needs a GPU, device='cuda', and was given {str(place)!r}; take backend='torch' there, "
+            "or start Python with TRITON_INTERPRET=1 in its environment to try it, slowly, on a CPU."
+        )
+
+
+def _samples(X: Any, Y: Any, dtype: DTypeLike | None, products: str, place: Any) -> tuple[Samples, np.dtype[Any]]:
+    if products != "full":
+        if dtype is not None and np.dtype(dtype) != np.float32:
+            raise InvalidInputError(
+                f"products={products!r} are rounded more than dtype={dtype!r} says; pass dtype='float32', or none."
+            )
+        dtype = np.float32
+    if place is not None and is_tensor(X):
+        from rmtdeq.kernels.device.inputs import DeviceSamples, checked
+
+        precision = None if dtype is None else _check.precision(dtype, np.empty(0))
+        left = checked(X, "X", place, precision, products)
+        precision = np.dtype(str(left.dtype).removeprefix("torch."))
+        right = None if Y is None else checked(Y, "Y", place, precision, products)
+        agree(left, right)
+        return DeviceSamples(left, right, products), precision
     X = _check.samples(X)
     precision = _check.precision(dtype, X)
-    if Y is not None:
-        Y = _check.samples(Y, "Y")
-        if Y.shape[1] != X.shape[1]:
-            raise InvalidInputError(f"X has {X.shape[1]} features and Y has {Y.shape[1]}; they must agree.")
-        Y = np.ascontiguousarray(Y, dtype=precision)
-    return np.ascontiguousarray(X, dtype=precision), Y, precision
+    Y = None if Y is None else _check.samples(Y, "Y")
+    agree(X, Y)
+    rows = rounded(np.ascontiguousarray(X, dtype=precision), products)
+    columns = None if Y is None else rounded(np.ascontiguousarray(Y, dtype=precision), products)
+    return Samples(rows, columns, products), precision
+
+
+def agree(X: Any, Y: Any) -> None:
+    """Raise if Y, where there is one, has other features than X; both are of any kind that has a shape."""
+    if Y is not None and Y.shape[1] != X.shape[1]:
+        raise InvalidInputError(f"X has {X.shape[1]} features and Y has {Y.shape[1]}; they must agree.")

@@ -17,6 +17,7 @@ from rmtdeq._progress import progress_bar
 from rmtdeq._types import FloatArray, IntArray, Kind
 from rmtdeq.deq import DEQ, require_deq
 from rmtdeq.kernels.inputs import LayerBefore, Samples
+from rmtdeq.kernels.placement import Placement
 from rmtdeq.kernels.profile import SHORT, Profile, ScaleTable, scale_table
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 _NOTICEABLE = 1.0
 _DEGREES = (SHORT, 96, 512)
 _SMALLEST_NORM2, _LARGEST_NORM2 = 1e-200, 1e16
+_SMALLEST_SINGLE = 1e-30
 
 BlockSolver = Callable[..., tuple[int, int]]
 
@@ -61,8 +63,10 @@ class Plan:
         Per-sample quantities of X and Y.
     solver : callable or None
         The engine: `tiles.solve_block` or one of the same signature; None where the device's is used.
+    backend : str
+        Name of the engine.
     device : torch.device or None
-        Where blocks are computed, if by torch.
+        Where blocks are computed, if by torch or Triton.
     """
 
     deq: DEQ
@@ -71,10 +75,20 @@ class Plan:
     rows: Profile
     columns: Profile
     solver: BlockSolver | None
+    backend: str
     device: Any = None
     # Longer series are computed when some entries need them, once for all threads.
     _series: dict[int, Series] = field(default_factory=dict, init=False, repr=False)
+    _noted: list[bool] = field(default_factory=list, init=False, repr=False)
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
+
+    def note_once(self) -> bool:
+        """Return True the first time."""
+        with self._lock:
+            if self._noted:
+                return False
+            self._noted.append(True)
+            return True
 
     @property
     def compiled(self) -> bool:
@@ -84,7 +98,7 @@ class Plan:
     @cached_property
     def tables(self) -> Any:
         """What the device holds of all this, moved there once."""
-        from rmtdeq.kernels.device import DeviceTables
+        from rmtdeq.kernels.device.tables import DeviceTables
 
         return DeviceTables(self)
 
@@ -108,19 +122,32 @@ class Plan:
 
 
 def make_plan(
-    inputs: Samples | LayerBefore,
+    place: Placement,
     deq: DEQ,
     kinds: Sequence[Kind],
-    backend: str,
-    tau0_squared: float | None,
-    dtype: np.dtype[Any],
+    tau0_squared: float | None = None,
     progress: bool = False,
-    device: Any = None,
+    inputs: LayerBefore | None = None,
 ) -> Plan:
-    """Check well-posedness on these data and compute all per-sample quantities."""
+    """Check well-posedness on these data and compute all per-sample quantities.
+
+    The data are the samples of `place`, or `inputs` in the place of them.
+    """
+    rows, columns = (place.inputs if inputs is None else inputs).squared_norms()
+    lowest, highest = float(min(rows.min(), columns.min())), float(max(rows.max(), columns.max()))
+    if place.dtype == np.float32 and 0 < highest < _SMALLEST_SINGLE:
+        raise InvalidInputError(
+            f"The largest squared norm is {highest:.3g}, whose products single precision does not hold: scale the data "
+            "so that squared norms are of order one."
+        )
+    model = pinned(deq, highest, float(rows.mean()) if tau0_squared is None else tau0_squared)
+    table = tabulate(model, kinds, lowest, highest)
+    return plan_with(table, place, (rows, columns), progress, inputs)
+
+
+def pinned(deq: DEQ, highest: float, tau0_squared: float) -> DEQ:
+    """Check model and largest squared norm; return the model, its activation centred where it is to be."""
     require_deq(deq)
-    norms_x, norms_y = inputs.squared_norms()
-    highest = float(max(norms_x.max(), norms_y.max()))
     if highest == 0:
         raise InvalidInputError("Every sample is zero; the kernel needs at least one that is not.")
     if not _SMALLEST_NORM2 <= highest <= _LARGEST_NORM2:
@@ -128,17 +155,30 @@ def make_plan(
             f"The largest squared norm is {highest:.3g}, and must lie between {_SMALLEST_NORM2:.0g} and "
             f"{_LARGEST_NORM2:.0g}: scale the data so that squared norms are of order one."
         )
-    if deq.centered:
-        if tau0_squared is None:
-            tau0_squared = float(norms_x.mean())
-        deq = deq.pinned(tau0_squared)
-    table = scale_table(deq, float(min(norms_x.min(), norms_y.min())), highest)
+    return deq.pinned(tau0_squared) if deq.centered else deq
+
+
+def tabulate(deq: DEQ, kinds: Sequence[Kind], lowest: float, highest: float) -> ScaleTable:
+    """Check that an uncentred model is well-posed for squared norms between two, and tabulate what samples need."""
+    table = scale_table(deq, lowest, highest)
     if tuple(kinds) != ("ck",):
         table.check_tangent()
-    rows = table.profile(norms_x)
-    columns = rows if inputs.same else table.profile(norms_y)
-    solver = None if device is not None else _solver(backend, dtype, progress)
-    return Plan(deq, inputs, table, rows, columns, solver, device)
+    return table
+
+
+def plan_with(
+    table: ScaleTable,
+    place: Placement,
+    norms: tuple[FloatArray, FloatArray],
+    progress: bool = False,
+    inputs: LayerBefore | None = None,
+) -> Plan:
+    """Return the plan for samples whose squared norms, of rows and columns, lie within the table."""
+    seen = place.inputs if inputs is None else inputs
+    rows = table.profile(norms[0])
+    columns = rows if seen.same else table.profile(norms[1])
+    solver = None if place.device is not None else _solver(place.backend, place.dtype, progress)
+    return Plan(table.deq, seen, table, rows, columns, solver, place.backend, place.device)
 
 
 def _solver(backend: str, dtype: np.dtype[Any], progress: bool) -> BlockSolver:

@@ -88,13 +88,16 @@ class ScaleTable:
 
     def hermite(self, degree: int) -> FloatArray:
         """Hermite coefficients at the points, (degree + 1, nodes)."""
-        if degree <= SHORT:
-            return self._short[: degree + 1]
-        return np.stack([hermite_coefficients(self.deq.activation, s, degree) for s in self.sigma], axis=1)
+        most = max(degree, SHORT)
+        if most not in self._expansions:
+            found = [hermite_coefficients(self.deq.activation, s, most) for s in self.sigma]
+            self._expansions[most] = np.stack(found, axis=1)
+        return self._expansions[most][: degree + 1]
 
     @cached_property
-    def _short(self) -> FloatArray:
-        return np.stack([hermite_coefficients(self.deq.activation, s, SHORT) for s in self.sigma], axis=1)
+    def _expansions(self) -> dict[int, FloatArray]:
+        """What `hermite` has computed, by degree."""
+        return {}
 
     def interpolate(self, values: FloatArray, sigma: FloatArray) -> FloatArray:
         """Carry values at the points (last axis) over to other scales of the range."""
@@ -171,8 +174,11 @@ class ScaleTable:
         power = np.cumsum(hermite**2, axis=0)[degrees]
         slope_power = np.cumsum(k * hermite**2, axis=0)[degrees] / self.sigma**2
         missing = 1 - power / np.maximum(self.square, np.finfo(float).tiny)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             slope_missing = np.where(np.isfinite(self.slope_square), 1 - slope_power / self.slope_square, 1.0)
+        # Of a function without slope, or of nothing at all, nothing is missing.
+        slope_missing[:, self.slope_square == 0] = 0
+        missing[:, self.square == 0] = 0
         # A node at scale 0 has no terms beyond the constant and none missing.
         dead = self.sigma == 0
         missing[:, dead] = slope_missing[:, dead] = 0

@@ -212,7 +212,7 @@ def compare(emp: EmpiricalSpectrum, pred: SpectrumPrediction, y: ArrayLike | Non
         alignments[known] = emp.alignments(y, pred.model.shifts.size)[columns[known]]
     bulk = ks = distance = None
     ks_error = 0.0
-    if emp.has_density:
+    if emp.has_density and values.size > ranks.size:
         bulk = np.delete(values, ranks)
         if emp.rest is not None:
             ks_error = float(emp.rest.cdf_error(values).max())

@@ -13,9 +13,12 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq import _check, _style
 from rmtdeq._checkpoint import Checkpoint, checksum
 from rmtdeq._errors import InvalidInputError
+from rmtdeq._optional import require
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels import kernel, kernel_operator
+from rmtdeq.kernels.placement import BACKENDS, engine
+from rmtdeq.spectra.dense import eigenpairs
 from rmtdeq.spectra.krylov import KrylovPlan, krylov_plan, krylov_spectrum, random_block
 from rmtdeq.spectra.quadrature import SpectralQuadrature
 
@@ -95,7 +98,10 @@ class EmpiricalSpectrum:
         mass, error : ndarray (k,)
             The error is zero where all eigenvalues are known.
         """
-        edges = np.asarray(edges, dtype=float)
+        try:
+            edges = np.asarray(edges, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"edges must be two or more ascending numbers: {error}.") from error
         if edges.ndim != 1 or edges.size < 2 or not (np.diff(edges) > 0).all():
             raise InvalidInputError("edges must be two or more ascending numbers.")
         mass = np.diff(np.searchsorted(self.all_values, edges, side="right")) / self.n
@@ -141,7 +147,9 @@ class EmpiricalSpectrum:
             K, if not all classes occur.
         """
         labels = _check.labels(y, self.n, classes)
-        indicator = np.zeros((self.n, classes or int(labels.max()) + 1))
+        count = int(labels.max()) + 1 if classes is None else int(classes)
+        _check.memory(8 * self.n * count, None, f"Indicators of {count} classes", "relabel the classes 0, 1, ...")
+        indicator = np.zeros((self.n, count))
         indicator[np.arange(self.n), labels] = 1.0
         sizes = np.maximum(indicator.sum(axis=0), 1.0)
         return (self.vectors.T @ indicator) ** 2 / sizes
@@ -200,6 +208,9 @@ def empirical_spectrum(
     tau0_squared: float | None = None,
     backend: str = "auto",
     dtype: DTypeLike | None = None,
+    device: Any = None,
+    products: str = "full",
+    group: Any = None,
     memory_limit: float | None = None,
     progress: bool = True,
 ) -> EmpiricalSpectrum:
@@ -207,8 +218,9 @@ def empirical_spectrum(
 
     Parameters
     ----------
-    X, deq, tau0_squared, backend, dtype, progress
-        As for `kernel`.
+    X, deq, tau0_squared, backend, dtype, device, products, progress
+        As for `kernel`.  On a device that torch or Triton compute on, the matrix stays there if it fits, and so do its
+        products or eigenvalues.
     kind : str
         ``"ck"``, ``"ntk"`` or ``"ntk-full"``.
     method : str
@@ -234,6 +246,9 @@ def empirical_spectrum(
         Of the vectors that the iterations begin with.
     memory_limit : float, optional
         Bytes that the matrix may take; nine tenths of the free memory by default.
+    group : torch.distributed.ProcessGroup, optional
+        Processes that share the matrix of ``"lanczos"`` and ``"slq"``, as for `kernel_operator`: all of them call this
+        function, with the same arguments but the device, and get the same result.
 
     Returns
     -------
@@ -254,16 +269,29 @@ def empirical_spectrum(
     """
     _check.choice(method, "method", METHODS)
     (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))
-    X = _check.samples(X)
-    n = X.shape[0]
+    _check.choice(backend, "backend", BACKENDS)
+    place = device
+    if backend != "dask":
+        # Samples that are on a device are computed with there.
+        backend, place = engine(X, backend=backend, device=device)
+    if backend != "dask" or not hasattr(X, "dask"):
+        X = _check.samples(X)
+    n = len(X)  # type: ignore[arg-type]
     if top is not None:
         top = _check.integer(top, "top")
         if top > n:
             raise InvalidInputError(f"top = {top} eigenvalues were asked of a matrix of size {n}.")
-    options: dict[str, Any] = {"tau0_squared": tau0_squared, "backend": backend, "dtype": dtype, "progress": progress}
+    options: dict[str, Any] = {
+        "tau0_squared": tau0_squared,
+        "backend": backend,
+        "dtype": dtype,
+        "device": place,
+        "products": products,
+        "progress": progress,
+    }
     if method == "exact":
-        if checkpoint is not None or start is not None or storage != "auto":
-            raise InvalidInputError("checkpoint, start and storage are for the methods 'lanczos' and 'slq'.")
+        if checkpoint is not None or start is not None or storage != "auto" or group is not None:
+            raise InvalidInputError("checkpoint, start, storage and group are for the methods 'lanczos' and 'slq'.")
         return _exact(X, deq, name, top, memory_limit, options)
     if start is not None and (not isinstance(start, EmpiricalSpectrum) or start.n != n):
         raise InvalidInputError(f"start must be an EmpiricalSpectrum of a matrix of size {n}.")
@@ -274,7 +302,9 @@ def empirical_spectrum(
     first = random_block(n, size, _check.integer(seed, "seed", low=0), None if start is None else start.vectors)
     plan = krylov_plan(min(6, n) if top is None else top, least, size)
     folder = None if checkpoint is None else _check.folder(checkpoint, "checkpoint")
-    in_files = folder is not None and storage in ("auto", "memory-mapped")
+    if folder is not None and group is not None:
+        raise InvalidInputError("checkpoint is for one process; those of a group would write to the same files.")
+    in_files = folder is not None and storage in ("auto", "memory-mapped") and backend != "dask"
     operator = kernel_operator(
         X,
         deq,
@@ -282,6 +312,7 @@ def empirical_spectrum(
         method=storage,
         folder=folder / "kernel" if folder is not None and in_files else None,
         memory_limit=memory_limit,
+        group=group,
         **options,
     )
     kept = None
@@ -303,21 +334,27 @@ def _what_steps_depend_on(plan: KrylovPlan, first: FloatArray) -> dict[str, Any]
 
 
 def _exact(
-    X: FloatArray, deq: DEQ, kind: Kind, top: int | None, memory_limit: float | None, options: dict[str, Any]
+    X: Any, deq: DEQ, kind: Kind, top: int | None, memory_limit: float | None, options: dict[str, Any]
 ) -> EmpiricalSpectrum:
-    from scipy.linalg import eigh, eigvalsh
+    n, place = len(X), options["device"]
+    samples: Any = X
+    if options["backend"] == "dask":
+        _check_dense(n, memory_limit)
+        return EmpiricalSpectrum(*eigenpairs(np.asarray(kernel(X, deq, kind, **options)), top), n, kind, "exact")
+    if place is not None:
+        samples = require("torch").from_numpy(np.require(X, requirements=["C", "W"])).to(place)
+    if place is None or place.type == "cpu":
+        _check_dense(n, memory_limit)
+    G = kernel(samples, deq, kind, memory_limit=memory_limit, **options)
+    if place is not None and place.type != "cpu" and G.device.type == "cpu":
+        _check_dense(n, memory_limit)
+    return EmpiricalSpectrum(*eigenpairs(G, top), n, kind, "exact")
 
-    n = X.shape[0]
+
+def _check_dense(n: int, memory_limit: float | None) -> None:
     _check.memory(
         3 * 8 * n * n,
         memory_limit,
         "The kernel and its eigenvectors",
         "use method='slq' (density and top eigenvalues) or 'lanczos', which need half a matrix at most",
     )
-    G = kernel(X, deq, kind, **options)
-    if top is None:
-        values, vectors = eigh(G, overwrite_a=True, check_finite=False)
-        return EmpiricalSpectrum(values, vectors, n, kind, "exact")
-    values = eigvalsh(G, check_finite=False)
-    _, vectors = eigh(G, subset_by_index=[n - top, n - 1], overwrite_a=True, check_finite=False)
-    return EmpiricalSpectrum(values, vectors, n, kind, "exact")

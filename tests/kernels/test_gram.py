@@ -485,3 +485,25 @@ def test_sign_has_the_arc_sine_kernel(gaussian):
     np.testing.assert_allclose(G, 2 / np.pi * np.arcsin(np.clip(r, -1, 1)), atol=1e-7)  # arcsin at r = 1
     with pytest.raises(rd.IllPosedError, match="infinite"):
         rd.kernel(X, deq, "ntk")
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy", "torch", "triton"])
+def test_a_constant_centred_away_leaves_nothing(gaussian, backend):
+    X = gaussian(6, 5)
+    for kernel in rd.kernel(X, rd.DEQ("polynomial(1)", 0.2, 0.8), ("ck", "ntk", "ntk-full"), backend=backend):
+        np.testing.assert_array_equal(kernel, np.zeros((6, 6)))
+    constant = rd.kernel(X, rd.DEQ("polynomial(1)", 0.2, 0.8, centered=False), backend=backend)
+    np.testing.assert_allclose(constant, np.ones((6, 6)), atol=1e-14)
+
+
+def test_what_would_be_silently_wrong_is_refused(gaussian):
+    X, deq = gaussian(12, 12), rd.DEQ("tanh", 0.3, 0.8)
+    with pytest.raises(rd.InvalidInputError, match="shares memory with the samples"):
+        rd.kernel(X, deq, out=X)
+    with pytest.raises(rd.InvalidInputError, match="single precision"):
+        rd.kernel((1e-25 * X).astype(np.float32), deq)
+    with pytest.raises(rd.InvalidInputError, match="single precision"):
+        rd.kernel(1e-25 * X, deq, products="tf32")
+    with pytest.raises(rd.InvalidInputError, match="masked"):
+        rd.kernel(np.ma.masked_array(X, mask=X > 0.5), deq)
+    assert rd.kernel(1e-25 * X, deq)[0, 0] > 0

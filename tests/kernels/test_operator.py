@@ -10,7 +10,7 @@ import pytest
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 import rmtdeq as rd
-from rmtdeq.kernels import fill, operator, panels, storage
+from rmtdeq.kernels import fill, host_matrix, operator, panels, storage
 from rmtdeq.kernels.storage import METHODS
 
 KINDS = ("ck", "ntk", "ntk-full")
@@ -29,7 +29,7 @@ def samples(gaussian):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks and panels so small that a hundred samples have many, ragged ones among them."""
-    for module in (fill, operator, panels):
+    for module in (fill, host_matrix, panels):
         monkeypatch.setattr(module, "HEIGHT", 16)
         monkeypatch.setattr(module, "WIDTH", 24)
     monkeypatch.setattr(panels, "PANEL_BYTES", 16 * 130 * 8)
@@ -72,7 +72,7 @@ def test_products_are_those_of_the_matrix(make, samples, name, kind, backend):
 @pytest.mark.parametrize("name", ["tanh", "relu", "gelu"])
 def test_every_way_of_storing_gives_the_same_matrix(make, samples, small_blocks, name, kind, method):
     deq, dense = rd.DEQ(make(name), 0.4, 0.8), rd.kernel(samples, rd.DEQ(make(name), 0.4, 0.8), kind)
-    op = rd.kernel_operator(samples, deq, kind, method=method)
+    op = rd.kernel_operator(samples, deq, kind, method=method, backend="torch" if method == "device" else "auto")
     assert op.method == (method if method != "auto" else "dense")
     found = op @ np.eye(130)
     tolerance = 1e-6 if method == "float32" else 1e-12
@@ -88,7 +88,9 @@ def test_number_of_threads_does_not_show(samples, small_blocks, method):
     try:
         for threads in {1, before}:
             numba.set_num_threads(threads)
-            results.append(rd.kernel_operator(samples, rd.DEQ("relu", 0.4, 0.8), "ntk", method=method) @ V)
+            backend = "torch" if method == "device" else "auto"
+            op = rd.kernel_operator(samples, rd.DEQ("relu", 0.4, 0.8), "ntk", method=method, backend=backend)
+            results.append(op @ V)
     finally:
         numba.set_num_threads(before)
     np.testing.assert_allclose(results[0], results[-1], atol=1e-12 * abs(results[0]).max())
@@ -153,7 +155,7 @@ def test_files_that_are_there_need_no_room(samples, monkeypatch, tmp_path):
 
 def test_interrupted_panels_are_gone_on_with(samples, small_blocks, tmp_path, monkeypatch):
     deq, computed = rd.DEQ("relu", 0.4, 0.8), []
-    fill = operator.KernelOperator._fill
+    fill = host_matrix.HostMatrix._fill
 
     def interrupted(op, blocks, entries):
         if len(computed) == 3:
@@ -161,13 +163,13 @@ def test_interrupted_panels_are_gone_on_with(samples, small_blocks, tmp_path, mo
         computed.append(blocks[0])
         fill(op, blocks, entries)
 
-    monkeypatch.setattr(operator.KernelOperator, "_fill", interrupted)
+    monkeypatch.setattr(host_matrix.HostMatrix, "_fill", interrupted)
     with pytest.raises(KeyboardInterrupt):
         rd.kernel_operator(samples, deq, "ntk", folder=tmp_path).compute()
     assert len(list(tmp_path.glob("*.npy"))) == 3
     assert not list(tmp_path.glob(".*"))
     computed.clear()
-    monkeypatch.setattr(operator.KernelOperator, "_fill", lambda op, *what: (computed.append(what[0]), fill(op, *what)))
+    monkeypatch.setattr(host_matrix.HostMatrix, "_fill", lambda op, *what: (computed.append(what[0]), fill(op, *what)))
     op = rd.kernel_operator(samples, deq, "ntk", folder=tmp_path)
     found = op @ np.eye(130)
     assert len(computed) == len(list(tmp_path.glob("*.npy"))) - 3 > 0
@@ -288,6 +290,10 @@ def test_single_sample_is_a_number():
         {"folder": 3},
         {"folder": ""},
         {"dtype": "float64", "method": "float32"},
+        {"method": "device"},
+        {"products": "half"},
+        {"products": "tf32", "dtype": "float64"},
+        {"group": object()},
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(samples, arguments, seconds):
@@ -299,3 +305,19 @@ def test_arguments_that_make_no_sense_are_refused(samples, arguments, seconds):
 def test_vectors_of_another_length_are_refused(samples, shape):
     with pytest.raises(ValueError, match="dimension mismatch"):
         rd.kernel_operator(samples, rd.DEQ("tanh", 0.2, 0.8)) @ np.ones(shape)
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch", "dask"])
+@pytest.mark.parametrize("method", ["auto", "matrix-free"])
+def test_samples_may_be_changed_after_the_operator_is_made(gaussian, backend, method):
+    X, deq, v = gaussian(50, 20), rd.DEQ("tanh", 0.3, 0.8), np.ones(50)
+    exact = rd.kernel(X, deq, "ntk") @ v
+    op = rd.kernel_operator(X, deq, "ntk", backend=backend, method=method)
+    X *= 2
+    np.testing.assert_allclose(op @ v, exact, rtol=1e-12)
+
+
+def test_nearly_parallel_pairs_in_number_are_said(gaussian, monkeypatch, caplog):
+    monkeypatch.setattr(fill, "_MANY", 20)
+    rd.kernel(gaussian(120, 2), rd.DEQ("tanh", 0.3, 0.8), Y=gaussian(100, 2, seed=1))
+    assert "nearly parallel" in caplog.text

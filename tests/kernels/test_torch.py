@@ -11,7 +11,7 @@ import torch
 
 import rmtdeq as rd
 from rmtdeq.kernels import matrix
-from rmtdeq.kernels.device import DeviceTables, device_outputs
+from rmtdeq.kernels.device.tables import DeviceTables, device_outputs
 
 KINDS = ("ck", "ntk", "ntk-full")
 

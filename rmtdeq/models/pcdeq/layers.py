@@ -72,6 +72,8 @@ class PcDEQLinear(PcDEQ):
         solver: Solver | None = None,
     ) -> None:
         self.features = _check.integer(features, "features")
+        what = f"A layer of {self.features} x {self.features} weights"
+        _check.memory(8 * self.features**2, None, what, "take fewer features")
         recurrent = nn.Linear(self.features, self.features, bias=False)
         super().__init__(recurrent, activation, supremum, positivity, map_input, seed, solver)
 

@@ -1,0 +1,94 @@
+"""Kernels as dask arrays of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from rmtdeq import _check
+from rmtdeq._types import Kind
+from rmtdeq.deq import DEQ
+from rmtdeq.kernels.cluster.client import client
+from rmtdeq.kernels.cluster.samples import Pieces, pieces
+from rmtdeq.kernels.cluster.tasks import Recipe, tile
+from rmtdeq.kernels.placement import agree
+from rmtdeq.kernels.plan import pinned, tabulate
+from rmtdeq.kernels.rounding import PRODUCTS
+
+
+def model_of(deq: DEQ, rows: Pieces, tau0_squared: float | None) -> DEQ:
+    """Return the model with its activation centred for all samples, not for those of a tile."""
+    centre = float(rows.norms.mean()) if tau0_squared is None else tau0_squared
+    return pinned(deq, float(rows.norms.max()), centre)
+
+
+def recipe_for(
+    rows: Pieces, columns: Pieces | None, model: DEQ, kinds: Sequence[Kind], products: str, device: Any
+) -> Any:
+    """Check well-posedness on all samples, and return what their tiles share, on every worker."""
+    norms = rows.norms if columns is None else np.concatenate([rows.norms, columns.norms])
+    table = tabulate(model, kinds, float(norms.min()), float(norms.max()))
+    recipe = Recipe(table, tuple(kinds), rows.dtype, products, None if device is None else str(device))
+    return rows.client.scatter(recipe, broadcast=True, hash=False)
+
+
+def lower_tiles(recipe: Any, rows: Pieces) -> dict[tuple[int, int], Any]:
+    """Return the tiles of a symmetric kernel on and below the diagonal, by their place, not computed yet."""
+    from dask.delayed import delayed
+
+    compute = delayed(tile, pure=False)
+    return {
+        (i, j): compute(recipe, rows.parts[i], None if i == j else rows.parts[j])
+        for i in range(len(rows))
+        for j in range(i + 1)
+    }
+
+
+def cluster_kernel(
+    X: ArrayLike,
+    deq: DEQ,
+    kinds: tuple[Kind, ...],
+    *,
+    Y: ArrayLike | None,
+    tau0_squared: float | None,
+    dtype: DTypeLike | None,
+    device: Any,
+    products: str,
+) -> tuple[Any, ...]:
+    """Return kernels as dask arrays (n, m), one for each kind; parameters as for `rmtdeq.kernel`.
+
+    Nothing but the norms is computed yet.  Of a symmetric kernel the tiles above the diagonal are transposes.
+    """
+    from dask.delayed import delayed
+
+    _check.choice(products, "products", PRODUCTS)
+    reach = client()
+    rows = pieces(X, "X", dtype, products, reach)
+    columns = None if Y is None else pieces(Y, "Y", rows.dtype, products, reach)
+    agree(rows, columns)
+    recipe = recipe_for(rows, columns, model_of(deq, rows, tau0_squared), kinds, products, device)
+    if columns is None:
+        tiles, across = lower_tiles(recipe, rows), rows
+    else:
+        compute, across = delayed(tile, pure=False), columns
+        tiles = {
+            (i, j): compute(recipe, rows.parts[i], columns.parts[j])
+            for i in range(len(rows))
+            for j in range(len(columns))
+        }
+    return tuple(_array(tiles, number, rows, across) for number in range(len(kinds)))
+
+
+def _array(tiles: dict[tuple[int, int], Any], number: int, rows: Pieces, columns: Pieces) -> Any:
+    """Put the tiles of one kernel together."""
+    import dask.array as da
+
+    def part(i: int, j: int) -> Any:
+        if (i, j) in tiles:
+            return da.from_delayed(tiles[i, j][number], (rows.rows(i), columns.rows(j)), rows.dtype)
+        return part(j, i).T
+
+    return da.block([[part(i, j) for j in range(len(columns))] for i in range(len(rows))])

@@ -1,0 +1,93 @@
+"""The cluster that is in use, and what goes wrong with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from typing import Any
+
+from rmtdeq._errors import ClusterError
+from rmtdeq._optional import require
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE = "10s"
+
+_SHARE = 0.6
+"""Of the workers' memory so much may be kept there; beyond it Dask writes to their disks."""
+
+
+def client() -> Any:
+    """Return the client that is in use, or one of a new cluster of threads in this process."""
+    distributed = require("distributed")
+    try:
+        return distributed.default_client()
+    except ValueError:
+        cores = os.cpu_count() or 1
+        logger.info("No Dask client is in use: starting a local cluster of %d threads.", cores)
+        return distributed.Client(
+            processes=False,
+            n_workers=1,
+            threads_per_worker=cores,
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+        )
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Use the cluster of a scheduler.
+
+    Raises
+    ------
+    ClusterError
+        There is none at this address, or it has no workers.
+    """
+    distributed = require("distributed")
+    try:
+        reach = distributed.Client(address, timeout=_PATIENCE)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise ClusterError(
+            f"No Dask scheduler answers at {address!r}: {error}. Start one with `dask scheduler`, and workers with "
+            "`dask worker ADDRESS`."
+        ) from error
+    with reach:
+        if not workers_of(reach):
+            raise ClusterError(f"The scheduler at {address} has no workers; start some with `dask worker {address}`.")
+        yield
+
+
+def workers_of(reach: Any) -> dict[str, Any]:
+    """Return the workers and what the scheduler knows of them."""
+    return dict(reach.scheduler_info(n_workers=-1)["workers"])
+
+
+def memory_of(reach: Any) -> float:
+    """Return the bytes that the workers may keep."""
+    from rmtdeq import _check
+
+    limits = [each["memory_limit"] or 0 for each in workers_of(reach).values()]
+    return _SHARE * sum(limits) if all(limits) else _check.memory_allowed(None)[0]
+
+
+def lost() -> tuple[type[BaseException], ...]:
+    """Return the exceptions by which Dask says that workers or data are gone."""
+    distributed = require("distributed")
+    return (distributed.KilledWorker, distributed.comm.CommClosedError, CancelledError, TimeoutError)
+
+
+@contextmanager
+def said() -> Iterator[None]:
+    """Turn what Dask says of lost workers and lost data into an exception of the package."""
+    try:
+        yield
+    except lost() as error:
+        raise ClusterError(
+            f"The cluster lost work that it could not do again ({type(error).__name__}: {error}): scheduler or workers "
+            "are gone, whose logs say why; workers mostly for want of memory: take more, or more memory for each. Call "
+            "again; with a checkpoint, steps that were done are not lost."
+        ) from error

@@ -1,0 +1,128 @@
+"""A symmetric kernel on the workers of a cluster, multiplied there with vectors."""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+from time import sleep
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from rmtdeq._errors import InvalidInputError, MemoryLimitError
+from rmtdeq._progress import progress_bar
+from rmtdeq._types import FloatArray, Kind
+from rmtdeq.deq import DEQ
+from rmtdeq.kernels.cluster.arrays import lower_tiles, model_of, recipe_for
+from rmtdeq.kernels.cluster.client import client, lost, memory_of, said
+from rmtdeq.kernels.cluster.samples import Pieces, pieces
+from rmtdeq.kernels.cluster.tasks import add, multiply
+from rmtdeq.kernels.identity import identity
+from rmtdeq.kernels.operator import KernelOperator
+
+logger = logging.getLogger(__name__)
+
+_TRIES, _PAUSE = 3, 2.0
+"""A product is tried so often, with seconds between for a worker to come back."""
+
+
+class ClusterMatrix:
+    """The tiles on and below the diagonal, kept by the workers or computed for every product.
+
+    Parameters
+    ----------
+    recipe : Future of Recipe
+        Of one kind.
+    rows : Pieces
+    keep : bool
+    """
+
+    def __init__(self, recipe: Any, rows: Pieces, keep: bool) -> None:
+        self._rows, self._keep = rows, keep
+        self._tiles = lower_tiles(recipe, rows)
+        self._kept = False
+
+    def compute(self, progress: bool) -> None:
+        """Let the workers compute what they keep."""
+        if self._kept or not self._keep:
+            return
+        from distributed import as_completed, futures_of
+
+        persisted = self._rows.client.persist(list(self._tiles.values()))
+        with progress_bar(progress, total=len(persisted), desc="kernel", unit="tile") as bar, said():
+            for future in as_completed(futures_of(persisted)):
+                future.result()
+                bar.update()
+        self._tiles = dict(zip(self._tiles, persisted, strict=True))
+        self._kept = True
+
+    def close(self) -> None:
+        """Let the workers forget their tiles."""
+        self._tiles, self._kept = {}, False
+
+    def product(self, V: FloatArray, progress: bool) -> FloatArray:
+        """Return the product with vectors (n, b), in double precision."""
+        from dask.delayed import delayed
+
+        rows, reach = self._rows, self._rows.client
+        parts = [V[start:stop] for start, stop in pairwise(rows.bounds)]
+        # Part of the graph, and not scattered: what is lost with a worker is sent again.
+        vectors = [delayed(part, pure=False) for part in parts]
+        times, total = delayed(multiply, pure=False), delayed(add, pure=False)
+        # One task for both halves of the matrix: the scheduler takes a millisecond for each.
+        found = {
+            (i, j): times(entries, vectors[j], None if i == j else vectors[i])
+            for (i, j), entries in self._tiles.items()
+        }
+        every = range(len(rows))
+        sums = [total([found[max(i, j), min(i, j)] for j in every], [int(j > i) for j in every]) for i in every]
+        with said():
+            for _ in range(_TRIES - 1):
+                try:
+                    return np.concatenate(reach.gather(reach.compute(sums)))
+                except lost() as error:
+                    logger.warning("Lost a part of a product with a worker (%s): computing it again.", error)
+                    sleep(_PAUSE)
+                    rows.keep_copies()
+            return np.concatenate(reach.gather(reach.compute(sums)))
+
+
+def cluster_operator(
+    X: ArrayLike,
+    deq: DEQ,
+    kind: Kind,
+    method: str,
+    tau0_squared: float | None,
+    dtype: DTypeLike | None,
+    device: Any,
+    products: str,
+    progress: bool,
+) -> KernelOperator:
+    """Return a kernel of the workers as an operator; parameters as for `rmtdeq.kernel_operator`."""
+    if method not in ("auto", "cluster", "matrix-free"):
+        raise InvalidInputError(f"backend='dask' has the methods 'cluster' and 'matrix-free', not {method!r}.")
+    reach = client()
+    rows = pieces(X, "X", dtype, products, reach)
+    model = model_of(deq, rows, tau0_squared)
+    recipe = recipe_for(rows, None, model, (kind,), products, device)
+    n = rows.norms.size
+    needed, free = n * (n + rows.chunks[0]) / 2 * rows.dtype.itemsize, memory_of(reach)
+    if method == "cluster" and needed > free:
+        raise MemoryLimitError(
+            f"Half the kernel of {n} samples takes {needed / 2**30:.3g} GiB, more than the {free / 2**30:.3g} GiB of "
+            "the workers; 'matrix-free' needs none, more workers have more."
+        )
+    if method == "auto":
+        method = "cluster" if needed <= free else "matrix-free"
+        logger.info("%d samples, method %r: %.3g GiB of entries.", n, method, needed / 2**30)
+    return KernelOperator(
+        n,
+        lambda method: ClusterMatrix(recipe, rows, method == "cluster"),
+        # Samples that are on workers are told apart by their norms.
+        lambda: identity(model, kind, rows.dtype, rows.norms),
+        method,
+        rows.dtype,
+        rows.dtype,
+        progress,
+    )

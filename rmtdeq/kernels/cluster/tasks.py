@@ -1,0 +1,73 @@
+"""What a worker does: compute a tile, multiply it with vectors, add up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rmtdeq._threads import alone
+from rmtdeq._types import FloatArray, Kind
+from rmtdeq.kernels.inputs import Samples
+from rmtdeq.kernels.matrix import fill_matrix
+from rmtdeq.kernels.placement import placement
+from rmtdeq.kernels.plan import plan_with
+from rmtdeq.kernels.profile import ScaleTable
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """All that the tiles of a kernel have in common.
+
+    Attributes
+    ----------
+    table : ScaleTable
+        For the norms of all samples.
+    kinds : tuple of str
+    dtype : dtype
+        Of the tiles.
+    products : str
+        See `rmtdeq.kernel`.
+    device : str or None
+        Of the workers that have one.
+    """
+
+    table: ScaleTable
+    kinds: tuple[Kind, ...]
+    dtype: np.dtype[Any]
+    products: str = "full"
+    device: str | None = None
+
+
+def tile(recipe: Recipe, X: FloatArray, Y: FloatArray | None) -> list[FloatArray]:
+    """Return the kernels of some rows and columns, or of some rows with themselves, by one thread."""
+    with alone():
+        place = placement(X, Y, device=recipe.device, dtype=recipe.dtype, products=recipe.products)
+        plan = plan_with(recipe.table, place, place.inputs.squared_norms())
+        outputs = {kind: np.empty(place.inputs.shape, recipe.dtype) for kind in recipe.kinds}
+        fill_matrix(plan, outputs, recipe.dtype)
+    return [outputs[kind] for kind in recipe.kinds]
+
+
+def squared_norms(X: FloatArray, products: str, dtype: np.dtype[Any]) -> FloatArray:
+    """Return those of samples as tiles take them, which checks them, too."""
+    inputs = placement(X, dtype=dtype, products=products).inputs
+    assert isinstance(inputs, Samples)
+    return inputs.squared_norms()[0]
+
+
+def multiply(entries: list[FloatArray], V: FloatArray, W: FloatArray | None) -> tuple[FloatArray, ...]:
+    """Return the products of a tile with V and, if there is a W, of its transpose with W, in double precision."""
+    with alone():
+        matrix = entries[0].astype(np.float64, copy=False)
+        return (matrix @ V,) if W is None else (matrix @ V, matrix.T @ W)
+
+
+def add(parts: Sequence[tuple[FloatArray, ...]], which: Sequence[int]) -> FloatArray:
+    """Add up one of each of the parts, always in the same order."""
+    total = parts[0][which[0]].copy()
+    for part, index in zip(parts[1:], which[1:], strict=True):
+        total += part[index]
+    return total

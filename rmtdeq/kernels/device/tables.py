@@ -1,0 +1,161 @@
+"""What a device holds of a plan, and where results go."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmtdeq import _check
+from rmtdeq._errors import MemoryLimitError
+from rmtdeq._types import FloatArray, IntArray, Kind
+from rmtdeq.kernels.inputs import LayerBefore
+from rmtdeq.kernels.plan import Plan, Series
+
+logger = logging.getLogger(__name__)
+
+_SHARE = 0.8
+"""Of a device's free memory so much may be taken by results; the rest is for tiles."""
+
+
+def free_memory(device: torch.device) -> float:
+    """Return the bytes that can be had on a device; on the host nine tenths of what is free."""
+    if device.type == "cuda":
+        return _SHARE * torch.cuda.mem_get_info(device)[0]
+    return _check.memory_allowed(None)[0] if device.type == "cpu" else float("inf")
+
+
+def device_outputs(
+    kinds: Sequence[Kind],
+    shape: tuple[int, int],
+    dtype: np.dtype[Any],
+    device: torch.device,
+    memory_limit: float | None,
+) -> dict[Kind, Tensor]:
+    """Return tensors for the results: on the device, or on the host where they do not fit there.
+
+    Raises
+    ------
+    MemoryLimitError
+        They fit nowhere.
+    """
+    size = len(kinds) * shape[0] * shape[1] * dtype.itemsize
+    kind = getattr(torch, str(dtype))
+    what = f"The result, {len(kinds)} kernel(s) of {shape[0]} x {shape[1]} entries,"
+    try:
+        if device.type == "cpu":
+            raise MemoryLimitError("The host is the device.")
+        _check.memory(size, min(free_memory(device), memory_limit or float("inf")), what, "")
+        return {name: torch.empty(shape, dtype=kind, device=device) for name in kinds}
+    except (MemoryLimitError, torch.OutOfMemoryError):
+        remedy = "use kernel_operator(X, deq, kind), which never stores the matrix, or pass memory maps as out="
+        _check.memory(size, memory_limit, what, remedy)
+        if device.type != "cpu":
+            logger.warning("%s do not fit on %s: they are kept on the host, a tile at a time.", what, device)
+        return {name: torch.empty(shape, dtype=kind) for name in kinds}
+
+
+class DeviceTables:
+    """What a plan knows of rows and columns, as tensors, moved there when first used.
+
+    Parameters
+    ----------
+    plan : Plan
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self.device = plan, plan.device
+        self._series: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+
+    def to(self, array: FloatArray | IntArray | Tensor) -> Tensor:
+        """Return an array as a contiguous tensor there."""
+        if isinstance(array, Tensor):
+            return array.to(self.device).contiguous()
+        return torch.tensor(np.ascontiguousarray(array), device=self.device)
+
+    @cached_property
+    def products(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Samples of rows and columns and None; or the Gram matrix before, twice, and the tangent kernel."""
+        inputs = self._plan.inputs
+        try:
+            if isinstance(inputs, LayerBefore):
+                gram = self.to(inputs.gram)
+                return gram, gram, None if inputs.tangent is None else self.to(inputs.tangent)
+            X = self.to(inputs.X)
+            return X, X if inputs.Y is None else self.to(inputs.Y), None
+        except torch.OutOfMemoryError as error:
+            raise MemoryLimitError(
+                f"The samples do not fit on {self.device}: {str(error).splitlines()[0]} Free memory there, or compute "
+                "on the CPU."
+            ) from error
+
+    @cached_property
+    def operands(self) -> tuple[Tensor, Tensor]:
+        """Samples of rows and columns as tensor cores take them; they have been rounded to that before."""
+        left, right, _ = self.products
+        # Triton's interpreter does not multiply bfloat16; the numbers are the same.
+        if self._plan.inputs.products != "bfloat16" or self.device.type == "cpu":
+            return left, right
+        rows = left.bfloat16()
+        return rows, rows if right is left else right.bfloat16()
+
+    @cached_property
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """1/σ of rows and columns, zero where σ is zero."""
+        rows = self.to(_reciprocal(self._plan.rows.sigma))
+        return rows, rows if self._plan.same else self.to(_reciprocal(self._plan.columns.sigma))
+
+    def gram(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
+        """Return inner products of rows and columns, and what the tangent carries."""
+        left, right, tangent = self.products
+        if isinstance(self._plan.inputs, LayerBefore):
+            gram = left[rows, columns]
+            return gram, gram if tangent is None else tangent[rows, columns]
+        with _products_of(self._plan.inputs.products, self.device):
+            gram = left[rows] @ right[columns].T
+        return gram, gram
+
+    def series(self, length: int) -> Series | None:
+        """Return the plan's series number `length`."""
+        return self._plan.series(length)
+
+    def coefficients(self, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what belongs to the series number `length`, of which those before have been asked for.
+
+        Its coefficients of rows and columns, (degree + 1, ·), degrees, and cutoffs.
+        """
+        if length == len(self._series):
+            series = self._plan.series(length)
+            assert series is not None
+            rows = self.to(series.hermite_x.T)
+            columns = rows if self._plan.same else self.to(series.hermite_y)
+            degrees = self.to(series.degrees).to(torch.int32)
+            self._series.append((rows, columns, degrees, self.to(series.cutoffs)))
+        return self._series[length]
+
+
+@contextmanager
+def _products_of(precision: str, device: torch.device) -> Iterator[None]:
+    """Make float32 products in their own precision, whatever the caller allows elsewhere (TF32, autocast).
+
+    Samples that have been rounded to TF32 or bfloat16 lose nothing by TF32 products.
+    """
+    allowed = torch.get_float32_matmul_precision()
+    # On a CPU "high" may mean sums of bfloat16.
+    tensor_cores = precision != "full" and device.type == "cuda"
+    torch.set_float32_matmul_precision("high" if tensor_cores else "highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(allowed)
+
+
+def _reciprocal(sigma: FloatArray) -> FloatArray:
+    return np.divide(1.0, sigma, out=np.zeros_like(sigma), where=sigma > 0)

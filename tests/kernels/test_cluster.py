@@ -1,0 +1,190 @@
+"""Kernels on Dask workers: the numbers of one process, whatever happens to a worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
+
+import rmtdeq as rd
+from rmtdeq.kernels.cluster import client as reached
+from rmtdeq.kernels.cluster import samples as cut
+
+KINDS = ("ck", "ntk", "ntk-full")
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """Two processes of one thread each."""
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def samples(gaussian):
+    X = gaussian(150, 40, seed=5)
+    X[:30] *= np.linspace(0.3, 2.0, 30)[:, None]
+    X[100], X[101], X[102] = X[5], X[7] + 1e-6 * X[8], 0
+    return X
+
+
+@pytest.mark.parametrize("name", ["tanh", "relu", "softplus"])
+@pytest.mark.parametrize("columns", [None, 37])
+def test_arrays_have_the_numbers_of_one_process(workers, make, samples, name, columns):
+    deq, Y = rd.DEQ(make(name), 0.3, 0.8), None if columns is None else samples[:columns]
+    exact = rd.kernel(samples, deq, KINDS, Y=Y)
+    found = rd.kernel(samples, deq, KINDS, Y=Y, backend="dask")
+    for one, other in zip(found, exact, strict=True):
+        assert isinstance(one, da.Array)
+        assert one.shape == other.shape
+        computed = one.compute()
+        np.testing.assert_allclose(computed, other, rtol=0, atol=1e-12 * abs(other).max())
+        if Y is None:
+            np.testing.assert_array_equal(computed, computed.T)
+
+
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_few_samples(workers, gaussian, n):
+    X, deq = gaussian(n, 5), rd.DEQ("tanh", 0.3, 0.8)
+    np.testing.assert_allclose(rd.kernel(X, deq, backend="dask").compute(), rd.kernel(X, deq), atol=1e-13)
+
+
+def test_dask_arrays_and_single_precision(workers, samples, tmp_path):
+    deq, exact = rd.DEQ("relu", 0.3, 0.8), rd.kernel(samples, rd.DEQ("relu", 0.3, 0.8), "ntk")
+    given = da.from_array(samples, chunks=(40, 13))
+    found = rd.kernel(given, deq, "ntk", backend="dask")
+    np.testing.assert_allclose(found.compute(), exact, rtol=0, atol=1e-12 * exact.max())
+    found.to_zarr(str(tmp_path / "kernel.zarr"))
+    np.testing.assert_allclose(da.from_zarr(str(tmp_path / "kernel.zarr")).compute(), exact, rtol=0, atol=1e-12)
+    single = rd.kernel(given.astype("f4"), deq, "ntk", backend="dask")
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single.compute(), exact, rtol=0, atol=1e-6 * exact.max())
+    rounded = rd.kernel(samples, deq, "ntk", backend="dask", products="bfloat16").compute()
+    np.testing.assert_allclose(rounded, rd.kernel(samples, deq, "ntk", products="bfloat16"), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["cluster", "matrix-free"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_products_and_spectra(workers, samples, kind, method):
+    deq, V = rd.DEQ("relu", 0.3, 0.8), np.random.default_rng(0).standard_normal((150, 3))
+    exact = rd.kernel(samples, deq, kind)
+    op = rd.kernel_operator(samples, deq, kind, backend="dask", method=method)
+    assert op.method == method
+    np.testing.assert_allclose(op @ V, exact @ V, rtol=0, atol=1e-11)
+    op.close()
+    np.testing.assert_allclose(op @ V, exact @ V, rtol=0, atol=1e-11)
+    options = {"method": "slq", "top": 4, "steps": 8}
+    alone = rd.empirical_spectrum(samples, deq, kind, **options)
+    found = rd.empirical_spectrum(samples, deq, kind, backend="dask", storage=method, **options)
+    np.testing.assert_allclose(found.eigenvalues, alone.eigenvalues, rtol=1e-9)
+    edges = [0.0, 0.1, 0.5, 1.0, 100.0]
+    np.testing.assert_allclose(found.masses(edges)[0], alone.masses(edges)[0], atol=1e-9)
+
+
+def test_all_eigenvalues(workers, samples):
+    deq = rd.DEQ("tanh", 0.3, 0.8)
+    found = rd.empirical_spectrum(samples, deq, backend="dask")
+    np.testing.assert_allclose(found.eigenvalues, rd.empirical_spectrum(samples, deq).eigenvalues, atol=1e-12)
+
+
+def test_steps_of_lanczos_are_kept(workers, samples, tmp_path):
+    deq, options = rd.DEQ("tanh", 0.3, 0.8), {"method": "slq", "top": 3, "steps": 6, "backend": "dask"}
+    found = rd.empirical_spectrum(samples, deq, checkpoint=tmp_path, **options)
+    again = rd.empirical_spectrum(samples, deq, checkpoint=tmp_path, **options)
+    np.testing.assert_array_equal(found.eigenvalues, again.eigenvalues)
+    with pytest.raises(rd.InvalidInputError, match="another computation"):
+        rd.empirical_spectrum(1.1 * samples, deq, checkpoint=tmp_path, **options)
+
+
+def test_a_killed_worker_costs_time_and_not_the_result(gaussian, monkeypatch):
+    monkeypatch.setattr(cut, "SIDE", 50)
+    X, deq = gaussian(700, 60), rd.DEQ("tanh", 0.3, 0.8)
+    V = np.random.default_rng(0).standard_normal((700, 4))
+    exact = rd.kernel(X, deq, "ntk") @ V
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        op = rd.kernel_operator(X, deq, "ntk", backend="dask")
+        victim = next(iter(client.run(os.getpid).values()))
+        killer = threading.Timer(0.15, os.kill, (victim, signal.SIGKILL))
+        killer.start()
+        first = op @ V
+        killer.join()
+        alive = list(client.run(os.getpid).values())
+        assert victim not in alive
+        second = op @ V
+    np.testing.assert_allclose(first, exact, rtol=0, atol=1e-12 * abs(exact).max() * 700)
+    np.testing.assert_allclose(second, exact, rtol=0, atol=1e-12 * abs(exact).max() * 700)
+
+
+def test_lost_work_is_an_exception_of_the_package():
+    with pytest.raises(rd.ClusterError, match="memory for each"), reached.said():
+        raise CommClosedError("gone")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda X, deq: rd.kernel(np.where(X > 0.4, np.nan, X), deq, backend="dask"), "NaN"),
+        (lambda X, deq: rd.kernel(da.from_array(np.where(X > 0.4, np.nan, X)), deq, backend="dask"), "NaN"),
+        (lambda X, deq: rd.kernel(X[0], deq, backend="dask"), "matrix"),
+        (lambda X, deq: rd.kernel(da.from_array(X)[0], deq, backend="dask"), "matrix"),
+        (lambda X, deq: rd.kernel(da.from_array(X)[da.from_array(X)[:, 0] > 0], deq, backend="dask"), "known shape"),
+        (lambda X, deq: rd.kernel(X, deq, Y=X[:, :3], backend="dask"), "features"),
+        (lambda X, deq: rd.kernel(X, deq, backend="dask", out=np.empty((150, 150))), "to_zarr"),
+        (lambda X, deq: rd.kernel(X, deq, backend="dask", products="half"), "products"),
+        (lambda X, deq: rd.kernel(X, deq, backend="dask", dtype="int8"), "dtype"),
+        (lambda X, deq: rd.kernel(0 * X, deq, backend="dask"), "zero"),
+        (lambda X, deq: rd.kernel(X, "tanh", backend="dask"), "DEQ"),
+        (lambda X, deq: rd.kernel_operator(X, deq, backend="dask", method="dense"), "matrix-free"),
+        (lambda X, deq: rd.kernel_operator(X, deq, backend="dask", folder="x"), "folder"),
+        (lambda X, deq: rd.kernel_operator(X, deq, method="cluster"), "dask"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(workers, gaussian, call, message):
+    with pytest.raises(rd.InvalidInputError, match=message):
+        call(gaussian(150, 40), rd.DEQ("tanh", 0.3, 0.8))
+
+
+def test_a_local_cluster_is_started_where_there_is_none_and_dask_is_asked_for_by_name():
+    script = """
+import sys
+import numpy as np, rmtdeq as rd
+X, deq = np.random.default_rng(0).standard_normal((40, 30)) / 30**0.5, rd.DEQ("tanh", 0.2, 0.8)
+found = rd.kernel(X, deq, backend="dask")
+print(abs(np.asarray(found) - rd.kernel(X, deq)).max() < 1e-12)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "True"
+    assert run.stderr == ""
+    missing = script.replace("import numpy", "sys.modules['distributed'] = None; import numpy")
+    run = subprocess.run([sys.executable, "-c", missing], capture_output=True, text=True, check=False)
+    assert 'pip install "rmtdeq[dask]"' in run.stderr
+
+
+def test_the_command_line_uses_a_scheduler(workers, tmp_path, capsys):
+    from rmtdeq.cli import main
+
+    address = workers.scheduler_info()["address"]
+    arguments = ["compare", "--dataset", "fashion-sample", "--n", "200", "--kind", "ck", "--level", "paper"]
+    assert main([*arguments, "--backend", "dask", "--scheduler", address]) == 0
+    by_dask = capsys.readouterr().out
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == by_dask
+    for wrong in (["--scheduler", address], ["--backend", "dask", "--scheduler", "tcp://127.0.0.1:9"]):
+        assert main([*arguments, *wrong]) != 0
+    said = capsys.readouterr().err
+    assert "--backend dask" in said
+    assert "No Dask scheduler answers" in said

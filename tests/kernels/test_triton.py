@@ -1,0 +1,229 @@
+"""Kernels by Triton, in its interpreter or on a GPU where there is one: the numbers of the other engines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import rmtdeq as rd
+from rmtdeq.kernels import matrix, placement
+from rmtdeq.kernels.device import fused
+from rmtdeq.kernels.fill import Block
+from rmtdeq.kernels.plan import make_plan
+
+KINDS = ("ck", "ntk", "ntk-full")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(scope="module")
+def samples(gaussian):
+    X = gaussian(40, 12, seed=3)
+    X[:20] *= np.linspace(0.4, 2.0, 20)[:, None]
+    return X
+
+
+def tiles_of(monkeypatch, size):
+    monkeypatch.setattr(fused, "_TILE", size)
+    monkeypatch.setattr(fused, "_PRODUCT_TILE", size)
+
+
+def differences(found, exact):
+    """Largest errors of kernels relative to their largest entries."""
+    return [
+        float(abs(np.asarray(one) - other).max() / abs(other).max()) for one, other in zip(found, exact, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("columns", [None, 13])
+def test_every_activation_has_the_numbers_of_numba(phi, samples, columns, monkeypatch):
+    tiles_of(monkeypatch, 32)
+    deq, Y = rd.DEQ(phi, 0.15, 0.8), None if columns is None else samples[:columns]
+    exact = rd.kernel(samples, deq, KINDS, Y=Y)
+    found = rd.kernel(samples, deq, KINDS, Y=Y, backend="triton", device=DEVICE)
+    assert max(differences(found, exact)) < 1e-9
+    if Y is None:
+        for one in found:
+            np.testing.assert_array_equal(one, one.T)
+
+
+@pytest.mark.parametrize(("tile", "block"), [(16, 24), (64, 512)])
+@pytest.mark.parametrize("n", [1, 2, 33])
+def test_ragged_tiles_and_blocks(gaussian, n, block, tile, monkeypatch):
+    tiles_of(monkeypatch, tile)
+    monkeypatch.setattr(matrix, "_HOST_TILE", block)
+    monkeypatch.setattr(matrix, "_DEVICE_TILE", block)
+    X, deq = gaussian(n, 37, seed=n), rd.DEQ("tanh", 0.4, 0.8)
+    for kinds in (("ck",), ("ntk-full", "ck"), ("ntk",)):
+        for Y in (None, gaussian(5, 37, seed=50)):
+            exact = rd.kernel(X, deq, kinds, Y=Y)
+            assert max(differences(rd.kernel(X, deq, kinds, Y=Y, backend="triton", device=DEVICE), exact)) < 1e-12
+            tensors = rd.kernel(torch.from_numpy(X).to(DEVICE), deq, kinds, Y=Y, backend="triton")
+            assert all(tensor.device.type == DEVICE for tensor in tensors)
+            assert max(differences([tensor.cpu() for tensor in tensors], exact)) < 1e-12
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_nearly_parallel_pairs_and_zeros(samples, make, name, as_tensor):
+    X = samples.copy()
+    X[30], X[31], X[32], X[33] = X[5], -X[6], X[7] + 1e-6 * X[8], 0
+    deq = rd.DEQ(make(name), 0.3, 0.8)
+    exact = rd.kernel(X, deq, KINDS)
+    found = rd.kernel(torch.from_numpy(X).to(DEVICE) if as_tensor else X, deq, KINDS, backend="triton", device=DEVICE)
+    assert max(differences([torch.as_tensor(one).cpu() for one in found], exact)) < 1e-9
+
+
+@pytest.mark.parametrize("products", ["full", "tf32", "bfloat16"])
+def test_single_precision_and_rounded_products(samples, products):
+    """Engines differ by the rounding of sums; the kernel moves with the samples by what is stated."""
+    deq = rd.DEQ("swish", 0.3, 0.8)
+    single, exact = samples.astype(np.float32), rd.kernel(samples, deq, KINDS)
+    by_numba = rd.kernel(single, deq, KINDS, products=products)
+    for backend in ("torch", "triton"):
+        found = rd.kernel(single, deq, KINDS, products=products, backend=backend, device=DEVICE)
+        assert all(one.dtype == np.float32 for one in found)
+        assert max(differences(found, by_numba)) < 1e-6
+    lost = {"full": 1e-6, "tf32": 2**-11, "bfloat16": 2**-8}[products]
+    # A kernel entry has twice the relative error of the norms, and a gain of the model.
+    assert max(differences(by_numba, exact)) < 6 * lost
+    if products != "full":
+        assert max(differences(by_numba, exact)) > lost / 30
+
+
+def test_explicit_networks(samples):
+    net = rd.design(rd.DEQ("relu", 0.2, 0.8), tau0_squared=1.0, kind="ntk")
+    exact = net.kernel(samples, KINDS)
+    assert max(differences(net.kernel(samples, KINDS, backend="triton", device=DEVICE), exact)) < 1e-9
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch", "triton"])
+def test_pairs_without_a_solution_are_counted(gaussian, backend):
+    """A plan for a weak recurrence, worked out with a strong one."""
+    X = gaussian(20, 30)
+    place = placement.placement(X, backend=backend, device=None if backend == "numba" else DEVICE)
+    plan = make_plan(place, rd.DEQ("tanh", 0.2, 0.8, centered=False), ("ck",))
+    broken = replace(plan, deq=replace(plan.deq, sigma_a2=20.0))
+    with pytest.raises(rd.IllPosedError, match=r"slope 1 or more for \d+ pair"):
+        matrix.fill_matrix(broken, {"ck": np.empty((20, 20))}, place.dtype)
+
+
+@pytest.mark.parametrize("method", ["device", "matrix-free", "dense"])
+def test_operators(samples, method):
+    deq, V = rd.DEQ("tanh", 0.4, 0.8), np.random.default_rng(0).standard_normal((len(samples), 3))
+    op = rd.kernel_operator(samples, deq, "ntk", backend="triton", device=DEVICE, method=method)
+    np.testing.assert_allclose(op @ V, rd.kernel(samples, deq, "ntk") @ V, rtol=0, atol=1e-11)
+
+
+COMPILE = """
+import os, sys
+os.environ.pop("TRITON_INTERPRET", None)
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from rmtdeq.kernels.device import fused
+from rmtdeq.kernels.device.triton_tiles import solve_tiles
+
+TYPES = {"constants": "*fp64", "counts": "*i32", "degrees": "*i32", "cutoffs": "*fp64", "rows": "*fp64"}
+TYPES |= {"columns": "*fp64", "scale_rows": "*fp64", "scale_columns": "*fp64"}
+
+def compiled(capability, samples, out, multiply, **flags):
+    constants = {
+        "with_ck": True, "with_ntk": True, "with_full": True, "multiply": multiply, "precision": "tf32",
+        "carries": False, "same": True, "below": True, "mirror": True, "again": False,
+        "size": fused._PRODUCT_TILE if multiply else fused._TILE, "depth": fused._DEPTH, "most_steps": 60,
+    } | flags
+    pointers = dict.fromkeys(("left", "right", "gram", "carried"), samples) | dict.fromkeys(("ck", "ntk", "full"), out)
+    names = solve_tiles.arg_names
+    signature = {
+        name: "constexpr" if name in constants else TYPES.get(name) or pointers.get(name, "i32") for name in names
+    }
+    source = ASTSource(solve_tiles, signature, {(names.index(name),): value for name, value in constants.items()})
+    warps = fused._PRODUCT_WARPS if multiply else fused._WARPS
+    options = {"num_warps": warps, "enable_fp_fusion": True}
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+types = {"64": "*fp64", "32": "*fp32", "bf16": "*bf16"}
+for capability in (80, 90, 100):
+    for samples, out, multiply in (("64", "*fp64", 0), ("32", "*fp32", 0), ("32", "*fp32", 1), ("bf16", "*fp32", 1)):
+        for flags in ({}, {"again": True}, {"below": False, "mirror": False, "with_ck": False}):
+            found = compiled(capability, types[samples], out, bool(multiply), **flags)
+            assert len(found.asm["cubin"]) > 1000
+            assert found.metadata.shared < 100_000
+            if multiply:
+                assert any(word in found.asm["ptx"] for word in ("mma.sync", "wgmma", "tcgen05.mma"))
+print("compiled")
+"""
+
+
+@pytest.mark.slow
+def test_machine_code_for_three_generations_of_cards_without_a_card():
+    """What runs in the interpreter also compiles, with tensor cores for rounded products."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    run = subprocess.run([sys.executable, "-c", COMPILE], capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.strip() == "compiled"
+
+
+def test_auto_says_which_engine_it_takes(samples, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "rmtdeq")
+    many = np.zeros((1024, 2))
+    assert placement._choice("cpu", many, None) == "numba"
+    assert placement._choice("mps", many, None) == "torch"
+    assert placement._choice("cuda:1", many, None) == "triton"
+    assert "by triton on cuda:1" in caplog.text
+    assert placement._choice("cuda", many, samples) == "torch"
+    assert "too few" in caplog.text
+    monkeypatch.setattr(placement.importlib.util, "find_spec", lambda name: None)
+    assert placement._choice("cuda", many, None) == "torch"
+    assert "rmtdeq[triton]" in caplog.text
+
+
+def test_without_triton_or_interpreter_the_message_says_what_is_missing():
+    script = """
+import sys
+import numpy as np, rmtdeq as rd
+X, deq = np.eye(3), rd.DEQ("tanh", 0.2, 0.8)
+try:
+    rd.kernel(X, deq, backend="triton")
+except rd.InvalidInputError as error:
+    print(error)
+sys.modules["triton"] = None
+print(rd.kernel(X, deq)[0, 0] > 0, rd.kernel(X, deq, backend="torch")[0, 0] > 0)
+try:
+    rd.kernel(X, deq, backend="triton")
+except rd.MissingDependencyError as error:
+    print(error)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    first, second, third = run.stdout.strip().splitlines()
+    assert "needs a GPU" in first
+    assert "TRITON_INTERPRET=1" in first
+    assert second == "True True"
+    assert 'pip install "rmtdeq[triton]"' in third
+
+
+@pytest.mark.parametrize("origin", [(0, 0), (8, 8), (8, 0)])
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+def test_blocks_anywhere_and_their_mirror_images(gaussian, backend, origin):
+    """A block below the diagonal, in outputs that begin elsewhere."""
+    X, deq = gaussian(30, 40), rd.DEQ("tanh", 0.3, 0.8)
+    exact = rd.kernel(X, deq)
+    place = placement.placement(X, backend=backend, device=DEVICE)
+    plan = make_plan(place, deq, ("ck",))
+    out = torch.full((30, 30), -1.0, dtype=torch.float64, device=DEVICE)
+    matrix.worker_for(plan, place.dtype).fill(Block(12, 20, 9, 15), {"ck": out}, origin, mirror=True)
+    whole = np.full((40, 40), -1.0)
+    whole[origin[0] : origin[0] + 30, origin[1] : origin[1] + 30] = out.cpu().numpy()
+    found = whole[:30, :30]
+    for i in range(30):
+        for j in range(30):
+            inside = (12 <= i < 20 and 9 <= j < 15 and j <= i) or (12 <= j < 20 and 9 <= i < 15 and i <= j)
+            assert found[i, j] == pytest.approx(exact[i, j] if inside else -1.0, abs=1e-12)
