@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "ClusterError",
     "ConvergenceError",
     "DataNotFoundError",
     "IllPosedError",
@@ -39,3 +40,7 @@ class MemoryLimitError(RmtdeqError, MemoryError):
 
 class MissingDependencyError(RmtdeqError, ImportError):
     """An optional library that is not installed; the message names the extra that brings it."""
+
+
+class ClusterError(RmtdeqError, RuntimeError):
+    """Workers of a cluster are lost, and what they held with them."""

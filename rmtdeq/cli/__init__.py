@@ -1,4 +1,4 @@
-"""The command line: solve, predict, compare, design, train."""
+"""The command line: solve, predict, compare, design, train, resume."""
 
 from rmtdeq.cli.main import main
 from rmtdeq.cli.options import example_mixture

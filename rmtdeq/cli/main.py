@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import rmtdeq
 from rmtdeq._errors import RmtdeqError
-from rmtdeq.cli import designs, spectra, training
+from rmtdeq.cli import designs, jobs, spectra, training
 
 _FAILED = 2
 _INTERRUPTED = 130
@@ -30,13 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What the package says about its choices (where a matrix is kept, in which precision) is for the user to read.
     logging.basicConfig(format="rmtdeq: %(message)s")
     logging.getLogger("rmtdeq").setLevel(logging.INFO)
-    options = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(given)
     try:
+        if options.run is None:
+            return jobs.resume(options.folder, main)
         if getattr(options, "out", None):
             from rmtdeq.io import require_writable
 
             require_writable(options.out)
-        return int(options.run(options))
+        with jobs.remembered(options, given):
+            return int(options.run(options))
     except RmtdeqError as error:
         print(f"rmtdeq: {' '.join(str(error).split())}", file=sys.stderr)
         return _FAILED
@@ -55,6 +59,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"rmtdeq {rmtdeq.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for module in (spectra, designs, training):
+    for module in (spectra, designs, training, jobs):
         module.add_commands(commands)
     return parser

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 import rmtdeq
 from rmtdeq._types import KINDS, LEVELS, FloatArray
 from rmtdeq.cli.options import Problem, add_data, add_network, network_of, problem_of, record_of, save
+from rmtdeq.kernels.placement import BACKENDS
 
 _NO_MEAN = 1e-10
 
@@ -52,6 +55,16 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--checkpoint",
         help="folder that keeps the matrix and every step of lanczos and slq: the same command goes on where it was "
         "interrupted (4 n² bytes for each kernel)",
+    )
+    group.add_argument(
+        "--backend",
+        default="auto",
+        choices=BACKENDS,
+        help="engine of the kernels (default auto: numba on the CPU, triton or torch on a GPU)",
+    )
+    group.add_argument("--device", help="where torch and triton compute, as cuda or cuda:1 (default the CPU)")
+    group.add_argument(
+        "--scheduler", help="address of a Dask scheduler, tcp://HOST:8786, for --backend dask (default a local cluster)"
     )
 
 
@@ -106,10 +119,11 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _measured(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem, kind: str) -> rmtdeq.EmpiricalSpectrum:
+    common = {"tau0_squared": problem.tau0_squared, "backend": options.backend, "device": options.device}
     if options.method == "exact":
         if options.checkpoint is not None or options.top is not None:
             raise rmtdeq.InvalidInputError("--checkpoint and --top are for --method lanczos and slq.")
-        return rmtdeq.empirical_spectrum(problem.X, deq, kind, tau0_squared=problem.tau0_squared)
+        return rmtdeq.empirical_spectrum(problem.X, deq, kind, **common)
     return rmtdeq.empirical_spectrum(
         problem.X,
         deq,
@@ -118,7 +132,7 @@ def _measured(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem, ki
         top=min(problem.n, 20) if options.top is None else options.top,
         steps=options.steps,
         checkpoint=None if options.checkpoint is None else Path(options.checkpoint) / kind,
-        tau0_squared=problem.tau0_squared,
+        **common,
     )
 
 
@@ -127,7 +141,26 @@ def _known_rows(table: FloatArray | None) -> list[FloatArray | None] | None:
     return None if table is None else [None if np.isnan(row).any() else row for row in table]
 
 
+@contextmanager
+def _cluster(options: argparse.Namespace) -> Iterator[None]:
+    """Use the scheduler of the options, if there is one."""
+    if options.scheduler is None:
+        yield
+        return
+    if options.backend != "dask":
+        raise rmtdeq.InvalidInputError("--scheduler is for --backend dask.")
+    from rmtdeq.kernels.cluster.client import connected
+
+    with connected(options.scheduler):
+        yield
+
+
 def _compare(options: argparse.Namespace) -> int:
+    with _cluster(options):
+        return _compare_here(options)
+
+
+def _compare_here(options: argparse.Namespace) -> int:
     deq = network_of(options)
     problem = problem_of(options)
     comparisons = []

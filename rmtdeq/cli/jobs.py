@@ -1,0 +1,108 @@
+"""Command: resume; and what it needs, which commands with a checkpoint leave in its folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rmtdeq._checkpoint import JOB, lock, noticing
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._files import as_json, write_text
+from rmtdeq._version import __version__
+
+_DATA = "RMTDEQ_DATA"
+
+Run = Callable[[Sequence[str]], int]
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser's."""
+    resume = commands.add_parser(
+        "resume",
+        help="go on with a job that was interrupted",
+        description="Runs the command whose --checkpoint a folder is again, which goes on from what is there: in the "
+        "same working folder, with the same arguments.",
+    )
+    resume.add_argument("folder", help="the --checkpoint of the command")
+    resume.set_defaults(run=None)
+
+
+@contextmanager
+def remembered(options: argparse.Namespace, arguments: Sequence[str]) -> Iterator[None]:
+    """Leave what `resume` needs in the folder of the command's checkpoint, once the command uses it."""
+    folder = getattr(options, "checkpoint", None)
+    if not folder:
+        yield
+        return
+    record = {
+        "rmtdeq": __version__,
+        "arguments": list(arguments),
+        "working folder": os.getcwd(),
+        _DATA: os.environ.get(_DATA),
+    }
+    path = Path(folder) / JOB
+    held: list[Callable[[], None]] = []
+
+    def notice() -> None:
+        if not held:
+            held.append(lock(path.parent))
+            if not path.exists():
+                write_text(path, as_json(record))
+
+    try:
+        with noticing(notice):
+            yield
+        # What a command that was refused asked for is not what there is to go on with.
+        if held:
+            write_text(path, as_json(record))
+    finally:
+        for release in held:
+            release()
+
+
+def resume(folder: str, run: Run) -> int:
+    """Run the command of a job's folder again.
+
+    Raises
+    ------
+    InvalidInputError
+        No job is there, or it is one of another version or of a folder that is gone.
+    """
+    path = Path(folder) / JOB
+    if not path.exists():
+        raise InvalidInputError(
+            f"There is no {path}: {folder!r} is not the --checkpoint of a command; call the command itself again."
+        )
+    arguments, place, data = _read(path)
+    if not Path(place).is_dir():
+        raise InvalidInputError(
+            f"{place}, where the job was started, is no longer there; call the command itself again."
+        )
+    if data is not None:
+        os.environ.setdefault(_DATA, data)
+    os.chdir(place)
+    print(f"rmtdeq {' '.join(arguments)}", flush=True)
+    return run(arguments)
+
+
+def _read(path: Path) -> tuple[list[str], str, str | None]:
+    """Return arguments, working folder and data folder of a job."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        version, arguments, place = record["rmtdeq"], record["arguments"], record["working folder"]
+        data = record[_DATA]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(f"{path} cannot be read ({error!r}); call the command itself again.") from error
+    texts = [place, *([] if data is None else [data]), *(arguments if isinstance(arguments, list) else [None])]
+    if not all(isinstance(each, str) and "\0" not in each for each in texts) or "resume" in arguments[:1]:
+        raise InvalidInputError(f"{path} is not the record of a job; call the command itself again.")
+    if version != __version__:
+        raise InvalidInputError(
+            f"{path} is of version {version} of rmtdeq, this is {__version__}: their numbers may differ. Install that "
+            "version, or name a new folder."
+        )
+    return arguments, place, data
