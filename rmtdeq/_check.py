@@ -23,6 +23,8 @@ def real_array(value: ArrayLike, name: str, *, ndim: int | None = None) -> Float
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"{name} is not a rectangular array of numbers: {error}.") from error
+    if np.ma.is_masked(value):
+        raise InvalidInputError(f"{name} is a masked array with masked values; fill or remove them first.")
     if array.dtype.kind not in "fiub":
         raise InvalidInputError(f"{name} must hold real numbers, not {array.dtype}.")
     if array.dtype not in (np.float32, np.float64):
@@ -52,8 +54,8 @@ def precision(dtype: DTypeLike | None, X: FloatArray) -> np.dtype[Any]:
     """Return the floating-point type asked for, or that of X."""
     try:
         result = np.dtype(X.dtype if dtype is None else dtype)
-    except TypeError as error:
-        raise InvalidInputError(f"dtype must be float64 or float32, not {dtype!r}.") from error
+    except Exception as error:  # numpy reads many things as types, and fails at others in many ways
+        raise InvalidInputError(f"dtype must be float64 or float32, not {_short(dtype)}.") from error
     if result not in (np.float32, np.float64):
         raise InvalidInputError(f"dtype must be float64 or float32, not {result}.")
     return result
@@ -81,15 +83,29 @@ def number(
     return result
 
 
-def integer(value: Any, name: str, *, low: int = 1) -> int:
-    """Return `value` as an int of at least `low`."""
+def squared_norm(value: Any, name: str) -> float:
+    """Return `value` as a mean squared norm that doubles can be computed with."""
+    return number(number(value, name, low=0, open_low=True), name, low=1e-200, high=1e16)
+
+
+def integer(value: Any, name: str, *, low: int = 1, high: int = 1 << 53) -> int:
+    """Return `value` as an int from `low` to `high`."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not whole and not (isinstance(value, (float, np.floating)) and float(value).is_integer()):
         raise InvalidInputError(f"{name} must be an integer, not {value!r}.")
     result = int(value)
     if result < low:
         raise InvalidInputError(f"{name} must be at least {low}, not {result}.")
+    if result > high:
+        raise InvalidInputError(f"{name} must be at most {high}, not {_short(result)}.")
     return result
+
+
+def flag(value: Any, name: str) -> bool:
+    """Return `value` if it is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidInputError(f"{name} must be True or False, not {_short(value)}.")
+    return bool(value)
 
 
 def _short(value: Any) -> str:
@@ -109,7 +125,10 @@ def kinds(kind: str | Iterable[str]) -> tuple[Kind, ...]:
     """Return the requested kernels as a tuple of distinct names."""
     if not isinstance(kind, Iterable):
         raise InvalidInputError(f"kind must be a name or a tuple of names, not {_short(kind)}.")
-    names = (kind,) if isinstance(kind, str) else tuple(kind)
+    try:
+        names = (kind,) if isinstance(kind, str) else tuple(kind)
+    except TypeError:  # an array without dimensions
+        names = (cast(str, kind),)
     if not names:
         raise InvalidInputError(f"kind is empty; name at least one of {', '.join(map(repr, KINDS))}.")
     for name in names:
@@ -121,7 +140,12 @@ def kinds(kind: str | Iterable[str]) -> tuple[Kind, ...]:
 
 def labels(y: ArrayLike, n: int, classes: int | None = None) -> IntArray:
     """Return class labels 0..K-1 of n samples; `classes` is K where it is known."""
-    array = np.asarray(y)
+    if classes is not None:
+        classes = integer(classes, "classes")
+    try:
+        array = np.asarray(y)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"y is not an array of labels: {error}.") from error
     if array.ndim != 1 or array.shape[0] != n:
         raise InvalidInputError(f"y must hold one label for each of the {n} samples, not shape {array.shape}.")
     whole = array.dtype.kind in "iub"
@@ -144,9 +168,7 @@ def generator(seed: Seed) -> np.random.Generator:
     """Return the numpy Generator that `seed` stands for."""
     if isinstance(seed, np.random.Generator):
         return seed
-    if seed is not None:
-        integer(seed, "seed", low=0)
-    return np.random.default_rng(seed)
+    return np.random.default_rng(None if seed is None else integer(seed, "seed", low=0, high=1 << 128))
 
 
 def available_memory() -> int:

@@ -154,6 +154,7 @@ def load_dataset(
         n = _check.integer(n, "n", low=1)
         _enough(n, dataset.sizes[split], f"the {split} set of {name}")
     rng = _check.generator(seed)
+    raw, download = _check.flag(raw, "raw"), _check.flag(download, "download")
     images, labels = load_images(name, split=split, data_dir=data_dir, download=download)
     members = [np.flatnonzero(labels == label) for label in wanted]
     absent = [label for label, rows in zip(wanted, members, strict=True) if not rows.size]
@@ -246,7 +247,7 @@ def _wanted_classes(dataset: Dataset, classes: Iterable[int] | None) -> tuple[in
     """Return the labels asked for, checked."""
     if classes is None:
         return tuple(sorted(dataset.classes))
-    if not isinstance(classes, Iterable) or isinstance(classes, (str, bytes)):
+    if not np.iterable(classes) or isinstance(classes, (str, bytes)):
         raise InvalidInputError(f"classes must be a sequence of labels such as (3, 8), not {classes!r}.")
     known = ", ".join(
         str(label) if meaning == str(label) else f"{label} ({meaning})" for label, meaning in dataset.classes.items()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rmtdeq._check import choice
 from rmtdeq._errors import DataNotFoundError, InvalidInputError, RmtdeqError
+from rmtdeq.data.matlab import read_matrices
 
 __all__ = [
     "CIFAR10_BATCHES",
@@ -239,11 +240,9 @@ def read_svhn(path: str | Path) -> tuple[Images, Labels]:
     -----
     The format is described at http://ufldl.stanford.edu/housenumbers/.
     """
-    from scipy.io import loadmat
-
     path = Path(path)
-    with _naming(path, "a MATLAB file"), path.open("rb") as file:
-        contents = loadmat(file, variable_names=["X", "y"])
+    with _naming(path, "a MATLAB file of version 5"):
+        contents = read_matrices(path.read_bytes(), ("X", "y"))
     if "X" not in contents or "y" not in contents:
         raise InvalidInputError(f"{path} lacks the matrices X and y of SVHN's cropped digits; {_REMEDY}.")
     stored = np.asarray(contents["X"])
@@ -262,8 +261,10 @@ def _naming(path: Path, kind: str) -> Iterator[None]:
     """Turn whatever a decoder raises on a damaged file into one error that names the file."""
     try:
         yield
-    except (RmtdeqError, MemoryError):
+    except RmtdeqError:
         raise
+    except MemoryError as error:
+        raise InvalidInputError(f"{path} announces more than fits into memory; {_REMEDY}.") from error
     except FileNotFoundError as error:
         raise DataNotFoundError(f"{path} does not exist; correct the path or put the file there.") from error
     except Exception as error:  # zip, zlib, pickle and MATLAB decoders raise almost every kind there is

@@ -57,8 +57,8 @@ class GaussianMixture:
         if 0 in mu.shape:
             raise InvalidInputError(f"means must have one row a class and one column a feature, not shape {mu.shape}.")
         classes, p = mu.shape
-        if not hasattr(covariances, "__len__") or len(covariances) != classes:
-            given = len(covariances) if hasattr(covariances, "__len__") else "a single value"
+        given = len(covariances) if np.iterable(covariances) and hasattr(covariances, "__len__") else "a single value"
+        if given != classes:
             raise InvalidInputError(f"means has {classes} classes (rows); pass one covariance for each, not {given}.")
         parts = tuple(_covariance(c, a, p) for a, c in enumerate(covariances))
         share = np.full(classes, 1.0) if weights is None else _check.real_array(weights, "weights", ndim=1)
@@ -187,6 +187,7 @@ class GaussianMixture:
         sizes = self.class_sizes(n)
         rng = _check.generator(seed)
         p = self.dimension
+        _check.memory(16 * (int(sizes.sum()) + 1) * (p + 1), None, f"{n} samples", "draw fewer at a time")
         blocks = [
             (mu + _colour(c, rng.standard_normal((size, p)))) / np.sqrt(p)
             for mu, c, size in zip(self.means, self.covariances, sizes, strict=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from os import PathLike
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 from torch import nn
 
@@ -83,13 +84,13 @@ def train_classifier(
     total = _check.integer(epochs, "epochs", low=0)
     settings: dict[str, Any] = {
         "batch": _check.integer(batch, "batch", low=2),
-        "rate": _check.number(rate, "rate", low=0, open_low=True),
-        "weight decay": _check.number(weight_decay, "weight_decay", low=0),
+        "rate": _check.number(rate, "rate", low=0, high=1e6, open_low=True),
+        "weight decay": _check.number(weight_decay, "weight_decay", low=0, high=1e6),
         "precision": _check.choice(precision, "precision", PRECISIONS),
-        "augmented": bool(augment),
+        "augmented": _check.flag(augment, "augment"),
         "seed": _check.integer(seed, "seed", low=0),
     }
-    if not isinstance(milestones, Iterable):
+    if not np.iterable(milestones):
         raise InvalidInputError(f"milestones must be a sequence of epochs such as (7,), not {milestones!r}.")
     settings["milestones"] = sorted(_check.integer(each, "a milestone") for each in milestones)
     course = Course(model, Samples(model, X, y, "", augment), None if test is None else _test(model, test), settings)

@@ -45,7 +45,7 @@ class Samples:
             raise InvalidInputError(
                 f"augment needs images (n, channels, height, width), and {which}X has the shape {inputs.shape}."
             )
-        self.x = torch.from_numpy(np.ascontiguousarray(inputs)).to(like)
+        self.x = torch.from_numpy(np.require(inputs, requirements=["C", "W"])).to(like)
         self.y = torch.from_numpy(_check.labels(y, len(inputs))).to(like.device)
 
     def checksum(self) -> str:

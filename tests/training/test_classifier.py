@@ -253,7 +253,7 @@ def test_what_makes_no_sense_is_refused(given, message):
 
 def test_a_diverging_training_says_so():
     with pytest.raises(rd.ConvergenceError, match=r"epoch 1: the loss is .*lower rate"):
-        rd.train_classifier(nn.Linear(64, 10), 1e30 * X, Y, epochs=3, batch=5, rate=1e30)
+        rd.train_classifier(nn.Linear(64, 10), 1e30 * X, Y, epochs=3, batch=5, rate=1e6)
     model = network()
     with torch.no_grad():
         model[2].recurrent.parametrizations.weight.original0[0] = float("nan")
