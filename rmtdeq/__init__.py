@@ -52,6 +52,7 @@ _HOME = {
     "gradient_flow": "rmtdeq.training",
     "predict_training": "rmtdeq.curves",
     "train_classifier": "rmtdeq.training",
+    "ClusterError": "rmtdeq._errors",
     "ConvergenceError": "rmtdeq._errors",
     "DataNotFoundError": "rmtdeq._errors",
     "IllPosedError": "rmtdeq._errors",
@@ -65,6 +66,7 @@ __all__ = [
     "DEQ",
     "Activation",
     "ClassificationRun",
+    "ClusterError",
     "Coefficients",
     "ConvergenceError",
     "DataNotFoundError",
@@ -111,6 +113,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from rmtdeq._errors import (
+        ClusterError,
         ConvergenceError,
         DataNotFoundError,
         IllPosedError,
