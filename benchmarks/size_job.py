@@ -19,6 +19,7 @@ from scipy.optimize import nnls
 
 import rmtdeq as rd
 from rmtdeq._threads import alone
+from rmtdeq._types import KINDS
 from rmtdeq.kernels.cluster.samples import side_of
 from rmtdeq.kernels.cluster.tasks import Recipe, multiply, tile
 from rmtdeq.kernels.plan import tabulate
@@ -89,18 +90,31 @@ def plan(constants, n, p, itemsize, cores, memory, steps):
     ]
 
 
+def positive(text, number=float):
+    """Read a number above zero."""
+    value = number(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def count(text):
+    """Read a whole number above zero."""
+    return positive(text, int)
+
+
 def main(arguments=None):
     """Measure, fit and plan."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=1_000_000)
-    parser.add_argument("--p", type=int, default=784)
-    parser.add_argument("--cores", type=int, default=1024, help="of all workers")
-    parser.add_argument("--memory", type=float, default=4096, help="of all workers, GiB")
-    parser.add_argument("--steps", type=int, default=64, help="of Lanczos")
-    parser.add_argument("--kind", default="ntk")
+    parser.add_argument("--n", type=count, default=1_000_000)
+    parser.add_argument("--p", type=count, default=784)
+    parser.add_argument("--cores", type=count, default=1024, help="of all workers")
+    parser.add_argument("--memory", type=positive, default=4096, help="of all workers, GiB")
+    parser.add_argument("--steps", type=count, default=64, help="of Lanczos")
+    parser.add_argument("--kind", default="ntk", choices=KINDS)
     parser.add_argument("--dtype", default="float64", choices=("float64", "float32"))
-    parser.add_argument("--sides", nargs="+", type=int, default=[512, 1024, 2048, 4096])
-    parser.add_argument("--features", nargs="+", type=int, default=[256, 784, 3072])
+    parser.add_argument("--sides", nargs="+", type=count, default=[512, 1024, 2048, 4096])
+    parser.add_argument("--features", nargs="+", type=count, default=[256, 784, 3072])
     options = parser.parse_args(arguments)
     constants = fitted(measured(options.kind, options.dtype, options.sides, options.features))
     a, b, c, d, error = constants

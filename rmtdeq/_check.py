@@ -17,6 +17,7 @@ from rmtdeq._types import KINDS, FloatArray, IntArray, Kind, Seed
 
 def real_array(value: ArrayLike, name: str, *, ndim: int | None = None) -> FloatArray:
     """Return `value` as a finite floating-point array (float32 stays float32, all else is float64)."""
+    dense(value, name)
     if hasattr(value, "detach"):  # a tensor, which may carry gradients or lie on another device
         value = value.detach().cpu().numpy()
     try:
@@ -35,6 +36,23 @@ def real_array(value: ArrayLike, name: str, *, ndim: int | None = None) -> Float
         bad = int(array.size - np.isfinite(array).sum())
         raise InvalidInputError(f"{name} holds {bad} NaN or infinite value(s); remove or impute them first.")
     return cast(FloatArray, array)
+
+
+def dense(value: Any, name: str) -> None:
+    """Raise if a matrix or tensor is sparse, ragged, quantised, or without entries; any other value passes."""
+    kind = type(value)
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        raise InvalidInputError(f"{name} is sparse ({kind.__name__}); pass {name}.toarray().")
+    if not hasattr(value, "detach"):
+        return
+    if getattr(value, "is_meta", False):
+        raise InvalidInputError(f"{name} is a tensor on the device 'meta', which holds no entries.")
+    if getattr(value, "is_nested", False):
+        raise InvalidInputError(f"{name} is a nested tensor; its rows must be equally long, as torch.stack makes them.")
+    if getattr(value, "is_quantized", False):
+        raise InvalidInputError(f"{name} is a quantised tensor; pass {name}.dequantize().")
+    if str(getattr(value, "layout", "torch.strided")) != "torch.strided":
+        raise InvalidInputError(f"{name} is a sparse tensor ({value.layout}); pass {name}.to_dense().")
 
 
 def samples(X: ArrayLike, name: str = "X") -> FloatArray:

@@ -75,7 +75,9 @@ class Checkpoint:
         except (OSError, ValueError) as error:
             if isinstance(error, InvalidInputError):
                 raise
-            raise InvalidInputError(f"{path} cannot be used: {error}.") from error
+            raise InvalidInputError(
+                f"{path} cannot be used: {error}; name another folder, or delete that one."
+            ) from error
         _in_use.get()()
 
     def close(self) -> None:

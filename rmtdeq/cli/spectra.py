@@ -50,7 +50,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "density with error bars (slq) (default exact)",
     )
     group.add_argument("--top", type=int, help="largest eigenvalues to compute with lanczos and slq (default 20)")
-    group.add_argument("--steps", type=int, default=64, help="products for the density of slq (default 64)")
+    group.add_argument("--steps", type=int, help="products for the density of slq (default 64)")
     group.add_argument(
         "--checkpoint",
         help="folder that keeps the matrix and every step of lanczos and slq: the same command goes on where it was "
@@ -123,6 +123,8 @@ def _measured(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem, ki
     if options.method == "exact":
         if options.checkpoint is not None or options.top is not None:
             raise rmtdeq.InvalidInputError("--checkpoint and --top are for --method lanczos and slq.")
+        if options.steps is not None:
+            raise rmtdeq.InvalidInputError("--steps is for --method slq.")
         return rmtdeq.empirical_spectrum(problem.X, deq, kind, **common)
     return rmtdeq.empirical_spectrum(
         problem.X,

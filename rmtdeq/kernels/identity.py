@@ -14,10 +14,13 @@ from rmtdeq.deq import DEQ
 _PROBES = np.linspace(-8.0, 8.0, 257)
 
 
-def identity(deq: DEQ, kind: Kind, dtype: np.dtype[Any], samples: FloatArray) -> dict[str, Any]:
+def identity(
+    deq: DEQ, kind: Kind, dtype: np.dtype[Any], samples: FloatArray, place: str = "one process"
+) -> dict[str, Any]:
     """Return kind, precision, model (uncentred) and checksums of the samples and of the activation's values."""
     return {
         "rmtdeq": __version__,
+        "place": place,
         "kernel": kind,
         "precision": str(dtype),
         "samples": list(samples.shape),

@@ -157,6 +157,8 @@ def _samples(X: Any, Y: Any, dtype: DTypeLike | None, products: str, place: Any)
                 f"products={products!r} are rounded more than dtype={dtype!r} says; pass dtype='float32', or none."
             )
         dtype = np.float32
+    if any(getattr(each, "requires_grad", False) for each in (X, Y)):
+        logger.warning("Kernels have no gradient: they are computed from the values of samples that require one.")
     if place is not None and is_tensor(X):
         from rmtdeq.kernels.device.inputs import DeviceSamples, checked
 

@@ -199,7 +199,7 @@ def empirical_spectrum(
     *,
     method: str = "exact",
     top: int | None = None,
-    steps: int = STEPS,
+    steps: int | None = None,
     block: int = BLOCK,
     storage: str = "auto",
     checkpoint: str | PathLike[str] | None = None,
@@ -229,8 +229,8 @@ def empirical_spectrum(
         by stochastic Lanczos quadrature, with error bars.
     top : int, optional
         How many of the largest eigenvalues get eigenvectors: all by default with ``"exact"``, 6 with the others.
-    steps : int
-        Products for the density of ``"slq"``, at least; more resolve finer structure.
+    steps : int, optional
+        Products for the density of ``"slq"``, at least, 64 by default; more resolve finer structure.
     block : int
         Vectors multiplied at a time; for ``"slq"`` they are the probes.  An eigenvalue repeated more often than this
         is found this many times.
@@ -289,6 +289,8 @@ def empirical_spectrum(
         "products": products,
         "progress": progress,
     }
+    if steps is not None and method != "slq":
+        raise InvalidInputError(f"steps is for method='slq'; {method!r} takes as many as it needs.")
     if method == "exact":
         if checkpoint is not None or start is not None or storage != "auto" or group is not None:
             raise InvalidInputError("checkpoint, start, storage and group are for the methods 'lanczos' and 'slq'.")
@@ -298,7 +300,7 @@ def empirical_spectrum(
     if start is not None and method == "slq":
         raise InvalidInputError("The probes of method='slq' are random; start is for method='lanczos'.")
     size = min(_check.integer(block, "block"), n)
-    least = min(_check.integer(steps, "steps", low=4), n) if method == "slq" else 0
+    least = min(_check.integer(STEPS if steps is None else steps, "steps", low=4), n) if method == "slq" else 0
     first = random_block(n, size, _check.integer(seed, "seed", low=0), None if start is None else start.vectors)
     plan = krylov_plan(min(6, n) if top is None else top, least, size)
     folder = None if checkpoint is None else _check.folder(checkpoint, "checkpoint")

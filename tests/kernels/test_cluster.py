@@ -134,6 +134,34 @@ def test_lost_work_is_an_exception_of_the_package():
         raise CommClosedError("gone")
 
 
+@pytest.fixture
+def alone():
+    """A cluster in this process, and its client."""
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def test_a_closed_client_is_named(alone, samples):
+    deq = rd.DEQ("tanh", 0.3, 0.8)
+    with alone.as_current():
+        op = rd.kernel_operator(samples, deq, backend="dask")
+        assert np.isfinite(op @ samples[:, 0]).all()
+    alone.close()
+    with pytest.raises(rd.ClusterError, match="client is closed"):
+        op @ samples[:, 0]
+
+
+def test_a_cluster_without_workers_is_named(alone, samples, monkeypatch):
+    monkeypatch.setattr(reached, "_PATIENCE", "0.2s")
+    alone.cluster.scale(0)
+    alone.sync(alone.cluster._correct_state)
+    with alone.as_current(), pytest.raises(rd.ClusterError, match="no workers"):
+        rd.kernel(samples, rd.DEQ("tanh", 0.3, 0.8), backend="dask")
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -151,6 +179,7 @@ def test_lost_work_is_an_exception_of_the_package():
         (lambda X, deq: rd.kernel_operator(X, deq, backend="dask", method="dense"), "matrix-free"),
         (lambda X, deq: rd.kernel_operator(X, deq, backend="dask", folder="x"), "folder"),
         (lambda X, deq: rd.kernel_operator(X, deq, method="cluster"), "dask"),
+        (lambda X, deq: rd.kernel(X, deq, backend="dask", device="nonsense"), "worker of the cluster says"),
     ],
 )
 def test_what_makes_no_sense_is_refused(workers, gaussian, call, message):

@@ -153,3 +153,27 @@ def test_eigenvalues_go_to_the_host_where_the_device_has_no_room(gaussian, monke
     found = rd.empirical_spectrum(X, deq, backend="torch", device=DEVICE)
     assert "computing on the host" in caplog.text
     np.testing.assert_allclose(found.eigenvalues, rd.empirical_spectrum(X, deq).eigenvalues, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda X: X.to_sparse(), r"X.to_dense\(\)"),
+        (lambda X: X.to_sparse_csr(), r"X.to_dense\(\)"),
+        (lambda X: X.to("meta"), "no entries"),
+        (lambda X: torch.quantize_per_tensor(X, 0.1, 0, torch.quint8), r"X.dequantize\(\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sparse", "ignore:torch.quantize_per_tensor")
+def test_tensors_without_plain_entries_are_refused(gaussian, backend, made, message):
+    X = made(torch.from_numpy(gaussian(6, 4)).float())
+    with pytest.raises(rd.InvalidInputError, match=message):
+        rd.kernel(X, rd.DEQ("tanh", 0.3, 0.8), backend=backend)
+
+
+def test_samples_that_require_gradients_are_taken_as_they_are_and_that_is_said(gaussian, caplog):
+    X, deq = torch.from_numpy(gaussian(6, 4)), rd.DEQ("tanh", 0.3, 0.8)
+    found = rd.kernel(X.clone().requires_grad_(), deq, backend="torch")
+    assert "no gradient" in caplog.text
+    assert torch.equal(found, rd.kernel(X, deq, backend="torch"))

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq import _check
+from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import Kind
 from rmtdeq.deq import DEQ
-from rmtdeq.kernels.cluster.client import client
+from rmtdeq.kernels.cluster.client import client, said
 from rmtdeq.kernels.cluster.samples import Pieces, pieces
-from rmtdeq.kernels.cluster.tasks import Recipe, tile
+from rmtdeq.kernels.cluster.tasks import Recipe, refusal, tile
 from rmtdeq.kernels.placement import agree
 from rmtdeq.kernels.plan import pinned, tabulate
 from rmtdeq.kernels.rounding import PRODUCTS
@@ -31,7 +32,13 @@ def recipe_for(
     """Check well-posedness on all samples, and return what their tiles share, on every worker."""
     norms = rows.norms if columns is None else np.concatenate([rows.norms, columns.norms])
     table = tabulate(model, kinds, float(norms.min()), float(norms.max()))
-    recipe = Recipe(table, tuple(kinds), rows.dtype, products, None if device is None else str(device))
+    place = None if device is None else str(device)
+    if place is not None:
+        with said():
+            against = rows.client.submit(refusal, place, pure=False).result()
+        if against is not None:
+            raise InvalidInputError(f"A worker of the cluster says: {against}")
+    recipe = Recipe(table, tuple(kinds), rows.dtype, products, place)
     return rows.client.scatter(recipe, broadcast=True, hash=False)
 
 

@@ -21,10 +21,18 @@ _SHARE = 0.6
 
 
 def client() -> Any:
-    """Return the client that is in use, or one of a new cluster of threads in this process."""
+    """Return the client that is in use, or one of a new cluster of threads in this process.
+
+    Raises
+    ------
+    ClusterError
+        The client in use has no workers, and none comes.
+    """
     distributed = require("distributed")
     try:
-        return distributed.default_client()
+        found = distributed.default_client()
+        _wait_for_workers(found)
+        return found
     except ValueError:
         cores = os.cpu_count() or 1
         logger.info("No Dask client is in use: starting a local cluster of %d threads.", cores)
@@ -56,9 +64,22 @@ def connected(address: str) -> Iterator[None]:
             "`dask worker ADDRESS`."
         ) from error
     with reach:
-        if not workers_of(reach):
-            raise ClusterError(f"The scheduler at {address} has no workers; start some with `dask worker {address}`.")
+        _wait_for_workers(reach)
         yield
+
+
+def _wait_for_workers(reach: Any) -> None:
+    if workers_of(reach):
+        return
+    logger.warning("The cluster has no workers yet; waiting %s for one.", _PATIENCE)
+    try:
+        reach.wait_for_workers(1, timeout=_PATIENCE)
+    except TimeoutError as error:
+        address = reach.scheduler.address
+        raise ClusterError(
+            f"The scheduler at {address} has no workers; start some with `dask worker {address}`, or give an adaptive "
+            "cluster one to begin with, cluster.adapt(minimum=1)."
+        ) from error
 
 
 def workers_of(reach: Any) -> dict[str, Any]:
@@ -80,11 +101,22 @@ def lost() -> tuple[type[BaseException], ...]:
     return (distributed.KilledWorker, distributed.comm.CommClosedError, CancelledError, TimeoutError)
 
 
+def _closed() -> type[BaseException]:
+    """Return the exception that a closed client raises."""
+    found: type[BaseException] = require("distributed").client.ClosedClientError
+    return found
+
+
 @contextmanager
 def said() -> Iterator[None]:
     """Turn what Dask says of lost workers and lost data into an exception of the package."""
     try:
         yield
+    except _closed() as error:
+        raise ClusterError(
+            "The Dask client is closed, and with it is gone what its workers held; make a client, and call again from "
+            "the samples on."
+        ) from error
     except lost() as error:
         raise ClusterError(
             f"The cluster lost work that it could not do again ({type(error).__name__}: {error}): scheduler or workers "

@@ -120,7 +120,7 @@ def cluster_operator(
         n,
         lambda method: ClusterMatrix(recipe, rows, method == "cluster"),
         # Samples that are on workers are told apart by their norms.
-        lambda: identity(model, kind, rows.dtype, rows.norms),
+        lambda: identity(model, kind, rows.dtype, rows.norms, "Dask workers"),
         method,
         rows.dtype,
         rows.dtype,

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from rmtdeq._errors import RmtdeqError
 from rmtdeq._threads import alone
 from rmtdeq._types import FloatArray, Kind
 from rmtdeq.kernels.inputs import Samples
 from rmtdeq.kernels.matrix import fill_matrix
-from rmtdeq.kernels.placement import placement
+from rmtdeq.kernels.placement import engine, placement
 from rmtdeq.kernels.plan import plan_with
 from rmtdeq.kernels.profile import ScaleTable
 
@@ -49,6 +50,15 @@ def tile(recipe: Recipe, X: FloatArray, Y: FloatArray | None) -> list[FloatArray
         outputs = {kind: np.empty(place.inputs.shape, recipe.dtype) for kind in recipe.kinds}
         fill_matrix(plan, outputs, recipe.dtype)
     return [outputs[kind] for kind in recipe.kinds]
+
+
+def refusal(device: str) -> str | None:
+    """Return what a worker has to say against a device."""
+    try:
+        engine(None, device=device)
+    except RmtdeqError as error:
+        return str(error)
+    return None
 
 
 def squared_norms(X: FloatArray, products: str, dtype: np.dtype[Any]) -> FloatArray:

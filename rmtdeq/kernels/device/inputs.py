@@ -68,6 +68,7 @@ def checked(X: Any, name: str, place: torch.device, dtype: np.dtype[Any] | None,
     InvalidInputError
         As for `_check.samples`.
     """
+    _check.dense(X, name)
     if not isinstance(X, Tensor) or X.ndim != 2 or not X.numel() or X.is_complex():
         X = torch.from_numpy(np.require(_check.samples(X, name), requirements=["C", "W"]))
     X = X.detach().to(place)
