@@ -59,6 +59,7 @@ ACTIVATIONS = {
     "none": None,
     "makes nan": lambda u: u * NAN,
     "makes text": lambda u: str(u),
+    "makes complex numbers": lambda u: u + 1j,
     "another shape": lambda u: u[:1],
     "raises": lambda u: 1 / 0,
     "makes none": lambda u: None,

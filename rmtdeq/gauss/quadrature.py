@@ -156,11 +156,14 @@ def regular_scale(fn: Function, width: float) -> float:
 def _evaluate(fn: Function, u: FloatArray) -> FloatArray:
     with np.errstate(all="ignore"):
         try:
-            values = np.asarray(fn(u.ravel()), dtype=np.float64)
+            found = np.asarray(fn(u.ravel()))
+            if np.iscomplexobj(found):
+                raise TypeError("its values are complex numbers")
+            values = found.astype(np.float64)
         except Exception as error:
             raise InvalidInputError(
                 f"The activation failed on an array of shape {u.ravel().shape}: {error!r}; "
-                "it must be vectorised (numpy.vectorize helps)."
+                "it must be real and vectorised (numpy.vectorize helps)."
             ) from error
     if values.shape != (u.size,):
         raise InvalidInputError(
