@@ -81,7 +81,8 @@ def save_figure(figure: Any, out: str | Path, record: Mapping[str, Any]) -> tupl
 
     Returns
     -------
-    figure, manifest : Path
+    figure : Path
+    manifest : Path
     """
     path = figure_path(out)
     text = as_json(record)

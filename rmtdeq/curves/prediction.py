@@ -170,7 +170,7 @@ def predict_training(
     >>> import numpy as np, rmtdeq as rd
     >>> curve = rd.predict_training(np.diag([1.0, 4.0]), [1.0, 1.0], step=0.25)
     >>> curve.loss([0, 1]).round(4).tolist()
-    [1.0, 0.2813]
+    [1.0, 0.2812]
     """
     _check.choice(method, "method", METHODS)
     eta = _check.number(step, "step", low=0, open_low=True)

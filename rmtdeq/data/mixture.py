@@ -117,12 +117,12 @@ class GaussianMixture:
 
     @property
     def classes(self) -> int:
-        """K."""
+        """Number of classes, K."""
         return int(self.means.shape[0])
 
     @property
     def dimension(self) -> int:
-        """p."""
+        """Number of features, p."""
         return int(self.means.shape[1])
 
     @cached_property

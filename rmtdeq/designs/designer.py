@@ -91,8 +91,8 @@ def design(
     --------
     >>> import rmtdeq as rd
     >>> net = rd.design(rd.DEQ("tanh", 0.2, 0.8), tau0_squared=1.0, kind="ck")
-    >>> net
-    ExplicitNetwork(hard_tanh(0.764263, 1.19653); residual 0.0e+00, exact)
+    >>> net.depth, net.layers[0].name, net.status.name
+    (1, 'hard_tanh', 'EXACT')
     """
     require_deq(deq)
     tau0_squared = _check.squared_norm(tau0_squared, "tau0_squared")

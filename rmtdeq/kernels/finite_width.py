@@ -68,7 +68,7 @@ def sample_features(
     Returns
     -------
     ndarray (n, m)
-        z = φ(σ_a A z + σ_b B x)/√m, whose inner products tend to the conjugate kernel as m grows.
+        Equilibria z = φ(σ_a A z + σ_b B x)/√m, whose inner products tend to the conjugate kernel as m grows.
 
     Raises
     ------

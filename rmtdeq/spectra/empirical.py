@@ -95,8 +95,9 @@ class EmpiricalSpectrum:
 
         Returns
         -------
-        mass, error : ndarray (k,)
-            The error is zero where all eigenvalues are known.
+        mass : ndarray (k,)
+        error : ndarray (k,)
+            Zero where all eigenvalues are known.
         """
         try:
             edges = np.asarray(edges, dtype=float)

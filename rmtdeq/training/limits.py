@@ -62,8 +62,9 @@ def population_tangent_kernel(model: OverparameterizedDEQ, X: ArrayLike) -> Floa
     Returns
     -------
     ndarray (n, n)
-        m (G + s_a² G∘E) + s_a² E∘XXᵀ, where G is the limit of ZᵀZ/m and E that of the gradients' inner products in the
-        pre-activations, both read off the kernels of ``DEQ("relu", 2σ_w², 2)``; `read_out_scale` is s_a.
+        The matrix m (G + s_a² G∘E) + s_a² E∘XXᵀ, where G is the limit of ZᵀZ/m and E that of the gradients' inner
+        products in the pre-activations, both read off the kernels of ``DEQ("relu", 2σ_w², 2)``; `read_out_scale` is
+        s_a.
 
     Raises
     ------

@@ -29,8 +29,8 @@ class PcDEQLinear(PcDEQ):
     supremum : float, optional
         Bound of a callable's values.
     positivity : str
-        ``"absolute"``: a parametrisation, W = |g v/‖v‖| of free g and v; ``"clamp"``, the paper's: negative g and v are
-        set to zero before each use.
+        ``"absolute"``: a parametrisation, W the absolute value of g v/‖v‖ with free g and v; ``"clamp"``, the paper's:
+        negative g and v are set to zero before each use.
     map_input : bool
         Make inputs positive; without it they must be.
     seed : int, Generator or None

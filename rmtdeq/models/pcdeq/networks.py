@@ -29,7 +29,7 @@ def linear_network(
     seed : int, Generator or None
         Of all weights.
     **layer
-        Of the equilibrium layer: activation, positivity, solver, …
+        Of the equilibrium layer, such as activation, positivity and solver.
 
     Returns
     -------
