@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from pathlib import Path
 
-# Wheels of a GPU's torch say on a machine without one that there is none; that is no matter of this documentation.
-warnings.filterwarnings("ignore", message=".*CUDA initialization.*")
 os.environ.setdefault("MPLBACKEND", "Agg")
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
-import rmtdeq  # noqa: E402
+from numpydoc.xref import DEFAULT_LINKS
+
+import rmtdeq.models.pcdeq
 
 project = "rmtdeq"
 author = "The rmtdeq developers"
@@ -31,8 +30,6 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = ["tutorials"]
 default_role = "py:obj"
-suppress_warnings = ["config.cache"]
-nitpicky = False
 
 # Formulas become MathML while the site is built (latex2mathml, pure Python, which only the build needs).  Every browser
 # of today draws it by itself: no script, nothing to fetch, and readers without JavaScript see formulas, too.  MathJax,
@@ -44,9 +41,19 @@ myst_heading_anchors = 3
 
 autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings say it, with shapes
+toc_object_entries_show_parents = "hide"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
-numpydoc_xref_param_type = False
+numpydoc_xref_param_type = True
+# Types in docstrings link to the package's own classes.  Those of python and numpy are left as text: links there would
+# need the network.
+numpydoc_xref_ignore = "all"
+numpydoc_xref_aliases = {term: term for term in DEFAULT_LINKS} | {
+    name: f"{module.__name__}.{name}"
+    for module in (rmtdeq.models.pcdeq, rmtdeq.models, rmtdeq)
+    for name in module.__all__
+    if name[0].isupper()
+}
 # All of numpydoc's checks but those that ask for sections where a sentence does, and for capitals where a symbol stands
 # (tau0_squared : "τ0² > 0, …").  Arguments that are another function's stand together: "X, deq : as for `kernel`".
 numpydoc_validation_checks = {
@@ -54,7 +61,6 @@ numpydoc_validation_checks = {
     *("EX01", "SA01", "ES01"),
     *("PR01", "PR03", "PR04", "PR07", "PR08", "RT01", "RT03"),
 }
-numpydoc_validation_exclude = {r"\.FAMILIES$", r"\.SOLVER$"}  # constants: what is checked would be their class
 
 sphinx_gallery_conf = {
     "examples_dirs": "tutorials",
@@ -82,7 +88,8 @@ html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_sidebars = {
-    page: [] for page in ("index", "conventions", "inputs", "scaling", "troubleshooting", "citing", "changes")
+    page: []
+    for page in ("index", "gallery/*", "conventions", "inputs", "scaling", "troubleshooting", "citing", "changes")
 }
 html_theme_options = {
     "logo": {"text": "rmtdeq"},

@@ -1,12 +1,14 @@
-"""What the documentation says of the code is true of it: names, error messages, examples, and the versions it is built with."""
+"""What the documentation says of the code is true of it: names, error messages, examples."""
 
 from __future__ import annotations
 
 import ast
 import doctest
 import importlib
+import importlib.util
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,9 @@ def listed() -> list[str]:
     for line in (DOCS / "api.rst").read_text(encoding="utf-8").splitlines():
         if line.startswith(".. currentmodule:: "):
             module = line.split()[-1]
+        elif line.startswith(".. py:data:: "):
+            names.append(f"{module}.{line.split()[-1]}")
+            inside = False
         elif line and not line.startswith(" "):
             inside = line.startswith(".. autosummary::")
         elif inside and line.strip() and not line.strip().startswith(":"):
@@ -53,6 +58,7 @@ def resolved(name: str) -> object:
     raise LookupError(name)
 
 
+@cache
 def messages() -> list[tuple[str, str]]:
     """Return all that the package raises or warns of: the exception's name, and the text with a gap for what varies."""
     found = []
@@ -120,3 +126,21 @@ def test_tutorials_are_in_order_and_complete():
     order = (DOCS / "_extensions" / "order.py").read_text(encoding="utf-8")
     named = ast.literal_eval(order.partition("ORDER = ")[2].partition("\n")[0])
     assert sorted(named) == sorted(path.stem for path in (DOCS / "tutorials").glob("*.py"))
+
+
+def test_a_broken_site_is_found_broken(tmp_path):
+    spec = importlib.util.spec_from_file_location("whole_site", DOCS / "_extensions" / "whole_site.py")
+    whole_site = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(whole_site)
+    page = '<p id="here"><a href="b.html#there">b</a><a href="#here">up</a><a href="https://example.org">out</a></p>'
+    (tmp_path / "a.html").write_text(page + '<img src="p.png"><script src="data:,"></script>')
+    (tmp_path / "b.html").write_text('<h1 id="there">b</h1>')
+    (tmp_path / "p.png").write_bytes(b"")
+    (tmp_path / "s.css").write_text('@import "other.css"; a { background: url("data:,") }')
+    assert whole_site.faults(tmp_path) == []
+    (tmp_path / "p.png").unlink()
+    (tmp_path / "b.html").write_text('<h1>b</h1><script src="https://example.org/x.js"></script><a href="c.html">c</a>')
+    (tmp_path / "s.css").write_text('@font-face { src: url("//example.org/f.woff2") }')
+    found = " ".join(whole_site.faults(tmp_path))
+    assert len(whole_site.faults(tmp_path)) == 5
+    assert all(part in found for part in ("p.png", "no such anchor", "x.js from elsewhere", "c.html", "f.woff2"))

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from sphinx.errors import SphinxError
-
 FOREIGN = re.compile(r"""(?:@import|url\()\s*["']?(?:https?:)?(//[^"')\s]+)""")
 """What a style sheet loads by an address with a host."""
 
@@ -62,6 +60,8 @@ def faults(site: Path) -> list[str]:
 
 
 def _check(app: Any, exception: Exception | None) -> None:
+    from sphinx.errors import SphinxError
+
     if exception is None and app.builder.name == "html" and (broken := faults(Path(app.outdir))):
         raise SphinxError("the site is not whole:\n" + "\n".join(broken))
 

@@ -26,13 +26,8 @@ from rmtdeq.plots import draw_ranks
 
 images, classes = rd.load_dataset("fashion-sample")
 X, y = rd.load_dataset("fashion-sample", n=500, seed=0)
-print(
-    images.shape,
-    "of mean squared norm",
-    round(float((images**2).sum(axis=1).mean()), 6),
-    "and, drawn from them,",
-    X.shape,
-)
+squared_norm = (images**2).sum(axis=1).mean()
+print(f"{len(images)} images of {images.shape[1]} pixels, mean squared norm {squared_norm:.4f}; {len(X)} of them drawn")
 
 # %%
 # Two things are needed for a prediction: the mixture, estimated from all images at hand, and the number of samples.
@@ -68,21 +63,19 @@ print(f"outliers above zero: {errors.size}, their errors at most {errors.max():.
 relu = rd.DEQ("relu", sigma_a2=0.2, sigma_b2=0.8, centered=False)
 emp_relu = rd.empirical_spectrum(X, relu, kind="ck")
 comparison_relu = rd.compare(emp_relu, rd.predict_spectrum(relu, gmm, n=len(X), kind="ck"), y)
-small = emp_relu.eigenvalues < 1e-2 * np.median(comparison_relu.matched)
-print(
-    f"KS distance {comparison_relu.ks:.3f}; {small.mean():.0%} of the eigenvalues are below a hundredth of an outlier"
-)
-print(f"largest eigenvalue: predicted {pred.outliers[-1]:.1f}, measured {emp.eigenvalues[-1]:.1f} (tanh);", end=" ")
-print(f"predicted {comparison_relu.prediction.outliers[-1]:.1f}, measured {emp_relu.eigenvalues[-1]:.1f} (ReLU)")
+largest = emp_relu.eigenvalues[-1]
+print(f"largest eigenvalue: predicted {comparison_relu.prediction.outliers[-1]:.1f}, measured {largest:.1f}")
+print(f"KS distance {comparison_relu.ks:.3f}")
+print(f"share of the eigenvalues below a hundredth of it: {(emp_relu.eigenvalues < largest / 100).mean():.0%}")
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained", width_ratios=[1.3, 1])
 comparison_relu.plot(left)
 draw_ranks(comparison_relu, right)
 
 # %%
-# The large eigenvalues are still where they were foretold; of the small ones the prediction is wrong. What to
-# conclude: on images trust outliers and leading eigenvalues, look at the bulk with suspicion, and let
-# :func:`rmtdeq.compare` tell you how much. The exact kernel itself is exact for any data.
+# The largest eigenvalue is still where it was foretold; of the small ones the prediction is wrong. What to conclude:
+# on images trust outliers and leading eigenvalues, look at the bulk with suspicion, and let :func:`rmtdeq.compare`
+# tell you how much. The exact kernel itself is exact for any data.
 #
 # Your own data
 # -------------

@@ -27,8 +27,8 @@ from rmtdeq.plots import draw_alignments
 deq = rd.DEQ("relu", sigma_a2=0.2, sigma_b2=0.8)
 coef = rd.solve(deq, tau0_squared=1.0)
 print("tau   ", round(coef.tau, 5))
-print("alpha ", coef.alpha[:3].round(5), " gamma2", round(coef.gamma2, 5))
-print("beta  ", coef.beta.round(5), " kappa2", round(coef.kappa2, 5))
+print("alpha ", coef.alpha[:3].round(5), "gamma2", round(coef.gamma2, 5))
+print("beta  ", coef.beta.round(5), "kappa2", round(coef.kappa2, 5))
 
 # %%
 # The first slope, :math:`\alpha_1`, says how much of the inner products of the data is left in the kernel; the other
@@ -50,10 +50,10 @@ for ax in (left, right):
     ax.legend(frameon=False)
 
 # %%
-# With :math:`\sigma_b^2 = 1 - \sigma_a^2`, more recurrence makes the kernel remember less of the inner products, and
-# more of each sample by itself. At the same time the tangent kernel grows: each turn of the equilibrium adds a
-# gradient, a geometric series in :math:`\sigma_a^2 E\,\varphi'(\tau_*\xi)^2`. Where that reaches one the series has
-# no sum, and the package says so:
+# Here :math:`\sigma_b^2 = 1 - \sigma_a^2`. With more recurrence ReLU remembers less of the inner products and more of
+# each sample by itself. Not so tanh: its inputs shrink, and small inputs it treats nearly as a linear function would.
+# The tangent kernels of both grow: each turn of the equilibrium adds a gradient, a geometric series in
+# :math:`\sigma_a^2 E\,\varphi'(\tau_*\xi)^2`. Where that reaches one the series has no sum, and the package says so:
 
 try:
     rd.solve(rd.DEQ("relu", sigma_a2=2.5, sigma_b2=0.8), tau0_squared=1.0)

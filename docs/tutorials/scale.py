@@ -15,6 +15,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from distributed import Client, LocalCluster
 
 import rmtdeq as rd
 
@@ -27,7 +28,7 @@ logging.getLogger("distributed").setLevel("ERROR")
 # :func:`rmtdeq.kernel_operator` is a scipy ``LinearOperator``. It keeps at most half of the symmetric matrix; where,
 # is its ``method``. All of them give the same products:
 
-n, p = 1500, 300
+n, p = 1500, 2000
 means = np.zeros((3, p))
 means[range(3), range(3)] = 8
 gmm = rd.GaussianMixture(means, [1.0, 1.2, 1.4])
@@ -48,10 +49,9 @@ for method in ("dense", "float32", "memory-mapped", "matrix-free"):
 # What would each need? The first that fits into ``memory_limit`` is taken where none is named:
 
 for samples in (10_000, 60_000, 1_000_000):
-    half = samples * (samples + 1) // 2 * 8 / 2**30
-    print(
-        f"n = {samples:>9,}: whole matrix {2 * half:>9,.1f} GiB, half of it {half:>9,.1f} GiB, in single precision {half / 2:,.1f}"
-    )
+    whole_size = samples**2 * 8 / 2**30
+    half, single = whole_size / 2, whole_size / 4
+    print(f"n = {samples:>9,}: whole {whole_size:>8,.1f} GiB, half {half:>8,.1f} GiB, in float32 {single:>8,.1f} GiB")
 
 # %%
 # A density instead of eigenvalues
@@ -68,9 +68,8 @@ share, error = slq.masses(edges)
 true, _ = exact.masses(edges)
 print("largest eigenvalues", slq.eigenvalues[-3:].round(6), "exact", exact.eigenvalues[-3:].round(6))
 for i in range(len(share)):
-    print(
-        f"between {edges[i]:.3f} and {edges[i + 1]:.3f}: {share[i]:.4f} ± {error[i]:.4f} of all, exactly {true[i]:.4f}"
-    )
+    between = f"{edges[i]:.3f} and {edges[i + 1]:.3f}"
+    print(f"between {between}: {share[i]:.4f} ± {error[i]:.4f} of all, exactly {true[i]:.4f}")
 
 pred = rd.predict_spectrum(deq, gmm, n=n, kind="ntk")
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained", sharex=True)
@@ -79,8 +78,8 @@ for ax, emp, title in zip(axes, (exact, slq), ("every eigenvalue", "48 products 
     comparison.plot(ax).set_title(f"{title}: KS {comparison.ks:.3f} ± {comparison.ks_error:.3f}")
 
 # %%
-# The largest eigenvalues agree to every digit shown, and the bars of the histogram within their errors. The number of
-# products does not grow with n, so that the cost is that of the kernel's entries.
+# The largest eigenvalues agree to every digit shown, and the shares to within one or two of their standard errors.
+# The number of products does not grow with n, so that the cost is that of the kernel's entries.
 #
 # Interrupted
 # -----------
@@ -103,7 +102,7 @@ print("continued and at once, the same bits:", bool((more.all_values == at_once.
 try:
     rd.empirical_spectrum(X, rd.DEQ("relu", 0.2, 0.8), kind="ntk", method="slq", checkpoint=scratch / "job")
 except rd.InvalidInputError as error:
-    print(str(error).replace(str(scratch), "scratch")[:160], "…")
+    print(str(error).replace(str(scratch), "scratch"))
 
 # %%
 # On the command line it is ``--checkpoint job``, and after an interruption ``rmtdeq resume job``.
@@ -114,8 +113,6 @@ except rd.InvalidInputError as error:
 # With ``backend="dask"`` the matrix is cut into tiles, which workers compute and keep. Any client of Dask will do: a
 # cluster of a university, or, as here, two threads of this process. The kernel comes as a dask array; nothing is
 # computed before it is asked for.
-
-from distributed import Client, LocalCluster  # noqa: E402
 
 cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None)
 with cluster, Client(cluster):

@@ -105,7 +105,7 @@ print(run.summary())
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
 run.plot(left, "test_accuracy")
 run.plot(right, "iterations")
-right.set_ylim(bottom=0)
+right.set_ylim(0, 1.2 * run.iterations.max())
 
 # %%
 # The accuracy rises within a few epochs, and the number of iterations stays a handful, which is what the certificate

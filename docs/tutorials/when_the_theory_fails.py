@@ -170,10 +170,12 @@ y = np.repeat([0, 1], n // 2)
 lengths = np.sqrt(3 / rng.chisquare(3, n))
 X = unit_energy(means[y] / np.sqrt(p) + lengths[:, None] * rng.standard_normal((n, p)) / np.sqrt(p))
 left, right = two_panels()
-panel(left, "ReLU, t with 3 degrees", X, y, relu)
+heavy = panel(left, "ReLU, t with 3 degrees", X, y, relu)
 panel(right, "the same on the sphere", rd.on_sphere(X), y, relu)
 squares = (X**2).sum(axis=1)
+first = heavy.empirical.vectors[:, -1] ** 2
 print(f"squared norms: mean {squares.mean():.2f}, median {np.median(squares):.2f}, largest {squares.max():.1f}")
+print(f"first eigenvector: {first.max():.0%} of it is one sample, of squared norm {squares[first.argmax()]:.1f}")
 
 # %%
 # *What one sees.* A bulk with a long tail to the right, where the prediction has an edge, and outliers that no class
