@@ -68,7 +68,7 @@ def _design(options: argparse.Namespace) -> int:
         print(f"wrote {net.save(Path(options.save))}")
     if problem is None:
         if options.report:
-            save_report(f"{net.depth}-layer network for {deq}", [_of_network(deq, net)], options)
+            save_report("An explicit network instead of the equilibrium", [_of_network(deq, net)], options)
         return 0
     fidelities = [rmtdeq.compare_kernels(problem.X, deq, net, kind) for kind in net.targets]
     for fidelity in fidelities:
@@ -87,10 +87,10 @@ def _design(options: argparse.Namespace) -> int:
         save(figure, options, record_of("design", options, {"network": repr(net), **results}))
     if options.report:
         sections = [
-            rmtdeq.Section("Kernels on data", [*(fidelity.summary() for fidelity in fidelities), figure]),
+            rmtdeq.Section("Kernels on data", [str(deq), *(fidelity.summary() for fidelity in fidelities), figure]),
             _of_network(deq, net),
         ]
-        save_report(f"Explicit network for {deq} on {problem.name}", sections, options, problem)
+        save_report(f"{problem.name}: an explicit network instead of the equilibrium", sections, options, problem)
     return 0
 
 

@@ -134,7 +134,9 @@ def save_report(
     title: str, sections: Sequence[rmtdeq.Section], options: argparse.Namespace, problem: Problem | None = None
 ) -> None:
     """Write a command's report and say so."""
-    shown = {name: value for name, value in arguments_of(options).items() if value is not None and name != "seed"}
+    left_out = {"seed", "out", "save", "report", *([] if options.dataset == "mixture" else ["p"])}
+    given = arguments_of(options)
+    shown = {name: value for name, value in given.items() if value is not None and name not in left_out}
     if problem is not None:
         shown |= {"samples": problem.n, "dimension": problem.X.shape[1], "mean squared norm": problem.tau0_squared}
         shown["names of the classes"] = list(problem.class_names)

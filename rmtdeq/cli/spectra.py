@@ -131,10 +131,11 @@ def _predict(options: argparse.Namespace) -> int:
         save(figure, options, record_of("predict", options, results))
     if options.report:
         sections = [
-            rmtdeq.Section("Predicted spectra", [figure, *(prediction.table() for prediction in predictions)]),
+            rmtdeq.Section("Spectra", [f"{deq}, n = {problem.n}, p = {problem.X.shape[1]}", figure]),
+            rmtdeq.Section("Outliers", [prediction.table() for prediction in predictions]),
             _of_equations(deq, problem, options),
         ]
-        save_report(f"{problem.name}: spectra predicted for {deq}", sections, options, problem)
+        save_report(f"{problem.name}: predicted spectra", sections, options, problem)
     return 0
 
 
@@ -221,9 +222,9 @@ def _compare_here(options: argparse.Namespace) -> int:
         save(figure, options, record_of("compare", options, results))
     if options.report:
         sections = [
-            rmtdeq.Section("Spectra, predicted and measured", [figure]),
+            rmtdeq.Section("Spectra", [f"{deq}, n = {problem.n}, p = {problem.X.shape[1]}", figure]),
             rmtdeq.Section("Outliers", [comparison.table() for comparison in comparisons]),
             _of_equations(deq, problem, options),
         ]
-        save_report(f"{problem.name}: spectra of {deq}, predicted and measured", sections, options, problem)
+        save_report(f"{problem.name}: predicted and measured spectra", sections, options, problem)
     return 0
