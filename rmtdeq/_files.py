@@ -54,7 +54,7 @@ def _beside(path: Path) -> Path:
 
 def file_path(path: str | os.PathLike[str], what: str) -> Path:
     """Return `path`, or raise if it is the name of a folder; `what` names it: ``"--out"``."""
-    text = os.fspath(path)
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else ""
     if os.path.basename(text) in ("", ".", "..") or "\0" in text:
         raise InvalidInputError(f"{what} {text!r} is a folder, or no name at all; name a file.")
     return Path(text)

@@ -96,6 +96,11 @@ def write_report(
     """
     place = report_path(file_path(path, "The report"))
     require_writable(place, "The report")
+    _text(title, "title")
+    if command is not None:
+        _text(command, "command")
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise InvalidInputError("parameters must be a dictionary of names and values.")
     if isinstance(contents, (str, Section)) or not isinstance(contents, Sequence):
         raise InvalidInputError("contents must be a list of sections, texts, results and figures.")
     sections = [_section(each if isinstance(each, Section) else Section("", [each])) for each in contents]
@@ -112,10 +117,18 @@ def write_report(
     return place
 
 
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidInputError(f"The {name} of a report must be a text, not {type(value).__name__}.")
+    return value
+
+
 def _section(given: Section) -> str:
     if isinstance(given.contents, str) or not isinstance(given.contents, Sequence):
         raise InvalidInputError("The contents of a Section must be a list of texts, results and figures.")
-    return page.section(given.heading, [part for each in given.contents for part in _parts(each, given.heading)])
+    return page.section(
+        _text(given.heading, "heading"), [part for each in given.contents for part in _parts(each, given.heading)]
+    )
 
 
 def _parts(given: Any, heading: str) -> list[str]:
@@ -130,7 +143,9 @@ def _parts(given: Any, heading: str) -> list[str]:
         return [page.table(found), *drawn]
     if hasattr(given, "savefig"):
         return [page.image(given, heading or "figure")]
-    raise InvalidInputError(f"A report shows sections, texts, results that have a table, and figures, not {given!r}.")
+    raise InvalidInputError(
+        f"A report shows sections, texts, results that have a table, and figures, not {type(given).__name__}."
+    )
 
 
 def _picture(result: Any) -> Any:

@@ -57,9 +57,9 @@ img { display: block; max-width: 100%; height: auto; background: #ffffff; border
   :root { color-scheme: light; --text: #000; --soft: #444; --line: #bbb; --page: #fff; --shade: #f4f4f4; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   .wide { overflow: visible; }
-  table { font-size: 8.5pt; }
+  table, .made, .notes { font-size: 8.5pt; }
   th, td { padding: .15rem .45rem; }
-  figure, tr, pre { break-inside: avoid; }
+  figure, .wide, tr, pre { break-inside: avoid; }
   h2 { break-after: avoid; }
 }
 </style>

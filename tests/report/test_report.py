@@ -183,9 +183,14 @@ def test_colours_can_be_told_from_the_page():
         {"contents": rd.Section("a", ["b"])},
         {"contents": [rd.Section("a", "b")]},
         {"contents": None},
+        {"contents": [rd.Section(3, ["b"])]},
+        {"title": None},
+        {"command": ["rmtdeq"]},
+        {"parameters": [1]},
         {"path": ""},
         {"path": "/proc/x.html"},
         {"path": "."},
+        {"path": None},
     ],
 )
 def test_what_no_report_can_show_is_refused(tmp_path, arguments):
