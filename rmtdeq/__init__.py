@@ -10,6 +10,7 @@ Public names are imported when first used, so that ``import rmtdeq`` costs no mo
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from rmtdeq._version import __version__
@@ -19,6 +20,7 @@ _HOME = {
     "activation": "rmtdeq.gauss",
     "activation_names": "rmtdeq.gauss",
     "DEQ": "rmtdeq.deq",
+    "DEQKernel": "rmtdeq.estimators",
     "DesignStatus": "rmtdeq.designs",
     "ExplicitNetwork": "rmtdeq.designs",
     "KernelComparison": "rmtdeq.designs",
@@ -52,6 +54,8 @@ _HOME = {
     "gradient_flow": "rmtdeq.training",
     "predict_training": "rmtdeq.curves",
     "train_classifier": "rmtdeq.training",
+    "Section": "rmtdeq.report",
+    "write_report": "rmtdeq.report",
     "ClusterError": "rmtdeq._errors",
     "ConvergenceError": "rmtdeq._errors",
     "DataNotFoundError": "rmtdeq._errors",
@@ -61,6 +65,9 @@ _HOME = {
     "MissingDependencyError": "rmtdeq._errors",
     "RmtdeqError": "rmtdeq._errors",
 }
+
+_NEEDS = {"DEQKernel": "sklearn"}
+"""Names that an optional library must be there for; they are not in `__all__`, and `import *` does without them."""
 
 __all__ = [
     "DEQ",
@@ -82,6 +89,7 @@ __all__ = [
     "MemoryLimitError",
     "MissingDependencyError",
     "RmtdeqError",
+    "Section",
     "SpectrumComparison",
     "SpectrumPrediction",
     "TrainingRun",
@@ -109,6 +117,7 @@ __all__ = [
     "sample_features",
     "solve",
     "train_classifier",
+    "write_report",
 ]
 
 if TYPE_CHECKING:
@@ -134,8 +143,10 @@ if TYPE_CHECKING:
         predict_spectrum,
         solve,
     )
+    from rmtdeq.estimators import DEQKernel  # noqa: F401
     from rmtdeq.gauss import Activation, activation, activation_names
     from rmtdeq.kernels import finite_width_kernel, kernel, kernel_operator, sample_features
+    from rmtdeq.report import Section, write_report
     from rmtdeq.spectra import EmpiricalSpectrum, SpectrumComparison, compare, empirical_spectrum
     from rmtdeq.training import (
         InitialCondition,
@@ -155,4 +166,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    missing = {name for name, library in _NEEDS.items() if find_spec(library) is None}
+    return sorted({*globals(), *_HOME} - missing)

@@ -7,8 +7,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from rmtdeq._errors import InvalidInputError
 
 
 def write_whole(path: Path, write: Callable[[Path], None], final: Callable[[Path], Path] | None = None) -> Path:
@@ -29,9 +32,7 @@ def write_whole(path: Path, write: Callable[[Path], None], final: Callable[[Path
         Of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    beside = Path(name)
+    beside = _beside(path)
     try:
         write(beside)
         beside.chmod(0o644)
@@ -42,6 +43,56 @@ def write_whole(path: Path, write: Callable[[Path], None], final: Callable[[Path
         return place
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """Make an empty file, of a name of its own, where `path` shall be."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    return Path(name)
+
+
+def file_path(path: str | os.PathLike[str], what: str) -> Path:
+    """Return `path`, or raise if it is the name of a folder; `what` names it: ``"--out"``."""
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else ""
+    if os.path.basename(text) in ("", ".", "..") or "\0" in text:
+        raise InvalidInputError(f"{what} {text!r} is a folder, or no name at all; name a file.")
+    return Path(text)
+
+
+def require_writable(path: str | os.PathLike[str], what: str) -> None:
+    """Raise, before any long work, unless a file can be written to `path`; leave nothing behind.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        Names it: ``"--out"``.
+
+    Raises
+    ------
+    InvalidInputError
+        It is no file's name, a folder or a device has it, or its folder cannot be made or written to.
+    """
+    place = file_path(path, what)
+    made: list[Path] = []
+    try:
+        if place.is_dir():
+            raise InvalidInputError(f"{what} {place} is a folder; name a file.")
+        if place.exists() and not place.is_file():
+            raise InvalidInputError(f"{what} {place} is no regular file, and would be replaced by one; name another.")
+        for folder in reversed(place.parents):
+            if not folder.exists():
+                folder.mkdir()
+                made.append(folder)
+        _beside(place).unlink()
+    except OSError as error:
+        raise InvalidInputError(f"{what} {place} cannot be written: {error.strerror}.") from error
+    finally:
+        # Not those that another process has meanwhile put something into.
+        with suppress(OSError):
+            for folder in reversed(made):
+                folder.rmdir()
 
 
 def free_space(folder: Path) -> int:

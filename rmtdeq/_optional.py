@@ -12,6 +12,8 @@ _REMEDY = {
     "triton": 'pip install "rmtdeq[triton]"',
     "dask": 'pip install "rmtdeq[dask]"',
     "distributed": 'pip install "rmtdeq[dask]"',
+    "sklearn": 'pip install "rmtdeq[sklearn]"',
+    "pandas": 'pip install "rmtdeq[pandas]"',
     "matplotlib": "pip install matplotlib",
 }
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import rmtdeq
-from rmtdeq._errors import InvalidInputError
 from rmtdeq._files import as_json, write_text, write_whole
+from rmtdeq._version import __version__
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -21,16 +19,21 @@ def manifest(program: str, arguments: Mapping[str, Any], results: Mapping[Any, A
     return {
         "program": program,
         "arguments": dict(arguments),
-        "versions": {
-            "python": platform.python_version(),
-            "rmtdeq": rmtdeq.__version__,
-            **{name: _version(name) for name in _PACKAGES},
-        },
+        "versions": versions(),
         "results": dict(results),
     }
 
 
 _PACKAGES = ("numpy", "scipy", "numba", "matplotlib", "torch")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of the package and of what it computes with."""
+    return {
+        "python": platform.python_version(),
+        "rmtdeq": __version__,
+        **{name: _version(name) for name in _PACKAGES},
+    }
 
 
 def _version(name: str) -> str:
@@ -49,23 +52,6 @@ def figure_path(out: str | Path) -> Path:
 def manifest_path(out: str | Path) -> Path:
     """Return where the figure's manifest goes."""
     return figure_path(out).with_suffix(".json")
-
-
-def require_writable(out: str | Path) -> None:
-    """Raise, before any long work, unless a figure or another file can be written to `out`.
-
-    Raises
-    ------
-    InvalidInputError
-        Its folder cannot be made, or not be written to.
-    """
-    folder = Path(out).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidInputError(f"{out} cannot be written: {error}.") from error
-    if not os.access(folder, os.W_OK):
-        raise InvalidInputError(f"{out} cannot be written: no permission for the folder {folder}.")
 
 
 def save_figure(figure: Any, out: str | Path, record: Mapping[str, Any]) -> tuple[Path, Path]:

@@ -90,6 +90,18 @@ def _forward(x: Any, fed: str) -> Any:
     return layer(x)
 
 
+def _estimator(X: Any, Y: Any, **given: Any) -> Any:
+    with warnings.catch_warnings():
+        # Of norms far from one.
+        warnings.simplefilter("ignore", UserWarning)
+        return rd.DEQKernel(**given)(X, Y)
+
+
+def _report(**given: Any) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        return rd.write_report(Path(folder) / "report", **given)
+
+
 def _cli(*arguments: Any) -> int:
     from rmtdeq.cli import main
 
@@ -114,6 +126,12 @@ def entries() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "activation": (rd.activation, {"spec": "relu"}),
         "solve": (rd.solve, {"deq": deq, "tau0_squared": 1.0, "kind": ("ck", "ntk")}),
         "kernel": (rd.kernel, kernel),
+        "DEQKernel": (
+            _estimator,
+            {"X": X, "Y": None, "activation": "relu", "sigma_a2": 0.2, "sigma_b2": 0.8, "centered": True, "kind": "ck",
+             "scale": 1.0, "tau0_squared": 1.0, "backend": "auto", "dtype": None, "device": None},
+        ),
+        "write_report": (_report, {"contents": ["text"], "title": "title", "command": "command", "parameters": {}}),
         "kernel_operator": (
             rd.kernel_operator,
             {name: value for name, value in kernel.items() if name not in ("Y", "out")}

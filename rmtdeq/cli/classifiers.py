@@ -15,7 +15,6 @@ from rmtdeq._errors import InvalidInputError
 from rmtdeq._files import write_whole
 from rmtdeq._optional import require
 from rmtdeq.cli.options import record_of, save
-from rmtdeq.io import require_writable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
 
 def train(options: argparse.Namespace) -> int:
     """Train one classifier, and show its certificate."""
-    if options.save:
-        require_writable(options.save)
-        if Path(options.save).is_dir():
-            raise InvalidInputError(f"--save {options.save} is a folder; name a file.")
     name = options.dataset or "digits"
     X, y, test = rmtdeq.load_classification(
         name,

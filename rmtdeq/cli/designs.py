@@ -8,7 +8,16 @@ from pathlib import Path
 import rmtdeq
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import KINDS, Kind
-from rmtdeq.cli.options import add_data, add_network, network_of, problem_of, record_of, save
+from rmtdeq.cli.options import (
+    add_data,
+    add_network,
+    add_report,
+    network_of,
+    problem_of,
+    record_of,
+    save,
+    save_report,
+)
 
 _ROWS = {"ck": ("alpha1", "alpha2", "alpha3", "gamma2"), "ntk": ("beta1", "beta2", "beta3", "kappa2")}
 
@@ -35,6 +44,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_data(design, default=None)
     design.add_argument("--save", help="file for the network's description, JSON")
     design.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
+    add_report(design)
     design.set_defaults(run=_design)
 
 
@@ -57,25 +67,40 @@ def _design(options: argparse.Namespace) -> int:
     if options.save:
         print(f"wrote {net.save(Path(options.save))}")
     if problem is None:
+        if options.report:
+            save_report("An explicit network instead of the equilibrium", [_of_network(deq, net)], options)
         return 0
     fidelities = [rmtdeq.compare_kernels(problem.X, deq, net, kind) for kind in net.targets]
     for fidelity in fidelities:
         print(fidelity.summary())
-    if options.out:
-        from rmtdeq.plots import design_figure
+    if not (options.out or options.report):
+        return 0
+    from rmtdeq.plots import design_figure
 
+    title = f"{problem.name}, n = {len(problem.X)}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
+    figure = design_figure(fidelities, deq, net, title)
+    if options.out:
         results = {
             f.kind: {"residual": net.residuals[f.kind], "distance": f.distance, "distance_plain": f.distance_plain}
             for f in fidelities
         }
-        title = f"{problem.name}, n = {len(problem.X)}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
-        figure = design_figure(fidelities, deq, net, title)
         save(figure, options, record_of("design", options, {"network": repr(net), **results}))
+    if options.report:
+        sections = [
+            rmtdeq.Section("Kernels on data", [str(deq), *(fidelity.summary() for fidelity in fidelities), figure]),
+            _of_network(deq, net),
+        ]
+        save_report(f"{problem.name}: an explicit network instead of the equilibrium", sections, options, problem)
     return 0
 
 
+def _of_network(deq: rmtdeq.DEQ, net: rmtdeq.ExplicitNetwork) -> rmtdeq.Section:
+    kinds = tuple(net.targets)
+    return rmtdeq.Section("Coefficients", [net.table(), rmtdeq.solve(deq, net.tau0_squared, kinds).table()])
+
+
 def _check(options: argparse.Namespace) -> None:
-    """Refuse options that would be ignored, or that would write one file over another."""
+    """Refuse options that would be ignored."""
     if options.dataset is None:
         for given, why in (
             (options.class_wise, "A class-wise design needs the norms of classes"),
@@ -84,12 +109,6 @@ def _check(options: argparse.Namespace) -> None:
         ):
             if given:
                 raise InvalidInputError(f"{why}; name data, as in --dataset mnist.")
-    from rmtdeq.io import manifest_path
-
-    if options.save and options.out and manifest_path(options.out).resolve() == Path(options.save).resolve():
-        raise InvalidInputError(
-            f"{options.save} would be overwritten by the manifest of --out; give one of them another name."
-        )
 
 
 def _table(net: rmtdeq.ExplicitNetwork, kind: Kind) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -11,6 +12,7 @@ from typing import NoReturn
 import rmtdeq
 from rmtdeq._errors import RmtdeqError
 from rmtdeq.cli import designs, jobs, spectra, training
+from rmtdeq.cli.outputs import require_outputs
 
 _FAILED = 2
 _INTERRUPTED = 130
@@ -32,13 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("rmtdeq").setLevel(logging.INFO)
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
+    options.command = shlex.join(["rmtdeq", *given])
     try:
         if options.run is None:
             return jobs.resume(options.folder, main)
-        if getattr(options, "out", None):
-            from rmtdeq.io import require_writable
-
-            require_writable(options.out)
+        require_outputs(options)
         with jobs.remembered(options, given):
             return int(options.run(options))
     except RmtdeqError as error:

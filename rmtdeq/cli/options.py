@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,11 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sam
     group.add_argument("--seed", type=int, default=0, help="of the samples drawn (default 0)")
 
 
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Add the option of the report."""
+    parser.add_argument("--report", help="page to write (.html): tables, figures and how they were made in one file")
+
+
 def network_of(options: argparse.Namespace) -> rmtdeq.DEQ:
     """Return the DEQ of the options."""
     return rmtdeq.DEQ(options.activation, options.sigma_a2, options.sigma_b2, centered=not options.uncentered)
@@ -109,8 +114,12 @@ def record_of(program: str, options: argparse.Namespace, results: Mapping[Any, A
     """Return the manifest of a command."""
     from rmtdeq.io import manifest
 
-    arguments = {name: value for name, value in vars(options).items() if name != "run"}
-    return manifest(program, arguments, results)
+    return manifest(program, arguments_of(options), results)
+
+
+def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options by name."""
+    return {name: value for name, value in vars(options).items() if name not in ("run", "command")}
 
 
 def save(figure: Any, options: argparse.Namespace, record: dict[str, Any]) -> None:
@@ -119,3 +128,19 @@ def save(figure: Any, options: argparse.Namespace, record: dict[str, Any]) -> No
 
     for path in save_figure(figure, options.out, record):
         print(f"wrote {path}")
+
+
+def save_report(
+    title: str, sections: Sequence[rmtdeq.Section], options: argparse.Namespace, problem: Problem | None = None
+) -> None:
+    """Write a command's report and say so."""
+    left_out = {"seed", "out", "save", "report", *([] if options.dataset == "mixture" else ["p"])}
+    given = arguments_of(options)
+    shown = {name: value for name, value in given.items() if value is not None and name not in left_out}
+    if problem is not None:
+        shown |= {"samples": problem.n, "dimension": problem.X.shape[1], "mean squared norm": problem.tau0_squared}
+        shown["names of the classes"] = list(problem.class_names)
+    place = rmtdeq.write_report(
+        options.report, sections, title=title, command=options.command, parameters=shown, seed=options.seed
+    )
+    print(f"wrote {place}")

@@ -11,7 +11,17 @@ import numpy as np
 
 import rmtdeq
 from rmtdeq._types import KINDS, LEVELS, FloatArray
-from rmtdeq.cli.options import Problem, add_data, add_network, network_of, problem_of, record_of, save
+from rmtdeq.cli.options import (
+    Problem,
+    add_data,
+    add_network,
+    add_report,
+    network_of,
+    problem_of,
+    record_of,
+    save,
+    save_report,
+)
 from rmtdeq.kernels.placement import BACKENDS
 
 _NO_MEAN = 1e-10
@@ -39,6 +49,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             "(default: classwise, and paper where the activation has no mean)",
         )
         command.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
+        add_report(command)
         command.set_defaults(run=run)
 
     group = compare.add_argument_group("measurement")
@@ -107,15 +118,30 @@ def _predict(options: argparse.Namespace) -> int:
     ]
     for prediction in predictions:
         print(prediction.summary())
-    if options.out:
-        from rmtdeq.plots import prediction_figure
+    if not (options.out or options.report):
+        return 0
+    from rmtdeq.plots import prediction_figure
 
+    figure = prediction_figure(predictions, problem.name)
+    if options.out:
         results = {
             f"{p.kind}, {p.level}": {"edges": p.edges, "outliers": p.outliers, "alignments": p.alignments}
             for p in predictions
         }
-        save(prediction_figure(predictions, problem.name), options, record_of("predict", options, results))
+        save(figure, options, record_of("predict", options, results))
+    if options.report:
+        sections = [
+            rmtdeq.Section("Spectra", [f"{deq}, n = {problem.n}, p = {problem.X.shape[1]}", figure]),
+            rmtdeq.Section("Outliers", [prediction.table() for prediction in predictions]),
+            _of_equations(deq, problem, options),
+        ]
+        save_report(f"{problem.name}: predicted spectra", sections, options, problem)
     return 0
+
+
+def _of_equations(deq: rmtdeq.DEQ, problem: Problem, options: argparse.Namespace) -> rmtdeq.Section:
+    found = rmtdeq.solve(deq, problem.tau0_squared, kind=tuple(options.kind))
+    return rmtdeq.Section("Coefficients", ["The solution of the model's equations.", found.table()])
 
 
 def _measured(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem, kind: str) -> rmtdeq.EmpiricalSpectrum:
@@ -174,9 +200,13 @@ def _compare_here(options: argparse.Namespace) -> int:
             )
             comparisons.append(rmtdeq.compare(measured, prediction, problem.y))
             print(comparisons[-1].summary(), flush=True)
-    if options.out:
-        from rmtdeq.plots import comparison_figure
+    if not (options.out or options.report):
+        return 0
+    from rmtdeq.plots import comparison_figure
 
+    title = f"{problem.name}, n = {problem.n}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
+    figure = comparison_figure(comparisons, title, problem.class_names)
+    if options.out:
         results = {
             f"{c.prediction.kind}, {c.prediction.level}": {
                 "ks": c.ks,
@@ -189,8 +219,12 @@ def _compare_here(options: argparse.Namespace) -> int:
             }
             for c in comparisons
         }
-        title = f"{problem.name}, n = {problem.n}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
-        save(
-            comparison_figure(comparisons, title, problem.class_names), options, record_of("compare", options, results)
-        )
+        save(figure, options, record_of("compare", options, results))
+    if options.report:
+        sections = [
+            rmtdeq.Section("Spectra", [f"{deq}, n = {problem.n}, p = {problem.X.shape[1]}", figure]),
+            rmtdeq.Section("Outliers", [comparison.table() for comparison in comparisons]),
+            _of_equations(deq, problem, options),
+        ]
+        save_report(f"{problem.name}: predicted and measured spectra", sections, options, problem)
     return 0

@@ -9,6 +9,7 @@ import numpy as np
 
 from rmtdeq import _check, _style
 from rmtdeq._errors import InvalidInputError
+from rmtdeq._tables import Table, Tabular
 from rmtdeq._types import FloatArray
 
 QUANTITIES = {
@@ -21,7 +22,7 @@ QUANTITIES = {
 
 
 @dataclass(frozen=True, eq=False)
-class ClassificationRun:
+class ClassificationRun(Tabular):
     """The course of a classifier's training, epoch by epoch.
 
     Attributes
@@ -64,6 +65,17 @@ class ClassificationRun:
 
     def _epochs(self) -> str:
         return f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+
+    def table(self) -> Table:
+        """Return the course by epoch, from 1; iterations have a column for each layer."""
+        columns: dict[str, Any] = {"loss": self.loss, "accuracy": self.accuracy}
+        if self.test_accuracy is not None:
+            columns["test accuracy"] = self.test_accuracy
+        columns["seconds"] = self.seconds
+        for name, values in (("iterations", self.iterations), ("adjoint iterations", self.adjoint_iterations)):
+            columns |= {f"{name} of {layer}": values[:, i] for i, layer in enumerate(self.layers)}
+        title = f"{self.model}: {self.parameters:,} parameters, {self.samples:,} samples"
+        return Table(columns, np.arange(1, self.epochs + 1), "epoch", title)
 
     def summary(self) -> str:
         """Return the course in a few lines."""

@@ -9,11 +9,12 @@ import numpy as np
 
 from rmtdeq import _check, _style
 from rmtdeq._errors import InvalidInputError
+from rmtdeq._tables import Table, Tabular
 from rmtdeq._types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingRun:
+class TrainingRun(Tabular):
     """The course of a training.
 
     Attributes
@@ -68,6 +69,21 @@ class TrainingRun:
     def drift(self) -> float:
         """Largest relative change of the recurrent norm."""
         return float(abs(self.recurrent_norm / self.recurrent_norm[0] - 1).max())
+
+    def table(self) -> Table:
+        """Return the course by epoch (of a flow, by time); what was not measured at one is NaN."""
+        columns: dict[str, Any] = {"loss": self.loss}
+        if self.test_loss is not None:
+            columns["test loss"] = self.test_loss
+        columns |= {"iterations": self.iterations, "adjoint iterations": self.adjoint_iterations}
+        for name, values in (
+            ("recurrent norm", self.recurrent_norm),
+            ("smallest eigenvalue", self.smallest_eigenvalue),
+        ):
+            columns[name] = np.full(self.at.shape, np.nan)
+            columns[name][self.measured] = values
+        title = f"{self.model}, width {self.width}: {self.samples} samples"
+        return Table(columns, self.at, "time" if self.step is None else "epoch", title)
 
     def summary(self) -> str:
         """Return the course in a few lines."""

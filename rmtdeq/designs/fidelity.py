@@ -11,6 +11,7 @@ from scipy.linalg import eigvalsh
 
 from rmtdeq import _check, _style
 from rmtdeq._errors import InvalidInputError
+from rmtdeq._tables import Table, Tabular
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ, require_deq
 from rmtdeq.designs.network import ExplicitNetwork
@@ -18,7 +19,7 @@ from rmtdeq.kernels import kernel
 
 
 @dataclass(frozen=True, eq=False)
-class KernelComparison:
+class KernelComparison(Tabular):
     """The kernels of a DEQ, of a designed network and of a plain one on the same samples.
 
     The plain network is x ↦ φ(W x)/√m with the DEQ's own activation, centred at the same scale.
@@ -38,6 +39,12 @@ class KernelComparison:
     plain: FloatArray
     distance: float
     distance_plain: float
+
+    def table(self) -> Table:
+        """Return the eigenvalues of the three kernels by rank, the largest first."""
+        columns = {"DEQ": self.deq, "designed network": self.network, "plain network": self.plain}
+        descending = {name: values[::-1] for name, values in columns.items()}
+        return Table(descending, np.arange(1, self.deq.size + 1), "rank", self.summary())
 
     def summary(self) -> str:
         """Return the distances in words."""

@@ -17,6 +17,7 @@ from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._files import as_json, write_text
 from rmtdeq._optional import require
+from rmtdeq._tables import Table, Tabular
 from rmtdeq._types import KINDS, FloatArray, Kind, Seed
 from rmtdeq.designs.recursion import explicit_coefficients
 from rmtdeq.equivalents import KernelCoefficients
@@ -57,7 +58,7 @@ class NormMatch:
 
 
 @dataclass(frozen=True, eq=False)
-class ExplicitNetwork:
+class ExplicitNetwork(Tabular):
     """A network x ↦ σ_L(W_L … σ_1(W_1 x)/√m_1 …)/√m_L of at most a few layers, W of independent N(0, 1) entries.
 
     Attributes
@@ -101,6 +102,19 @@ class ExplicitNetwork:
         """
         name = _check.choice(kind, "kind", self.targets)
         return relative_errors(self.coefficients(name), self.targets[name], self.tau0_squared)  # type: ignore[index]
+
+    def table(self) -> Table:
+        """Return the coefficients of the kernels that it was asked to have: the DEQ's, its own, the relative error."""
+        index: list[str] = []
+        columns: dict[str, list[float]] = {"DEQ": [], "network": [], "relative error": []}
+        for kind, target in self.targets.items():
+            found, errors = vars(self.coefficients(kind)), self.errors(kind)
+            for (name, wanted), error in zip(vars(target).items(), errors, strict=True):
+                index.append(f"{kind}, {name}")
+                for column, value in zip(columns.values(), (wanted, found[name], float(error)), strict=True):
+                    column.append(value)
+        layers = (f"layer {depth}: {layer!r}" for depth, layer in enumerate(self.layers, start=1))
+        return Table(columns, index, "coefficient", f"explicit network, {self.status}", tuple(layers))
 
     @property
     def residuals(self) -> dict[Kind, float]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from rmtdeq import _check
 from rmtdeq._errors import IllPosedError, InvalidInputError
-from rmtdeq._types import FloatArray, Kind
+from rmtdeq._tables import Table, Tabular
+from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ, preactivation_scale
 from rmtdeq.gauss import Moments, moments
 from rmtdeq.solvers import Status
@@ -31,7 +32,7 @@ class KernelCoefficients:
 
 
 @dataclass(frozen=True)
-class Coefficients:
+class Coefficients(Tabular):
     """Solution of the four equations of a DEQ.
 
     Attributes
@@ -88,6 +89,22 @@ class Coefficients:
         if beta is None or kappa2 is None:
             raise InvalidInputError(f"These coefficients hold no {kind}; call solve(..., kind={kind!r}).")
         return _kernel_coefficients(beta, kappa2)
+
+    def table(self) -> Table:
+        """Return the coefficients of the kernels that were solved for, one a row."""
+        kinds = [kind for kind in KINDS if kind == "ck" or self.kappa2 is not None]
+        rows = [self.of(kind) for kind in kinds]
+        return Table(
+            {name: [getattr(row, name) for row in rows] for name in ("linear", "norm", "pair", "diagonal")},
+            kinds,
+            "kind",
+            f"{self.deq}, tau0_squared = {self.tau0_squared:g}",
+            (
+                f"tau = {self.tau:.10g}, mean of the activation {self.mean:.6g}, alpha4 = {self.alpha[3]:.10g}; "
+                f"{self.status}, residual {self.residual:.1e}",
+                "linear, norm, pair and diagonal are α1, α2, α3 and γ² of the ck, β1, β2, β3 and κ² of an ntk",
+            ),
+        )
 
 
 def _kernel_coefficients(slopes: FloatArray, diagonal: float) -> KernelCoefficients:

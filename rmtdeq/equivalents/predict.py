@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq import _check, _style
 from rmtdeq._errors import InvalidInputError
+from rmtdeq._tables import Table, Tabular, by_class
 from rmtdeq._types import KINDS, ComplexArray, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
 from rmtdeq.data.mixture import require_mixture
@@ -33,7 +34,7 @@ _WIDE = 30.0
 
 
 @dataclass(frozen=True, eq=False)
-class SpectrumPrediction:
+class SpectrumPrediction(Tabular):
     """The spectrum that random matrix theory predicts for a kernel.
 
     Attributes
@@ -133,6 +134,17 @@ class SpectrumPrediction:
         points = _upper_half_plane(z, "The resolvent")
         found = indicator_resolvent(self.model, points.ravel())
         return np.asarray(found.reshape(*points.shape, *found.shape[1:]))
+
+    def table(self) -> Table:
+        """Return the outliers, numbered as in `outliers`, and their alignments with the classes."""
+        title, bulk, *others = self.summary().split("\n")
+        return Table(
+            {"eigenvalue": self.outliers, **by_class(self.alignments, "alignment")},
+            np.arange(1, self.outliers.size + 1),
+            "outlier",
+            title,
+            (bulk, *(line for line in others if line.startswith("atom"))),
+        )
 
     def summary(self) -> str:
         """Return the edges, atoms and outliers as text."""

@@ -1,5 +1,6 @@
 """Exact infinite-width kernels on data, dense and as linear operators."""
 
+from rmtdeq.kernels.diagonal import kernel_diagonal
 from rmtdeq.kernels.finite_width import finite_width_kernel, sample_features
 from rmtdeq.kernels.gram import kernel
 from rmtdeq.kernels.layered import layered_kernel
@@ -9,6 +10,7 @@ __all__ = [
     "KernelOperator",
     "finite_width_kernel",
     "kernel",
+    "kernel_diagonal",
     "kernel_operator",
     "layered_kernel",
     "sample_features",

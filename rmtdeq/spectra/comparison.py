@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq import _style
 from rmtdeq._errors import InvalidInputError
+from rmtdeq._tables import Table, Tabular, by_class
 from rmtdeq._types import FloatArray
 from rmtdeq.equivalents import SpectrumPrediction
 from rmtdeq.rmt import kolmogorov_smirnov, wasserstein
@@ -24,7 +25,7 @@ _RESOLVED_BINS = 24
 
 
 @dataclass(frozen=True, eq=False)
-class SpectrumComparison:
+class SpectrumComparison(Tabular):
     """A measured and a predicted spectrum side by side.
 
     Attributes
@@ -57,18 +58,39 @@ class SpectrumComparison:
     alignments: FloatArray | None
     ks_error: float = 0.0
 
+    def table(self) -> Table:
+        """Return the outliers, numbered as in `prediction.outliers`: predicted, measured, and their alignments."""
+        pred = self.prediction
+        columns = {"predicted": pred.outliers, "measured": self.matched, "relative error": self.outlier_errors}
+        columns |= by_class(pred.alignments, "predicted alignment")
+        if self.alignments is not None:
+            columns |= by_class(self.alignments, "measured alignment")
+        return Table(columns, np.arange(1, pred.outliers.size + 1), "outlier", self._title(), self._notes())
+
+    def _title(self) -> str:
+        pred = self.prediction
+        p = pred.model.covariances.dimension
+        return f"{pred.kind.upper()} of {pred.deq}, n = {pred.n}, p = {p}, level {pred.level}"
+
+    def _notes(self) -> tuple[str, ...]:
+        """What is said of the bulk, and of outliers that no kernel has."""
+        bulk = "bulk: not measured (top eigenvalues only)"
+        if self.ks is not None and self.wasserstein is not None:
+            error = f" ± {self.ks_error:.4f}" if self.ks_error else ""
+            bulk = f"bulk: KS distance {self.ks:.4f}{error}, Wasserstein distance {self.wasserstein:.4g}"
+        if not (self.prediction.outliers < 0).any():
+            return (bulk,)
+        return (
+            bulk,
+            "(no kernel has eigenvalues below zero: where one is predicted, norms differ within classes by more than "
+            "the expansion around them bears)",
+        )
+
     def summary(self) -> str:
         """Return the table of outliers and distances as text."""
         pred = self.prediction
-        lines = [
-            f"{pred.kind.upper()} of {pred.deq}, n = {pred.n}, p = {pred.model.covariances.dimension}, "
-            f"level {pred.level}"
-        ]
-        if self.ks is not None and self.wasserstein is not None:
-            error = f" ± {self.ks_error:.4f}" if self.ks_error else ""
-            lines.append(f"  bulk: KS distance {self.ks:.4f}{error}, Wasserstein distance {self.wasserstein:.4g}")
-        else:
-            lines.append("  bulk: not measured (top eigenvalues only)")
+        bulk, *warnings = self._notes()
+        lines = [self._title(), f"  {bulk}"]
         lines.append(f"  {'outlier':>8} {'predicted':>11} {'measured':>11} {'error':>8}   alignment with the classes")
         for i, (at, seen) in enumerate(zip(pred.outliers, self.matched, strict=True)):
             if i < pred.outliers.size - _SHOWN:
@@ -91,11 +113,7 @@ class SpectrumComparison:
             lines.append(f"  {'none':>8}")
         elif self.alignments is not None:
             lines.append("  (alignments: predicted | measured)")
-        if (pred.outliers < 0).any():
-            lines.append(
-                "  (no kernel has eigenvalues below zero: where one is predicted, norms differ within classes by more "
-                "than the expansion around them bears)"
-            )
+        lines += [f"  {warning}" for warning in warnings]
         return "\n".join(lines)
 
     def plot(self, ax: Any = None, bins: int = 60, others: Sequence[SpectrumPrediction] = ()) -> Any:

@@ -14,6 +14,7 @@ from rmtdeq import _check, _style
 from rmtdeq._checkpoint import Checkpoint, checksum
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
+from rmtdeq._tables import Table, Tabular
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels import kernel, kernel_operator
@@ -32,7 +33,7 @@ STEPS = 64
 
 
 @dataclass(frozen=True, eq=False)
-class EmpiricalSpectrum:
+class EmpiricalSpectrum(Tabular):
     """Eigenvalues, and some eigenvectors, of a kernel matrix.
 
     Attributes
@@ -154,6 +155,15 @@ class EmpiricalSpectrum:
         indicator[np.arange(self.n), labels] = 1.0
         sizes = np.maximum(indicator.sum(axis=0), 1.0)
         return (self.vectors.T @ indicator) ** 2 / sizes
+
+    def table(self) -> Table:
+        """Return the eigenvalues that are known one by one by rank, the largest first."""
+        return Table(
+            {"eigenvalue": self.eigenvalues[::-1]},
+            np.arange(1, self.eigenvalues.size + 1),
+            "rank",
+            f"{self.kind}, n = {self.n}, method {self.method!r}",
+        )
 
     def plot(self, ax: Any = None, bins: int = 60) -> Any:
         """Draw a histogram of the eigenvalues.

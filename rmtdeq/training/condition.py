@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmtdeq import _check, _style
+from rmtdeq._tables import Table, Tabular
 from rmtdeq._types import FloatArray
 
 
@@ -39,7 +40,7 @@ class Inequality:
 
 
 @dataclass(frozen=True, eq=False)
-class InitialCondition:
+class InitialCondition(Tabular):
     """What a convergence theorem asks of a network before training, and what it then guarantees.
 
     Attributes
@@ -105,6 +106,13 @@ class InitialCondition:
     def bound(self, epochs: ArrayLike, loss: float) -> np.ndarray[Any, Any]:
         """Return the guaranteed loss after some epochs, from `loss` at the start."""
         return np.asarray(loss * self.factor ** _check.real_array(epochs, "epochs"))
+
+    def table(self) -> Table:
+        """Return both sides of every condition."""
+        every = (*self.assumptions, *self.inequalities)
+        columns = {name: [getattr(each, name) for each in every] for name in ("left", "right", "ratio", "holds")}
+        title = f"{self.model} on {self.samples} samples ({self.source})"
+        return Table(columns, [each.name for each in every], "condition", title)
 
     def summary(self) -> str:
         """Return the conditions and what follows from them as text."""

@@ -1,0 +1,274 @@
+"""The kernels as scikit-learn knows them: a transformer, and a kernel of support vectors and Gaussian processes.
+
+One class can be all of it because its kernel is one function of two samples that its parameters alone determine:
+nothing but the samples themselves is learnt from data.  A kernel that were centred or scaled by the samples at hand
+would be another function on test samples than on those of the training.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from rmtdeq import _check
+from rmtdeq._errors import IllPosedError, InvalidInputError
+from rmtdeq._optional import require
+from rmtdeq._types import KINDS, FloatArray, Function
+from rmtdeq.deq import DEQ
+from rmtdeq.kernels import kernel, kernel_diagonal
+from rmtdeq.kernels.placement import engine
+
+if TYPE_CHECKING:
+    from rmtdeq.gauss import Activation
+
+require("sklearn")
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin  # noqa: E402
+from sklearn.gaussian_process.kernels import Hyperparameter, Kernel  # noqa: E402
+from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E402
+
+_FEATURES = "features"
+_STEP = 1e-3
+_STENCIL = ((-2, 1 / 12), (-1, -2 / 3), (1, 2 / 3), (2, -1 / 12))
+_ORDER_ONE = (0.1, 10.0)
+
+
+class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Kernel):
+    """A kernel of a deep equilibrium model of infinite width, for scikit-learn.
+
+    It is a transformer from samples to their kernel with the training samples, for estimators with
+    ``kernel="precomputed"``; a callable, as in ``SVC(kernel=DEQKernel())``; and a kernel of Gaussian processes, whose
+    hyperparameters are the logarithms of σ_a² and σ_b² and which adds and multiplies with others.
+
+    Parameters
+    ----------
+    activation, sigma_a2, sigma_b2, centered
+        Of the model, as for `rmtdeq.DEQ`.
+    kind : str
+        ``"ck"``, ``"ntk"`` (input weights fixed) or ``"ntk-full"`` (all weights trained).
+    scale : float or "features"
+        What samples are divided by.  The model is meant for squared norms of order one, which `load_dataset` returns;
+        ``"features"`` divides by √p and suits standardised features, of mean squared norm p.  A warning says when
+        squared norms are far from one.
+    tau0_squared : float
+        Where a centred activation is centred: the mean squared norm of the samples, scaled, as far as it is known.
+    sigma_a2_bounds, sigma_b2_bounds : (float, float) or "fixed"
+        Range in which a Gaussian process seeks the hyperparameter.  At the upper end for σ_a² the model must still be
+        a contraction: for activations whose slope is at most 1 every σ_a² below 1 is.  σ_a² = 0 is always fixed.
+    backend, dtype, device
+        As for `rmtdeq.kernel`.
+
+    Attributes
+    ----------
+    X_fit_ : ndarray (n, p)
+        The training samples of `fit`.
+    n_features_in_ : int
+
+    Notes
+    -----
+    With a few features only, many samples are nearly parallel, and pairs of them take a quadrature of a millisecond
+    each unless the activation has a closed form, as ReLU, leaky ReLU, erf and sin have; take one of those.
+
+    Bad parameters are refused when they are first used, as scikit-learn does, by an `InvalidInputError`, which is a
+    ValueError, or an `IllPosedError`, an ArithmeticError, if the model is no contraction on the samples.  Gradients in
+    the hyperparameters are differences of fourth order in double precision, within about 1e-9 of the kernel's size;
+    they take four kernels for each.
+
+    Examples
+    --------
+    >>> import rmtdeq as rd
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.svm import SVC
+    >>> X, y = rd.load_dataset("digits", n=300, seed=0)
+    >>> model = make_pipeline(rd.DEQKernel("relu"), SVC(kernel="precomputed", C=100)).fit(X[::2], y[::2])
+    >>> same = SVC(kernel=rd.DEQKernel("relu"), C=100).fit(X[::2], y[::2])
+    >>> bool((model.predict(X[1::2]) == same.predict(X[1::2])).all())
+    True
+    """
+
+    def __init__(
+        self,
+        activation: str | Activation | Function = "tanh",
+        sigma_a2: float = 0.2,
+        sigma_b2: float = 0.8,
+        centered: bool = True,
+        kind: str = "ntk",
+        *,
+        scale: float | str = 1.0,
+        tau0_squared: float = 1.0,
+        sigma_a2_bounds: tuple[float, float] | str = (1e-3, 0.95),
+        sigma_b2_bounds: tuple[float, float] | str = (1e-3, 1e3),
+        backend: str = "auto",
+        dtype: DTypeLike | None = None,
+        device: Any = None,
+    ) -> None:
+        self.activation = activation
+        self.sigma_a2 = sigma_a2
+        self.sigma_b2 = sigma_b2
+        self.centered = centered
+        self.kind = kind
+        self.scale = scale
+        self.tau0_squared = tau0_squared
+        self.sigma_a2_bounds = sigma_a2_bounds
+        self.sigma_b2_bounds = sigma_b2_bounds
+        self.backend = backend
+        self.dtype = dtype
+        self.device = device
+
+    # The transformer.
+
+    def fit(self, X: ArrayLike, y: Any = None) -> DEQKernel:
+        """Keep the training samples, and check that the model is well-posed on them.
+
+        Parameters
+        ----------
+        X : array_like (n, p)
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        X = self._validated(X, reset=True)
+        engine(X, backend=self.backend, device=self.device)
+        self._diagonal(X)
+        self.X_fit_ = X.copy()
+        return self
+
+    def transform(self, X: ArrayLike) -> FloatArray:
+        """Return the kernel of samples (m, p) with the training samples, (m, n)."""
+        check_is_fitted(self)
+        return self._kernel(self._validated(X, reset=False), self.X_fit_)
+
+    def fit_transform(self, X: ArrayLike, y: Any = None) -> FloatArray:
+        """Fit to the samples and return their kernel, (n, n), at half the work of `fit` and `transform`."""
+        return self.fit(X)._kernel(self.X_fit_)
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.X_fit_.shape[0])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    # The kernel function.
+
+    def __call__(self, X: ArrayLike, Y: ArrayLike | None = None, eval_gradient: bool = False) -> Any:
+        """Return the kernel (n, m), and its gradient if asked for.
+
+        Parameters
+        ----------
+        X : array_like (n, p)
+        Y : array_like (m, p), optional
+            X itself by default.
+        eval_gradient : bool
+            Return the derivatives in the hyperparameters that are not fixed as well, (n, n, n_dims); without Y.
+
+        Returns
+        -------
+        ndarray (n, m), or that and an ndarray (n, n, n_dims)
+        """
+        if not eval_gradient:
+            return self._kernel(X, Y)
+        if Y is not None:
+            raise InvalidInputError("Gradients are of the kernel of one set of samples; leave Y out.")
+        return self._kernel(X), self._gradient(np.asarray(X, dtype=np.float64))
+
+    def diag(self, X: ArrayLike) -> FloatArray:
+        """Return the diagonal of the kernel of samples (n, p), (n,), without the rest of it."""
+        return self._diagonal(_check.samples(X))
+
+    def is_stationary(self) -> bool:
+        """Return False: the kernel depends on more than the samples' differences."""
+        return False
+
+    @property
+    def hyperparameter_sigma_a2(self) -> Any:
+        """The variance of the recurrent weights as scikit-learn describes it."""
+        return Hyperparameter("sigma_a2", "numeric", self.sigma_a2_bounds if self.sigma_a2 else "fixed")
+
+    @property
+    def hyperparameter_sigma_b2(self) -> Any:
+        """The variance of the input weights as scikit-learn describes it."""
+        return Hyperparameter("sigma_b2", "numeric", self.sigma_b2_bounds)
+
+    def __dir__(self) -> list[str]:
+        # scikit-learn's estimators evaluate all properties here, and its kernels find theirs here.
+        return list(object.__dir__(self))
+
+    # What both are made of.
+
+    def _deq(self, **changes: float) -> DEQ:
+        variances = {"sigma_a2": self.sigma_a2, "sigma_b2": self.sigma_b2, **changes}
+        return DEQ(self.activation, centered=self.centered, **variances)
+
+    def _kernel(self, X: ArrayLike, Y: ArrayLike | None = None) -> FloatArray:
+        rows = self._scaled(X)
+        # scikit-learn passes the training samples as Y, and fits with twice the same.
+        columns = None if Y is None or Y is X else self._scaled(Y)
+        self._look_at(rows if columns is None else columns)
+        return self._entries(rows, columns, self._deq(), self.dtype)
+
+    def _entries(self, X: FloatArray, Y: FloatArray | None, deq: DEQ, dtype: DTypeLike | None) -> FloatArray:
+        found = kernel(
+            X,
+            deq,
+            _check.choice(self.kind, "kind", KINDS),
+            Y=Y,
+            tau0_squared=self.tau0_squared,
+            backend=self.backend,
+            dtype=dtype,
+            device=self.device,
+            progress=False,
+        )
+        return np.asarray(found)
+
+    def _diagonal(self, X: FloatArray) -> FloatArray:
+        return kernel_diagonal(
+            self._scaled(X), self._deq(), self.kind, tau0_squared=self.tau0_squared, dtype=self.dtype
+        )
+
+    def _gradient(self, X: FloatArray) -> FloatArray:
+        rows = self._scaled(X)
+        free = [each.name for each in self.hyperparameters if not each.fixed]
+        result = np.zeros((len(rows), len(rows), len(free)))
+        for k, name in enumerate(free):
+            for steps, weight in _STENCIL:
+                deq = self._deq(**{name: getattr(self, name) * math.exp(steps * _STEP)})
+                try:
+                    result[..., k] += weight / _STEP * self._entries(rows, None, deq, np.float64)
+                except IllPosedError as error:
+                    error.add_note(f"For a search of hyperparameters, lower the upper end of {name}_bounds.")
+                    raise
+        return result
+
+    def _scaled(self, X: ArrayLike) -> FloatArray:
+        """Samples as the model sees them."""
+        X = _check.samples(X)
+        if isinstance(self.scale, str):
+            _check.choice(self.scale, "scale", (_FEATURES,))
+            return X / X.dtype.type(math.sqrt(X.shape[1]))
+        scale = _check.number(self.scale, "scale", low=0, open_low=True)
+        return X if scale == 1 else X / X.dtype.type(scale)
+
+    def _look_at(self, X: FloatArray) -> None:
+        """Warn of samples that the model is not meant for."""
+        mean = float(np.einsum("ij,ij->", X, X, dtype=np.float64)) / len(X)
+        if not _ORDER_ONE[0] <= mean <= _ORDER_ONE[1]:
+            warnings.warn(
+                f"The samples' squared norms are {mean:.3g} on average, and the model is meant for order one: set "
+                "scale, to 'features' if the features are standardised.",
+                stacklevel=4,
+            )
+
+    def _validated(self, X: ArrayLike, *, reset: bool) -> FloatArray:
+        """Samples checked as scikit-learn does, with its sentences."""
+        try:
+            return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
+        except ValueError as error:
+            raise InvalidInputError(str(error)) from error

@@ -1,0 +1,99 @@
+"""Files that could not be written in the end are refused before anything is computed."""
+
+import os
+import stat
+
+import pytest
+
+from rmtdeq import _files, cli
+from rmtdeq._errors import InvalidInputError
+
+SMALL = ["--dataset", "mixture", "--p", "120", "--n", "96", "--kind", "ck"]
+
+
+@pytest.fixture
+def nothing_computed(monkeypatch):
+    """Fail if a command comes to load or draw its data."""
+    from rmtdeq.cli import designs, regressions, spectra
+
+    def fail(*_):
+        raise AssertionError("computed before the outputs were checked")
+
+    for module, name in ((spectra, "problem_of"), (designs, "problem_of"), (regressions, "data_of")):
+        monkeypatch.setattr(module, name, fail)
+    monkeypatch.setattr("rmtdeq.load_classification", fail)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ("", "no name"),
+        ("new/", "folder"),
+        (".", "folder"),
+        ("new/..", "folder"),
+        ("folder*", "is a folder"),
+        ("file.png/x", "cannot be written"),
+        ("/proc/x", "cannot be written"),
+        ("/proc/nowhere/x", "cannot be written"),
+        ("a" * 250, "too long"),
+        ("pipe*", "no regular file"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["compare", *SMALL, "--out"],
+        ["compare", *SMALL, "--report"],
+        ["predict", *SMALL, "--report"],
+        ["design", *SMALL, "--save"],
+        ["design", *SMALL, "--report"],
+        ["train", "--n", "12", "--out"],
+        ["train", "--model", "pcdeq-linear", "--save"],
+    ],
+    ids=lambda command: " ".join((command[0], command[-1])),
+)
+def test_it_is_refused_at_once(nothing_computed, capsys, tmp_path, monkeypatch, command, bad, says):
+    monkeypatch.chdir(tmp_path)
+    suffix = ".html" if command[-1] == "--report" else ".png"
+    (tmp_path / f"folder{suffix}").mkdir()
+    (tmp_path / "file.png").write_text("old")
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert cli.main([*command, bad.replace("*", suffix)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert says in error
+    assert command[-1] in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert stat.S_ISFIFO(os.stat(tmp_path / f"pipe{suffix}").st_mode)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--out", "a.png", "--report", "a.html", "--save", "a.json"],
+        ["--report", "x", "--save", "x.html"],
+        ["--report", "a.html", "--save", "sub/../a.html"],
+    ],
+)
+def test_no_file_is_written_over_another(nothing_computed, capsys, tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["design", *SMALL, *options]) == 2
+    assert "overwritten" in capsys.readouterr().err
+
+
+def test_what_can_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "old.txt").write_text("old")
+    for name in ("new.txt", "some/new/folder/file.txt", "old.txt"):
+        _files.require_writable(tmp_path / name, "--out")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.txt"]
+    assert (tmp_path / "old.txt").read_text() == "old"
+
+
+def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(_files.tempfile, "mkstemp", refuse)
+    with pytest.raises(InvalidInputError, match="Permission denied"):
+        _files.require_writable(tmp_path / "x", "--out")
