@@ -96,7 +96,7 @@ class SpectrumComparison(Tabular):
             if i < pred.outliers.size - _SHOWN:
                 continue
             predicted = " ".join(f"{v:.2f}" for v in pred.alignments[i])
-            measured = "" if self.alignments is None else " | " + " ".join(f"{v:.2f}" for v in self.alignments[i])
+            measured = "" if self.alignments is None else f" | {_shares(self.alignments[i])}"
             error = f"{self.outlier_errors[i]:.1%}" if self.outlier_errors[i] < _FAR else "far off"
             if np.isnan(seen):
                 lines.append(f"  {i + 1:>8} {at:>11.4f} {'not measured':>20}   {predicted}")
@@ -174,6 +174,11 @@ class SpectrumComparison(Tabular):
         for other in others:
             other.plot(ax, logarithmic=True, span=span, **_beside(other))
         ax.set_ylim(0, 1.15 * float((mass / np.diff(np.log10(edges))).max()))
+
+
+def _shares(alignments: FloatArray) -> str:
+    """Alignments as text: none where the eigenvector was not computed."""
+    return "no vector" if np.isnan(alignments).any() else " ".join(f"{v:.2f}" for v in alignments)
 
 
 def _beside(prediction: SpectrumPrediction) -> dict[str, Any]:
