@@ -14,7 +14,6 @@ import rmtdeq
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
-from rmtdeq._types import FloatArray
 from rmtdeq.cli.options import record_of, save
 from rmtdeq.data.problems import Targets, random_targets, signed_classes
 
@@ -29,52 +28,36 @@ def train(options: argparse.Namespace) -> int:
     data = data_of(options)
     widths = sorted(set([200, 500, 1000] if options.widths is None else options.widths))
     require("torch")
-    from rmtdeq.training.descent import largest
-    from rmtdeq.training.inputs import samples_and_targets
-    from rmtdeq.training.norm import eigenvalues
+    from rmtdeq.training.widths import beginnings
 
     models = [model_of(options, data.X.shape[1], width) for width in widths]
-    x, _ = samples_and_targets(models[0], data.X, data.y)
-    kernels = [model.tangent_kernel(x) for model in models]
-    step = options.step
-    if step is None:
-        step = min(1 / largest(eigenvalues(kernel)) for kernel in kernels)
     runs, predictions, conditions = [], [], []
-    for model, tangent in zip(models, kernels, strict=True):
-        condition = rmtdeq.check_initial_condition(model, data.X, data.y, step=step)
-        kernel, initial = (of.detach().double().cpu().numpy() for of in (tangent, model(x)))
-        print(condition.summary(), flush=True)
+    for start in beginnings(models, data.X, data.y, options.step):
+        print(start.condition.summary(), flush=True)
+        if start.why_not:
+            print(f"  no prediction: {start.why_not}")
         run = rmtdeq.gradient_descent(
-            model,
+            start.model,
             data.X,
             data.y,
-            step=step,
+            step=start.step,
             epochs=500 if options.epochs is None else options.epochs,
             test=data.test,
             measure_every=options.measure_every,
-            checkpoint=None if options.checkpoint is None else Path(options.checkpoint) / f"width-{model.width}",
+            checkpoint=None if options.checkpoint is None else Path(options.checkpoint) / f"width-{start.model.width}",
         )
         print(run.summary(), flush=True)
-        predictions.append(_prediction(kernel, data.y, step, initial))
+        predictions.append(start.prediction)
         runs.append(run)
-        conditions.append(condition)
+        conditions.append(start.condition)
     if options.out:
         from rmtdeq.plots import training_figure
 
         title = f"{MODELS[options.model].title}, {data.name}, n = {len(data.y)}"
         results = {f"width {run.width}": _numbers(run, of) for run, of in zip(runs, conditions, strict=True)}
         figure = training_figure(runs, predictions, title)
-        save(figure, options, record_of("train", options, {"step": step, **results}))
+        save(figure, options, record_of("train", options, {"step": runs[0].step, **results}))
     return 0
-
-
-def _prediction(kernel: FloatArray, y: FloatArray, step: float, initial: FloatArray) -> rmtdeq.LossCurve | None:
-    """The curve that the tangent kernel before training foretells, if it foretells one."""
-    try:
-        return rmtdeq.predict_training(kernel, y, step, initial=initial)
-    except InvalidInputError as error:
-        print(f"  no prediction: {error}")
-        return None
 
 
 def _numbers(run: rmtdeq.TrainingRun, condition: rmtdeq.InitialCondition) -> dict[str, Any]:
