@@ -11,7 +11,8 @@ import numpy as np
 
 import rmtdeq
 from rmtdeq._types import KINDS, LEVELS, FloatArray
-from rmtdeq.cli.options import Problem, add_data, add_network, network_of, problem_of, record_of, save
+from rmtdeq.cli.options import add_data, add_network, network_of, problem_of, record_of, save
+from rmtdeq.data.problems import Problem
 from rmtdeq.kernels.placement import BACKENDS
 
 _NO_MEAN = 1e-10

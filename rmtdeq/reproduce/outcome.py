@@ -122,7 +122,7 @@ class Outcome:
         writer.writerow(("curve", "x", "y"))
         for curve in self.curves:
             for x, y in zip(np.asarray(curve.x).tolist(), np.asarray(curve.y).tolist(), strict=True):
-                writer.writerow((curve.name, repr(x), repr(y)))
+                writer.writerow((curve.name, f"{x:.10g}", f"{y:.10g}"))
         return text.getvalue()
 
     def record(self) -> list[dict[str, Any]]:
@@ -137,7 +137,7 @@ def comparison_table(rows: Sequence[Row]) -> str:
         bound = "" if row.relation == "=" else f"{row.relation} "
         expected = "-" if row.expected is None else bound + shown(row.expected)
         difference = "-" if row.difference is None else _difference(row)
-        source = "; ".join(part for part in (row.source, row.caveat and f"not counted: {row.caveat}") if part)
+        source = "; ".join(part for part in (row.source, _uncounted(row)) if part)
         cells.append((row.quantity, shown(row.found), expected, difference, source))
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
     return "\n".join(
@@ -146,11 +146,15 @@ def comparison_table(rows: Sequence[Row]) -> str:
     )
 
 
+def _uncounted(row: Row) -> str:
+    return f"not counted: {row.caveat}" if row.caveat and row.expected is not None else ""
+
+
 def shown(value: float) -> str:
     """Return a number as tables show it."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    return f"{value:.4g}" if abs(value) < 1e5 else f"{value:,.0f}"
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def _difference(row: Row) -> str:

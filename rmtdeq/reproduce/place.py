@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
+
+from rmtdeq._checkpoint import Checkpoint
 from rmtdeq._progress import progress_bar
+from rmtdeq._types import FloatArray
+from rmtdeq._version import __version__
 
 T = TypeVar("T")
 
@@ -33,6 +38,11 @@ class Place:
     checkpoint: Path | None = None
     device: str = "cpu"
 
+    @property
+    def engine(self) -> str | None:
+        """The device for kernels: none on a CPU, where numba computes them."""
+        return None if self.device == "cpu" else self.device
+
     def folder(self, *names: object) -> Path | None:
         """Return a folder within the checkpoint, if there is one."""
         return None if self.checkpoint is None else self.checkpoint.joinpath(*map(str, names))
@@ -43,3 +53,30 @@ class Place:
             for item in items:
                 yield item
                 bar.update()
+
+
+class Parts:
+    """Arrays that an experiment has computed, kept in a folder if there is one.
+
+    Parameters
+    ----------
+    folder : Path or None
+    record : mapping
+        What the arrays depend on.
+    """
+
+    def __init__(self, folder: Path | None, record: Mapping[str, Any]) -> None:
+        whole = {"rmtdeq": __version__, **record}
+        self._kept = None if folder is None else Checkpoint(folder, whole, "experiment")
+        self._known: dict[str, dict[str, FloatArray]] = {}
+
+    def once(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, FloatArray]:
+        """Return the arrays of a part, computed unless they are there."""
+        if name not in self._known:
+            found = None if self._kept is None else self._kept.load(name)
+            if found is None:
+                found = {key: np.asarray(value, dtype=float) for key, value in compute().items()}
+                if self._kept is not None:
+                    self._kept.save(name, found)
+            self._known[name] = found
+        return self._known[name]
