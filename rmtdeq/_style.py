@@ -48,3 +48,10 @@ def mark_outliers(ax: Any, positions: Any, *, predicted: bool, colour: str = THE
         else {"marker": "x", "markersize": 7, "color": DATA_EDGE, "markeredgewidth": 1.6, "label": "measured outliers"}
     )
     ax.plot(positions, [0.0] * len(positions), linestyle="none", clip_on=False, zorder=5 if predicted else 6, **look)
+
+
+def plain_ticks(ax: Any, positions: Any) -> None:
+    """Label a logarithmic axis by the numbers that were tried."""
+    ticker = require("matplotlib.ticker")
+    ax.set_xticks(list(positions), [str(at) for at in positions])
+    ax.xaxis.set_minor_locator(ticker.NullLocator())

@@ -260,9 +260,18 @@ def training_figure(runs: Sequence[TrainingRun], predictions: Sequence[LossCurve
     """
     if not runs:
         raise InvalidInputError("training_figure needs at least one run.")
+    panels = 2 + all(run.test_loss is not None for run in runs)
+    figure = require("matplotlib.figure").Figure(figsize=(3.9 * panels + 0.6, 3.4), layout="constrained")
+    draw_training(figure, runs, predictions, title)
+    return figure
+
+
+def draw_training(
+    figure: Any, runs: Sequence[TrainingRun], predictions: Sequence[LossCurve | None] = (), title: str = ""
+) -> None:
+    """Draw what `training_figure` shows on a figure of one's own."""
     tested = all(run.test_loss is not None for run in runs)
     quantities = ["loss", *(["test_loss"] if tested else []), "recurrent_norm"]
-    figure = require("matplotlib.figure").Figure(figsize=(3.9 * len(quantities) + 0.6, 3.4), layout="constrained")
     for ax, quantity in zip(figure.subplots(1, len(quantities)), quantities, strict=True):
         for i, run in enumerate(runs):
             run.plot(ax, quantity, color=_style.CLASSES[i % len(_style.CLASSES)], lw=1.5)
@@ -281,7 +290,6 @@ def training_figure(runs: Sequence[TrainingRun], predictions: Sequence[LossCurve
         _style.open_frame(ax)
     if title:
         figure.suptitle(title, fontsize=11)
-    return figure
 
 
 def classification_figure(runs: Sequence[ClassificationRun], title: str = "", labels: Sequence[str] = ()) -> Any:

@@ -10,47 +10,44 @@ the same command goes on from `--checkpoint`.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import sys
+from collections.abc import Sequence
+from typing import Any
 
-from rmtdeq.cli import main as rmtdeq
+from rmtdeq.cli import program
 
-SMALL = {
-    "deq-sphere": "--n 100 --p 100 --widths 200 500 1000 2000 --epochs 2000 --tolerance 1e-8",
-    "deq-mnist": "--dataset mnist --n 200 --widths 200 500 1000 2000 --epochs 1000 --dtype float32 --tolerance 1e-5",
-    "relu-mnist": "--dataset mnist --n 200 --test 200 --widths 500 1000 2000 4000 --epochs 1000 --dtype float32",
-    "relu-fashion": "--dataset fashion-mnist --n 200 --test 200 --widths 500 1000 2000 4000 --epochs 1000 "
-    "--dtype float32",
+_DEQ: dict[str, Any] = {"n": 200, "widths": (200, 500, 1000, 2000), "epochs": 1000, "tolerance": 1e-5}
+_RELU: dict[str, Any] = {"n": 200, "test": 200, "widths": (500, 1000, 2000, 4000)}
+MIDDLE: dict[str, dict[str, Any]] = {
+    "deq-sphere": {**_DEQ, "n": 100, "p": 100, "epochs": 2000, "dtype": "float64", "tolerance": 1e-8},
+    "deq-mnist": _DEQ,
+    "deq-cifar10": _DEQ,
+    "relu-mnist": _RELU,
+    "relu-fashion-mnist": _RELU,
+    "relu-cifar10": _RELU,
+    "relu-svhn": _RELU,
 }
-FULL = {
-    "deq-sphere": "--n 1000 --p 1000 --widths 3000 3500 4000 4500 5000 --epochs 2000 --dtype float32",
-    "deq-mnist": "--dataset mnist --n 1000 --widths 21000 22000 23000 24000 25000 --epochs 2000 --dtype float32",
-    "relu-mnist": "--dataset mnist --n 1000 --test 1000 --widths 500 1000 2000 4000 --epochs 1000 --dtype float32",
-    "relu-fashion": "--dataset fashion-mnist --n 1000 --test 1000 --widths 500 1000 2000 4000 --epochs 1000 "
-    "--dtype float32",
-}
 
 
-def main():
-    """Run the program."""
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiments", nargs="+", choices=(*SMALL, "all"))
+    parser.add_argument("experiments", nargs="+", choices=(*MIDDLE, "all"))
     parser.add_argument("--full", action="store_true", help="the papers' sizes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--data-dir")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", help="folder to resume from")
     parser.add_argument("--out", default="figures", help="folder of the figures (default figures)")
-    options = parser.parse_args()
-    for name in SMALL if "all" in options.experiments else options.experiments:
-        model = "deq" if name.startswith("deq") else "implicit-relu"
-        command = ["train", "--model", model, *(FULL if options.full else SMALL)[name].split()]
-        command += ["--device", options.device, "--out", str(Path(options.out) / f"train-{name}")]
-        if options.data_dir:
-            command += ["--data-dir", options.data_dir]
-        if options.checkpoint:
-            command += ["--checkpoint", str(Path(options.checkpoint) / name)]
-        if code := rmtdeq(command):
-            raise SystemExit(code)
+    options = parser.parse_args(arguments)
+    for name in MIDDLE if "all" in options.experiments else options.experiments:
+        given = ["--device", options.device, "--seed", str(options.seed)]
+        given += ["--data-dir", options.data_dir] if options.data_dir else []
+        given += ["--checkpoint", f"{options.checkpoint}/{name}"] if options.checkpoint else []
+        sizes = {} if options.full else MIDDLE[name]
+        if code := program(f"training-{name}", f"{options.out}/train-{name}", __doc__, given, **sizes):
+            return code
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

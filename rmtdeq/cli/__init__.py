@@ -1,6 +1,7 @@
-"""The command line: solve, predict, compare, design, train, resume."""
+"""The command line: solve, predict, compare, design, train, resume, reproduce."""
 
 from rmtdeq.cli.main import main
-from rmtdeq.cli.options import example_mixture
+from rmtdeq.cli.reproduce import program
+from rmtdeq.data.problems import example_mixture
 
-__all__ = ["example_mixture", "main"]
+__all__ = ["example_mixture", "main", "program"]

@@ -6,12 +6,12 @@ import argparse
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import rmtdeq
 from rmtdeq._errors import RmtdeqError
-from rmtdeq.cli import designs, jobs, spectra, training
+from rmtdeq.cli import designs, jobs, reproduce, spectra, training
 from rmtdeq.cli.outputs import require_outputs
 
 _FAILED = 2
@@ -29,18 +29,27 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = _parser()
-    # What the package says about its choices (where a matrix is kept, in which precision) is for the user to read.
-    logging.basicConfig(format="rmtdeq: %(message)s")
-    logging.getLogger("rmtdeq").setLevel(logging.INFO)
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
     options.command = shlex.join(["rmtdeq", *given])
-    try:
+
+    def call() -> int:
         if options.run is None:
             return jobs.resume(options.folder, main)
         require_outputs(options)
         with jobs.remembered(options, given):
             return int(options.run(options))
+
+    return guarded(call)
+
+
+def guarded(call: Callable[[], int]) -> int:
+    """Return the exit code of a program; what goes wrong is told in one line."""
+    # What the package says about its choices (where a matrix is kept, in which precision) is for the user to read.
+    logging.basicConfig(format="rmtdeq: %(message)s")
+    logging.getLogger("rmtdeq").setLevel(logging.INFO)
+    try:
+        return call()
     except RmtdeqError as error:
         print(f"rmtdeq: {' '.join(str(error).split())}", file=sys.stderr)
         return _FAILED
@@ -59,6 +68,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"rmtdeq {rmtdeq.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for module in (spectra, designs, training, jobs):
+    for module in (spectra, designs, training, reproduce, jobs):
         module.add_commands(commands)
     return parser

@@ -4,25 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import rmtdeq
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray, IntArray
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """Data, the mixture they come from, and the squared norm at which the activation is centred."""
-
-    name: str
-    X: FloatArray
-    y: IntArray
-    mixture: rmtdeq.GaussianMixture
-    n: int
-    tau0_squared: float
-    class_names: tuple[str, ...]
+from rmtdeq.data.problems import Problem, image_problem, mixture_problem
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
@@ -68,46 +54,24 @@ def network_of(options: argparse.Namespace) -> rmtdeq.DEQ:
     return rmtdeq.DEQ(options.activation, options.sigma_a2, options.sigma_b2, centered=not options.uncentered)
 
 
-def example_mixture(p: int, classes: int) -> rmtdeq.GaussianMixture:
-    """Return the papers' synthetic mixture: μ_a = 8 e_{8a}, C_a = (1 + 8a/√p) I, a = 0 … K-1."""
-    import numpy as np
-
-    if classes < 1 or p <= 8 * (classes - 1):
-        raise InvalidInputError(f"A mixture of {classes} classes needs p > {8 * max(classes - 1, 0)}, not {p}.")
-    means = np.zeros((classes, p))
-    means[np.arange(classes), 8 * np.arange(classes)] = 8.0
-    return rmtdeq.GaussianMixture(means, list(1 + 8 * np.arange(classes) / np.sqrt(p)))
-
-
 def problem_of(options: argparse.Namespace) -> Problem:
     """Load or draw the data of the options."""
     if options.dataset == "mixture":
         if options.classes is not None and len(options.classes) != 1:
             raise InvalidInputError("For --dataset mixture, --classes takes one number: how many classes.")
-        mixture = example_mixture(options.p, 2 if options.classes is None else options.classes[0])
-        n = int(0.8 * options.p) if options.n is None else options.n
-        X, y = mixture.sample(n, options.seed)
-        name = f"Gaussian mixture, K = {mixture.classes}, p = {options.p}"
-        names = tuple(f"class {a}" for a in range(mixture.classes))
-        return Problem(name, X, y, mixture, n, mixture.mean_squared_norm, names)
+        classes = 2 if options.classes is None else options.classes[0]
+        return mixture_problem(options.p, classes, options.n, options.seed)
     names = rmtdeq.dataset_names()
     if options.dataset not in names:
         raise InvalidInputError(f"--dataset must be one of {', '.join(names)} or mixture, not {options.dataset!r}.")
-    classes = None if options.classes is None else tuple(options.classes)
-    everything, labels = rmtdeq.load_dataset(options.dataset, classes=classes, data_dir=options.data_dir)
-    mixture = rmtdeq.GaussianMixture.from_data(everything, labels, covariance=options.covariance)
-    n = min(int(0.8 * mixture.dimension), len(labels)) if options.n is None else options.n
-    X, y = rmtdeq.load_dataset(options.dataset, classes=classes, n=n, seed=options.seed, data_dir=options.data_dir)
-    shown = "" if classes is None else " " + " vs ".join(map(str, classes))
-    centre = mixture.mean_squared_norm
-    return Problem(options.dataset + shown, X, y, mixture, n, centre, _class_names(options.dataset, classes))
-
-
-def _class_names(dataset: str, classes: tuple[int, ...] | None) -> tuple[str, ...]:
-    from rmtdeq.data.catalog import DATASETS
-
-    meanings = DATASETS[dataset].classes
-    return tuple(meanings[label] for label in (sorted(meanings) if classes is None else classes))
+    return image_problem(
+        options.dataset,
+        options.classes,
+        options.n,
+        covariance=options.covariance,
+        seed=options.seed,
+        data_dir=options.data_dir,
+    )
 
 
 def record_of(program: str, options: argparse.Namespace, results: Mapping[Any, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +14,8 @@ import rmtdeq
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
-from rmtdeq._types import FloatArray
 from rmtdeq.cli.options import record_of, save
+from rmtdeq.data.problems import Targets, random_targets, signed_classes
 
 if TYPE_CHECKING:
     from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ
@@ -23,67 +23,41 @@ if TYPE_CHECKING:
 SPHERE = "sphere"
 
 
-@dataclass(frozen=True, eq=False)
-class _Data:
-    """Samples in the scaling of a model, and targets; those of the test are empty if there is none."""
-
-    name: str
-    X: FloatArray
-    y: FloatArray
-    test: tuple[FloatArray, FloatArray] | None
-
-
 def train(options: argparse.Namespace) -> int:
     """Train networks of growing width by gradient descent."""
     data = data_of(options)
     widths = sorted(set([200, 500, 1000] if options.widths is None else options.widths))
     require("torch")
-    from rmtdeq.training.descent import largest
-    from rmtdeq.training.inputs import samples_and_targets
-    from rmtdeq.training.norm import eigenvalues
+    from rmtdeq.training.widths import beginnings
 
     models = [model_of(options, data.X.shape[1], width) for width in widths]
-    x, _ = samples_and_targets(models[0], data.X, data.y)
-    kernels = [model.tangent_kernel(x) for model in models]
-    step = options.step
-    if step is None:
-        step = min(1 / largest(eigenvalues(kernel)) for kernel in kernels)
     runs, predictions, conditions = [], [], []
-    for model, tangent in zip(models, kernels, strict=True):
-        condition = rmtdeq.check_initial_condition(model, data.X, data.y, step=step)
-        kernel, initial = (of.detach().double().cpu().numpy() for of in (tangent, model(x)))
-        print(condition.summary(), flush=True)
+    for start in beginnings(models, data.X, data.y, options.step):
+        print(start.condition.summary(), flush=True)
+        if start.why_not:
+            print(f"  no prediction: {start.why_not}")
         run = rmtdeq.gradient_descent(
-            model,
+            start.model,
             data.X,
             data.y,
-            step=step,
+            step=start.step,
             epochs=500 if options.epochs is None else options.epochs,
             test=data.test,
             measure_every=options.measure_every,
-            checkpoint=None if options.checkpoint is None else Path(options.checkpoint) / f"width-{model.width}",
+            checkpoint=None if options.checkpoint is None else Path(options.checkpoint) / f"width-{start.model.width}",
         )
         print(run.summary(), flush=True)
-        predictions.append(_prediction(kernel, data.y, step, initial))
+        predictions.append(start.prediction)
         runs.append(run)
-        conditions.append(condition)
+        conditions.append(start.condition)
     if options.out:
         from rmtdeq.plots import training_figure
 
         title = f"{MODELS[options.model].title}, {data.name}, n = {len(data.y)}"
         results = {f"width {run.width}": _numbers(run, of) for run, of in zip(runs, conditions, strict=True)}
         figure = training_figure(runs, predictions, title)
-        save(figure, options, record_of("train", options, {"step": step, **results}))
+        save(figure, options, record_of("train", options, {"step": runs[0].step, **results}))
     return 0
-
-
-def _prediction(kernel: FloatArray, y: FloatArray, step: float, initial: FloatArray) -> rmtdeq.LossCurve | None:
-    """The curve that the tangent kernel before training foretells, if it foretells one."""
-    try:
-        return rmtdeq.predict_training(kernel, y, step, initial=initial)
-    except InvalidInputError as error:
-        print(f"  no prediction: {error}")
-        return None
 
 
 def _numbers(run: rmtdeq.TrainingRun, condition: rmtdeq.InitialCondition) -> dict[str, Any]:
@@ -103,11 +77,11 @@ def _numbers(run: rmtdeq.TrainingRun, condition: rmtdeq.InitialCondition) -> dic
 
 @dataclass(frozen=True)
 class _Model:
-    """A name of --model: how it is made, and the norm of its inputs."""
+    """A name of --model: how it is made, and the norm of its inputs, √p if none is given."""
 
     title: str
     make: Callable[[argparse.Namespace, int, int], OverparameterizedDEQ | ImplicitReLU]
-    norm: Callable[[int], float]
+    norm: float | None
 
 
 def _overparameterized(options: argparse.Namespace, p: int, width: int) -> OverparameterizedDEQ:
@@ -135,8 +109,8 @@ def _implicit_relu(options: argparse.Namespace, p: int, width: int) -> ImplicitR
 
 
 MODELS = {
-    "deq": _Model("over-parameterised DEQ", _overparameterized, lambda p: float(np.sqrt(p))),
-    "implicit-relu": _Model("ReLU implicit network", _implicit_relu, lambda p: 1.0),
+    "deq": _Model("over-parameterised DEQ", _overparameterized, None),
+    "implicit-relu": _Model("ReLU implicit network", _implicit_relu, 1.0),
 }
 
 
@@ -149,40 +123,18 @@ def model_of(options: argparse.Namespace, p: int, width: int) -> Overparameteriz
     return place(model, options.device, options.dtype or "float64")
 
 
-def data_of(options: argparse.Namespace) -> _Data:
+def data_of(options: argparse.Namespace) -> Targets:
     """Load or draw the data of the options, in the scaling of the model."""
     n = 100 if options.n is None else _check.integer(options.n, "--n", low=2)
     wanted = 0 if options.test is None else _check.integer(options.test, "--test", low=0)
-    norm, rng = MODELS[options.model].norm, _check.generator(options.seed)
+    norm = MODELS[options.model].norm
     if options.dataset in (None, SPHERE):
         p = 100 if options.p is None else _check.integer(options.p, "--p", low=2)
-        # The training samples come first: they do not depend on how many are tested.
-        drawn = [
-            (rmtdeq.on_sphere(rng.standard_normal((size, p)), norm(p)), rng.standard_normal(size))
-            for size in (n, wanted)
-            if size
-        ]
-        return _Data(f"uniform on the sphere, p = {p}", *drawn[0], drawn[1] if wanted else None)
+        return random_targets(n, p, float(np.sqrt(p)) if norm is None else norm, wanted, options.seed)
     names = rmtdeq.dataset_names()
     if options.dataset not in names:
         raise InvalidInputError(f"--dataset must be {SPHERE} or one of {', '.join(names)}, not {options.dataset!r}.")
     classes = [0, 1] if options.classes is None else options.classes
     if len(classes) != 2:
         raise InvalidInputError(f"--classes takes two labels, not {len(classes)}: their targets are -1 and 1.")
-    parts = []
-    splits: tuple[tuple[Literal["train", "test"], int], ...] = (("train", n), ("test", wanted))
-    for split, size in splits:
-        if size:
-            pixels, labels = rmtdeq.load_dataset(
-                options.dataset,
-                classes=tuple(classes),
-                n=size,
-                split=split,
-                seed=options.seed,
-                data_dir=options.data_dir,
-                raw=True,
-            )
-            X = rmtdeq.on_sphere(pixels.astype(float), norm(pixels.shape[1]), options.seed)
-            parts.append((X, 2.0 * labels - 1.0))
-    shown = f"{options.dataset} {classes[0]} vs {classes[1]}"
-    return _Data(shown, *parts[0], parts[1] if wanted else None)
+    return signed_classes(options.dataset, classes, n, norm, test=wanted, seed=options.seed, data_dir=options.data_dir)

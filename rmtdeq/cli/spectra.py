@@ -12,7 +12,6 @@ import numpy as np
 import rmtdeq
 from rmtdeq._types import KINDS, LEVELS, FloatArray
 from rmtdeq.cli.options import (
-    Problem,
     add_data,
     add_network,
     add_report,
@@ -22,6 +21,7 @@ from rmtdeq.cli.options import (
     save,
     save_report,
 )
+from rmtdeq.data.problems import Problem
 from rmtdeq.kernels.placement import BACKENDS
 
 _NO_MEAN = 1e-10
