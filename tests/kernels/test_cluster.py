@@ -203,9 +203,10 @@ print(abs(np.asarray(found) - rd.kernel(X, deq)).max() < 1e-12)
     assert 'pip install "rmtdeq[dask]"' in run.stderr
 
 
-def test_the_command_line_uses_a_scheduler(workers, tmp_path, capsys):
+def test_the_command_line_uses_a_scheduler(workers, tmp_path, capsys, monkeypatch):
     from rmtdeq.cli import main
 
+    monkeypatch.setattr(reached, "_PATIENCE", "2s")
     address = workers.scheduler_info()["address"]
     arguments = ["compare", "--dataset", "fashion-sample", "--n", "200", "--kind", "ck", "--level", "paper"]
     assert main([*arguments, "--backend", "dask", "--scheduler", address]) == 0

@@ -18,7 +18,7 @@ KINDS = ("ck", "ntk", "ntk-full")
 
 @pytest.fixture(scope="module")
 def samples(gaussian):
-    X = gaussian(90, 12, seed=3)
+    X = gaussian(90, 30, seed=3)
     X[:20] *= np.linspace(0.4, 2.0, 20)[:, None]
     X[80], X[81], X[82] = X[5], -X[6], X[7] + 1e-6 * X[8]
     return X

@@ -69,8 +69,7 @@ def test_ragged_tiles_and_blocks(gaussian, n, block, tile, monkeypatch):
             assert max(differences([tensor.cpu() for tensor in tensors], exact)) < 1e-12
 
 
-@pytest.mark.parametrize("as_tensor", [False, True])
-@pytest.mark.parametrize("name", ["relu", "tanh"])
+@pytest.mark.parametrize(("name", "as_tensor"), [("relu", True), ("tanh", False)])
 def test_nearly_parallel_pairs_and_zeros(samples, make, name, as_tensor):
     X = samples.copy()
     X[30], X[31], X[32], X[33] = X[5], -X[6], X[7] + 1e-6 * X[8], 0
