@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import rmtdeq
+from rmtdeq._tables import Tabular
 from rmtdeq._types import KINDS, LEVELS, FloatArray
 from rmtdeq.cli.options import (
     add_data,
@@ -130,18 +132,20 @@ def _predict(options: argparse.Namespace) -> int:
         }
         save(figure, options, record_of("predict", options, results))
     if options.report:
-        sections = [
-            rmtdeq.Section("Spectra", [f"{deq}, n = {problem.n}, p = {problem.X.shape[1]}", figure]),
-            rmtdeq.Section("Outliers", [prediction.table() for prediction in predictions]),
-            _of_equations(deq, problem, options),
-        ]
-        save_report(f"{problem.name}: predicted spectra", sections, options, problem)
+        _save_report("predicted spectra", figure, predictions, deq, problem, options)
     return 0
 
 
-def _of_equations(deq: rmtdeq.DEQ, problem: Problem, options: argparse.Namespace) -> rmtdeq.Section:
+def _save_report(
+    title: str, figure: Any, results: Sequence[Tabular], deq: rmtdeq.DEQ, problem: Problem, options: argparse.Namespace
+) -> None:
     found = rmtdeq.solve(deq, problem.tau0_squared, kind=tuple(options.kind))
-    return rmtdeq.Section("Coefficients", ["The solution of the model's equations.", found.table()])
+    sections = [
+        rmtdeq.Section("Spectra", [f"{deq}, n = {problem.n}, p = {problem.X.shape[1]}", figure]),
+        rmtdeq.Section("Outliers", [result.table() for result in results]),
+        rmtdeq.Section("Coefficients", ["The solution of the model's equations.", found.table()]),
+    ]
+    save_report(f"{problem.name}: {title}", sections, options, problem)
 
 
 def _measured(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem, kind: str) -> rmtdeq.EmpiricalSpectrum:
@@ -221,10 +225,5 @@ def _compare_here(options: argparse.Namespace) -> int:
         }
         save(figure, options, record_of("compare", options, results))
     if options.report:
-        sections = [
-            rmtdeq.Section("Spectra", [f"{deq}, n = {problem.n}, p = {problem.X.shape[1]}", figure]),
-            rmtdeq.Section("Outliers", [comparison.table() for comparison in comparisons]),
-            _of_equations(deq, problem, options),
-        ]
-        save_report(f"{problem.name}: predicted and measured spectra", sections, options, problem)
+        _save_report("predicted and measured spectra", figure, comparisons, deq, problem, options)
     return 0
