@@ -101,6 +101,11 @@ def number(
     return result
 
 
+def step(value: Any) -> float:
+    """Return `value` as a step of gradient descent, that single precision can hold."""
+    return number(value, "step", low=0, high=1e30, open_low=True)
+
+
 def squared_norm(value: Any, name: str) -> float:
     """Return `value` as a mean squared norm that doubles can be computed with."""
     return number(number(value, name, low=0, open_low=True), name, low=1e-200, high=1e16)
@@ -208,7 +213,12 @@ def folder(value: Any, name: str) -> Path:
     """Return `value` as the path of a folder, which need not be there yet."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise InvalidInputError(f"{name} must be the path of a folder, not {_short(value)}.")
-    return Path(value)
+    path = Path(value)
+    try:
+        path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise InvalidInputError(f"{name} {_short(str(path))} cannot be used: {error.strerror}.") from error
+    return path
 
 
 def memory_allowed(limit: float | None) -> tuple[float, str]:

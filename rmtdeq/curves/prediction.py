@@ -173,7 +173,7 @@ def predict_training(
     [1.0, 0.2812]
     """
     _check.choice(method, "method", METHODS)
-    eta = _check.number(step, "step", low=0, open_low=True)
+    eta = _check.step(step)
     y = _check.real_array(y, "y", ndim=1).astype(float)
     start = np.zeros(y.shape) if initial is None else _check.real_array(initial, "initial", ndim=1)
     if start.shape != y.shape:

@@ -25,6 +25,9 @@ _TAIL = 1e-13
 _COMPLETE = 1e-16
 _NEWTON_STEPS = 100
 
+_LEAST = 1e-150
+"""Variances below have squares that underflow."""
+
 
 @dataclass(frozen=True, eq=False)
 class Jet:
@@ -181,6 +184,11 @@ class _Diagonal:
 
     def __init__(self, deq: DEQ, norm: float, kind: Kind) -> None:
         sigma = preactivation_scale(deq, norm).value
+        if sigma**2 < _LEAST:
+            raise InvalidInputError(
+                f"{deq} at squared norm {norm:.4g} has preactivations of variance {sigma**2:.4g}, whose square is "
+                "nothing in double precision; scale the samples, or raise sigma_b2."
+            )
         phi, a2 = deq.activation, deq.sigma_a2
         xi = phi.rule(sigma).nodes
         square = self._in_scale(phi, sigma, np.asarray(phi(sigma * xi), dtype=float) ** 2)

@@ -69,7 +69,7 @@ def gradient_descent(
     """
     total = _check.integer(epochs, "epochs", low=0)
     every = max(1, total // 50) if measure_every is None else _check.integer(measure_every, "measure_every")
-    rate = None if step is None else _check.number(step, "step", low=0, open_low=True)
+    rate = None if step is None else _check.step(step)
     arguments = {"step": rate, "measured every": measure_every, "initial outputs subtracted": subtract_initial}
     session = Session(model, X, y, test, subtract_initial, checkpoint, {"program": "gradient descent", **arguments})
     rate = stable_step(model, session.x) if rate is None else rate

@@ -69,7 +69,7 @@ def check_initial_condition(
     orders of magnitude, without the theorem's constants.
     """
     require_theorem(model)
-    eta = None if step is None else _check.number(step, "step", low=0, open_low=True)
+    eta = None if step is None else _check.step(step)
     x, targets = samples_and_targets(model, X, y)
     if not bool((x.norm(dim=1) > 0).all()):
         raise InvalidInputError("A row of X is zero; the theorems speak of samples on a sphere (on_sphere).")
