@@ -364,7 +364,7 @@ def files() -> dict[str, tuple[dict[str, bytes], Callable[[Path], Any]]]:
         Checkpoint(Path(folder) / "job", {"n": 3}, "job").close()
         record = (Path(folder) / "job" / "job.json").read_bytes()
     job = (
-        b'{"rmtdeq": "%s", "arguments": ["solve"], "working folder": "/", "RMTDEQ_DATA": null}'
+        b'{"rmtdeq": "%s", "arguments": ["solve"], "working folder": "/", "checkpoint": "/", "RMTDEQ_DATA": null}'
         % rd.__version__.encode()
     )
     names = {f"cifar-10-batches-py/{name}": batch for name in formats.CIFAR10_BATCHES["train"]}

@@ -42,9 +42,11 @@ def remembered(options: argparse.Namespace, arguments: Sequence[str]) -> Iterato
         "rmtdeq": __version__,
         "arguments": list(arguments),
         "working folder": os.getcwd(),
+        "checkpoint": os.path.realpath(folder),
         _DATA: os.environ.get(_DATA),
     }
     path = Path(folder) / JOB
+    _require_same_command(path, arguments)
     held: list[Callable[[], None]] = []
 
     def notice() -> None:
@@ -64,6 +66,18 @@ def remembered(options: argparse.Namespace, arguments: Sequence[str]) -> Iterato
             release()
 
 
+def _require_same_command(path: Path, arguments: Sequence[str]) -> None:
+    """Raise if a folder is the checkpoint of another command; the same one may go on with other options."""
+    try:
+        before = _read(path)[0] if path.exists() else None
+    except (InvalidInputError, OSError):  # nothing to go on with, and nothing to lose
+        return
+    if before and before[0] != arguments[0]:
+        raise InvalidInputError(
+            f"{path.parent} is the checkpoint of another command, rmtdeq {before[0]}; name another folder."
+        )
+
+
 def resume(folder: str, run: Run) -> int:
     """Run the command of a job's folder again.
 
@@ -77,7 +91,12 @@ def resume(folder: str, run: Run) -> int:
         raise InvalidInputError(
             f"There is no {path}: {folder!r} is not the --checkpoint of a command; call the command itself again."
         )
-    arguments, place, data = _read(path)
+    arguments, place, data, home = _read(path)
+    if home != os.path.realpath(folder):
+        raise InvalidInputError(
+            f"{path} is of the job in {home}, and this is a copy: resume that one, or call the command again with "
+            f"--checkpoint {folder}."
+        )
     if not Path(place).is_dir():
         raise InvalidInputError(
             f"{place}, where the job was started, is no longer there; call the command itself again."
@@ -89,15 +108,15 @@ def resume(folder: str, run: Run) -> int:
     return run(arguments)
 
 
-def _read(path: Path) -> tuple[list[str], str, str | None]:
-    """Return arguments, working folder and data folder of a job."""
+def _read(path: Path) -> tuple[list[str], str, str | None, str]:
+    """Return arguments, working folder, data folder and checkpoint of a job."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         version, arguments, place = record["rmtdeq"], record["arguments"], record["working folder"]
-        data = record[_DATA]
+        data, home = record[_DATA], record["checkpoint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInputError(f"{path} cannot be read ({error!r}); call the command itself again.") from error
-    texts = [place, *([] if data is None else [data]), *(arguments if isinstance(arguments, list) else [None])]
+    texts = [place, home, *([] if data is None else [data]), *(arguments if isinstance(arguments, list) else [None])]
     if not all(isinstance(each, str) and "\0" not in each for each in texts) or "resume" in arguments[:1]:
         raise InvalidInputError(f"{path} is not the record of a job; call the command itself again.")
     if version != __version__:
@@ -105,4 +124,4 @@ def _read(path: Path) -> tuple[list[str], str, str | None]:
             f"{path} is of version {version} of rmtdeq, this is {__version__}: their numbers may differ. Install that "
             "version, or name a new folder."
         )
-    return arguments, place, data
+    return arguments, place, data, home

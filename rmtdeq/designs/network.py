@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._files import as_json, write_text
+from rmtdeq._files import as_json, require_writable, write_text
 from rmtdeq._optional import require
 from rmtdeq._tables import Table, Tabular
 from rmtdeq._types import KINDS, FloatArray, Kind, Seed
@@ -205,8 +205,9 @@ class ExplicitNetwork(Tabular):
         Raises
         ------
         InvalidInputError
-            A layer is no registered activation.
+            A layer is no registered activation, or no file can be written there.
         """
+        require_writable(path, "path")
         record = {
             "format": _FORMAT,
             "family": self.family,

@@ -290,3 +290,9 @@ def test_a_saved_network_is_plain_json(tmp_path):
     record = json.loads(rd.design(rd.DEQ("tanh", 0.2, 0.8), 1.0).save(tmp_path / "net.json").read_text())
     assert record["layers"][0]["activation"] == "hard_tanh"
     assert record["status"] == "EXACT"
+
+
+def test_a_network_is_not_saved_to_a_folder(tmp_path):
+    with pytest.raises(rd.InvalidInputError, match="is a folder"):
+        rd.design(rd.DEQ("tanh", 0.2, 0.8), 1.0).save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
