@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rmtdeq._check import flag, number, squared_norm
 from rmtdeq._errors import IllPosedError, InvalidInputError
 from rmtdeq._optional import require
@@ -14,6 +16,8 @@ from rmtdeq._types import Function, Seed
 from rmtdeq.gauss import Activation, mean_and_variance, moments
 from rmtdeq.gauss import activation as as_activation
 from rmtdeq.solvers import Solution, smallest_fixed_point
+
+_PROBES = np.linspace(-8.0, 8.0, 257)
 
 if TYPE_CHECKING:
     from rmtdeq.models import DEQModule, DEQRegression, Solver
@@ -198,6 +202,7 @@ class DEQ:
 
     def _stable(self, tau0_squared: float) -> Activation:
         """The pinned activation, where random networks of finite width come to rest."""
+        require_varying(self)
         tau = preactivation_scale(self, tau0_squared).value
         slope = self.sigma_a2 * moments(self.activation, tau).first_square if self.sigma_a2 else 0.0
         if slope >= 1:
@@ -214,6 +219,14 @@ def require_deq(deq: object) -> None:
         raise InvalidInputError(
             f"deq must be a DEQ, as in DEQ('tanh', sigma_a2=0.2, sigma_b2=0.8), not {deq!r} (an ExplicitNetwork has a "
             "kernel method of its own)."
+        )
+
+
+def require_varying(deq: DEQ) -> None:
+    """Raise if the activation of a DEQ is a constant, of which there is nothing to predict or to design."""
+    if np.ptp(np.asarray(deq.activation(_PROBES), dtype=float)) == 0:
+        raise InvalidInputError(
+            f"The activation of {deq} is a constant: all samples have the same features. Take one that varies."
         )
 
 

@@ -65,6 +65,8 @@ ACTIVATIONS = {
     "makes none": lambda u: None,
 }
 
+CONSTANT = {"constant": rd.DEQ("polynomial(1)", 0.2, 0.8)}
+
 BAD: dict[str, dict[str, dict[str, object]]] = {
     "DEQ": {"activation": ACTIVATIONS, "sigma_a2": NONNEGATIVE, "sigma_b2": POSITIVE, "centered": FUNCTION},
     "solve": {"deq": MODELS, "tau0_squared": POSITIVE, "kind": KINDS},
@@ -99,7 +101,7 @@ BAD: dict[str, dict[str, dict[str, object]]] = {
     "empirical_spectrum": {"X": MATRICES, "top": {k: v for k, v in COUNTS.items() if k != "none"}, "block": COUNTS},
     "equivalent": {"y": LABELS, "gmm": MODELS, "level": NAMES, "diagonal": NAMES},
     "predict_spectrum": {
-        "deq": MODELS | {"tiny": rd.DEQ("tanh", 0.2, 1e-300)},
+        "deq": MODELS | CONSTANT | {"tiny": rd.DEQ("tanh", 0.2, 1e-300)},
         "gmm": MODELS,
         "n": COUNTS,
         "level": NAMES,
@@ -107,6 +109,7 @@ BAD: dict[str, dict[str, dict[str, object]]] = {
     "prediction.stieltjes": {"z": {"real": 1.0, "below": 1 - 1j, "nan": NAN, "text": "u", "none": None}},
     "spectrum.alignments": {"y": LABELS},
     "spectrum.masses": {"edges": {"one": [1.0], "falling": [1, 0], "text": "ab", "matrix": [[0, 1]], "nan": [0, NAN]}},
+    "finite_width_kernel": {"deq": CONSTANT},
     "sample_features": {"X": MATRICES, "width": COUNTS, "batch": COUNTS},
     "GaussianMixture": {
         "means": {k: v for k, v in MATRICES.items() if k not in ("zeros", "huge")},
@@ -142,7 +145,7 @@ BAD: dict[str, dict[str, dict[str, object]]] = {
         "name": NAMES,
         "classes": {"unknown": (77,), "twice": (1, 1), "empty": (), "text": "12", "number": 3},
     },
-    "design": {"deq": MODELS, "tau0_squared": POSITIVE, "kind": NAMES, "family": NAMES},
+    "design": {"deq": MODELS | CONSTANT, "tau0_squared": POSITIVE, "kind": NAMES, "family": NAMES},
 }
 
 CASES = [

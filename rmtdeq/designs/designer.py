@@ -13,7 +13,7 @@ from scipy.optimize import brentq, least_squares
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Kind
-from rmtdeq.deq import DEQ, require_deq
+from rmtdeq.deq import DEQ, require_deq, require_varying
 from rmtdeq.designs.families import AUTO, FAMILIES, Basis, Family
 from rmtdeq.designs.kernel_fit import fit_kernel
 from rmtdeq.designs.matching import Vectors, one_layer, two_layers
@@ -95,6 +95,7 @@ def design(
     (1, 'hard_tanh', 'EXACT')
     """
     require_deq(deq)
+    require_varying(deq)
     tau0_squared = _check.squared_norm(tau0_squared, "tau0_squared")
     wanted = _check.choice(kind, "kind", ("ck", "ntk", "ntk-full", "both"))
     name = _check.choice(family, "family", ("auto", *FAMILIES))

@@ -15,7 +15,7 @@ from rmtdeq._tables import Table, Tabular, by_class
 from rmtdeq._types import KINDS, ComplexArray, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
 from rmtdeq.data.mixture import require_mixture
-from rmtdeq.deq import DEQ
+from rmtdeq.deq import DEQ, require_deq, require_varying
 from rmtdeq.equivalents.expansion import expand
 from rmtdeq.rmt import (
     Bulk,
@@ -284,6 +284,8 @@ def predict_spectrum(
     >>> len(pred.edges), pred.outliers.size
     (1, 2)
     """
+    require_deq(deq)
+    require_varying(deq)
     require_mixture(gmm)
     (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))
     n = _check.integer(n, "n")
