@@ -17,7 +17,8 @@ from rmtdeq.gauss import Activation, mean_and_variance, moments
 from rmtdeq.gauss import activation as as_activation
 from rmtdeq.solvers import Solution, smallest_fixed_point
 
-_PROBES = np.linspace(-8.0, 8.0, 257)
+PROBES = np.linspace(-8.0, 8.0, 257)
+"""Points that tell activations apart: where a Gaussian of variance one has all its mass."""
 
 if TYPE_CHECKING:
     from rmtdeq.models import DEQModule, DEQRegression, Solver
@@ -224,7 +225,7 @@ def require_deq(deq: object) -> None:
 
 def require_varying(deq: DEQ) -> None:
     """Raise if the activation of a DEQ is a constant, of which there is nothing to predict or to design."""
-    if np.ptp(np.asarray(deq.activation(_PROBES), dtype=float)) == 0:
+    if np.ptp(np.asarray(deq.activation(PROBES), dtype=float)) == 0:
         raise InvalidInputError(
             f"The activation of {deq} is a constant: all samples have the same features. Take one that varies."
         )

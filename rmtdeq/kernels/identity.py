@@ -9,9 +9,7 @@ import numpy as np
 from rmtdeq._checkpoint import checksum
 from rmtdeq._types import FloatArray, Kind
 from rmtdeq._version import __version__
-from rmtdeq.deq import DEQ
-
-_PROBES = np.linspace(-8.0, 8.0, 257)
+from rmtdeq.deq import DEQ, PROBES
 
 
 def identity(
@@ -28,5 +26,5 @@ def identity(
         "sigma_a2": deq.sigma_a2,
         "sigma_b2": deq.sigma_b2,
         "activation": deq.activation.name,
-        "activation's checksum": checksum(np.asarray(deq.activation(_PROBES), dtype=float)),
+        "activation's checksum": checksum(np.asarray(deq.activation(PROBES), dtype=float)),
     }
