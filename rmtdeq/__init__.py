@@ -33,6 +33,7 @@ _HOME = {
     "predict_spectrum": "rmtdeq.equivalents",
     "solve": "rmtdeq.equivalents",
     "GaussianMixture": "rmtdeq.data",
+    "center_and_scale": "rmtdeq.data",
     "dataset_names": "rmtdeq.data",
     "load_classification": "rmtdeq.data",
     "load_dataset": "rmtdeq.data",
@@ -96,6 +97,7 @@ __all__ = [
     "__version__",
     "activation",
     "activation_names",
+    "center_and_scale",
     "check_initial_condition",
     "compare",
     "compare_kernels",
@@ -132,7 +134,14 @@ if TYPE_CHECKING:
         RmtdeqError,
     )
     from rmtdeq.curves import ClassificationRun, LossCurve, TrainingRun, predict_training
-    from rmtdeq.data import GaussianMixture, dataset_names, load_classification, load_dataset, on_sphere
+    from rmtdeq.data import (
+        GaussianMixture,
+        center_and_scale,
+        dataset_names,
+        load_classification,
+        load_dataset,
+        on_sphere,
+    )
     from rmtdeq.deq import DEQ
     from rmtdeq.designs import DesignStatus, ExplicitNetwork, KernelComparison, compare_kernels, design
     from rmtdeq.equivalents import (

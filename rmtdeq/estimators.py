@@ -8,7 +8,6 @@ would be another function on test samples than on those of the training.
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +32,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E40
 _FEATURES = "features"
 _STEP = 1e-3
 _STENCIL = ((-2, 1 / 12), (-1, -2 / 3), (1, 2 / 3), (2, -1 / 12))
-_ORDER_ONE = (0.1, 10.0)
 
 
 class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Kernel):
@@ -211,7 +209,6 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         rows = self._scaled(X)
         # scikit-learn passes the training samples as Y, and fits with twice the same.
         columns = None if Y is None or Y is X else self._scaled(Y)
-        self._look_at(rows if columns is None else columns)
         return self._entries(rows, columns, self._deq(), self.dtype)
 
     def _entries(self, X: FloatArray, Y: FloatArray | None, deq: DEQ, dtype: DTypeLike | None) -> FloatArray:
@@ -255,16 +252,6 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             return X / X.dtype.type(math.sqrt(X.shape[1]))
         scale = _check.number(self.scale, "scale", low=0, open_low=True)
         return X if scale == 1 else X / X.dtype.type(scale)
-
-    def _look_at(self, X: FloatArray) -> None:
-        """Warn of samples that the model is not meant for."""
-        mean = float(np.einsum("ij,ij->", X, X, dtype=np.float64)) / len(X)
-        if not _ORDER_ONE[0] <= mean <= _ORDER_ONE[1]:
-            warnings.warn(
-                f"The samples' squared norms are {mean:.3g} on average, and the model is meant for order one: set "
-                "scale, to 'features' if the features are standardised.",
-                stacklevel=4,
-            )
 
     def _validated(self, X: ArrayLike, *, reset: bool) -> FloatArray:
         """Samples checked as scikit-learn does, with its sentences."""

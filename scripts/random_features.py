@@ -19,6 +19,6 @@ if __name__ == "__main__":
             __doc__,
             widths=(64, 256, 1024, 4096),
             sigma_a2=(0.2,),
-            draws=1,
+            draws=(1,),
         )
     )

@@ -127,6 +127,40 @@ def test_class_wise_design_uses_the_norms_of_the_data(capsys):
     assert distances[1] < 0.01 < distances[0]
 
 
+@pytest.fixture
+def own_files(tmp_path):
+    """Two classes of 120 samples with 300 features, far from the scaling of the theory, and their names."""
+    rng = np.random.default_rng(3)
+    y = np.repeat([0, 1], 120)
+    np.save(tmp_path / "X.npy", 40 + 7 * (rng.standard_normal((240, 300)) + np.outer(y, np.full(300, 0.2))))
+    np.save(tmp_path / "y.npy", np.array(["left", "right"])[y])
+    return ["--data", str(tmp_path / "X.npy"), "--labels", str(tmp_path / "y.npy")]
+
+
+def test_own_samples_are_compared_and_reported(capsys, tmp_path, own_files):
+    report = tmp_path / "own.html"
+    options = ["--kind", "ck", "--level", "classwise", "--out", str(tmp_path / "own"), "--report", str(report)]
+    assert main(["compare", *own_files, *options]) == 0
+    printed = capsys.readouterr().out
+    assert "n = 240, p = 300" in printed
+    assert float(re.search("KS distance ([0-9.]+)", printed).group(1)) < 0.05
+    arguments = json.loads((tmp_path / "own.json").read_text())["arguments"]
+    assert arguments["data"].endswith("X.npy")
+    assert "dataset" not in arguments
+    page = report.read_text()
+    assert "X.npy" in page
+    assert "left" in page
+    assert "fashion-sample" not in page
+
+
+def test_a_network_is_designed_for_own_samples(capsys, tmp_path, own_files):
+    assert main(["design", *own_files, "--save", str(tmp_path / "net.json"), "--kind", "ck"]) == 0
+    net = rd.ExplicitNetwork.load(tmp_path / "net.json")
+    assert net.tau0_squared == pytest.approx(1, abs=0.01)
+    distance = float(re.search("kernel is ([^ ]+)", capsys.readouterr().out).group(1))
+    assert distance < 0.05
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -141,6 +175,11 @@ def test_class_wise_design_uses_the_norms_of_the_data(capsys):
         (["design", *SMALL, "--class-wise", "--kind", "both"], "one kernel"),
         (["design", *SMALL, "--class-wise", "--family", "polynomial"], "piecewise linear"),
         (["design", "--dataset", "digit"], "mixture"),
+        (["design", "--labels", "y.npy"], "--data X.npy"),
+        (["compare", "--labels", "y.npy"], "--data"),
+        (["predict", "--as-is"], "--data"),
+        (["compare", "--data", "no-such-file.npy"], "no-such-file.npy does not exist"),
+        (["compare", "--data", "X.npy", "--dataset", "mnist"], "not allowed with"),
         (["design", "--activation", "relu", "--uncentered"], "centered"),
         (["solve", "--sigma-a2", "nan"], "sigma_a2"),
         (["solve", "--sigma-a2", "3", "--activation", "relu", "--uncentered"], "lower sigma_a2"),

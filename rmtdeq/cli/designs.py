@@ -51,7 +51,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _design(options: argparse.Namespace) -> int:
     _check(options)
     deq = network_of(options)
-    problem = None if options.dataset is None else problem_of(options)
+    problem = problem_of(options) if options.dataset or options.data else None
     tau0_squared = options.tau0_squared
     if tau0_squared is None:
         tau0_squared = 1.0 if problem is None else problem.tau0_squared
@@ -101,14 +101,15 @@ def _of_network(deq: rmtdeq.DEQ, net: rmtdeq.ExplicitNetwork) -> rmtdeq.Section:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse options that would be ignored."""
-    if options.dataset is None:
+    if not (options.dataset or options.data):
         for given, why in (
             (options.class_wise, "A class-wise design needs the norms of classes"),
             (options.out, "The figure compares spectra on data"),
             (options.classes or options.n, "--classes and --n choose samples"),
+            (options.labels or options.as_is, "--labels and --as-is are for samples of your own"),
         ):
             if given:
-                raise InvalidInputError(f"{why}; name data, as in --dataset mnist.")
+                raise InvalidInputError(f"{why}; name data, as in --dataset mnist or --data X.npy.")
 
 
 def _table(net: rmtdeq.ExplicitNetwork, kind: Kind) -> str:

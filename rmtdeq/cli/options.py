@@ -8,7 +8,7 @@ from typing import Any
 
 import rmtdeq
 from rmtdeq._errors import InvalidInputError
-from rmtdeq.data.problems import Problem, image_problem, mixture_problem
+from rmtdeq.data.problems import Problem, image_problem, mixture_problem, own_problem
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
@@ -25,14 +25,22 @@ def add_network(parser: argparse.ArgumentParser) -> None:
 def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sample") -> None:
     """Add the options of the data; `default` is the data set used if none is named."""
     group = parser.add_argument_group("data")
-    group.add_argument(
+    source = group.add_mutually_exclusive_group()
+    source.add_argument(
         "--dataset",
         default=default,
         help="fashion-sample and digits (in the package), mnist, fashion-mnist, cifar10, svhn, or mixture "
         f"(default {default or 'none'})",
     )
+    source.add_argument(
+        "--data", help="samples of your own, one a row in a file of numpy.save (.npy): they are centred and scaled"
+    )
+    group.add_argument("--labels", help="their labels, whole numbers or texts (.npy) (default: one class)")
+    group.add_argument(
+        "--as-is", action="store_true", help="take the samples of --data as they are, of squared norms of order one"
+    )
     group.add_argument("--classes", nargs="+", type=int, help="labels to use; for mixture, how many classes")
-    group.add_argument("--n", type=int, help="samples (default 0.8 p, as far as there are)")
+    group.add_argument("--n", type=int, help="samples (default 0.8 p, as far as there are; of --data all, up to 4000)")
     group.add_argument("--p", type=int, default=2000, help="dimension of --dataset mixture (default 2000)")
     group.add_argument(
         "--covariance",
@@ -56,6 +64,18 @@ def network_of(options: argparse.Namespace) -> rmtdeq.DEQ:
 
 def problem_of(options: argparse.Namespace) -> Problem:
     """Load or draw the data of the options."""
+    if options.data is not None:
+        return own_problem(
+            options.data,
+            options.labels,
+            options.classes,
+            options.n,
+            as_is=options.as_is,
+            covariance=options.covariance,
+            seed=options.seed,
+        )
+    if options.labels is not None or options.as_is:
+        raise InvalidInputError("--labels and --as-is are for samples of your own: name their file with --data.")
     if options.dataset == "mixture":
         if options.classes is not None and len(options.classes) != 1:
             raise InvalidInputError("For --dataset mixture, --classes takes one number: how many classes.")
@@ -83,7 +103,8 @@ def record_of(program: str, options: argparse.Namespace, results: Mapping[Any, A
 
 def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options by name."""
-    return {name: value for name, value in vars(options).items() if name not in ("run", "command")}
+    left_out = ("run", "command", *(["dataset"] if getattr(options, "data", None) else []))
+    return {name: value for name, value in vars(options).items() if name not in left_out}
 
 
 def save(figure: Any, options: argparse.Namespace, record: dict[str, Any]) -> None:

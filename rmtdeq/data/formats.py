@@ -175,6 +175,24 @@ def read_npz(path: str | Path, split: Split = "train") -> tuple[Images, Labels]:
     return _pair(images, labels, path)
 
 
+def read_npy(path: str | Path) -> NDArray[Any]:
+    """Read the array of an npy file, without pickled objects.
+
+    Raises
+    ------
+    InvalidInputError
+        The file is damaged or of another kind.
+    DataNotFoundError
+        The file does not exist.
+    """
+    path = Path(path)
+    with _naming(path, "an npy file"), path.open("rb") as file:
+        array = np.load(file, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise InvalidInputError(f"{path} holds several arrays; save one alone with numpy.save.")
+    return array
+
+
 def read_cifar10(path: str | Path, split: Split = "train") -> tuple[Images, Labels]:
     """Read one part of CIFAR-10 from its Python pickles.
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, IntArray, Seed
+from rmtdeq.data.estimation import covariances_of
 from rmtdeq.data.shares import shares
 
 _SYMMETRY = 1e-10
@@ -72,7 +73,9 @@ class GaussianMixture:
         object.__setattr__(self, "weights", share)
 
     @classmethod
-    def from_data(cls, X: ArrayLike, y: ArrayLike, covariance: str = "full") -> GaussianMixture:
+    def from_data(
+        cls, X: ArrayLike, y: ArrayLike, covariance: str = "full", shrinkage: float | str = 0.0
+    ) -> GaussianMixture:
         """Estimate a mixture from labelled samples.
 
         Parameters
@@ -83,36 +86,34 @@ class GaussianMixture:
             Labels 0 … K-1; every class needs two samples.
         covariance : str
             ``"full"``; ``"common"``, full with the eigenvectors of the mean covariance for every class (common
-            principal components), which predicts much faster; ``"diagonal"``; or ``"scalar"``.
+            principal components); ``"diagonal"``; or ``"scalar"``.  Spectra of ten classes with 784 features take
+            about 40 s to predict from full covariances; common ones are much faster.
+        shrinkage : float or "auto"
+            Share of the mean variance in covariances that are full or common: (1 - s) C + s (tr C/p) I.  ``"auto"``
+            finds it from the samples as Ledoit and Wolf do, and is for fewer than some ten p samples a class, whose
+            covariance is far from that of the population.
+
+        Raises
+        ------
+        InvalidInputError
+            Labels that do not fit, a class of one sample, or a shrinkage that is no share.
 
         Notes
         -----
-        Means and unbiased covariances of each class, scaled back by √p and p.  Full covariances need many more
-        than p samples a class to be near those of the population.
+        Means and unbiased covariances of each class, scaled back by √p and p.
         """
         X = _check.samples(X)
         y = _check.labels(y, X.shape[0])
-        _check.choice(covariance, "covariance", ("full", "common", "diagonal", "scalar"))
         sizes = np.bincount(y)
         if sizes.min() < 2:
             raise InvalidInputError(
                 f"Class {int(sizes.argmin())} has {int(sizes.min())} sample(s); every class needs at least two."
             )
         p = X.shape[1]
-        means, covariances = [], []
-        for a in range(sizes.size):
-            part = X[y == a].astype(float)
-            means.append(part.mean(axis=0))
-            centred = part - means[-1]
-            if covariance in ("full", "common"):
-                covariances.append(centred.T @ centred * (p / (sizes[a] - 1)))
-            else:
-                variances = (centred**2).sum(axis=0) * (p / (sizes[a] - 1))
-                covariances.append(variances if covariance == "diagonal" else variances.mean())
-        if covariance == "common":
-            _, basis = np.linalg.eigh(np.einsum("a,aij->ij", sizes / sizes.sum(), np.stack(covariances)))
-            variances = [np.einsum("ij,ij->j", basis, c @ basis) for c in covariances]
-            covariances = [(basis * np.maximum(v, 0.0)) @ basis.T for v in variances]
+        parts = [X[y == a].astype(float) for a in range(sizes.size)]
+        means = [part.mean(axis=0) for part in parts]
+        centred = [part - mean for part, mean in zip(parts, means, strict=True)]
+        covariances = [p * c for c in covariances_of(centred, covariance, shrinkage)]
         return cls(np.array(means) * np.sqrt(p), covariances, sizes / sizes.sum())
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,10 +15,14 @@ from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, IntArray, Seed
 from rmtdeq.data.catalog import DATASETS
 from rmtdeq.data.datasets import load_dataset
+from rmtdeq.data.formats import read_npy
 from rmtdeq.data.mixture import GaussianMixture
+from rmtdeq.data.scaling import center_and_scale
+from rmtdeq.data.shares import shares
 from rmtdeq.data.sphere import on_sphere
 
 _SHARE = 0.8
+_MOST = 4000
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +75,75 @@ def image_problem(
     meanings = DATASETS[dataset].classes
     names = tuple(meanings[label] for label in (sorted(meanings) if wanted is None else wanted))
     return Problem(_shown(dataset, wanted), X, y, mixture, count, mixture.mean_squared_norm, names)
+
+
+def own_problem(
+    data: str,
+    labels: str | None = None,
+    classes: Sequence[int] | None = None,
+    n: int | None = None,
+    *,
+    as_is: bool = False,
+    covariance: str = "common",
+    seed: Seed = 0,
+) -> Problem:
+    """Return samples of an npy file, and the mixture estimated from all that it holds of these classes.
+
+    Labels are those of another npy file, numbers or texts, or else all samples are of one class.  Samples are centred
+    and scaled unless they are to be taken `as_is`; arrays of more than two dimensions are flattened sample by sample.
+    Full covariances are shrunk as far as so few samples ask for it.
+    """
+    everything = read_npy(data)
+    if everything.ndim > 2:
+        everything = everything.reshape(len(everything), -1)
+    X = _check.samples(everything, data)
+    names, y = _named_labels(labels, len(X))
+    if classes is not None:
+        X, y, names = _chosen(X, y, names, classes)
+    if not as_is:
+        X = center_and_scale(X)
+    # Whoever brings samples seldom brings many times more than features.
+    shrinkage = "auto" if covariance in ("full", "common") else 0.0
+    mixture = GaussianMixture.from_data(X, y, covariance, shrinkage)
+    count = min(len(X), _MOST) if n is None else _check.integer(n, "n")
+    if count > len(X):
+        raise InvalidInputError(f"n={count} samples are more than the {len(X)} that there are.")
+    rng = _check.generator(seed)
+    members = [np.flatnonzero(y == a) for a in range(len(names))]
+    sizes = shares(count, [len(rows) for rows in members])
+    drawn = np.concatenate([rng.permutation(rows)[:size] for rows, size in zip(members, sizes, strict=True)])
+    return Problem(Path(data).name, X[drawn], y[drawn], mixture, count, mixture.mean_squared_norm, names)
+
+
+def _named_labels(path: str | None, n: int) -> tuple[tuple[str, ...], IntArray]:
+    """Return what the labels of a file say, sorted, and the number of each sample's; of no file one for all."""
+    if path is None:
+        return ("all",), np.zeros(n, np.int64)
+    given = read_npy(path)
+    if given.ndim == 2 and given.shape[1] == 1:
+        given = given[:, 0]
+    if given.shape != (n,):
+        raise InvalidInputError(f"{path} must hold one label for each of the {n} samples, not shape {given.shape}.")
+    whole = given.dtype.kind in "biuSU" or (given.dtype.kind == "f" and np.equal(np.mod(given, 1), 0).all())
+    if not whole:
+        raise InvalidInputError(f"{path} must hold labels, whole numbers or texts, not {given.dtype}.")
+    values, y = np.unique(given.astype(np.int64) if given.dtype.kind == "f" else given, return_inverse=True)
+    return tuple(value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values), y
+
+
+def _chosen(
+    X: FloatArray, y: IntArray, names: tuple[str, ...], classes: Sequence[int]
+) -> tuple[FloatArray, IntArray, tuple[str, ...]]:
+    """Keep the samples whose labels are among these numbers, in their order."""
+    wanted = tuple(str(label) for label in classes)
+    unknown = [label for label in wanted if label not in names]
+    if unknown or len(set(wanted)) != len(wanted):
+        which = f"there is no {', '.join(unknown)}" if unknown else "one is named twice"
+        raise InvalidInputError(f"--classes must be labels among {', '.join(names)}: {which}.")
+    number = np.full(len(names), -1)
+    number[[names.index(label) for label in wanted]] = np.arange(len(wanted))
+    kept = number[y] >= 0
+    return X[kept], number[y][kept], wanted
 
 
 @dataclass(frozen=True, eq=False)

@@ -186,21 +186,21 @@ _ALL = (
     _accuracy(
         "mnist",
         accuracy.Accuracy(widths=(32, 256), sigma_a2=(0.1, 0.2, 0.5)),
-        accuracy.Accuracy(sigma_a2=(0.1, 0.2, 0.5), draws=3),
+        accuracy.Accuracy(sigma_a2=(0.1, 0.2, 0.5), draws=(3,)),
     ),
     _accuracy(
         "fashion-mnist",
         accuracy.Accuracy(
             "fashion-mnist", widths=(32, 128, 512), train=5000, test=2000, epochs=20, sigma_a2=(0.2, 0.5)
         ),
-        accuracy.Accuracy("fashion-mnist", sigma_a2=(0.1, 0.2, 0.5), draws=3),
+        accuracy.Accuracy("fashion-mnist", sigma_a2=(0.1, 0.2, 0.5), draws=(3,)),
     ),
     _accuracy(
         "cifar10",
         accuracy.Accuracy(
             "cifar10", widths=(32, 128, 512), train=5000, test=2000, epochs=20, rate=0.1, convnet_epochs=3
         ),
-        accuracy.Accuracy("cifar10", sigma_a2=(0.1, 0.2, 0.5), rate=0.1, draws=3, convnet_epochs=20, test=10_000),
+        accuracy.Accuracy("cifar10", sigma_a2=(0.1, 0.2, 0.5), rate=0.1, draws=(3,), convnet_epochs=20, test=10_000),
     ),
     Experiment(
         "finite-width",

@@ -82,8 +82,8 @@ class SpectrumComparison(Tabular):
             return (bulk,)
         return (
             bulk,
-            "(no kernel has eigenvalues below zero: where one is predicted, norms differ within classes by more than "
-            "the expansion around them bears)",
+            "(impossible: no kernel has eigenvalues below zero; where one is predicted, norms differ within classes by "
+            "more than the expansion around them bears)",
         )
 
     def summary(self) -> str:
@@ -98,8 +98,9 @@ class SpectrumComparison(Tabular):
             predicted = " ".join(f"{v:.2f}" for v in pred.alignments[i])
             measured = "" if self.alignments is None else f" | {_shares(self.alignments[i])}"
             error = f"{self.outlier_errors[i]:.1%}" if self.outlier_errors[i] < _FAR else "far off"
-            if np.isnan(seen):
-                lines.append(f"  {i + 1:>8} {at:>11.4f} {'not measured':>20}   {predicted}")
+            if at < 0 or np.isnan(seen):
+                instead = "impossible" if at < 0 else "not measured"
+                lines.append(f"  {i + 1:>8} {at:>11.4f} {instead:>20}   {predicted}")
                 continue
             lines.append(f"  {i + 1:>8} {at:>11.4f} {seen:>11.4f} {error:>8}   {predicted}{measured}")
         if pred.outliers.size > _SHOWN:
@@ -190,8 +191,9 @@ def compare(emp: EmpiricalSpectrum, pred: SpectrumPrediction, y: ArrayLike | Non
 
     Predicted outliers are matched with measured eigenvalues by rank, the k-th of n in order; one between two
     parts of the bulk with the nearest of those whose rank differs by at most the number of outliers (a
-    perturbation of that rank moves ranks no further).  The distances are those of the other eigenvalues from the
-    predicted bulk.
+    perturbation of that rank moves ranks no further).  An outlier that is predicted in the wrong order, or beside one
+    that does not exist, is therefore held against a neighbour: its alignments tell.  The distances are those of the
+    other eigenvalues from the predicted bulk.
 
     Parameters
     ----------

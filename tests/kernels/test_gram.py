@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numba
 import numpy as np
 import pytest
@@ -507,3 +509,16 @@ def test_what_would_be_silently_wrong_is_refused(gaussian):
     with pytest.raises(rd.InvalidInputError, match="masked"):
         rd.kernel(np.ma.masked_array(X, mask=X > 0.5), deq)
     assert rd.kernel(1e-25 * X, deq)[0, 0] > 0
+
+
+@pytest.mark.parametrize("scale", [28.0, 1 / 28])
+def test_samples_far_from_order_one_are_warned_of(scale):
+    X = rd.center_and_scale(np.random.default_rng(0).standard_normal((20, 8)))
+    deq = rd.DEQ("tanh", 0.2, 0.8)
+    for call in (rd.kernel, rd.kernel_operator, rd.empirical_spectrum):
+        with pytest.warns(UserWarning, match="center_and_scale"):
+            call(scale * X, deq)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            call(X, deq)
+            call(2 * X, deq)

@@ -11,8 +11,8 @@ import torch
 import rmtdeq as rd
 from rmtdeq.models.pcdeq import conv_network, three_block_network
 from rmtdeq.reproduce import Place, find, published
-from rmtdeq.reproduce.accuracy import Accuracy, _read_out, plain_layers
 from rmtdeq.reproduce.errors import _distance, _what_centring_takes_off
+from rmtdeq.reproduce.read_out import accuracy_of, plain_layers
 
 
 def found(name: str, **parameters) -> dict[str, float]:
@@ -51,7 +51,6 @@ def test_the_read_out_is_that_of_torchs_optimiser():
     rng = np.random.default_rng(0)
     Z, Z_test = (torch.from_numpy(rng.standard_normal((size, 6))) for size in (300, 200))
     y, y_test = ((each[:, :3] + 0.5 * each[:, 3:]).argmax(dim=1) for each in (Z, Z_test))
-    parameters = Accuracy(epochs=3, rate=0.5)
     layer = torch.nn.Linear(6, 3, dtype=torch.float64)
     torch.nn.init.zeros_(layer.weight)
     torch.nn.init.zeros_(layer.bias)
@@ -63,7 +62,7 @@ def test_the_read_out_is_that_of_torchs_optimiser():
             torch.nn.functional.cross_entropy(layer(Z[rows]), y[rows]).backward()
             optimizer.step()
     wanted = float((layer(Z_test).argmax(dim=1) == y_test).double().mean())
-    assert _read_out(Z, y, Z_test, y_test, 4, parameters) == wanted > 0.8
+    assert accuracy_of((Z, y), (Z_test, y_test), 4, epochs=3, rate=0.5) == wanted > 0.8
 
 
 def test_plain_layers_have_no_mean_where_they_stand():

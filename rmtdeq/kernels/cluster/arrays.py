@@ -16,14 +16,16 @@ from rmtdeq.kernels.cluster.client import client, said
 from rmtdeq.kernels.cluster.samples import Pieces, pieces
 from rmtdeq.kernels.cluster.tasks import Recipe, refusal, tile
 from rmtdeq.kernels.placement import agree
-from rmtdeq.kernels.plan import pinned, tabulate
+from rmtdeq.kernels.plan import heed_scale, pinned, tabulate
 from rmtdeq.kernels.rounding import PRODUCTS
 
 
 def model_of(deq: DEQ, rows: Pieces, tau0_squared: float | None) -> DEQ:
     """Return the model with its activation centred for all samples, not for those of a tile."""
-    centre = float(rows.norms.mean()) if tau0_squared is None else tau0_squared
-    return pinned(deq, float(rows.norms.max()), centre)
+    mean = float(rows.norms.mean())
+    model = pinned(deq, float(rows.norms.max()), mean if tau0_squared is None else tau0_squared)
+    heed_scale(mean)
+    return model
 
 
 def recipe_for(

@@ -1,0 +1,55 @@
+"""Covariances of classes, estimated from their samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rmtdeq import _check
+from rmtdeq._errors import InvalidInputError
+from rmtdeq._types import FloatArray
+
+COVARIANCES = ("full", "common", "diagonal", "scalar")
+_MATRICES = COVARIANCES[:2]
+
+
+def covariances_of(parts: Sequence[FloatArray], covariance: str, shrinkage: float | str) -> list[FloatArray]:
+    """Return the unbiased covariances of classes, shrunk; each part holds the samples of one, less their mean."""
+    matrices = _check.choice(covariance, "covariance", COVARIANCES) in _MATRICES
+    share = shrinkage if shrinkage == "auto" else _check.number(shrinkage, "shrinkage", low=0, high=1)
+    if share and not matrices:
+        raise InvalidInputError(f"shrinkage= is for the covariances {' and '.join(_MATRICES)}, not {covariance!r}.")
+    if not matrices:
+        variances = [(part**2).sum(axis=0) / (len(part) - 1) for part in parts]
+        return variances if covariance == "diagonal" else [np.asarray(v.mean()) for v in variances]
+    found = [part.T @ part / (len(part) - 1) for part in parts]
+    if covariance == "common":
+        sizes = np.array([len(part) for part in parts])
+        _, basis = np.linalg.eigh(np.einsum("a,aij->ij", sizes / sizes.sum(), np.stack(found)))
+        variances = [np.maximum(np.einsum("ij,ij->j", basis, c @ basis), 0.0) for c in found]
+        found = [(basis * v) @ basis.T for v in variances]
+        parts = [np.concatenate(parts)] * len(parts)
+    shares = [best_shrinkage(part) if isinstance(share, str) else share for part in parts]
+    return [_shrunk(c, s) for c, s in zip(found, shares, strict=True)]
+
+
+def best_shrinkage(centred: FloatArray) -> float:
+    """Return the share of the mean variance that brings samples' covariance nearest to the population's.
+
+    Estimated as by Ledoit and Wolf (Journal of Multivariate Analysis 88, 2004): one where the samples cannot tell the
+    covariance from a multiple of the identity, near zero where there are many more of them than features.
+    """
+    n, p = centred.shape
+    covariance = centred.T @ centred / n
+    squares = float((covariance**2).sum())
+    spread = squares - float(np.trace(covariance)) ** 2 / p
+    noise = float(np.square((centred**2).sum(axis=1)).sum()) / n**2 - squares / n
+    return 1.0 if spread <= 0 else float(np.clip(noise / spread, 0.0, 1.0))
+
+
+def _shrunk(covariance: FloatArray, share: float) -> FloatArray:
+    if share == 0:
+        return covariance
+    p = len(covariance)
+    return (1 - share) * covariance + share * float(np.trace(covariance)) / p * np.eye(p)

@@ -1,0 +1,58 @@
+"""Samples in the scaling of the theory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rmtdeq as rd
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.floats(-1e3, 1e3), st.floats(1e-160, 1e160))
+def test_the_mean_is_zero_and_the_mean_squared_norm_one_whatever_the_scale(seed, shift, scale):
+    X = (np.random.default_rng(seed).standard_normal((40, 7)) + shift) * scale
+    S = rd.center_and_scale(X)
+    assert abs(S.mean(axis=0)).max() < 1e-11
+    assert (S**2).sum(axis=1).mean() == pytest.approx(1, rel=1e-12)
+
+
+def test_distances_keep_their_ratios():
+    X = np.random.default_rng(0).integers(0, 256, (20, 9)).astype(np.uint8)
+    S = rd.center_and_scale(X)
+    assert S.dtype == np.float64
+    before, after = (np.linalg.norm(each[:, None] - each[None], axis=2) for each in (X.astype(float), S))
+    ratios = after[before > 0] / before[before > 0]
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-12)
+
+
+def test_test_samples_get_the_transform_of_the_training():
+    X = np.random.default_rng(0).standard_normal((50, 4)) + 3
+    together = rd.center_and_scale(X[:10], reference=X)
+    np.testing.assert_array_equal(together, rd.center_and_scale(X)[:10])
+
+
+def test_images_come_out_as_load_dataset_has_them():
+    pixels, _ = rd.load_dataset("digits", raw=True)
+    X, _ = rd.load_dataset("digits")
+    np.testing.assert_allclose(rd.center_and_scale(pixels), X, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("X", "reference", "says"),
+    [
+        (np.ones((3, 2)), None, "all the same"),
+        (np.zeros((3, 2)), None, "all the same"),
+        (np.full((5, 2), 0.1), None, "all the same"),
+        (np.eye(2), np.full((3, 2), 7.0), "reference are all the same"),
+        (np.eye(2), np.eye(3), "features"),
+        (np.ones(3), None, "matrix"),
+        ([[np.nan, 1.0]], None, "NaN"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_scaled_is_refused(X, reference, says):
+    with pytest.raises(rd.InvalidInputError, match=says):
+        rd.center_and_scale(X, reference=reference)
