@@ -24,6 +24,7 @@ from rmtdeq.cli.options import (
     save_report,
 )
 from rmtdeq.data.problems import Problem
+from rmtdeq.kernels import kernel_diagonal
 from rmtdeq.kernels.placement import BACKENDS
 
 _NO_MEAN = 1e-10
@@ -195,6 +196,9 @@ def _compare(options: argparse.Namespace) -> int:
 def _compare_here(options: argparse.Namespace) -> int:
     deq = network_of(options)
     problem = problem_of(options)
+    # A kernel that is infinite on these data is refused before another takes its time.
+    for kind in options.kind:
+        kernel_diagonal(problem.X, deq, kind, tau0_squared=problem.tau0_squared)
     comparisons = []
     for kind in options.kind:
         measured = _measured(options, deq, problem, kind)
