@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rmtdeq
+from rmtdeq._check import suggestion
 from rmtdeq._errors import InvalidInputError
 from rmtdeq.data.problems import Problem, image_problem, mixture_problem
 
@@ -63,7 +64,10 @@ def problem_of(options: argparse.Namespace) -> Problem:
         return mixture_problem(options.p, classes, options.n, options.seed)
     names = rmtdeq.dataset_names()
     if options.dataset not in names:
-        raise InvalidInputError(f"--dataset must be one of {', '.join(names)} or mixture, not {options.dataset!r}.")
+        raise InvalidInputError(
+            f"--dataset must be one of {', '.join(names)} or mixture, not {options.dataset!r}"
+            f"{suggestion(options.dataset, (*names, 'mixture'))}."
+        )
     return image_problem(
         options.dataset,
         options.classes,

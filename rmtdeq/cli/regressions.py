@@ -133,7 +133,10 @@ def data_of(options: argparse.Namespace) -> Targets:
         return random_targets(n, p, float(np.sqrt(p)) if norm is None else norm, wanted, options.seed)
     names = rmtdeq.dataset_names()
     if options.dataset not in names:
-        raise InvalidInputError(f"--dataset must be {SPHERE} or one of {', '.join(names)}, not {options.dataset!r}.")
+        raise InvalidInputError(
+            f"--dataset must be {SPHERE} or one of {', '.join(names)}, not {options.dataset!r}"
+            f"{_check.suggestion(options.dataset, (*names, SPHERE))}."
+        )
     classes = [0, 1] if options.classes is None else options.classes
     if len(classes) != 2:
         raise InvalidInputError(f"--classes takes two labels, not {len(classes)}: their targets are -1 and 1.")

@@ -249,9 +249,12 @@ def _wanted_classes(dataset: Dataset, classes: Iterable[int] | None) -> tuple[in
         return tuple(sorted(dataset.classes))
     if not np.iterable(classes) or isinstance(classes, (str, bytes)):
         raise InvalidInputError(f"classes must be a sequence of labels such as (3, 8), not {classes!r}.")
+    classes = tuple(classes)
     known = ", ".join(
         str(label) if meaning == str(label) else f"{label} ({meaning})" for label, meaning in dataset.classes.items()
     )
+    if any(isinstance(label, (str, bytes)) for label in classes):
+        raise InvalidInputError(f"classes are labels, as numbers, and not names; those of {dataset.name} are {known}.")
     wanted = tuple(_check.integer(label, "a label in classes", low=0) for label in classes)
     unknown = [label for label in wanted if label not in dataset.classes]
     if unknown:

@@ -94,6 +94,11 @@ class GaussianMixture:
         y = _check.labels(y, X.shape[0])
         _check.choice(covariance, "covariance", ("full", "common", "diagonal", "scalar"))
         sizes = np.bincount(y)
+        if not sizes.all():
+            raise InvalidInputError(
+                f"y holds labels up to {len(sizes) - 1} and none is {int(sizes.argmin())}; labels are 0 ... K-1: "
+                f"{_check.RELABEL}."
+            )
         if sizes.min() < 2:
             raise InvalidInputError(
                 f"Class {int(sizes.argmin())} has {int(sizes.min())} sample(s); every class needs at least two."
