@@ -1,6 +1,7 @@
 """The command line: what it prints and writes, and one line with exit code 2 for everything that is wrong."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -130,7 +131,13 @@ def test_class_wise_design_uses_the_norms_of_the_data(capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["solve", "--activation", "relux"], "relux"),
+        (["solve", "--activation", "relux"], "did you mean 'relu'"),
+        (["solve", "--sigma-a3", "1"], "rmtdeq solve: unrecognized arguments: --sigma-a3 1 (did you mean '--sigma-a2'"),
+        (["compare", "--datset=x"], "(did you mean '--dataset'?) (see rmtdeq compare --help)"),
+        (["design", "extra"], "rmtdeq design: unrecognized arguments: extra (see rmtdeq design --help)"),
+        (["slove"], "did you mean 'solve'"),
+        (["solve", "--kind", "nkt"], "did you mean 'ntk'"),
+        (["compare", "--dataset", "mixtur"], "did you mean 'mixture'"),
         (["solve", "--sigma-a2", "-1"], "sigma_a2"),
         (["design", "--family", "spline"], "hard_tanh"),
         (["design", "--kind", "ntk", "--family", "ternary"], "tangent"),
@@ -200,6 +207,30 @@ def test_the_module_runs_as_a_program():
     )
     assert "alpha1" in run.stdout
     assert run.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [(["solve"], 141), (["reproduce", "list"], 141), (["solve", "--sigma-a2", "-1"], 2)]
+)
+def test_a_reader_that_goes_away_is_no_error(command, code):
+    read, write = os.pipe()
+    os.close(read)
+    run = subprocess.run([sys.executable, "-m", "rmtdeq", *command], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert run.returncode == code
+    assert run.stderr.count("\n") == (code == 2)
+
+
+def test_a_kernel_that_is_infinite_is_refused_before_any_is_computed(monkeypatch, capsys):
+    def fail(*_, **__):
+        raise AssertionError("a kernel was computed")
+
+    monkeypatch.setattr(rd, "empirical_spectrum", fail)
+    command = ["compare", "--dataset", "fashion-sample", "--n", "96", "--sigma-a2", "3", "--level", "classwise"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    # A centred model is computed with as an uncentred one, which is not what its user gave.
+    assert "The NTK of DEQ(tanh, sigma_a2=3, sigma_b2=0.8) is infinite" in error
 
 
 TRAIN = ["train", "--n", "12", "--widths", "60", "30", "--epochs", "20"]
