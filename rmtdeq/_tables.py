@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,27 @@ class Tabular(ABC):
             No pandas.
         """
         return self.table().to_frame()
+
+
+_SHOWN = 6
+
+
+def numbers(values: Iterable[float], what: str) -> str:
+    """Return how many there are of something and the last of them, as representations show them."""
+    every = list(values)
+    counted = f"{len(every) or 'no'} {what}{'' if len(every) == 1 else 's'}"
+    if not every:
+        return counted
+    more = "…, " if len(every) > _SHOWN else ""
+    return f"{counted}: {more}{', '.join(f'{value:.4g}' for value in every[-_SHOWN:])}"
+
+
+def intervals(edges: Iterable[tuple[float, float]]) -> str:
+    """Return intervals as representations show them: the widest, ascending."""
+    every = list(edges)
+    widest = sorted(sorted(every, key=lambda edge: edge[0] - edge[1])[:_SHOWN])
+    more = f" and {len(every) - len(widest)} narrower" if len(every) > len(widest) else ""
+    return ", ".join(f"[{low:.4g}, {high:.4g}]" for low, high in widest) + more
 
 
 def by_class(values: np.ndarray[Any, Any], what: str) -> dict[str, np.ndarray[Any, Any]]:

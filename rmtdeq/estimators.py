@@ -251,7 +251,8 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Samples as the model sees them."""
         X = _check.samples(X)
         if isinstance(self.scale, str):
-            _check.choice(self.scale, "scale", (_FEATURES,))
+            if self.scale != _FEATURES:
+                raise InvalidInputError(f"scale must be a positive number or {_FEATURES!r}, not {self.scale!r}.")
             return X / X.dtype.type(math.sqrt(X.shape[1]))
         scale = _check.number(self.scale, "scale", low=0, open_low=True)
         return X if scale == 1 else X / X.dtype.type(scale)
@@ -259,10 +260,12 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _look_at(self, X: FloatArray) -> None:
         """Warn of samples that the model is not meant for."""
         mean = float(np.einsum("ij,ij->", X, X, dtype=np.float64)) / len(X)
-        if not _ORDER_ONE[0] <= mean <= _ORDER_ONE[1]:
+        if mean > 0 and not _ORDER_ONE[0] <= mean <= _ORDER_ONE[1]:
+            now = math.sqrt(X.shape[1]) if self.scale == _FEATURES else float(self.scale)
+            other = "standardise the features" if self.scale == _FEATURES else "'features' if these are standardised"
             warnings.warn(
-                f"The samples' squared norms are {mean:.3g} on average, and the model is meant for order one: set "
-                "scale, to 'features' if the features are standardised.",
+                f"The samples' squared norms are {mean:.3g} on average once they are divided by the scale, and the "
+                f"model is meant for order one: set scale={now * math.sqrt(mean):.3g}, or {other}.",
                 stacklevel=4,
             )
 

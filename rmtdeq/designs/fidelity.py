@@ -40,6 +40,12 @@ class KernelComparison(Tabular):
     distance: float
     distance_plain: float
 
+    def __repr__(self) -> str:
+        return (
+            f"KernelComparison({self.kind}, n={self.deq.size}: distance={self.distance:.3g}, "
+            f"distance_plain={self.distance_plain:.3g})"
+        )
+
     def table(self) -> Table:
         """Return the eigenvalues of the three kernels by rank, the largest first."""
         columns = {"DEQ": self.deq, "designed network": self.network, "plain network": self.plain}

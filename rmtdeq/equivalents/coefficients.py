@@ -75,6 +75,13 @@ class Coefficients(Tabular):
     residual: float
     status: Status
 
+    def __repr__(self) -> str:
+        kappa2 = "" if self.kappa2 is None else f", kappa2={self.kappa2:.6g}"
+        return (
+            f"Coefficients({self.deq}, tau0_squared={self.tau0_squared:g}: tau={self.tau:.6g}, "
+            f"gamma2={self.gamma2:.6g}{kappa2}; {self.status})"
+        )
+
     def of(self, kind: Kind) -> KernelCoefficients:
         """Return the coefficients of one kernel.
 

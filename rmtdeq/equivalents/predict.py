@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq import _check, _style
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._tables import Table, Tabular, by_class
+from rmtdeq._tables import Table, Tabular, by_class, intervals, numbers
 from rmtdeq._types import KINDS, ComplexArray, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
 from rmtdeq.data.mixture import require_mixture
@@ -60,6 +60,12 @@ class SpectrumPrediction(Tabular):
     model: GramModel
     bulk: Bulk
     isolated: Outliers
+
+    def __repr__(self) -> str:
+        return (
+            f"SpectrumPrediction({self.kind} of {self.deq}, n={self.n}, level={self.level!r}: bulk "
+            f"{intervals(self.edges)}, {numbers(self.outliers, 'outlier')})"
+        )
 
     @property
     def edges(self) -> list[tuple[float, float]]:

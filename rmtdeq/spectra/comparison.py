@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq import _style
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._tables import Table, Tabular, by_class
+from rmtdeq._tables import Table, Tabular, by_class, numbers
 from rmtdeq._types import FloatArray
 from rmtdeq.equivalents import SpectrumPrediction
 from rmtdeq.rmt import kolmogorov_smirnov, wasserstein
@@ -57,6 +57,15 @@ class SpectrumComparison(Tabular):
     wasserstein: float | None
     alignments: FloatArray | None
     ks_error: float = 0.0
+
+    def __repr__(self) -> str:
+        pred, known = self.prediction, self.outlier_errors[~np.isnan(self.outlier_errors)]
+        errors = f", errors {known.min():.1%} ... {known.max():.1%}" if known.size else ""
+        distance = "bulk not measured" if self.ks is None else f"KS distance of the bulk {self.ks:.4f}"
+        return (
+            f"SpectrumComparison({pred.kind} of {pred.deq}, n={pred.n}, level={pred.level!r}: "
+            f"{numbers(pred.outliers, 'outlier')}{errors}; {distance})"
+        )
 
     def table(self) -> Table:
         """Return the outliers, numbered as in `prediction.outliers`: predicted, measured, and their alignments."""

@@ -58,6 +58,16 @@ class EmpiricalSpectrum(Tabular):
     method: str
     rest: SpectralQuadrature | None = None
 
+    def __repr__(self) -> str:
+        found, count = self.eigenvalues, self.eigenvalues.size
+        which = "all" if self.complete else f"the {count} largest" if count != 1 else "the largest"
+        others = "" if self.rest is None or self.complete else ", the others in distribution"
+        span = f"{found[0]:.4g} ... {found[-1]:.4g}" if count else "none"
+        return (
+            f"EmpiricalSpectrum({self.kind}, n={self.n}, method={self.method!r}: {which} eigenvalues {span}{others}, "
+            f"{self.vectors.shape[1]} eigenvectors)"
+        )
+
     @property
     def complete(self) -> bool:
         """Whether all n eigenvalues are known."""
