@@ -48,7 +48,7 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sam
 
 def add_report(parser: argparse.ArgumentParser) -> None:
     """Add the option of the report."""
-    parser.add_argument("--report", help="page to write (.html): tables, figures and how they were made in one file")
+    parser.add_argument("--report", help="page to write, .html: tables, figures and how they were made in one file")
 
 
 def network_of(options: argparse.Namespace) -> rmtdeq.DEQ:

@@ -141,6 +141,25 @@ def test_results_texts_and_figures_are_shown(tmp_path):
     assert [ranks[1][0], ranks[-1][0]] == ["1", "96"]
 
 
+def test_one_thing_to_show_needs_no_list(tmp_path):
+    coef = rd.solve(rd.DEQ("tanh", 0.2, 0.8), 1.0)
+    figure = Figure()
+    figure.subplots().plot([0, 1])
+    for contents in (coef, coef.table(), rd.Section("", [coef]), figure):
+        page = read(rd.write_report(tmp_path / "sigma-0.2", contents))
+        assert (len(page.images) == 1) == (contents is figure)
+        assert (numbers(page, ["kind", "linear"]) == []) == (contents is figure)
+    assert [path.name for path in tmp_path.iterdir()] == ["sigma-0.2.html"]
+
+
+def test_a_folder_and_another_suffix_are_refused_with_the_name_to_take(tmp_path):
+    with pytest.raises(rd.InvalidInputError, match=r"name it .*x\.html, not x\.pdf"):
+        rd.write_report(tmp_path / "x.pdf", ["a"])
+    with pytest.raises(rd.InvalidInputError, match="is a folder; name a file in it"):
+        rd.write_report(tmp_path, ["a"])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_hostile_texts_stay_texts(tmp_path):
     path = rd.write_report(
         tmp_path / "<b>&.html",
@@ -180,7 +199,6 @@ def test_colours_can_be_told_from_the_page():
     [
         {"contents": [3]},
         {"contents": "text"},
-        {"contents": rd.Section("a", ["b"])},
         {"contents": [rd.Section("a", "b")]},
         {"contents": None},
         {"contents": [rd.Section(3, ["b"])]},
@@ -190,6 +208,8 @@ def test_colours_can_be_told_from_the_page():
         {"path": ""},
         {"path": "/proc/x.html"},
         {"path": "."},
+        {"path": "report.pdf"},
+        {"path": "report.json"},
         {"path": None},
     ],
 )
