@@ -24,6 +24,13 @@ def test_solve_prints_the_coefficients(capsys):
         assert f"{value:.10g}" in printed
 
 
+def test_solve_prints_no_rounding(capsys):
+    assert main(["solve", "--kind", "ntk-full"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("alpha2", "alpha3", r"beta2 \(full\)", r"beta3 \(full\)"):
+        assert re.search(rf"{name}  0\n", printed)
+
+
 def test_predict_prints_and_draws(capsys, tmp_path):
     assert main(["predict", *SMALL, "--out", str(tmp_path / "p.pdf")]) == 0
     pred = rd.predict_spectrum(rd.DEQ("tanh", 0.2, 0.8), example_mixture(120, 2), 96)

@@ -1,10 +1,13 @@
 """Results as tables and data frames: the numbers of the results under names."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import rmtdeq as rd
+from rmtdeq._tables import Table
 from rmtdeq.curves import ClassificationRun, TrainingRun
 
 
@@ -91,6 +94,30 @@ def test_frames_hold_the_tables(results, runs):
         for row, (name, values) in zip(rows, frame.iterrows(), strict=True):
             assert row[0] == name
             np.testing.assert_array_equal(row[1:], values.tolist())
+
+
+def test_rounding_is_shown_as_zero_and_kept_in_frames():
+    table = Table(
+        {"share": [1.0, -3.1e-17, np.nan], "loss": [1.0, 1e-20, 0.0]}, [1, 2, 3], "row", scales={"share": 1.0}
+    )
+    np.testing.assert_array_equal(table.shown().columns["share"], [1.0, 0.0, np.nan])
+    assert not np.signbit(table.shown().columns["share"][1])
+    assert list(table.shown().columns["loss"]) == [1.0, 1e-20, 0.0]
+    assert table.to_frame()["share"][2] == -3.1e-17
+    coef = rd.solve(rd.DEQ("tanh", 0.2, 0.8), 1e-9)
+    assert coef.alpha[1] != 0
+    shown = coef.table().shown().columns
+    np.testing.assert_array_equal(shown["pair"], 0.0)
+    np.testing.assert_array_equal(shown["linear"], coef.to_frame()["linear"])
+    assert "mean of the activation 0," in coef.table().notes[0]
+
+
+def test_alignments_of_nothing_have_no_sign(results):
+    prediction = results["prediction"]
+    noisy = replace(prediction.isolated, alignments=np.full_like(prediction.alignments, -3.1e-17))
+    text = replace(prediction, isolated=noisy).summary()
+    assert "0.000" in text
+    assert "-0.000" not in text
 
 
 def test_outliers_stand_beside_what_was_measured(results):

@@ -64,7 +64,7 @@ def data_dir_of(options: argparse.Namespace, dataset: str | None) -> str | None:
     InvalidInputError
         There are no files to search for: the samples are drawn, or come with the package.
     """
-    files = DATASETS[dataset].files if dataset in DATASETS else ()
+    files = DATASETS[dataset].files if dataset is not None and dataset in DATASETS else ()
     if options.data_dir is not None and not files:
         raise InvalidInputError(
             f"--data-dir is for data sets that are read from files, not for {dataset}; leave it out."

@@ -11,7 +11,7 @@ from scipy.linalg import eigvalsh
 
 from rmtdeq import _check, _style
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._tables import Table, Tabular
+from rmtdeq._tables import Table, Tabular, largest
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ, require_deq
 from rmtdeq.designs.network import ExplicitNetwork
@@ -50,7 +50,8 @@ class KernelComparison(Tabular):
         """Return the eigenvalues of the three kernels by rank, the largest first."""
         columns = {"DEQ": self.deq, "designed network": self.network, "plain network": self.plain}
         descending = {name: values[::-1] for name, values in columns.items()}
-        return Table(descending, np.arange(1, self.deq.size + 1), "rank", self.summary())
+        scales = {name: largest(values) for name, values in columns.items()}
+        return Table(descending, np.arange(1, self.deq.size + 1), "rank", self.summary(), scales=scales)
 
     def summary(self) -> str:
         """Return the distances in words."""

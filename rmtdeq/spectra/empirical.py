@@ -14,7 +14,7 @@ from rmtdeq import _check, _style
 from rmtdeq._checkpoint import Checkpoint, checksum
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
-from rmtdeq._tables import Table, Tabular
+from rmtdeq._tables import Table, Tabular, largest
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels import kernel, kernel_operator
@@ -173,6 +173,7 @@ class EmpiricalSpectrum(Tabular):
             np.arange(1, self.eigenvalues.size + 1),
             "rank",
             f"{self.kind}, n = {self.n}, method {self.method!r}",
+            scales={"eigenvalue": largest(self.eigenvalues)},
         )
 
     def plot(self, ax: Any = None, bins: int = 60) -> Any:

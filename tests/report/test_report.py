@@ -113,9 +113,10 @@ def test_predict_and_design_report_too(capsys, tmp_path):
         page = read(tmp_path / f"{i}.html")
         assert len(page.images) == (1 if small[0] in command else 0)
     net = rd.design(rd.DEQ("tanh", 0.2, 0.8), 1.0)
-    np.testing.assert_allclose(
-        np.array(numbers(page, ["coefficient", "DEQ"])[0])[:, :2], net.to_frame().to_numpy()[:, :2], rtol=1e-5
-    )
+    shown = np.array(numbers(page, ["coefficient", "DEQ"])[0])[:, :2]
+    np.testing.assert_allclose(shown, net.to_frame().to_numpy()[:, :2], rtol=1e-5, atol=1e-14)
+    # tanh is odd: its α2 and α3 are rounding, and there is nothing to read in their digits.
+    assert (shown[1:3] == 0).all()
 
 
 def test_results_texts_and_figures_are_shown(tmp_path):
