@@ -175,7 +175,7 @@ def kinds(kind: str | Iterable[str]) -> tuple[Kind, ...]:
     return cast(tuple[Kind, ...], names)
 
 
-RELABEL = "relabel with numpy.unique(y, return_inverse=True)[1]"
+RELABEL = "numpy.unique(y, return_inverse=True)[1]"
 """What makes labels 0 ... K-1 of any others."""
 
 
@@ -194,12 +194,12 @@ def labels(y: ArrayLike, n: int, classes: int | None = None) -> IntArray:
         whole = bool(np.isfinite(array).all() and (array == np.round(array)).all())
     if not whole:
         what = {"U": "texts", "S": "texts", "f": "numbers that are not whole"}.get(array.dtype.kind, str(array.dtype))
-        raise InvalidInputError(f"y must hold integer class labels 0 ... K-1, not {what}; {RELABEL}.")
+        raise InvalidInputError(f"y must hold integer class labels 0 ... K-1, not {what}; relabel with {RELABEL}.")
     array = array.astype(np.int64)
     low, high = int(array.min()), int(array.max())
     if low < 0 or (classes is not None and high >= classes):
         known = f"0..{classes - 1}" if classes is not None else "0, 1, ..."
-        raise InvalidInputError(f"y holds labels {low}..{high}, the classes are {known}; {RELABEL}.")
+        raise InvalidInputError(f"y holds labels {low}..{high}, the classes are {known}; relabel with {RELABEL}.")
     return cast(IntArray, array)
 
 

@@ -97,7 +97,7 @@ class GaussianMixture:
         if not sizes.all():
             raise InvalidInputError(
                 f"y holds labels up to {len(sizes) - 1} and none is {int(sizes.argmin())}; labels are 0 ... K-1: "
-                f"{_check.RELABEL}."
+                f"relabel with {_check.RELABEL}."
             )
         if sizes.min() < 2:
             raise InvalidInputError(

@@ -98,7 +98,7 @@ class Course:
                 raise InvalidInputError(
                     f"The model's logits have the shape {tuple(logits.shape)}, and y holds the label "
                     f"{int(part.y.max())}; they must be (n, K) with K above every label. If y skips "
-                    f"labels, {_check.RELABEL}."
+                    f"labels, relabel with {_check.RELABEL}."
                 )
 
     @contextmanager
