@@ -176,4 +176,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     missing = {name for name, library in _NEEDS.items() if find_spec(library) is None}
-    return sorted({*globals(), *_HOME} - missing)
+    return sorted({*_HOME, "__version__"} - missing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -88,10 +89,12 @@ def number(
     open_low: bool = False,
 ) -> float:
     """Return `value` as a finite float within [low, high], the lower end excluded if `open_low`."""
+    if isinstance(value, (str, bytes, bytearray)):  # float would read them
+        raise InvalidInputError(f"{name} must be a number, not the text {_short(value)}.")
     try:
         result = float(value)
     except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{name} must be a number, not {value!r}.") from error
+        raise InvalidInputError(f"{name} must be a number, not {_short(value)}.") from error
     if not math.isfinite(result):
         raise InvalidInputError(f"{name} must be finite, not {result}.")
     if result < low or result > high or (open_low and result == low):
@@ -140,8 +143,19 @@ def choice(value: Any, name: str, options: Iterable[str]) -> str:
     """Return `value` if it is one of `options`."""
     options = tuple(options)
     if not isinstance(value, str) or value not in options:
-        raise InvalidInputError(f"{name} must be one of {', '.join(map(repr, options))}, not {_short(value)}.")
+        raise InvalidInputError(
+            f"{name} must be one of {', '.join(map(repr, options))}, not {_short(value)}{suggestion(value, options)}."
+        )
     return value
+
+
+def suggestion(value: Any, options: Iterable[str]) -> str:
+    """Return " (did you mean …?)" with the option that `value` may have been meant for; nothing if none is near."""
+    if not isinstance(value, str):
+        return ""
+    by_lower = {option.lower(): option for option in options}
+    near = get_close_matches(value.lower(), by_lower, n=1)
+    return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
 
 
 def kinds(kind: str | Iterable[str]) -> tuple[Kind, ...]:
@@ -161,6 +175,10 @@ def kinds(kind: str | Iterable[str]) -> tuple[Kind, ...]:
     return cast(tuple[Kind, ...], names)
 
 
+RELABEL = "numpy.unique(y, return_inverse=True)[1]"
+"""What makes labels 0 ... K-1 of any others."""
+
+
 def labels(y: ArrayLike, n: int, classes: int | None = None) -> IntArray:
     """Return class labels 0..K-1 of n samples; `classes` is K where it is known."""
     if classes is not None:
@@ -175,15 +193,13 @@ def labels(y: ArrayLike, n: int, classes: int | None = None) -> IntArray:
     if not whole and array.dtype.kind == "f":
         whole = bool(np.isfinite(array).all() and (array == np.round(array)).all())
     if not whole:
-        raise InvalidInputError(f"y must hold integer class labels, not {array.dtype}.")
+        what = {"U": "texts", "S": "texts", "f": "numbers that are not whole"}.get(array.dtype.kind, str(array.dtype))
+        raise InvalidInputError(f"y must hold integer class labels 0 ... K-1, not {what}; relabel with {RELABEL}.")
     array = array.astype(np.int64)
     low, high = int(array.min()), int(array.max())
     if low < 0 or (classes is not None and high >= classes):
         known = f"0..{classes - 1}" if classes is not None else "0, 1, ..."
-        raise InvalidInputError(
-            f"y holds labels {low}..{high}, the classes are {known}; "
-            "relabel with numpy.unique(y, return_inverse=True)[1]."
-        )
+        raise InvalidInputError(f"y holds labels {low}..{high}, the classes are {known}; relabel with {RELABEL}.")
     return cast(IntArray, array)
 
 

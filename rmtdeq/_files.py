@@ -53,10 +53,12 @@ def _beside(path: Path) -> Path:
 
 
 def file_path(path: str | os.PathLike[str], what: str) -> Path:
-    """Return `path`, or raise if it is the name of a folder; `what` names it: ``"--out"``."""
+    """Return `path`, or raise if it is a folder or can only be the name of one; `what` names it: ``"--out"``."""
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else ""
     if os.path.basename(text) in ("", ".", "..") or "\0" in text:
         raise InvalidInputError(f"{what} {text!r} is a folder, or no name at all; name a file.")
+    if os.path.isdir(text):
+        raise InvalidInputError(f"{what} {text} is a folder; name a file in it.")
     return Path(text)
 
 
@@ -77,8 +79,6 @@ def require_writable(path: str | os.PathLike[str], what: str) -> None:
     place = file_path(path, what)
     made: list[Path] = []
     try:
-        if place.is_dir():
-            raise InvalidInputError(f"{what} {place} is a folder; name a file.")
         if place.exists() and not place.is_file():
             raise InvalidInputError(f"{what} {place} is no regular file, and would be replaced by one; name another.")
         for folder in reversed(place.parents):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
 
 DATA = "#9ecae1"
@@ -22,8 +23,20 @@ POINTS: dict[str, Any] = {
 
 
 def axes(ax: Any = None) -> Any:
-    """Return `ax`, or the axes of a new figure."""
+    """Return `ax`, or the axes of a new figure.
+
+    Raises
+    ------
+    InvalidInputError
+        `ax` is no matplotlib Axes.
+    """
     if ax is not None:
+        if not hasattr(ax, "get_xscale"):
+            file = repr(ax) if isinstance(ax, str) else "'figure.png'"
+            raise InvalidInputError(
+                f"plot draws on a matplotlib Axes, a new one if none is given, and returns it; it takes no "
+                f"{type(ax).__name__}. To save: result.plot().figure.savefig({file})."
+            )
         return ax
     _, new = require("matplotlib.pyplot").subplots(figsize=(5.2, 3.4), layout="constrained")
     open_frame(new)

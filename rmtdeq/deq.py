@@ -214,6 +214,12 @@ class DEQ:
         return self.pinned(tau0_squared).activation
 
 
+def named(deq: DEQ) -> str:
+    """Return what messages call a model that may be pinned: neither the shift nor `centered` are what its user gave."""
+    phi = deq.activation
+    return f"DEQ({phi.minus(-phi.shift)!r}, sigma_a2={deq.sigma_a2:g}, sigma_b2={deq.sigma_b2:g})"
+
+
 def require_deq(deq: object) -> None:
     """Raise unless `deq` is a DEQ."""
     if not isinstance(deq, DEQ):

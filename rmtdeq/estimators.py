@@ -248,7 +248,8 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Samples as the model sees them."""
         X = _check.samples(X)
         if isinstance(self.scale, str):
-            _check.choice(self.scale, "scale", (_FEATURES,))
+            if self.scale != _FEATURES:
+                raise InvalidInputError(f"scale must be a positive number or {_FEATURES!r}, not {self.scale!r}.")
             return X / X.dtype.type(math.sqrt(X.shape[1]))
         scale = _check.number(self.scale, "scale", low=0, open_low=True)
         return X if scale == 1 else X / X.dtype.type(scale)

@@ -53,3 +53,35 @@ def test_ten_classes_fit_into_a_figure(tmp_path):
     out = tmp_path / "digits.png"
     assert main(["compare", "--dataset", "digits", "--n", "120", "--kind", "ck", "--out", str(out)]) == 0
     assert out.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"), [("digit", "digits"), ("Digits", "digits"), ("fashon", "fashion"), ("xyz", None), (3, None)]
+)
+def test_the_nearest_choice_is_suggested(value, meant):
+    with pytest.raises(rd.InvalidInputError, match="name must be one of") as caught:
+        _check.choice(value, "name", ("digits", "fashion"))
+    assert (f"did you mean {meant!r}?" in str(caught.value)) == (meant is not None)
+    assert ("did you mean" in str(caught.value)) == (meant is not None)
+
+
+@pytest.mark.parametrize("text", ["0.1", "1", b"1", "nan", ""])
+def test_a_text_is_no_number(text):
+    with pytest.raises(rd.InvalidInputError, match="sigma_a2 must be a number, not the text"):
+        rd.DEQ("tanh", sigma_a2=text, sigma_b2=0.8)
+
+
+@pytest.mark.parametrize(
+    "y", [[1, 1, 2, 2, 3, 3], list("aabbcc"), [0, 0, 2, 2, 3, 3], [0.5, 0.5, 1, 1, 2, 2], [-1, -1, 1, 1, 1, 1]]
+)
+def test_labels_that_are_not_those_of_classes_come_with_what_makes_them(y):
+    X = np.random.default_rng(0).standard_normal((6, 4))
+    with pytest.raises(rd.InvalidInputError) as caught:
+        rd.GaussianMixture.from_data(X, y)
+    assert _check.RELABEL in str(caught.value)
+    gmm = rd.GaussianMixture.from_data(X, np.unique(y, return_inverse=True)[1])
+    assert gmm.classes == len(set(y))
+    spectrum = rd.empirical_spectrum(X, rd.DEQ("tanh", 0.2, 0.8))
+    if max(y) in (3, "c"):
+        with pytest.raises(rd.InvalidInputError, match="return_inverse"):
+            spectrum.alignments(y, 3)

@@ -1,6 +1,7 @@
 """The command line: what it prints and writes, and one line with exit code 2 for everything that is wrong."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +22,13 @@ def test_solve_prints_the_coefficients(capsys):
     coef = rd.solve(rd.DEQ("relu", 0.2, 0.8), 1.0)
     for value in (coef.tau, coef.gamma2, *coef.alpha, coef.kappa2, *coef.beta):
         assert f"{value:.10g}" in printed
+
+
+def test_solve_prints_no_rounding(capsys):
+    assert main(["solve", "--kind", "ntk-full"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("alpha2", "alpha3", r"beta2 \(full\)", r"beta3 \(full\)"):
+        assert re.search(rf"{name}  0\n", printed)
 
 
 def test_predict_prints_and_draws(capsys, tmp_path):
@@ -164,7 +172,13 @@ def test_a_network_is_designed_for_own_samples(capsys, tmp_path, own_files):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["solve", "--activation", "relux"], "relux"),
+        (["solve", "--activation", "relux"], "did you mean 'relu'"),
+        (["solve", "--sigma-a3", "1"], "rmtdeq solve: unrecognized arguments: --sigma-a3 1 (did you mean '--sigma-a2'"),
+        (["compare", "--datset=x"], "(did you mean '--dataset'?) (see rmtdeq compare --help)"),
+        (["design", "extra"], "rmtdeq design: unrecognized arguments: extra (see rmtdeq design --help)"),
+        (["slove"], "did you mean 'solve'"),
+        (["solve", "--kind", "nkt"], "did you mean 'ntk'"),
+        (["compare", "--dataset", "mixtur"], "did you mean 'mixture'"),
         (["solve", "--sigma-a2", "-1"], "sigma_a2"),
         (["design", "--family", "spline"], "hard_tanh"),
         (["design", "--kind", "ntk", "--family", "ternary"], "tangent"),
@@ -180,6 +194,7 @@ def test_a_network_is_designed_for_own_samples(capsys, tmp_path, own_files):
         (["predict", "--as-is"], "--data"),
         (["compare", "--data", "no-such-file.npy"], "no-such-file.npy does not exist"),
         (["compare", "--data", "X.npy", "--dataset", "mnist"], "not allowed with"),
+        (["compare", "--data", "X.npy", "--data-dir", "."], "not for --data"),
         (["design", "--activation", "relu", "--uncentered"], "centered"),
         (["solve", "--sigma-a2", "nan"], "sigma_a2"),
         (["solve", "--sigma-a2", "3", "--activation", "relu", "--uncentered"], "lower sigma_a2"),
@@ -193,6 +208,9 @@ def test_a_network_is_designed_for_own_samples(capsys, tmp_path, own_files):
         (["compare", "--dataset", "digits", "--n", "100000"], "100000"),
         (["compare", *SMALL, "--seed", "-1"], "seed"),
         (["compare", "--dataset", "mnist", "--data-dir", "no-such-folder"], "no-such-folder"),
+        (["compare", "--dataset", "digits", "--data-dir", "."], "--data-dir is for data sets that are read from files"),
+        (["predict", "--data-dir", "."], "not for fashion-sample; leave it out"),
+        (["predict", *SMALL, "--data-dir", "."], "not for mixture; leave it out"),
         (["compare", *SMALL, "--n", "many"], "many"),
         (["compare", *SMALL, "--top", "3"], "--method"),
         (["compare", *SMALL, "--checkpoint", "x"], "--method"),
@@ -239,6 +257,30 @@ def test_the_module_runs_as_a_program():
     )
     assert "alpha1" in run.stdout
     assert run.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [(["solve"], 141), (["reproduce", "list"], 141), (["solve", "--sigma-a2", "-1"], 2)]
+)
+def test_a_reader_that_goes_away_is_no_error(command, code):
+    read, write = os.pipe()
+    os.close(read)
+    run = subprocess.run([sys.executable, "-m", "rmtdeq", *command], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert run.returncode == code
+    assert run.stderr.count("\n") == (code == 2)
+
+
+def test_a_kernel_that_is_infinite_is_refused_before_any_is_computed(monkeypatch, capsys):
+    def fail(*_, **__):
+        raise AssertionError("a kernel was computed")
+
+    monkeypatch.setattr(rd, "empirical_spectrum", fail)
+    command = ["compare", "--dataset", "fashion-sample", "--n", "96", "--sigma-a2", "3", "--level", "classwise"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    # A centred model is computed with as an uncentred one, which is not what its user gave.
+    assert "The NTK of DEQ(tanh, sigma_a2=3, sigma_b2=0.8) is infinite" in error
 
 
 TRAIN = ["train", "--n", "12", "--widths", "60", "30", "--epochs", "20"]
@@ -295,6 +337,8 @@ def test_train_on_images_with_the_other_network(capsys, tmp_path):
         (["--gamma", "0.1"], "--gamma is of --model implicit-relu"),
         (["--classes", "0", "1"], "--classes are of data sets"),
         (["--dataset", "digits", "--p", "10"], "--p is of --dataset sphere"),
+        (["--data-dir", "."], "not for sphere; leave it out"),
+        (["--dataset", "digits", "--data-dir", "."], "not for digits; leave it out"),
         (["--out", "/proc/nowhere/figure"], "cannot be written"),
         (["--widths", "0"], "width"),
         (["--step", "-1"], "step"),
@@ -369,6 +413,7 @@ def test_train_a_convolutional_classifier(capsys, model):
         (["--activation", "relu"], "'tanh', 'softsign', 'relu6', 'sigmoid'"),
         (["--model", "deq", "--n", "5"], "--channels is of --model pcdeq-linear"),
         (["--rate", "0"], "rate"),
+        (["--data-dir", "."], "not for digits; leave it out"),
         (["--save", "/proc/nowhere/net.pt"], "cannot be written"),
         (["--save", "/"], "is a folder"),
         (["--device", "nonsense"], "device"),

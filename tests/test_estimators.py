@@ -74,13 +74,28 @@ def test_what_a_sample_is_compared_with_does_not_change_its_entry(samples):
     np.testing.assert_allclose(mine(X[:3], X), whole[:3, : len(X)], rtol=1e-11)
 
 
+@pytest.mark.parametrize(
+    ("scale", "size", "says"),
+    [
+        (1.0, 100.0, "divide them by 100 "),
+        (5.0, 100.0, "divide them by 20 "),
+        ("features", 100.0, "divide them by 25 "),
+    ],
+)
+def test_norms_that_are_not_of_order_one_come_with_the_scale_that_fits(scale, size, says):
+    X = size * rd.on_sphere(np.random.default_rng(0).standard_normal((5, 16)))
+    with pytest.warns(UserWarning, match=says):
+        rd.DEQKernel("relu", scale=scale)(X)
+    rd.DEQKernel("relu", scale=100.0)(X)
+
+
 def test_scales_divide_the_samples(samples):
     X, Z = samples
     standardised = X * np.sqrt(20)
     plain = rd.DEQKernel("relu")
     np.testing.assert_allclose(rd.DEQKernel("relu", scale="features")(standardised), plain(X), rtol=1e-12)
     np.testing.assert_allclose(rd.DEQKernel("relu", scale=4.0)(4 * Z, 4 * X), plain(Z, X), rtol=1e-12)
-    with pytest.warns(UserWarning, match="'features'"):
+    with pytest.warns(UserWarning, match="scale= of DEQKernel"):
         plain(standardised)
 
 
@@ -224,7 +239,7 @@ def test_scikit_learn_accepts_it_as_its_own(estimator):
         ({"centered": "yes"}, "centered"),
         ({"kind": "nngp"}, "kind"),
         ({"kind": ("ck", "ntk")}, "kind"),
-        ({"scale": "auto"}, "scale"),
+        ({"scale": "feature"}, "a positive number or 'features'"),
         ({"scale": 0.0}, "scale"),
         ({"scale": None}, "scale"),
         ({"tau0_squared": -1.0}, "tau0_squared"),

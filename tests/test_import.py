@@ -30,6 +30,10 @@ def test_every_public_name_exists_and_is_documented(name):
     assert name in dir(rmtdeq)
 
 
+def test_the_names_listed_are_the_public_ones():
+    assert set(dir(rmtdeq)) - {"DEQKernel"} == set(rmtdeq.__all__)
+
+
 def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="no attribute 'kernal'"):
         rmtdeq.kernal  # noqa: B018

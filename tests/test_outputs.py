@@ -32,6 +32,7 @@ def nothing_computed(monkeypatch):
         (".", "folder"),
         ("new/..", "folder"),
         ("folder*", "is a folder"),
+        ("plain", "is a folder; name a file in it"),
         ("file.png/x", "cannot be written"),
         ("/proc/x", "cannot be written"),
         ("/proc/nowhere/x", "cannot be written"),
@@ -56,6 +57,7 @@ def test_it_is_refused_at_once(nothing_computed, capsys, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     suffix = ".html" if command[-1] == "--report" else ".png"
     (tmp_path / f"folder{suffix}").mkdir()
+    (tmp_path / "plain").mkdir()
     (tmp_path / "file.png").write_text("old")
     os.mkfifo(tmp_path / f"pipe{suffix}")
     before = sorted(path.name for path in tmp_path.iterdir())

@@ -1,10 +1,13 @@
 """Results as tables and data frames: the numbers of the results under names."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import rmtdeq as rd
+from rmtdeq._tables import Table
 from rmtdeq.curves import ClassificationRun, TrainingRun
 
 
@@ -41,6 +44,44 @@ def runs():
     return {"training": training, "classifier": classifier}
 
 
+def test_representations_are_short_and_say_what_there_is(results, runs):
+    prediction, comparison = results["prediction"], results["comparison"]
+    every = [*results.values(), *runs.values(), prediction.bulk, prediction.isolated, prediction.model]
+    for result in every:
+        text = repr(result)
+        assert text.startswith(f"{type(result).__name__}(")
+        assert len(text) < 260
+        assert "array" not in text
+    for text in (repr(prediction), repr(comparison)):
+        assert "ntk of DEQ(relu" in text
+        assert "n=96" in text
+        assert f"{len(prediction.outliers)} outliers" in text
+    assert f"[{prediction.edges[0][0]:.4g}, {prediction.edges[0][1]:.4g}]" in repr(prediction)
+    assert f"KS distance of the bulk {comparison.ks:.4f}" in repr(comparison)
+    spectrum = results["spectrum"]
+    assert f"all eigenvalues {spectrum.eigenvalues[0]:.4g} ... {spectrum.eigenvalues[-1]:.4g}" in repr(spectrum)
+    assert f"distance={results['kernels'].distance:.3g}" in repr(results["kernels"])
+    assert f"tau={results['solve'].tau:.6g}" in repr(results["solve"])
+
+
+def test_a_spectrum_that_is_known_in_part_says_so():
+    X = np.random.default_rng(0).standard_normal((600, 80)) / 80**0.5
+    deq = rd.DEQ("relu", 0.2, 0.8)
+    top = rd.empirical_spectrum(X, deq, method="lanczos", top=4, progress=False)
+    assert "n=600, method='lanczos': the 4 largest eigenvalues" in repr(top)
+    whole = rd.empirical_spectrum(X, deq, method="slq", top=4, steps=10, progress=False)
+    assert "the others in distribution, 4 eigenvectors" in repr(whole)
+    assert f"of {whole.rest.count} eigenvalues" in repr(whole.rest)
+
+
+@pytest.mark.parametrize("ax", ["a.png", 3, np.empty(2, object)])
+def test_what_is_no_axes_is_refused_with_how_a_picture_is_saved(results, runs, ax):
+    for result in (*results.values(), *runs.values()):
+        if hasattr(result, "plot"):
+            with pytest.raises(rd.InvalidInputError, match=r"matplotlib Axes.*figure\.savefig\("):
+                result.plot(ax)
+
+
 def test_frames_hold_the_tables(results, runs):
     for result in (results | runs).values():
         table, frame = result.table(), result.to_frame()
@@ -53,6 +94,30 @@ def test_frames_hold_the_tables(results, runs):
         for row, (name, values) in zip(rows, frame.iterrows(), strict=True):
             assert row[0] == name
             np.testing.assert_array_equal(row[1:], values.tolist())
+
+
+def test_rounding_is_shown_as_zero_and_kept_in_frames():
+    table = Table(
+        {"share": [1.0, -3.1e-17, np.nan], "loss": [1.0, 1e-20, 0.0]}, [1, 2, 3], "row", scales={"share": 1.0}
+    )
+    np.testing.assert_array_equal(table.shown().columns["share"], [1.0, 0.0, np.nan])
+    assert not np.signbit(table.shown().columns["share"][1])
+    assert list(table.shown().columns["loss"]) == [1.0, 1e-20, 0.0]
+    assert table.to_frame()["share"][2] == -3.1e-17
+    coef = rd.solve(rd.DEQ("tanh", 0.2, 0.8), 1e-9)
+    assert coef.alpha[1] != 0
+    shown = coef.table().shown().columns
+    np.testing.assert_array_equal(shown["pair"], 0.0)
+    np.testing.assert_array_equal(shown["linear"], coef.to_frame()["linear"])
+    assert "mean of the activation 0," in coef.table().notes[0]
+
+
+def test_alignments_of_nothing_have_no_sign(results):
+    prediction = results["prediction"]
+    noisy = replace(prediction.isolated, alignments=np.full_like(prediction.alignments, -3.1e-17))
+    text = replace(prediction, isolated=noisy).summary()
+    assert "0.000" in text
+    assert "-0.000" not in text
 
 
 def test_outliers_stand_beside_what_was_measured(results):

@@ -14,7 +14,7 @@ import rmtdeq
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._files import write_whole
 from rmtdeq._optional import require
-from rmtdeq.cli.options import record_of, save
+from rmtdeq.cli.options import data_dir_of, record_of, save
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +29,7 @@ def train(options: argparse.Namespace) -> int:
         n=options.n,
         test=options.test,
         seed=options.seed,
-        data_dir=options.data_dir,
+        data_dir=data_dir_of(options, name),
     )
     torch = require("torch")
     model = network_of(options, X.shape[1:], int(max(y.max(), test[1].max(initial=0))) + 1)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import rmtdeq
+from rmtdeq._check import suggestion
 from rmtdeq._errors import RmtdeqError
 from rmtdeq.cli import designs, jobs, reproduce, spectra, training
 from rmtdeq.cli.outputs import require_outputs
 
 _FAILED = 2
 _INTERRUPTED = 130
+_NO_READER = 141
+"""As shells report a program that writes to a pipe which nobody reads any more."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,15 +29,31 @@ class _Parser(argparse.ArgumentParser):
         print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(_FAILED)
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            raise argparse.ArgumentError(action, f"{error.message}{suggestion(value, action.choices or ())}") from None
+
+
+class _Command(_Parser):
+    """A command's parser, which refuses unknown options itself: the main parser would point to its own help."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            hints = (suggestion(each.partition("=")[0], self._option_string_actions) for each in unknown)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{next(filter(None, hints), '')}")
+        return options, unknown
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = _parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parser.parse_args(given)
-    options.command = shlex.join(["rmtdeq", *given])
 
     def call() -> int:
+        options = _parser().parse_args(given)
+        options.command = shlex.join(["rmtdeq", *given])
         if options.run is None:
             return jobs.resume(options.folder, main)
         require_outputs(options)
@@ -49,7 +69,23 @@ def guarded(call: Callable[[], int]) -> int:
     logging.basicConfig(format="rmtdeq: %(message)s")
     logging.getLogger("rmtdeq").setLevel(logging.INFO)
     try:
+        try:
+            return _told(call)
+        finally:
+            # A reader that has gone is found missing here, and not by the interpreter in the end.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still to be written goes nowhere, without complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _NO_READER
+
+
+def _told(call: Callable[[], int]) -> int:
+    """Return the exit code of a program, its exceptions told on standard error."""
+    try:
         return call()
+    except BrokenPipeError:
+        raise
     except RmtdeqError as error:
         print(f"rmtdeq: {' '.join(str(error).split())}", file=sys.stderr)
         return _FAILED
@@ -67,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="rmtdeq", description="Spectra of the kernels of deep equilibrium models, and their training."
     )
     parser.add_argument("--version", action="version", version=f"rmtdeq {rmtdeq.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
     for module in (spectra, designs, training, reproduce, jobs):
         module.add_commands(commands)
     return parser

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rmtdeq
+from rmtdeq._check import suggestion
 from rmtdeq._errors import InvalidInputError
+from rmtdeq.data.datasets import DATASETS
 from rmtdeq.data.problems import Problem, image_problem, mixture_problem, own_problem
 
 
@@ -48,13 +50,13 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sam
         choices=("full", "common", "diagonal", "scalar"),
         help="estimate of the classes' covariances (default common: the same eigenvectors for all)",
     )
-    group.add_argument("--data-dir", help="folder with the data set's files")
+    group.add_argument("--data-dir", help="folder with the files of a data set that is not in the package")
     group.add_argument("--seed", type=int, default=0, help="of the samples drawn (default 0)")
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
     """Add the option of the report."""
-    parser.add_argument("--report", help="page to write (.html): tables, figures and how they were made in one file")
+    parser.add_argument("--report", help="page to write, .html: tables, figures and how they were made in one file")
 
 
 def network_of(options: argparse.Namespace) -> rmtdeq.DEQ:
@@ -62,9 +64,26 @@ def network_of(options: argparse.Namespace) -> rmtdeq.DEQ:
     return rmtdeq.DEQ(options.activation, options.sigma_a2, options.sigma_b2, centered=not options.uncentered)
 
 
+def data_dir_of(options: argparse.Namespace, dataset: str | None) -> str | None:
+    """Return the folder to search for a data set's files.
+
+    Raises
+    ------
+    InvalidInputError
+        There are no files to search for: the samples are drawn, or come with the package.
+    """
+    files = DATASETS[dataset].files if dataset is not None and dataset in DATASETS else ()
+    if options.data_dir is not None and not files:
+        raise InvalidInputError(
+            f"--data-dir is for data sets that are read from files, not for {dataset}; leave it out."
+        )
+    return options.data_dir
+
+
 def problem_of(options: argparse.Namespace) -> Problem:
     """Load or draw the data of the options."""
     if options.data is not None:
+        data_dir_of(options, "--data")
         return own_problem(
             options.data,
             options.labels,
@@ -76,21 +95,25 @@ def problem_of(options: argparse.Namespace) -> Problem:
         )
     if options.labels is not None or options.as_is:
         raise InvalidInputError("--labels and --as-is are for samples of your own: name their file with --data.")
+    names = rmtdeq.dataset_names()
+    if options.dataset not in (*names, "mixture"):
+        raise InvalidInputError(
+            f"--dataset must be one of {', '.join(names)} or mixture, not {options.dataset!r}"
+            f"{suggestion(options.dataset, (*names, 'mixture'))}."
+        )
+    data_dir = data_dir_of(options, options.dataset)
     if options.dataset == "mixture":
         if options.classes is not None and len(options.classes) != 1:
             raise InvalidInputError("For --dataset mixture, --classes takes one number: how many classes.")
         classes = 2 if options.classes is None else options.classes[0]
         return mixture_problem(options.p, classes, options.n, options.seed)
-    names = rmtdeq.dataset_names()
-    if options.dataset not in names:
-        raise InvalidInputError(f"--dataset must be one of {', '.join(names)} or mixture, not {options.dataset!r}.")
     return image_problem(
         options.dataset,
         options.classes,
         options.n,
         covariance=options.covariance,
         seed=options.seed,
-        data_dir=options.data_dir,
+        data_dir=data_dir,
     )
 
 

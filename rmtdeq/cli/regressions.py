@@ -14,7 +14,7 @@ import rmtdeq
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
-from rmtdeq.cli.options import record_of, save
+from rmtdeq.cli.options import data_dir_of, record_of, save
 from rmtdeq.data.problems import Targets, random_targets, signed_classes
 
 if TYPE_CHECKING:
@@ -128,13 +128,17 @@ def data_of(options: argparse.Namespace) -> Targets:
     n = 100 if options.n is None else _check.integer(options.n, "--n", low=2)
     wanted = 0 if options.test is None else _check.integer(options.test, "--test", low=0)
     norm = MODELS[options.model].norm
+    names = rmtdeq.dataset_names()
+    if options.dataset not in (None, SPHERE, *names):
+        raise InvalidInputError(
+            f"--dataset must be {SPHERE} or one of {', '.join(names)}, not {options.dataset!r}"
+            f"{_check.suggestion(options.dataset, (*names, SPHERE))}."
+        )
+    data_dir = data_dir_of(options, options.dataset or SPHERE)
     if options.dataset in (None, SPHERE):
         p = 100 if options.p is None else _check.integer(options.p, "--p", low=2)
         return random_targets(n, p, float(np.sqrt(p)) if norm is None else norm, wanted, options.seed)
-    names = rmtdeq.dataset_names()
-    if options.dataset not in names:
-        raise InvalidInputError(f"--dataset must be {SPHERE} or one of {', '.join(names)}, not {options.dataset!r}.")
     classes = [0, 1] if options.classes is None else options.classes
     if len(classes) != 2:
         raise InvalidInputError(f"--classes takes two labels, not {len(classes)}: their targets are -1 and 1.")
-    return signed_classes(options.dataset, classes, n, norm, test=wanted, seed=options.seed, data_dir=options.data_dir)
+    return signed_classes(options.dataset, classes, n, norm, test=wanted, seed=options.seed, data_dir=data_dir)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import rmtdeq
-from rmtdeq._tables import Tabular
+from rmtdeq._tables import Tabular, without_rounding
 from rmtdeq._types import KINDS, LEVELS, FloatArray
 from rmtdeq.cli.options import (
     add_data,
@@ -24,6 +24,8 @@ from rmtdeq.cli.options import (
     save_report,
 )
 from rmtdeq.data.problems import Problem
+from rmtdeq.equivalents.coefficients import coefficient_scales
+from rmtdeq.kernels import kernel_diagonal
 from rmtdeq.kernels.placement import BACKENDS
 
 _NO_MEAN = 1e-10
@@ -91,15 +93,22 @@ def _solve(options: argparse.Namespace) -> int:
     print(f"{deq}, tau0_squared = {options.tau0_squared:g}: {found.status}, residual {found.residual:.1e}")
     print(f"  tau     {found.tau:.10g}")
     print(f"  gamma2  {found.gamma2:.10g}")
-    for i, value in enumerate(found.alpha, start=1):
+    for i, value in enumerate(_shown(found, found.alpha, found.gamma2), start=1):
         print(f"  alpha{i}  {value:.10g}")
     for suffix, kappa2, beta in (("", found.kappa2, found.beta), (" (full)", found.kappa2_full, found.beta_full)):
         wanted = ("ntk-full" if suffix else "ntk") in options.kind
-        if wanted and beta is not None:
+        if wanted and beta is not None and kappa2 is not None:
             print(f"  kappa2{suffix}  {kappa2:.10g}")
-            for i, value in enumerate(beta, start=1):
+            for i, value in enumerate(_shown(found, beta, kappa2), start=1):
                 print(f"  beta{i}{suffix}  {value:.10g}")
     return 0
+
+
+def _shown(found: rmtdeq.Coefficients, slopes: FloatArray, diagonal: float) -> list[float]:
+    """Coefficients with 0 for those that are nothing but rounding."""
+    scales = coefficient_scales(diagonal, found.tau0_squared)
+    sizes = (scales.linear, scales.norm, scales.pair)
+    return [*(float(without_rounding(each, size)) for each, size in zip(slopes[:3], sizes, strict=True)), *slopes[3:]]
 
 
 def _levels(options: argparse.Namespace, deq: rmtdeq.DEQ, tau0_squared: float) -> tuple[str, ...]:
@@ -195,6 +204,9 @@ def _compare(options: argparse.Namespace) -> int:
 def _compare_here(options: argparse.Namespace) -> int:
     deq = network_of(options)
     problem = problem_of(options)
+    # A kernel that is infinite on these data is refused before another takes its time.
+    for kind in options.kind:
+        kernel_diagonal(problem.X, deq, kind, tau0_squared=problem.tau0_squared)
     comparisons = []
     for kind in options.kind:
         measured = _measured(options, deq, problem, kind)

@@ -67,7 +67,8 @@ def load_classification(
     shape, sizes = DATASETS[name].shape, DATASETS[name].sizes
     wanted = None if test is None else _check.integer(test, "test", low=0)
     seed = _check.integer(seed, "seed", low=0)
-    labels_wanted = None if classes is None else tuple(classes)
+    # Used twice; what is no sequence of labels is refused by load_dataset.
+    labels_wanted = tuple(classes) if np.iterable(classes) and not isinstance(classes, (str, bytes)) else classes
     if "test" in sizes:
         pixels, y = load_dataset(name, classes=labels_wanted, n=n, seed=seed, data_dir=data_dir, raw=True)
         held, y_held = load_dataset(

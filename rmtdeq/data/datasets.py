@@ -19,7 +19,7 @@ from rmtdeq._errors import DataNotFoundError, InvalidInputError
 from rmtdeq._types import Seed
 from rmtdeq.data import formats
 from rmtdeq.data.catalog import DATASETS, DataFile, Dataset
-from rmtdeq.data.download import fetch
+from rmtdeq.data.download import fetch, remedy
 from rmtdeq.data.formats import Images, Labels, Split
 from rmtdeq.data.shares import shares
 
@@ -106,7 +106,7 @@ def load_dataset(
     seed : int, Generator or None
         Seed of the draw.
     data_dir : path, optional
-        A folder to search first.
+        A folder to search first; not for those that come with the package, which are read from there.
     download : bool
         Whether to download what is not found.
     raw : bool
@@ -249,9 +249,12 @@ def _wanted_classes(dataset: Dataset, classes: Iterable[int] | None) -> tuple[in
         return tuple(sorted(dataset.classes))
     if not np.iterable(classes) or isinstance(classes, (str, bytes)):
         raise InvalidInputError(f"classes must be a sequence of labels such as (3, 8), not {classes!r}.")
+    classes = tuple(classes)
     known = ", ".join(
         str(label) if meaning == str(label) else f"{label} ({meaning})" for label, meaning in dataset.classes.items()
     )
+    if any(isinstance(label, (str, bytes)) for label in classes):
+        raise InvalidInputError(f"classes are labels, as numbers, and not names; those of {dataset.name} are {known}.")
     wanted = tuple(_check.integer(label, "a label in classes", low=0) for label in classes)
     unknown = [label for label in wanted if label not in dataset.classes]
     if unknown:
@@ -354,7 +357,9 @@ def _downloaded(dataset: Dataset, split: Split) -> tuple[Path, ...]:
             try:
                 paths.append(path if path.is_file() else fetch(file.url, path, file.md5))
             except DataNotFoundError as error:
-                raise DataNotFoundError(f"{_where_to_put(dataset, split)}. Its download failed: {error}") from error
+                # What to do is said once, of all files.
+                reason = str(error).removesuffix(remedy(path)).rstrip(".")
+                raise DataNotFoundError(f"{_where_to_put(dataset, split)}. Its download failed: {reason}.") from error
     return tuple(paths)
 
 
@@ -371,11 +376,9 @@ def _read(dataset: Dataset, split: Split, paths: tuple[Path, ...]) -> tuple[Imag
 
 def _where_to_put(dataset: Dataset, split: Split) -> str:
     """Say which files are missing, where they go, and where they come from."""
-    files = [file for file in dataset.files if split in file.splits]
+    needed = " and ".join(file.url for file in dataset.files if split in file.splits)
     value = os.environ.get(_ENVIRONMENT)
-    needed = " and ".join(f"{file.name} (from {file.url})" for file in files)
+    place = f"{_ENVIRONMENT}={value}" if value else f"a folder that {_ENVIRONMENT} names (not set now)"
     return (
-        f"The {split} set of {dataset.title} is not on this machine: put {needed}, or {dataset.name}.npz, into the "
-        f"folder that the environment variable {_ENVIRONMENT} names ({value or 'not set now'}) or into its sub-folder "
-        f"{dataset.name}"
+        f"The {split} set of {dataset.name} is not on this machine: put {needed}, or {dataset.name}.npz, into {place}"
     )

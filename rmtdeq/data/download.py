@@ -120,8 +120,12 @@ def _blocks(url: str, destination: Path, timeout: float) -> Iterator[bytes]:
 
 
 def _failure(url: str, destination: Path, reason: str) -> DataNotFoundError:
-    return DataNotFoundError(
-        f"{url} could not be downloaded ({reason}), and nothing was kept; try again, or download it by hand and put "
-        f"{destination.name} into {destination.parent} or into the folder that the environment variable RMTDEQ_DATA "
-        "names."
+    return DataNotFoundError(f"{url} could not be downloaded ({reason}){remedy(destination)}")
+
+
+def remedy(destination: Path) -> str:
+    """Return the end of the message on a failed download: what to do about it."""
+    return (
+        f"; try again, or download it by hand and put {destination.name} into {destination.parent} or into the folder "
+        "that the environment variable RMTDEQ_DATA names."
     )

@@ -105,6 +105,11 @@ class GaussianMixture:
         X = _check.samples(X)
         y = _check.labels(y, X.shape[0])
         sizes = np.bincount(y)
+        if not sizes.all():
+            raise InvalidInputError(
+                f"y holds labels up to {len(sizes) - 1} and none is {int(sizes.argmin())}; labels are 0 ... K-1: "
+                f"relabel with {_check.RELABEL}."
+            )
         if sizes.min() < 2:
             raise InvalidInputError(
                 f"Class {int(sizes.argmin())} has {int(sizes.min())} sample(s); every class needs at least two."

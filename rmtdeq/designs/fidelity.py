@@ -11,7 +11,7 @@ from scipy.linalg import eigvalsh
 
 from rmtdeq import _check, _style
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._tables import Table, Tabular
+from rmtdeq._tables import Table, Tabular, largest
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ, require_deq
 from rmtdeq.designs.network import ExplicitNetwork
@@ -40,11 +40,18 @@ class KernelComparison(Tabular):
     distance: float
     distance_plain: float
 
+    def __repr__(self) -> str:
+        return (
+            f"KernelComparison({self.kind}, n={self.deq.size}: distance={self.distance:.3g}, "
+            f"distance_plain={self.distance_plain:.3g})"
+        )
+
     def table(self) -> Table:
         """Return the eigenvalues of the three kernels by rank, the largest first."""
         columns = {"DEQ": self.deq, "designed network": self.network, "plain network": self.plain}
         descending = {name: values[::-1] for name, values in columns.items()}
-        return Table(descending, np.arange(1, self.deq.size + 1), "rank", self.summary())
+        scales = {name: largest(values) for name, values in columns.items()}
+        return Table(descending, np.arange(1, self.deq.size + 1), "rank", self.summary(), scales=scales)
 
     def summary(self) -> str:
         """Return the distances in words."""

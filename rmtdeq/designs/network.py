@@ -21,6 +21,7 @@ from rmtdeq._tables import Table, Tabular
 from rmtdeq._types import KINDS, FloatArray, Kind, Seed
 from rmtdeq.designs.recursion import explicit_coefficients
 from rmtdeq.equivalents import KernelCoefficients
+from rmtdeq.equivalents.coefficients import coefficient_scales
 from rmtdeq.gauss import Activation, activation
 from rmtdeq.kernels import layered_kernel
 
@@ -114,7 +115,10 @@ class ExplicitNetwork(Tabular):
                 for column, value in zip(columns.values(), (wanted, found[name], float(error)), strict=True):
                     column.append(value)
         layers = (f"layer {depth}: {layer!r}" for depth, layer in enumerate(self.layers, start=1))
-        return Table(columns, index, "coefficient", f"explicit network, {self.status}", tuple(layers))
+        # The least of any coefficient's: a column holds them all.
+        sizes = (coefficient_scales(target.diagonal, self.tau0_squared) for target in self.targets.values())
+        scales = dict.fromkeys(("DEQ", "network"), min(value for each in sizes for value in vars(each).values()))
+        return Table(columns, index, "coefficient", f"explicit network, {self.status}", tuple(layers), scales)
 
     @property
     def residuals(self) -> dict[Kind, float]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from rmtdeq import _check
 from rmtdeq._errors import IllPosedError, InvalidInputError
-from rmtdeq._tables import Table, Tabular
+from rmtdeq._tables import Table, Tabular, without_rounding
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ, preactivation_scale
 from rmtdeq.gauss import Moments, moments
@@ -75,6 +75,13 @@ class Coefficients(Tabular):
     residual: float
     status: Status
 
+    def __repr__(self) -> str:
+        kappa2 = "" if self.kappa2 is None else f", kappa2={self.kappa2:.6g}"
+        return (
+            f"Coefficients({self.deq}, tau0_squared={self.tau0_squared:g}: tau={self.tau:.6g}, "
+            f"gamma2={self.gamma2:.6g}{kappa2}; {self.status})"
+        )
+
     def of(self, kind: Kind) -> KernelCoefficients:
         """Return the coefficients of one kernel.
 
@@ -94,17 +101,28 @@ class Coefficients(Tabular):
         """Return the coefficients of the kernels that were solved for, one a row."""
         kinds = [kind for kind in KINDS if kind == "ck" or self.kappa2 is not None]
         rows = [self.of(kind) for kind in kinds]
+        mean = float(without_rounding(self.mean, math.hypot(self.mean, math.sqrt(self.gamma2))))
         return Table(
-            {name: [getattr(row, name) for row in rows] for name in ("linear", "norm", "pair", "diagonal")},
+            {name: [getattr(row, name) for row in rows] for name in _NAMES},
             kinds,
             "kind",
             f"{self.deq}, tau0_squared = {self.tau0_squared:g}",
             (
-                f"tau = {self.tau:.10g}, mean of the activation {self.mean:.6g}, alpha4 = {self.alpha[3]:.10g}; "
+                f"tau = {self.tau:.10g}, mean of the activation {mean:.6g}, alpha4 = {self.alpha[3]:.10g}; "
                 f"{self.status}, residual {self.residual:.1e}",
                 "linear, norm, pair and diagonal are α1, α2, α3 and γ² of the ck, β1, β2, β3 and κ² of an ntk",
             ),
+            dict(zip(_NAMES, vars(coefficient_scales(self.gamma2, self.tau0_squared)).values(), strict=True)),
         )
+
+
+_NAMES = ("linear", "norm", "pair", "diagonal")
+
+
+def coefficient_scales(diagonal: float, tau0_squared: float) -> KernelCoefficients:
+    """Return the sizes next to which coefficients may be nothing but rounding: those that make up the diagonal."""
+    linear, square = (diagonal / max(tau0_squared**power, 1e-300) for power in (1, 2))
+    return KernelCoefficients(linear, square, square, diagonal)
 
 
 def _kernel_coefficients(slopes: FloatArray, diagonal: float) -> KernelCoefficients:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq import _check, _style
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._tables import Table, Tabular, by_class
+from rmtdeq._tables import Table, Tabular, by_class, intervals, largest, numbers, without_rounding
 from rmtdeq._types import KINDS, ComplexArray, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
 from rmtdeq.data.mixture import require_mixture
@@ -60,6 +60,12 @@ class SpectrumPrediction(Tabular):
     model: GramModel
     bulk: Bulk
     isolated: Outliers
+
+    def __repr__(self) -> str:
+        return (
+            f"SpectrumPrediction({self.kind} of {self.deq}, n={self.n}, level={self.level!r}: bulk "
+            f"{intervals(self.edges)}, {numbers(self.outliers, 'outlier')})"
+        )
 
     @property
     def edges(self) -> list[tuple[float, float]]:
@@ -144,17 +150,21 @@ class SpectrumPrediction(Tabular):
             "outlier",
             title,
             (bulk, *(line for line in others if line.startswith("atom"))),
+            {"eigenvalue": self._size, **dict.fromkeys(by_class(self.alignments, "alignment"), 1.0)},
         )
+
+    @property
+    def _size(self) -> float:
+        """Of the largest eigenvalue."""
+        return largest(self.edges, self.outliers)
 
     def summary(self) -> str:
         """Return the edges, atoms and outliers as text."""
         lines = [f"{self.kind} of {self.deq}, n = {self.n}, level {self.level!r}"]
-        widest = sorted(self.edges, key=lambda e: e[0] - e[1])[:6]
-        text = ", ".join(f"[{low:.4g}, {high:.4g}]" for low, high in sorted(widest) if high > low)
-        more = len(self.edges) - len(widest)
-        lines.append(f"bulk     {text or 'none'}" + (f" and {more} narrower interval(s)" if more > 0 else ""))
+        lines.append(f"bulk     {intervals(edge for edge in self.edges if edge[1] > edge[0]) or 'none'}")
         lines.extend(f"atom     {at:.5g} of mass {mass:.4f}" for at, mass in self.atoms)
-        for at, row in zip(self.outliers, self.alignments, strict=True):
+        positions, shares = without_rounding(self.outliers, self._size), without_rounding(self.alignments, 1.0)
+        for at, row in zip(positions, shares, strict=True):
             classes = " ".join(f"{value:.3f}" for value in row)
             lines.append(f"outlier  {at:.5g}   alignment with the classes: {classes}")
         if not self.outliers.size:

@@ -17,7 +17,7 @@ from rmtdeq._check import choice, real_array
 from rmtdeq._check import kinds as check_kinds
 from rmtdeq._errors import ConvergenceError, IllPosedError, InvalidInputError
 from rmtdeq._types import KINDS, FloatArray, IntArray, Kind
-from rmtdeq.deq import DEQ, preactivation_scale
+from rmtdeq.deq import DEQ, named, preactivation_scale
 from rmtdeq.gauss import Activation, hermite_coefficients, moments
 
 _DEGREES = (32, 64, 128, 256, 512)
@@ -186,8 +186,8 @@ class _Diagonal:
         sigma = preactivation_scale(deq, norm).value
         if sigma**2 < _LEAST:
             raise InvalidInputError(
-                f"{deq} at squared norm {norm:.4g} has preactivations of variance {sigma**2:.4g}, whose square is "
-                "nothing in double precision; scale the samples, or raise sigma_b2."
+                f"{named(deq)} at squared norm {norm:.4g} has preactivations of variance {sigma**2:.4g}, whose square "
+                "is nothing in double precision; scale the samples, or raise sigma_b2."
             )
         phi, a2 = deq.activation, deq.sigma_a2
         xi = phi.rule(sigma).nodes
@@ -195,7 +195,7 @@ class _Diagonal:
         gain = a2 * square[1]
         if not gain < 1:
             raise IllPosedError(
-                f"{deq} is no contraction at squared norm {norm:.4g}: the diagonal of the kernel map has slope "
+                f"{named(deq)} is no contraction at squared norm {norm:.4g}: the diagonal of the kernel map has slope "
                 f"{gain:.4g}, and it must be below 1; lower sigma_a2."
             )
         slope = deq.sigma_b2 / (1 - gain)
@@ -206,8 +206,8 @@ class _Diagonal:
         tangent = a2 * moments(phi, sigma).first_square
         if not tangent < 1:
             raise IllPosedError(
-                f"The NTK of {deq} is infinite at squared norm {norm:.4g}: σ_a² E φ'² is {tangent:.4g}, and it must be "
-                "below 1; lower sigma_a2."
+                f"The NTK of {named(deq)} is infinite at squared norm {norm:.4g}: σ_a² E φ'² is {tangent:.4g}, and it "
+                "must be below 1; lower sigma_a2."
             )
         self.slope_square = self._along(self._in_scale(phi, sigma, phi.slope(sigma * xi) ** 2))
 
@@ -317,7 +317,9 @@ class _Pairs:
                 if not (rate > 0).all():
                     break
                 return rho
-        raise ConvergenceError(f"The off-diagonal entries of the kernel of {self.deq} did not settle; lower sigma_a2.")
+        raise ConvergenceError(
+            f"The off-diagonal entries of the kernel of {named(self.deq)} did not settle; lower sigma_a2."
+        )
 
 
 def _rising(k: IntArray, i: int) -> FloatArray:

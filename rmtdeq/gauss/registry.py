@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.polynomial import polynomial as poly
 from scipy.special import erf as _erf
 from scipy.special import expit, ndtr
 
-from rmtdeq._check import number, real_array
+from rmtdeq._check import number, real_array, suggestion
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Function
 from rmtdeq.gauss import dual_forms
@@ -248,7 +249,10 @@ def activation(spec: str | Activation | Function, *parameters: object) -> Activa
         return Activation(spec)
     name, bracket, inside = spec.strip().partition("(")
     if name not in REGISTRY:
-        raise InvalidInputError(f"Unknown activation {spec!r}; known are {', '.join(REGISTRY)}, or pass a callable.")
+        raise InvalidInputError(
+            f"Unknown activation {spec!r}{suggestion(name, REGISTRY)}; known are {', '.join(REGISTRY)}, or pass a "
+            "callable."
+        )
     arguments: tuple[object, ...] = parameters
     if bracket:
         try:
@@ -263,4 +267,12 @@ def activation(spec: str | Activation | Function, *parameters: object) -> Activa
     try:
         return REGISTRY[name](*arguments)
     except TypeError as error:
-        raise InvalidInputError(f"{name} does not take the parameters {arguments}: {error}.") from error
+        raise InvalidInputError(f"{name} takes {_parameters(name)}, not {len(arguments)}.") from error
+
+
+def _parameters(name: str) -> str:
+    """Say which parameters a registered activation takes."""
+    names = tuple(signature(REGISTRY[name]).parameters)
+    if not names:
+        return "no parameters"
+    return f"at most {len(names)} parameter{'s' if len(names) > 1 else ''} ({', '.join(names)})"

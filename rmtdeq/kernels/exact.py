@@ -11,7 +11,7 @@ import numpy as np
 
 from rmtdeq._errors import ConvergenceError
 from rmtdeq._types import FloatArray
-from rmtdeq.deq import DEQ
+from rmtdeq.deq import DEQ, named
 from rmtdeq.gauss.duals import difference_form
 
 _MAX_STEPS = 100
@@ -86,6 +86,6 @@ def solve_pairs(
         t[active] = new
         active = active[moving]
     raise ConvergenceError(
-        f"{active.size} pair(s) of nearly parallel samples did not settle: the kernel map of {deq} is hardly a "
+        f"{active.size} pair(s) of nearly parallel samples did not settle: the kernel map of {named(deq)} is hardly a "
         "contraction there; lower sigma_a2."
     )

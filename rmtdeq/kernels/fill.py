@@ -16,7 +16,7 @@ import numpy as np
 from rmtdeq._errors import IllPosedError
 from rmtdeq._threads import threads
 from rmtdeq._types import FloatArray, IntArray, Kind
-from rmtdeq.deq import DEQ
+from rmtdeq.deq import DEQ, named
 from rmtdeq.kernels.exact import solve_pairs
 from rmtdeq.kernels.plan import Plan
 
@@ -160,8 +160,8 @@ def scratch_bytes(itemsize: int) -> int:
 def no_contraction(plan: Plan, bad: int) -> IllPosedError:
     """Return the exception for pairs of samples whose equation has no stable solution."""
     return IllPosedError(
-        f"{plan.deq} is no contraction on these data: the kernel map has slope 1 or more for {bad} pair(s) of samples; "
-        "lower sigma_a2."
+        f"{named(plan.deq)} is no contraction on these data: the kernel map has slope 1 or more for {bad} pair(s) of "
+        "samples; lower sigma_a2."
     )
 
 

@@ -153,8 +153,8 @@ def heed_scale(mean: float) -> None:
     """Warn of samples whose mean squared norm is not of order one."""
     if not _ORDER_ONE[0] <= mean <= _ORDER_ONE[1]:
         warnings.warn(
-            f"The samples' squared norms are {mean:.3g} on average, and the model is meant for order one. Take "
-            "rmtdeq.center_and_scale(X), or X / √p of standardised features (DEQKernel's scale='features').",
+            f"The samples' squared norms are {mean:.3g} on average, and the model is meant for order one: divide them "
+            f"by {mean**0.5:.3g} (scale= of DEQKernel), or take rmtdeq.center_and_scale(X).",
             stacklevel=4,
         )
 

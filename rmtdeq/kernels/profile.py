@@ -15,7 +15,7 @@ from numpy.polynomial import chebyshev
 
 from rmtdeq._errors import ConvergenceError, IllPosedError
 from rmtdeq._types import FloatArray, IntArray
-from rmtdeq.deq import DEQ
+from rmtdeq.deq import DEQ, named
 from rmtdeq.gauss import Moments, hermite_coefficients, mean_and_variance, moments
 from rmtdeq.solvers import smallest_fixed_point
 
@@ -191,8 +191,8 @@ class ScaleTable:
         worst = self.deq.sigma_a2 * float(self.slope_square.max())
         if not worst < 1:
             raise IllPosedError(
-                f"The NTK of {self.deq} is infinite: σ_a² E φ'² reaches {worst:.4g} on these data, and it must stay "
-                "below 1; lower sigma_a2."
+                f"The NTK of {named(self.deq)} is infinite: σ_a² E φ'² reaches {worst:.4g} on these data, and it must "
+                "stay below 1; lower sigma_a2."
             )
 
 
@@ -229,7 +229,7 @@ def _diagonal_scale(deq: DEQ, squared_norm: float) -> float:
     found = smallest_fixed_point(image, start)
     if not found.converged:
         raise IllPosedError(
-            f"{deq} has no equilibrium for a sample of squared norm {squared_norm:g}: its pre-activation grows "
+            f"{named(deq)} has no equilibrium for a sample of squared norm {squared_norm:g}: its pre-activation grows "
             "without bound; lower sigma_a2."
         )
     return math.sqrt(found.value)
@@ -300,6 +300,6 @@ def _check_diagonal(table: ScaleTable) -> None:
     slope = table.deq.sigma_a2 * max(0.5 * at.square_second for at in table.moments)
     if not slope < 1:
         raise IllPosedError(
-            f"{table.deq} is no contraction on these data: the diagonal of the kernel map has slope {slope:.4g}, and "
-            "it must stay below 1; lower sigma_a2."
+            f"{named(table.deq)} is no contraction on these data: the diagonal of the kernel map has slope "
+            f"{slope:.4g}, and it must stay below 1; lower sigma_a2."
         )

@@ -12,6 +12,7 @@ from rmtdeq.gauss import Activation
 from rmtdeq.models.activations import TensorFunction, TorchActivation
 from rmtdeq.models.fixed_point import Solver
 from rmtdeq.models.implicit import ImplicitModule, Trace
+from rmtdeq.models.inputs import check_inputs, product
 from rmtdeq.models.regression import Factor, ImplicitRegression, Point
 from rmtdeq.models.weights import gaussian, torch_generator
 
@@ -73,12 +74,13 @@ class DEQModule(ImplicitModule):
         ConvergenceError
             The iteration, or that of the gradient, does not come to rest.
         """
+        check_inputs(x, self.B)
         z = super().forward(x.reshape(-1, x.shape[-1]), trace)
         return z.reshape(*x.shape[:-1], z.shape[-1])
 
     def injected(self, x: Tensor) -> tuple[Tensor]:
         """Return σ_b B x."""
-        return (self.sigma_b * F.linear(x, self.B),)
+        return (self.sigma_b * product(x, self.B),)
 
     def step(self, z: Tensor, *injected: Tensor) -> Tensor:
         """Apply the layer once."""

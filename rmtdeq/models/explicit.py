@@ -12,6 +12,7 @@ from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import Seed
 from rmtdeq.gauss import Activation
 from rmtdeq.models.activations import TorchActivation
+from rmtdeq.models.inputs import check_inputs
 from rmtdeq.models.weights import gaussian, torch_generator
 
 
@@ -54,6 +55,7 @@ class ExplicitModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features (…, m_L) of inputs (…, p)."""
+        check_inputs(x, self.weights[0])
         for weight, activation, scale in zip(self.weights, self.activations, self.scales, strict=True):
             x = activation(F.linear(x, weight)) * scale
         return x

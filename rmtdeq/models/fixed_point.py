@@ -93,6 +93,13 @@ class Equilibrium:
     iterations: Tensor
     residual: Tensor
 
+    def __repr__(self) -> str:
+        name, shape = type(self).__name__, tuple(self.value.shape)
+        if not self.iterations.numel():
+            return f"{name}(of no rows)"
+        worst = f"{int(self.iterations.max())} iterations and residual {float(self.residual.max()):.1e} at most"
+        return f"{name}({shape} in {self.value.dtype}: {worst})"
+
 
 def row_norms(x: Tensor) -> Tensor:
     """Return the Euclidean norm of every row, (N,)."""

@@ -14,6 +14,7 @@ from torch.autograd.forward_ad import unpack_dual
 
 from rmtdeq._errors import ConvergenceError, InvalidInputError
 from rmtdeq.models.fixed_point import Equilibrium, Solver, Step, exported
+from rmtdeq.models.inputs import require_tensor
 from rmtdeq.models.krylov import Arnoldi, gmres
 
 _RITZ = 40
@@ -208,9 +209,7 @@ def full_precision(x: Tensor) -> torch.autocast:
     InvalidInputError
         x is no real tensor.
     """
-    if not isinstance(x, Tensor) or x.is_complex():
-        what = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else f"{type(x).__name__}"
-        raise InvalidInputError(f"Inputs of a layer are real torch tensors, not {what}; torch.as_tensor makes them.")
+    require_tensor(x)
     _no_tangent(x)
     return torch.autocast(x.device.type, enabled=False)
 

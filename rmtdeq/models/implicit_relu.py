@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from rmtdeq import _check
 from rmtdeq._types import Seed
 from rmtdeq.models.fixed_point import Solver
+from rmtdeq.models.inputs import product
 from rmtdeq.models.regression import Factor, ImplicitRegression, Point
 from rmtdeq.models.weights import gaussian, torch_generator
 
@@ -60,7 +61,7 @@ class ImplicitReLU(ImplicitRegression):
 
     def injected(self, x: Tensor) -> tuple[Tensor]:
         """Return φ."""
-        return (self.scale * torch.relu(F.linear(x, self.W)),)
+        return (self.scale * torch.relu(product(x, self.W)),)
 
     def step(self, z: Tensor, *injected: Tensor) -> Tensor:
         """Apply the layer once."""

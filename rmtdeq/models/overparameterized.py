@@ -12,6 +12,7 @@ from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import Seed
 from rmtdeq.models.fixed_point import Solver
+from rmtdeq.models.inputs import product
 from rmtdeq.models.regression import Factor, ImplicitRegression, Point
 from rmtdeq.models.weights import gaussian, torch_generator
 
@@ -76,7 +77,7 @@ class OverparameterizedDEQ(ImplicitRegression):
 
     def injected(self, x: Tensor) -> tuple[Tensor]:
         """Return U x."""
-        return (F.linear(x, self.U),)
+        return (product(x, self.U),)
 
     def step(self, z: Tensor, *injected: Tensor) -> Tensor:
         """Apply the layer once."""

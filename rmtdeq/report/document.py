@@ -44,14 +44,25 @@ class Section:
 
 
 def report_path(path: str | PathLike[str]) -> Path:
-    """Return where a report goes: `path`, with .html if it has no such suffix."""
+    """Return where a report goes: `path`, with .html if it has no suffix.
+
+    Raises
+    ------
+    InvalidInputError
+        The suffix is that of another kind of file.
+    """
     place = Path(path)
-    return place if place.suffix.lower() in _SUFFIXES else place.with_name(place.name + ".html")
+    if place.suffix.lower() in _SUFFIXES:
+        return place
+    # The end of "sigma-0.2" is no kind of file.
+    if place.suffix[1:2].isalpha():
+        raise InvalidInputError(f"A report is an HTML page: name it {place.with_suffix('.html')}, not {place.name}.")
+    return place.with_name(place.name + ".html")
 
 
 def write_report(
     path: str | PathLike[str],
-    contents: Sequence[Any],
+    contents: Any,
     *,
     title: str = "Kernels of a deep equilibrium model",
     command: str | None = None,
@@ -63,10 +74,10 @@ def write_report(
     Parameters
     ----------
     path : path
-        With .html if it has no such suffix.
-    contents : sequence
+        With the suffix .html or .htm; without a suffix .html is added.
+    contents : sequence, or one thing to show
         Of `Section`, or of what a section holds: texts; results that have a table, whose picture is drawn below it;
-        matplotlib figures.
+        matplotlib figures.  One section, result or figure needs no list around it.
     title : str
     command : str, optional
         What made the results.
@@ -82,7 +93,7 @@ def write_report(
     Raises
     ------
     InvalidInputError
-        The file cannot be written, or something can not be shown.
+        The file cannot be written or has another suffix, or something can not be shown.
     MissingDependencyError
         No matplotlib, and there is a picture to draw.
 
@@ -101,7 +112,9 @@ def write_report(
         _text(command, "command")
     if parameters is not None and not isinstance(parameters, Mapping):
         raise InvalidInputError("parameters must be a dictionary of names and values.")
-    if isinstance(contents, (str, Section)) or not isinstance(contents, Sequence):
+    if isinstance(contents, (Section, Table, Tabular)) or hasattr(contents, "savefig"):
+        contents = [contents]
+    if isinstance(contents, str) or not isinstance(contents, Sequence):
         raise InvalidInputError("contents must be a list of sections, texts, results and figures.")
     sections = [_section(each if isinstance(each, Section) else Section("", [each])) for each in contents]
     if parameters:

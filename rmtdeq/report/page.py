@@ -108,7 +108,7 @@ def table(found: Table) -> str:
     """Return a table; of a long one the first and the last rows."""
     rows = [
         f'<tr><th scope="row">{_cell(name)}</th>{"".join(f"<td>{_cell(value)}</td>" for value in values)}</tr>'
-        for name, *values in found.rows()
+        for name, *values in found.shown().rows()
     ]
     notes = list(found.notes)
     if len(rows) > _MOST_ROWS:

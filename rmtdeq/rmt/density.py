@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.polynomial import legendre
 
+from rmtdeq._tables import intervals, numbers
 from rmtdeq._types import FloatArray
 
 _DECADE = 10.0
@@ -40,6 +41,9 @@ class Interval:
     origin: float
     breaks: FloatArray
     coefficients: FloatArray
+
+    def __repr__(self) -> str:
+        return f"Interval([{self.low:.4g}, {self.high:.4g}], mass {self.mass:.4f})"
 
     @property
     def mass(self) -> float:
@@ -136,6 +140,9 @@ class Bulk:
 
     intervals: tuple[Interval, ...]
     atoms: tuple[tuple[float, float], ...]
+
+    def __repr__(self) -> str:
+        return f"Bulk({intervals(self.edges)}; {numbers((at for at, _ in self.atoms), 'atom')})"
 
     @property
     def mass(self) -> float:

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from rmtdeq._tables import numbers
 from rmtdeq._types import ComplexArray, FloatArray
 from rmtdeq.rmt.density import Bulk
 from rmtdeq.rmt.model import GramModel
@@ -39,6 +40,9 @@ class Outliers:
 
     positions: FloatArray
     alignments: FloatArray
+
+    def __repr__(self) -> str:
+        return f"Outliers({numbers(self.positions, 'outlier')})"
 
 
 def outliers(model: GramModel, bulk: Bulk) -> Outliers:

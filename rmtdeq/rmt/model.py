@@ -49,6 +49,9 @@ class GramModel:
     norm_variances: FloatArray
     coupling: FloatArray
 
+    def __repr__(self) -> str:
+        return f"GramModel({self.shifts.size} classes, p={self.covariances.dimension})"
+
     @property
     def probabilities(self) -> FloatArray:
         """Class probabilities n_a/n."""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq import _style
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._tables import Table, Tabular, by_class
+from rmtdeq._tables import Table, Tabular, by_class, largest, numbers, without_rounding
 from rmtdeq._types import FloatArray
 from rmtdeq.equivalents import SpectrumPrediction
 from rmtdeq.rmt import kolmogorov_smirnov, wasserstein
@@ -58,6 +58,15 @@ class SpectrumComparison(Tabular):
     alignments: FloatArray | None
     ks_error: float = 0.0
 
+    def __repr__(self) -> str:
+        pred, known = self.prediction, self.outlier_errors[~np.isnan(self.outlier_errors)]
+        errors = f", errors {known.min():.1%} ... {known.max():.1%}" if known.size else ""
+        distance = "bulk not measured" if self.ks is None else f"KS distance of the bulk {self.ks:.4f}"
+        return (
+            f"SpectrumComparison({pred.kind} of {pred.deq}, n={pred.n}, level={pred.level!r}: "
+            f"{numbers(pred.outliers, 'outlier')}{errors}; {distance})"
+        )
+
     def table(self) -> Table:
         """Return the outliers, numbered as in `prediction.outliers`: predicted, measured, and their alignments."""
         pred = self.prediction
@@ -65,7 +74,13 @@ class SpectrumComparison(Tabular):
         columns |= by_class(pred.alignments, "predicted alignment")
         if self.alignments is not None:
             columns |= by_class(self.alignments, "measured alignment")
-        return Table(columns, np.arange(1, pred.outliers.size + 1), "outlier", self._title(), self._notes())
+        scales = dict.fromkeys(columns, 1.0) | dict.fromkeys(("predicted", "measured"), self._size)
+        return Table(columns, np.arange(1, pred.outliers.size + 1), "outlier", self._title(), self._notes(), scales)
+
+    @property
+    def _size(self) -> float:
+        """Of the largest eigenvalue."""
+        return largest(self.prediction.edges, self.prediction.outliers, self.matched)
 
     def _title(self) -> str:
         pred = self.prediction
@@ -95,7 +110,7 @@ class SpectrumComparison(Tabular):
         for i, (at, seen) in enumerate(zip(pred.outliers, self.matched, strict=True)):
             if i < pred.outliers.size - _SHOWN:
                 continue
-            predicted = " ".join(f"{v:.2f}" for v in pred.alignments[i])
+            predicted = _shares(pred.alignments[i])
             measured = "" if self.alignments is None else f" | {_shares(self.alignments[i])}"
             error = f"{self.outlier_errors[i]:.1%}" if self.outlier_errors[i] < _FAR else "far off"
             if at < 0 or np.isnan(seen):
@@ -179,7 +194,9 @@ class SpectrumComparison(Tabular):
 
 def _shares(alignments: FloatArray) -> str:
     """Alignments as text: none where the eigenvector was not computed."""
-    return "no vector" if np.isnan(alignments).any() else " ".join(f"{v:.2f}" for v in alignments)
+    return (
+        "no vector" if np.isnan(alignments).any() else " ".join(f"{v:.2f}" for v in without_rounding(alignments, 1.0))
+    )
 
 
 def _beside(prediction: SpectrumPrediction) -> dict[str, Any]:

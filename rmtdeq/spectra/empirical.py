@@ -14,7 +14,7 @@ from rmtdeq import _check, _style
 from rmtdeq._checkpoint import Checkpoint, checksum
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
-from rmtdeq._tables import Table, Tabular
+from rmtdeq._tables import Table, Tabular, largest
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels import kernel, kernel_operator
@@ -57,6 +57,16 @@ class EmpiricalSpectrum(Tabular):
     kind: Kind
     method: str
     rest: SpectralQuadrature | None = None
+
+    def __repr__(self) -> str:
+        found, count = self.eigenvalues, self.eigenvalues.size
+        which = "all" if self.complete else f"the {count} largest" if count != 1 else "the largest"
+        others = "" if self.rest is None or self.complete else ", the others in distribution"
+        span = f"{found[0]:.4g} ... {found[-1]:.4g}" if count else "none"
+        return (
+            f"EmpiricalSpectrum({self.kind}, n={self.n}, method={self.method!r}: {which} eigenvalues {span}{others}, "
+            f"{self.vectors.shape[1]} eigenvectors)"
+        )
 
     @property
     def complete(self) -> bool:
@@ -163,6 +173,7 @@ class EmpiricalSpectrum(Tabular):
             np.arange(1, self.eigenvalues.size + 1),
             "rank",
             f"{self.kind}, n = {self.n}, method {self.method!r}",
+            scales={"eigenvalue": largest(self.eigenvalues)},
         )
 
     def plot(self, ax: Any = None, bins: int = 60) -> Any:

@@ -40,6 +40,9 @@ class SpectralQuadrature:
     count: int
     coarser: SpectralQuadrature | None = None
 
+    def __repr__(self) -> str:
+        return f"SpectralQuadrature({self.nodes.size} nodes, {len(self.weights)} probes, of {self.count} eigenvalues)"
+
     def cdf(self, x: FloatArray) -> FloatArray:
         """Return the distribution function."""
         return np.interp(self._log(x), *self._curve(self.weights.mean(axis=0)), left=0.0, right=1.0)

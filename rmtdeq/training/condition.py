@@ -93,6 +93,11 @@ class InitialCondition(Tabular):
     needed_width: float
     width_orders: dict[str, float]
 
+    def __repr__(self) -> str:
+        every = (*self.assumptions, *self.inequalities)
+        verdict = f"{sum(each.holds for each in every)} of {len(every)} conditions hold"
+        return f"InitialCondition({self.model} on {self.samples} samples: {verdict}, step {self.step:.3g})"
+
     @property
     def holds(self) -> bool:
         """Whether everything the theorem asks of network and data is satisfied (not whether the step is permitted)."""

@@ -97,7 +97,8 @@ class Course:
             if logits.dim() != 2 or logits.shape[1] <= int(part.y.max()):
                 raise InvalidInputError(
                     f"The model's logits have the shape {tuple(logits.shape)}, and y holds the label "
-                    f"{int(part.y.max())}; they must be (n, K) with K above every label."
+                    f"{int(part.y.max())}; they must be (n, K) with K above every label. If y skips "
+                    f"labels, relabel with {_check.RELABEL}."
                 )
 
     @contextmanager

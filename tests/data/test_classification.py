@@ -68,8 +68,15 @@ def test_a_test_part_keeps_the_transform_of_the_training_part(tmp_path):
         {"n": 0},
         {"seed": -1},
         {"classes": (11,)},
+        {"classes": 3},
+        {"classes": "12"},
     ],
 )
 def test_what_makes_no_sense_is_refused(given):
     with pytest.raises(rd.InvalidInputError):
         rd.load_classification(**{"name": "digits", **given})
+
+
+def test_names_of_classes_come_with_their_labels():
+    with pytest.raises(rd.InvalidInputError, match=r"not names; those of fashion-sample are 5 \(sandal\)"):
+        rd.load_classification("fashion-sample", classes=("trouser", "dress"))

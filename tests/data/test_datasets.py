@@ -318,7 +318,7 @@ class TestLookUp:
         described = dataclasses.replace(DATASETS["mnist"], files=tuple(files))
         monkeypatch.setattr(datasets, "DATASETS", MappingProxyType({**DATASETS, "mnist": described}))
         np.testing.assert_array_equal(load_images("mnist", data_dir=tmp_path)[1], labels)
-        with pytest.raises(DataNotFoundError, match="Fashion-MNIST is not on this machine"):
+        with pytest.raises(DataNotFoundError, match="train set of fashion-mnist is not on this machine"):
             load_images("fashion-mnist", data_dir=tmp_path, download=False)
 
     @pytest.mark.parametrize("place", ["", "cifar10", "cifar-10-batches-py", "cifar10/cifar-10-batches-py"])
@@ -333,7 +333,7 @@ class TestLookUp:
         assert X.shape == (COUNTS[2] + COUNTS[7], 3072)
         np.testing.assert_allclose((X**2).sum(axis=1).mean(), 1)
         np.testing.assert_array_equal(load_images("cifar10", data_dir=tmp_path)[0], images)
-        with pytest.raises(DataNotFoundError, match="test set of CIFAR-10"):
+        with pytest.raises(DataNotFoundError, match="test set of cifar10 is not on this machine"):
             load_dataset("cifar10", split="test", data_dir=tmp_path, download=False)
 
     @pytest.mark.parametrize(("split", "name"), [("train", "train_32x32.mat"), ("test", "svhn/test_32x32.mat")])
@@ -481,9 +481,13 @@ class TestDownload:
             load_dataset("mnist")
         message = str(caught.value)
         for file in datasets.DATASETS["mnist"].files[:2]:
-            assert f"{file.name} (from {file.url})" in message
-        assert f"RMTDEQ_DATA names ({tmp_path})" in message
+            assert file.url in message
+        assert f"RMTDEQ_DATA={tmp_path}" in message
         assert "download failed" in message
+        # What to put where is said once.
+        assert message.count("put ") == 1
+        assert message.count("RMTDEQ_DATA") == 1
+        assert message.endswith(".")
 
 
 class TestBundled:

@@ -231,7 +231,7 @@ BAD_DATA = {
     "negative label": (np.ones((4, 2)), [0, -1, 0, 1], "full", "relabel with numpy.unique"),
     "label of no number": (np.ones((4, 2)), list("abab"), "full", "integer class labels"),
     "class with one sample": (np.ones((3, 2)), [0, 0, 1], "full", "at least two"),
-    "skipped class": (np.ones((4, 2)), [0, 0, 2, 2], "full", "at least two"),
+    "skipped class": (np.ones((4, 2)), [0, 0, 2, 2], "full", "none is 1; labels are 0 ... K-1"),
     "unknown covariance": (np.ones((4, 2)), [0, 0, 1, 1], "round", "'full', 'common', 'diagonal', 'scalar'"),
     "one sample as a vector": (np.ones(4), [0], "full", r"x\[None, :\]"),
     "NaN": (np.full((4, 2), np.nan), [0, 0, 1, 1], "full", "remove or impute"),

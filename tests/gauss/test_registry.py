@@ -134,6 +134,25 @@ def test_parameters_that_do_not_fit_are_refused(spec):
         rd.activation(spec)
 
 
+@pytest.mark.parametrize(
+    ("spec", "takes"),
+    [
+        ("relu(1)", "relu takes no parameters, not 1"),
+        ("leaky_relu(1, 2)", r"leaky_relu takes at most 1 parameter \(slope\), not 2"),
+        ("hard_tanh(1, 2, 3)", r"hard_tanh takes at most 2 parameters \(a, c\), not 3"),
+    ],
+)
+def test_too_many_parameters_are_counted(spec, takes):
+    with pytest.raises(rd.InvalidInputError, match=f"^{takes}.$"):
+        rd.activation(spec)
+
+
+@pytest.mark.parametrize(("spec", "meant"), [("rleu", "relu"), ("ReLU", "relu"), ("leaky-relu(0.1)", "leaky_relu")])
+def test_the_nearest_name_is_suggested(spec, meant):
+    with pytest.raises(rd.InvalidInputError, match=f"did you mean '{meant}'"):
+        rd.activation(spec)
+
+
 def test_activations_pass_through_and_callables_become_activations():
     phi = rd.activation("relu")
     assert rd.activation(phi) is phi

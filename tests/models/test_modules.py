@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import rmtdeq as rd
-from rmtdeq.models import Solver
+from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ, Solver
 
 DEQS = {
     "tanh": rd.DEQ("tanh", 0.2, 0.8),
@@ -172,6 +172,40 @@ def test_inputs_may_have_more_or_fewer_dimensions(module):
     whole = module(x).detach()
     torch.testing.assert_close(module(x.reshape(2, 3, 20)).detach().reshape(6, -1), whole, rtol=0, atol=1e-10)
     torch.testing.assert_close(module(x[0]).detach(), whole[0], rtol=0, atol=1e-10)
+
+
+MISFITS = {
+    "another number of features": (torch.zeros(3, 21), r"shape \(N, 20\), one sample a row, not \(3, 21\)"),
+    "one number too few": (torch.zeros(19), r"shape \(N, 20\), one sample a row, not \(19,\)"),
+    "no entries": (torch.zeros(3, 0), r"shape \(N, 20\)"),
+    "a number": (torch.zeros(()), r"shape \(N, 20\)"),
+    "double precision": (
+        torch.zeros(3, 20).double(),
+        r"float64 and the weights float32; .*module.double\(\) or X.float",
+    ),
+    "whole numbers": (torch.zeros(3, 20).long(), r"int64 and the weights float32; .*same: X.float\(\)\.$"),
+    "complex numbers": (torch.zeros(3, 20, dtype=torch.complex64), "real torch tensors"),
+    "an array": (np.zeros((3, 20), np.float32), "real torch tensors, not ndarray; torch.as_tensor"),
+}
+
+
+@pytest.mark.parametrize(("x", "says"), MISFITS.values(), ids=MISFITS.keys())
+def test_inputs_that_do_not_fit_the_weights_are_refused_in_words(module, x, says):
+    every = [
+        module,
+        DEQS["relu"].to_regression(20, 8),
+        OverparameterizedDEQ(20, 8, 0.08, 0),
+        ImplicitReLU(20, 8, 0.1, 0),
+    ]
+    for each in every:
+        with pytest.raises(rd.InvalidInputError, match=says):
+            each(x)
+
+
+def test_mixed_precision_may_mix_precisions():
+    module = networks()["two layers"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert module(inputs(dtype=torch.bfloat16)).shape == (6, 32)
 
 
 def test_the_zero_input_is_at_rest():

@@ -222,7 +222,7 @@ X, Y, _ = digits(30)
         ({"X": np.full_like(X, np.nan)}, "NaN"),
         ({"y": Y[:-1]}, "one label for each"),
         ({"y": Y + 0.5}, "integer"),
-        ({"y": Y + 5}, "K above every label"),
+        ({"y": Y + 5}, "K above every label.*return_inverse=True"),
         ({"y": -Y}, "labels"),
         ({"test": X}, "test must be a pair"),
         ({"test": (X[:, :3], Y)}, "does not take"),

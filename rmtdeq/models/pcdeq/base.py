@@ -28,7 +28,7 @@ SOLVER = Solver(tolerance=1e-4, max_iterations=200, stop="batch")
 _SOFTPLUS = 5.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PcEquilibrium(Equilibrium):
     """The fixed point of every row, with the certificate of its iteration.
 
