@@ -72,12 +72,14 @@ def prediction_figure(predictions: Sequence[SpectrumPrediction], title: str = ""
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (prediction, *others) in zip(grid, panels, strict=True):
         prediction.plot(ax)
+        # The levels below may have spikes that would leave nothing else to be seen.
+        top = 1.15 * ax.get_ylim()[1]
         for other in others:
             logarithmic = ax.get_xscale() == "log"
             other.plot(ax, logarithmic, label=f"{other.level} level's", colour=_style.OTHER, linestyle="--")
         ax.set_title(NAMES[prediction.kind], loc="left", fontsize=10)
         ax.legend(frameon=False, fontsize=8)
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, top)
         _style.open_frame(ax)
     if title:
         figure.suptitle(title, fontsize=11)

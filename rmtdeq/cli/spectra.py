@@ -133,7 +133,7 @@ def _predict(options: argparse.Namespace) -> int:
         return 0
     from rmtdeq.plots import prediction_figure
 
-    figure = prediction_figure(predictions, problem.name)
+    figure = prediction_figure(predictions, _title(problem, deq))
     if options.out:
         results = {
             f"{p.kind}, {p.level}": {"edges": p.edges, "outliers": p.outliers, "alignments": p.alignments}
@@ -143,6 +143,10 @@ def _predict(options: argparse.Namespace) -> int:
     if options.report:
         _save_report("predicted spectra", figure, predictions, deq, problem, options)
     return 0
+
+
+def _title(problem: Problem, deq: rmtdeq.DEQ) -> str:
+    return f"{problem.name}, n = {problem.n}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
 
 
 def _save_report(
@@ -220,8 +224,7 @@ def _compare_here(options: argparse.Namespace) -> int:
         return 0
     from rmtdeq.plots import comparison_figure
 
-    title = f"{problem.name}, n = {problem.n}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
-    figure = comparison_figure(comparisons, title, problem.class_names)
+    figure = comparison_figure(comparisons, _title(problem, deq), problem.class_names)
     if options.out:
         results = {
             f"{c.prediction.kind}, {c.prediction.level}": {

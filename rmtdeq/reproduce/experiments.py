@@ -16,6 +16,7 @@ from rmtdeq.reproduce import (
     errors,
     large_spectrum,
     predicted_training,
+    rates,
     spectra,
     ten_classes,
     training,
@@ -187,6 +188,14 @@ _ALL = (
         "mnist",
         accuracy.Accuracy(widths=(32, 256), sigma_a2=(0.1, 0.2, 0.5)),
         accuracy.Accuracy(sigma_a2=(0.1, 0.2, 0.5), draws=(3,)),
+    ),
+    Experiment(
+        "read-out-rate",
+        "Test accuracy of explicit networks on random features of mnist against the rate at which the read-out learns",
+        f"{L24}; figure of the accuracy against the width",
+        rates.Rates(),
+        rates.Rates(widths=(32, 256, 1024), rates=(0.125, 0.25, 0.5, 0.7, 1.0), draws=3),
+        rates.of_read_out,
     ),
     _accuracy(
         "fashion-mnist",

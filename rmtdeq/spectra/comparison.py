@@ -165,10 +165,10 @@ class SpectrumComparison(Tabular):
             for other in others:
                 other.plot(ax, logarithmic=False, **_beside(other))
         # Measured outliers stand on the axis where the predicted ones hang.
-        _style.mark_outliers(ax, self.matched[~np.isnan(self.matched)], predicted=False)
-        # Room for the legend above the data.
-        ax.set_ylim(0, 1.3 * ax.get_ylim()[1])
-        ax.legend(framealpha=0.9, edgecolor="none", fontsize=8, ncols=2, loc="upper center")
+        seen = self.matched[(self.prediction.outliers > 0) & ~np.isnan(self.matched)]
+        _style.mark_outliers(ax, seen, predicted=False)
+        ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
+        ax.legend(framealpha=0.8, edgecolor="none", fontsize=8, loc="best")
         return ax
 
     def _bulk_masses(self, edges: FloatArray) -> tuple[FloatArray, FloatArray]:

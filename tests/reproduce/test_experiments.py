@@ -29,6 +29,7 @@ TINY = {
     "design-mixture": {"p": 100, "n": 80, "activations": ("tanh",), "kinds": ("ck",)},
     "design-mnist": {"dataset": "digits", "n": 60, "activations": ("tanh",), "kinds": ("ck",)},
     "accuracy-mnist": READ_OUT,
+    "read-out-rate": {"widths": (8,), "rates": (0.5, 1.0), "train": 120, "test": 60, "epochs": 2},
     "accuracy-fashion-mnist": READ_OUT,
     "accuracy-cifar10": READ_OUT | {"convnet_epochs": 1},
     "finite-width": {"n": 8, "p": 8, "widths": (32, 64), "activations": ("tanh",), "draws": 2},

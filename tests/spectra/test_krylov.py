@@ -115,7 +115,12 @@ def test_outliers_below_those_measured_are_left_out(X):
     comparison = rd.compare(found, prediction)
     np.testing.assert_array_equal(comparison.matched[-2:], found.eigenvalues)
     assert np.isnan(comparison.matched[:-2]).all()
-    assert comparison.summary().count("not measured") == prediction.outliers.size - 2 + 1
+    below = int((prediction.outliers < 0).sum())
+    lines = comparison.summary().splitlines()
+    assert below == 2
+    assert [line.split()[2] for line in lines if line.split()[0].isdigit()][:below] == ["impossible"] * below
+    # Of the other outliers, and of the bulk.
+    assert comparison.summary().count("not measured") == prediction.outliers.size - 2 - below + 1
     comparison.plot()
     found.plot()
     with pytest.raises(rd.InvalidInputError, match="None of the predicted outliers"):
