@@ -90,23 +90,21 @@ np.save(folder / "samples.npy", 40 + 12 * np.array([offsets[c] + rng.laplace(siz
 np.save(folder / "labels.npy", colours)
 
 # %%
-# Three lines bring them into the package's scaling: labels become 0, 1, …; the samples are centred; and their mean
-# squared norm becomes one. (Centring matters: a mean common to all samples makes one huge eigenvalue that hides the
-# others.)
+# Two lines bring them into the package's scaling: labels become 0, 1, …; the samples are centred and divided by one
+# number, so that their mean squared norm becomes one. (Centring matters: a mean common to all samples makes one huge
+# eigenvalue that hides the others.)
 
-raw = np.load(folder / "samples.npy")
 names, y = np.unique(np.load(folder / "labels.npy"), return_inverse=True)
-X = raw - raw.mean(axis=0)
-X /= np.sqrt((X**2).sum(axis=1).mean())
+X = rd.center_and_scale(np.load(folder / "samples.npy"))
 
 # %%
-# Then all goes as before. ``covariance`` is the one choice to make: ``"scalar"`` or ``"diagonal"`` where features are
-# independent or samples few; ``"common"`` or ``"full"`` where each class has several times as many samples as
-# features. Estimate it from all samples you have, and compare on some of them: an estimated mean is longer than the
-# true one by the noise in it, and with few samples a class the predicted outliers come out too large. For the NTK it
-# is enough to say ``kind="ntk"``.
+# Then all goes as before. ``covariance`` is the one choice to make: ``"common"`` or ``"full"`` where features depend on
+# one another, with ``shrinkage="auto"`` unless each class has many times as many samples as features; ``"scalar"`` or
+# ``"diagonal"`` where features are independent. Estimate it from all samples you have, and compare on some of them: an
+# estimated mean is longer than the true one by the noise in it, and with few samples a class the predicted outliers
+# come out too large. For the NTK it is enough to say ``kind="ntk"``.
 
-gmm = rd.GaussianMixture.from_data(X, y, covariance="diagonal")
+gmm = rd.GaussianMixture.from_data(X, y, covariance="common", shrinkage="auto")
 drawn = np.sort(np.random.default_rng(0).choice(len(X), size=400, replace=False))
 X, y = X[drawn], y[drawn]
 deq = rd.DEQ("swish", sigma_a2=0.2, sigma_b2=0.8)
@@ -123,5 +121,5 @@ print("classes:", ", ".join(names))
 # means and covariances count, as long as no single feature dominates a sample. What it does mind is the subject of
 # :doc:`the last lesson <when_the_theory_fails>`.
 #
-# The same from the command line, for one of the named data sets: ``rmtdeq compare --dataset fashion-sample --kind ck
-# ntk``.
+# The same from the command line: ``rmtdeq compare --data samples.npy --labels labels.npy --activation swish --out own``,
+# or for one of the named data sets ``rmtdeq compare --dataset fashion-sample --kind ck ntk``.
