@@ -185,7 +185,9 @@ class SpectrumComparison(Tabular):
         mass, error = self._bulk_masses(edges)
         draw_masses(ax, edges, mass, error, np.diff(np.log10(edges)))
         law = self.prediction
-        span = (min(edges[0], 0.9 * max(law.edges[0][0], 1e-12)), max(edges[-1], law.edges[-1][1]))
+        # A bulk may begin at next to nothing, with next to nothing there.
+        lowest = max(float(law.quantiles(0.002)), 1e-12)
+        span = (min(edges[0], 0.9 * lowest), max(edges[-1], law.edges[-1][1]))
         law.plot(ax, logarithmic=True, span=span)
         for other in others:
             other.plot(ax, logarithmic=True, span=span, **_beside(other))
