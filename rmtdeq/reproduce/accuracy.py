@@ -18,6 +18,7 @@ from rmtdeq.reproduce.outcome import Curve, Outcome, Row
 from rmtdeq.reproduce.place import Parts, Place
 from rmtdeq.reproduce.read_out import (
     NETWORKS,
+    PAPER,
     TIMED,
     Samples,
     Task,
@@ -44,9 +45,9 @@ class Accuracy:
     activations: tuple[str, ...] = ("tanh", "relu")
     sigma_a2: tuple[float, ...] = (0.2,)
     widths: tuple[int, ...] = published.ACCURACY_WIDTHS
-    train: int = 50_000
-    test: int = 8_000
-    epochs: int = 100
+    train: int = PAPER.train
+    test: int = PAPER.test
+    epochs: int = PAPER.epochs
     rate: float = 1.0
     draws: tuple[int, ...] = (1,)
     class_wise: bool = False
@@ -92,7 +93,7 @@ def of_random_features(parameters: Accuracy, place: Place) -> Outcome:
         for name, values in _by_network(means, sigma, activation, parameters).items()
     ]
     return Outcome(
-        tuple(_rows(means, parameters)),
+        tuple(_rows(means, parameters, task.caveat)),
         tuple(curves),
         lambda figure: _draw(figure, means, parameters),
         (4.4 * len(parameters.activations), 3.3 * len(parameters.sigma_a2)),
@@ -121,16 +122,7 @@ def _draws(parameters: Accuracy) -> tuple[int, ...]:
     return draws * len(widths) if len(draws) == 1 else draws
 
 
-def _rows(means: Means, parameters: Accuracy) -> list[Row]:
-    full = Accuracy()
-    smaller = ", ".join(
-        f"{mine:,} {what} of {theirs:,}"
-        for mine, theirs, what in (
-            (parameters.train, full.train, "images"),
-            (parameters.epochs, full.epochs, "epochs"),
-        )
-        if mine < theirs
-    )
+def _rows(means: Means, parameters: Accuracy, smaller: str) -> list[Row]:
     rows: list[Row] = []
     off: dict[str, list[float]] = {}
     for (sigma, activation, width, name), value in means.items():
@@ -146,7 +138,8 @@ def _rows(means: Means, parameters: Accuracy) -> list[Row]:
         for setting, values in off.items()
     ]
     widest = max(parameters.widths)
-    claim = "" if widest >= full.widths[-1] else f"width {widest} of {full.widths[-1]}"
+    theirs = published.ACCURACY_WIDTHS[-1]
+    claim = "" if widest >= theirs else f"width {widest} of {theirs}"
     for sigma in parameters.sigma_a2:
         for activation in parameters.activations:
             gap = abs(means[sigma, activation, widest, "DEQ"] - means[sigma, activation, widest, "designed"])

@@ -15,7 +15,7 @@ from rmtdeq._optional import require
 from rmtdeq.reproduce import published
 from rmtdeq.reproduce.outcome import Curve, Outcome, Row
 from rmtdeq.reproduce.place import Parts, Place
-from rmtdeq.reproduce.read_out import NETWORKS, Samples, Task, accuracy_of, features, images, makers
+from rmtdeq.reproduce.read_out import NETWORKS, PAPER, Samples, Task, accuracy_of, features, images, makers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,9 +35,9 @@ class Rates:
     sigma_a2: float = 0.2
     widths: tuple[int, ...] = (256,)
     rates: tuple[float, ...] = (0.25, 0.5, 1.0)
-    train: int = 50_000
-    test: int = 8_000
-    epochs: int = 100
+    train: int = PAPER.train
+    test: int = PAPER.test
+    epochs: int = PAPER.epochs
     draws: int = 1
 
 
@@ -68,7 +68,7 @@ def of_read_out(parameters: Rates, place: Place) -> Outcome:
         for (activation, width, name), values in means.items()
     ]
     return Outcome(
-        tuple(_rows(means, parameters)),
+        tuple(_rows(means, parameters, task.caveat)),
         tuple(curves),
         lambda figure: _draw(figure, means, parameters),
         (4.4 * len(parameters.activations), 3.3 * len(parameters.widths)),
@@ -83,16 +83,7 @@ def _tried(
     return {"accuracies": [accuracy_of(known, asked, seed, parameters.epochs, rate) for rate in parameters.rates]}
 
 
-def _rows(means: Means, parameters: Rates) -> list[Row]:
-    full = Rates()
-    smaller = ", ".join(
-        f"{mine:,} {what} of {theirs:,}"
-        for mine, theirs, what in (
-            (parameters.train, full.train, "images"),
-            (parameters.epochs, full.epochs, "epochs"),
-        )
-        if mine < theirs
-    )
+def _rows(means: Means, parameters: Rates, smaller: str) -> list[Row]:
     rows = []
     for (activation, width, name), values in means.items():
         known = published.accuracy(parameters.dataset, activation, name.partition(",")[0], width)

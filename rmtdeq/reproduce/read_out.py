@@ -39,6 +39,15 @@ class Task:
     epochs: int
     convnet_epochs: int = 0
 
+    @property
+    def caveat(self) -> str:
+        """What is less than in the paper."""
+        sizes = ((self.train, PAPER.train, "images"), (self.epochs, PAPER.epochs, "epochs"))
+        return ", ".join(f"{mine:,} {what} of {theirs:,}" for mine, theirs, what in sizes if mine < theirs)
+
+
+PAPER = Task("mnist", train=50_000, test=8_000, epochs=100)
+
 
 def images(task: Task, place: Place) -> tuple[Samples, Samples]:
     """Return samples to train and to test on, centred and scaled by those of the training, and labels."""
