@@ -121,5 +121,5 @@ print("classes:", ", ".join(names))
 # means and covariances count, as long as no single feature dominates a sample. What it does mind is the subject of
 # :doc:`the last lesson <when_the_theory_fails>`.
 #
-# The same from the command line: ``rmtdeq compare --data samples.npy --labels labels.npy --activation swish --out own``,
-# or for one of the named data sets ``rmtdeq compare --dataset fashion-sample --kind ck ntk``.
+# The same from the command line: ``rmtdeq compare --data samples.npy --labels labels.npy --activation swish --out
+# own``, or for one of the named data sets ``rmtdeq compare --dataset fashion-sample --kind ck ntk``.
