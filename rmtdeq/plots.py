@@ -232,6 +232,7 @@ def draw_alignments(comparison: SpectrumComparison, ax: Any, class_names: Sequen
             predicted[-shown:, a],
             linestyle="none",
             marker="D",
+            clip_on=False,
             markersize=5,
             markerfacecolor="white",
             markeredgecolor=_style.THEORY if measured is not None else colour,

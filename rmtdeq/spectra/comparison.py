@@ -18,6 +18,7 @@ from rmtdeq.rmt import kolmogorov_smirnov, wasserstein
 from rmtdeq.spectra.empirical import EmpiricalSpectrum, draw_masses
 
 _WIDE = 30.0
+_LEFT = 0.55
 _FAR = 10.0
 _SHOWN = 12
 _RESOLVED_BINS = 24
@@ -167,8 +168,7 @@ class SpectrumComparison(Tabular):
         # Measured outliers stand on the axis where the predicted ones hang.
         seen = self.matched[(self.prediction.outliers > 0) & ~np.isnan(self.matched)]
         _style.mark_outliers(ax, seen, predicted=False)
-        ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
-        ax.legend(framealpha=0.8, edgecolor="none", fontsize=8, loc="best")
+        _place_legend(ax, float(np.quantile(values, 0.9)))
         return ax
 
     def _bulk_masses(self, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -192,6 +192,18 @@ class SpectrumComparison(Tabular):
         for other in others:
             other.plot(ax, logarithmic=True, span=span, **_beside(other))
         ax.set_ylim(0, 1.15 * float((mass / np.diff(np.log10(edges))).max()))
+
+
+def _place_legend(ax: Any, end: float) -> None:
+    """Put the legend beside the data where these end on the left, and above them otherwise."""
+    position = ax.transAxes.inverted().transform(ax.transData.transform((end, 0.0)))[0]
+    look = {"framealpha": 0.8, "edgecolor": "none", "fontsize": 8}
+    if position < _LEFT:
+        ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
+        ax.legend(loc="upper right", **look)
+    else:
+        ax.set_ylim(0, 1.45 * ax.get_ylim()[1])
+        ax.legend(loc="upper center", ncols=2, **look)
 
 
 def _shares(alignments: FloatArray) -> str:
