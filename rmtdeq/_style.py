@@ -12,6 +12,9 @@ DATA_EDGE = "#4a7ba6"
 THEORY = "#d55e00"
 OTHER = "#555555"
 CLASSES = ("#0072b2", "#e69f00", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
+WIDE = 30.0
+"""Spectra whose ends lie further apart than by this factor are drawn over a logarithmic axis."""
+
 POINTS: dict[str, Any] = {
     "linestyle": "none",
     "marker": "o",

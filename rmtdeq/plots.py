@@ -187,7 +187,7 @@ def draw_ranks(comparison: SpectrumComparison, ax: Any, others: Sequence[Spectru
         label="measured",
     )
     for prediction in others:
-        _draw_predicted_ranks(prediction, ax, color=_style.OTHER, ls="--", label=f"{prediction.level} level's")
+        _draw_predicted_ranks(prediction, ax, color=_style.OTHER, ls="--", label=f"{prediction.level} level")
     _draw_predicted_ranks(comparison.prediction, ax, color=_style.THEORY, label="predicted")
     ax.set_xlabel("rank")
     ax.set_ylabel("eigenvalue")

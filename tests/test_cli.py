@@ -57,7 +57,7 @@ def test_compare_by_quadrature_goes_on_from_its_checkpoint(capsys, tmp_path):
     command = ["compare", "--dataset", "mixture", "--p", "300", "--n", "500", "--kind", "ntk", "--level", "classwise"]
     command += ["--method", "slq", "--top", "5", "--steps", "12", "--checkpoint", str(tmp_path / "kept")]
     printed = []
-    for out in ("one", "two"):
+    for out in ("figure-1", "figure-2"):
         assert main([*command, "--out", str(tmp_path / out)]) == 0
         printed.append(capsys.readouterr().out.replace(out, ""))
         assert "±" in printed[-1]
@@ -65,7 +65,7 @@ def test_compare_by_quadrature_goes_on_from_its_checkpoint(capsys, tmp_path):
     kept = tmp_path / "kept" / "ntk"
     assert list((kept / "kernel").glob("panel-*.npy"))
     assert len(list((kept / "slq").glob("step-*.npz"))) >= 12
-    record = json.loads((tmp_path / "one.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    record = json.loads((tmp_path / "figure-1.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert record["results"]["ntk, classwise"]["ks_error"] > 0
 
 

@@ -30,7 +30,8 @@ from rmtdeq.rmt import (
 )
 
 _NO_SLOPE = 1e-12
-_WIDE = 30.0
+_ROUNDING = 1e-12
+_LEVELS = np.linspace(0.0, 1.0, 400)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +87,11 @@ class SpectrumPrediction(Tabular):
     def alignments(self) -> FloatArray:
         """Squared inner products of their eigenvectors with the classes' unit indicators, (r, K)."""
         return self.isolated.alignments
+
+    @property
+    def negative_mass(self) -> float:
+        """Share of the bulk below zero, where no kernel has eigenvalues: there the expansion does not hold."""
+        return float(self.bulk.cdf(np.array([-_ROUNDING * self._size]))[0])
 
     def density(self, x: ArrayLike) -> FloatArray:
         """Return the bulk's density at x, atoms left out."""
@@ -149,7 +155,7 @@ class SpectrumPrediction(Tabular):
             np.arange(1, self.outliers.size + 1),
             "outlier",
             title,
-            (bulk, *(line for line in others if line.startswith("atom"))),
+            (bulk, *(line for line in others if not line.startswith("outlier"))),
             {"eigenvalue": self._size, **dict.fromkeys(by_class(self.alignments, "alignment"), 1.0)},
         )
 
@@ -169,7 +175,24 @@ class SpectrumPrediction(Tabular):
             lines.append(f"outlier  {at:.5g}   alignment with the classes: {classes}")
         if not self.outliers.size:
             lines.append("outlier  none")
-        return "\n".join(lines)
+        lines.append(
+            "(outliers are eigenvalues outside the bulk, not always the largest; alignments are squared projections of "
+            "their eigenvectors on class 0, 1, ...)"
+        )
+        return "\n".join([*lines, *self.doubts()])
+
+    def doubts(self) -> tuple[str, ...]:
+        """Return what speaks against the prediction: a sentence on eigenvalues below zero, or nothing."""
+        # Less than half an eigenvalue is none.
+        share = self.negative_mass if self.negative_mass * self.n > 0.5 else 0.0
+        isolated = int((self.outliers < 0).sum())
+        if not share and not isolated:
+            return ()
+        parts = [f"{share:.1%} of the bulk"] * (share > 0) + [f"{isolated} outlier(s)"] * (isolated > 0)
+        return (
+            f"(predicted below zero: {' and '.join(parts)}; no kernel has eigenvalues there. Norms differ within "
+            "classes by more than the expansion around them bears: rely on the largest eigenvalues alone)",
+        )
 
     def plot(
         self,
@@ -199,8 +222,11 @@ class SpectrumPrediction(Tabular):
         """
         ax = _style.axes(ax)
         low, high = self.edges[0][0], max(self.edges[-1][1], float(self.outliers.max(initial=0.0)))
+        if low <= 0:
+            # What lies at zero or below has no place on a logarithmic axis, and is seldom what is looked at.
+            low = float(np.min(values := self.quantiles(_LEVELS), where=values > 0, initial=high))
         if logarithmic is None:
-            logarithmic = low > 0 and high > _WIDE * low
+            logarithmic = high > _style.WIDE * low
         if logarithmic:
             left, right = span or (0.8 * low, 1.2 * high)
             # In bins: the density may have spikes of no width that a line would not show honestly.

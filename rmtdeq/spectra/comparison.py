@@ -17,8 +17,10 @@ from rmtdeq.equivalents import SpectrumPrediction
 from rmtdeq.rmt import kolmogorov_smirnov, wasserstein
 from rmtdeq.spectra.empirical import EmpiricalSpectrum, draw_masses
 
-_WIDE = 30.0
 _LEFT = 0.55
+_LARGEST = 5
+_UNRELIABLE = 0.1
+_FAR_BELOW = 1e-2
 _FAR = 10.0
 _SHOWN = 12
 _RESOLVED_BINS = 24
@@ -71,7 +73,9 @@ class SpectrumComparison(Tabular):
     def table(self) -> Table:
         """Return the outliers, numbered as in `prediction.outliers`: predicted, measured, and their alignments."""
         pred = self.prediction
-        columns = {"predicted": pred.outliers, "measured": self.matched, "relative error": self.outlier_errors}
+        possible = pred.outliers >= 0
+        measured, errors = (np.where(possible, each, np.nan) for each in (self.matched, self.outlier_errors))
+        columns = {"predicted": pred.outliers, "measured": measured, "relative error": errors}
         columns |= by_class(pred.alignments, "predicted alignment")
         if self.alignments is not None:
             columns |= by_class(self.alignments, "measured alignment")
@@ -89,18 +93,18 @@ class SpectrumComparison(Tabular):
         return f"{pred.kind.upper()} of {pred.deq}, n = {pred.n}, p = {p}, level {pred.level}"
 
     def _notes(self) -> tuple[str, ...]:
-        """What is said of the bulk, and of outliers that no kernel has."""
+        """What is said of the bulk, and against the prediction."""
         bulk = "bulk: not measured (top eigenvalues only)"
         if self.ks is not None and self.wasserstein is not None:
             error = f" ± {self.ks_error:.4f}" if self.ks_error else ""
             bulk = f"bulk: KS distance {self.ks:.4f}{error}, Wasserstein distance {self.wasserstein:.4g}"
-        if not (self.prediction.outliers < 0).any():
-            return (bulk,)
-        return (
-            bulk,
-            "(impossible: no kernel has eigenvalues below zero; where one is predicted, norms differ within classes by "
-            "more than the expansion around them bears)",
-        )
+        notes = [bulk, *self.prediction.doubts()]
+        if self.ks is not None and self.ks > _UNRELIABLE:
+            notes.append(
+                f"(a distance above {_UNRELIABLE}, of at most 1: rely on large eigenvalues alone; the documentation "
+                'says more under "When the theory fails")'
+            )
+        return tuple(notes)
 
     def summary(self) -> str:
         """Return the table of outliers and distances as text."""
@@ -129,9 +133,21 @@ class SpectrumComparison(Tabular):
         if not pred.outliers.size:
             lines.append(f"  {'none':>8}")
         elif self.alignments is not None:
-            lines.append("  (alignments: predicted | measured)")
+            lines.append("  (alignments: squared projections on class 0, 1, ..., predicted | measured)")
+        lines.append(self._largest())
         lines += [f"  {warning}" for warning in warnings]
         return "\n".join(lines)
+
+    def _largest(self) -> str:
+        """The largest eigenvalues of all, be they outliers or of the bulk, in a line."""
+        emp = self.empirical
+        measured = emp.all_values if emp.has_density else emp.eigenvalues
+        count = min(_LARGEST, measured.size)
+        ours, theirs = (
+            " ".join(f"{value:.4g}" for value in values[: -count - 1 : -1])
+            for values in (self.prediction.all_values, measured)
+        )
+        return f"  largest eigenvalues, outliers or not: predicted {ours} | measured {theirs}"
 
     def plot(self, ax: Any = None, bins: int = 60, others: Sequence[SpectrumPrediction] = ()) -> Any:
         """Draw histogram, predicted density and outliers; on a logarithmic axis if they span more than a decade.
@@ -154,7 +170,7 @@ class SpectrumComparison(Tabular):
         values = emp.eigenvalues if self.bulk is None else self.bulk
         lowest = max(float(values.min()), 1e-12)
         highest = max(float(values.max()), float(self.prediction.outliers.max(initial=0.0)))
-        if self.bulk is not None and highest > _WIDE * lowest:
+        if self.bulk is not None and highest > _style.WIDE * lowest:
             self._draw_logarithmic(ax, values[values > 0], bins, others)
         else:
             if self.bulk is not None:
@@ -186,7 +202,7 @@ class SpectrumComparison(Tabular):
         draw_masses(ax, edges, mass, error, np.diff(np.log10(edges)))
         law = self.prediction
         # A bulk may begin at next to nothing, with next to nothing there.
-        lowest = max(float(law.quantiles(0.002)), 1e-12)
+        lowest = max(float(law.quantiles(0.002)), _FAR_BELOW * float(edges[0]))
         span = (min(edges[0], 0.9 * lowest), max(edges[-1], law.edges[-1][1]))
         law.plot(ax, logarithmic=True, span=span)
         for other in others:

@@ -177,7 +177,7 @@ class EmpiricalSpectrum(Tabular):
         )
 
     def plot(self, ax: Any = None, bins: int = 60) -> Any:
-        """Draw a histogram of the eigenvalues.
+        """Draw a histogram of the eigenvalues, on a logarithmic axis if they span more than a decade.
 
         Returns
         -------
@@ -185,14 +185,23 @@ class EmpiricalSpectrum(Tabular):
         """
         ax = _style.axes(ax)
         values = self.all_values if self.has_density else self.eigenvalues
-        edges = np.histogram_bin_edges(values, bins)
+        positive = values[values > 0]
+        logarithmic = positive.size > 0 and positive[-1] > _style.WIDE * positive[0]
+        if logarithmic:
+            edges = np.geomspace(positive[0], positive[-1], bins + 1)
+            edges[0] *= 1 - 1e-9  # the first counts, too
+            unit, per = np.diff(np.log10(edges)), " per decade"
+            ax.set_xscale("log")
+        else:
+            edges = np.histogram_bin_edges(values, bins)
+            unit, per = np.diff(edges), ""
         if self.has_density:
-            draw_masses(ax, edges, *self.masses(edges), np.diff(edges))
-            ax.set_ylabel("density")
+            draw_masses(ax, edges, *self.masses(edges), unit)
+            ax.set_ylabel(f"density{per}")
         else:
             counts = np.histogram(values, edges)[0] / values.size
-            draw_masses(ax, edges, counts, np.zeros(counts.shape), np.diff(edges))
-            ax.set_ylabel(f"density among the {values.size} largest")
+            draw_masses(ax, edges, counts, np.zeros(counts.shape), unit)
+            ax.set_ylabel(f"density{per} among the {values.size} largest")
         ax.set_xlabel("eigenvalue")
         return ax
 

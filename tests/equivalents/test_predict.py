@@ -431,3 +431,22 @@ def test_points_where_a_prediction_says_nothing_are_refused():
         prediction.stieltjes([1.0 - 1j])
     with pytest.raises(rd.InvalidInputError, match="remove or impute"):
         prediction.density([np.nan])
+
+
+def test_eigenvalues_below_zero_are_told():
+    X, y = rd.load_dataset("digits")
+    deq = rd.DEQ("tanh", 0.2, 0.8)
+    wrong = rd.predict_spectrum(deq, rd.GaussianMixture.from_data(X, y, "common"), 400)
+    below = wrong.quantiles((np.arange(4000) + 0.5) / 4000) < 0
+    assert wrong.negative_mass == pytest.approx(below.mean(), abs=1 / 4000)
+    assert wrong.negative_mass > 0.5 / 400
+    (doubt,) = wrong.doubts()
+    assert f"{wrong.negative_mass:.1%} of the bulk" in doubt
+    assert f"{(wrong.outliers < 0).sum()} outlier(s)" in doubt
+    assert doubt in wrong.summary()
+    assert doubt in wrong.table().notes
+    assert wrong.plot().get_xscale() == "log"
+    right = rd.predict_spectrum(deq, two_classes(200), 160)
+    assert right.negative_mass < 1e-12
+    assert right.doubts() == ()
+    assert "below zero" not in right.summary()

@@ -1,5 +1,7 @@
 """Measured spectra and comparisons: LAPACK = Lanczos, matching by rank, distances, labels."""
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -109,6 +111,45 @@ def test_summary_holds_the_numbers(pair, data):
     text = cmp.summary()
     for value in (f"{cmp.ks:.4f}", *(f"{at:.4f}" for at in [*pred.outliers, *cmp.matched])):
         assert value in text
+
+
+def test_the_largest_eigenvalues_are_shown_be_they_outliers_or_not(pair, data):
+    emp, pred = pair
+    line = next(line for line in rd.compare(emp, pred).summary().splitlines() if "largest eigenvalues" in line)
+    predicted, measured = (part.split()[-5:] for part in line.split("|"))
+    assert measured == [f"{value:.4g}" for value in emp.eigenvalues[:-6:-1]]
+    assert predicted == [f"{value:.4g}" for value in pred.all_values[:-6:-1]]
+
+
+def test_a_distance_that_is_too_large_is_told(pair):
+    emp, pred = pair
+    scaled = replace(emp, eigenvalues=1.5 * emp.eigenvalues)
+    assert rd.compare(scaled, pred).ks > 0.1
+    assert "rely on large eigenvalues alone" in rd.compare(scaled, pred).summary()
+    assert "rely on" not in rd.compare(emp, pred).summary()
+
+
+def test_outliers_that_no_kernel_has_are_not_held_against_measured_ones(pair):
+    emp, pred = pair
+    positions = np.array([-0.3, *pred.outliers])
+    isolated = replace(pred.isolated, positions=positions, alignments=np.vstack([[0.1, 0.1], pred.alignments]))
+    found = rd.compare(emp, replace(pred, isolated=isolated))
+    assert found.summary().count("impossible") == 1
+    assert np.isnan(found.table().columns["measured"]).tolist() == [True, False, False]
+    marks = [line for line in found.plot().lines if line.get_label() == "measured outliers"]
+    assert len(marks[0].get_xdata()) == 2
+
+
+@pytest.mark.parametrize("method", ["exact", "lanczos", "slq"])
+def test_a_wide_spectrum_is_drawn_over_a_logarithmic_axis_and_a_narrow_one_is_not(data, method):
+    emp = rd.empirical_spectrum(data[0], DEQ, "ck", method=method, **({} if method == "exact" else {"top": 20}))
+    ax = emp.plot()
+    wide = emp.eigenvalues[-1] > 30 * max(emp.eigenvalues[0] if method != "slq" else emp.all_values[0], 1e-12)
+    assert ax.get_xscale() == ("log" if wide else "linear")
+    bars = ax.patches
+    edges = [bars[0].get_x(), *(bar.get_x() + bar.get_width() for bar in bars)]
+    unit = np.diff(np.log10(edges)) if wide else np.diff(edges)
+    assert float(np.sum(unit * [bar.get_height() for bar in bars])) == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize(
