@@ -225,7 +225,7 @@ def test_a_network_is_designed_for_own_samples(capsys, tmp_path, own_files):
         (["compare", "--data", "X.npy", "--dataset", "mnist"], "not allowed with"),
         (["compare", "--data", "X.npy", "--data-dir", "."], "not for --data"),
         (["design", "--activation", "relu", "--uncentered"], "without --uncentered"),
-        (["design", "--p", "100"], "--dataset"),
+        (["design", "--p", "100"], "--dataset mixture; name that"),
         (["predict", "--p", "100"], "--p is of --dataset mixture"),
         (["compare", "--data", "X.npy", "--p", "100"], "--p is of --dataset mixture"),
         (["predict", *SMALL, "--classes", "two"], "how many classes"),

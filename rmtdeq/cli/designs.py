@@ -103,11 +103,12 @@ def _of_network(deq: rmtdeq.DEQ, net: rmtdeq.ExplicitNetwork) -> rmtdeq.Section:
 def _check(options: argparse.Namespace) -> None:
     """Refuse options that would be ignored."""
     if not (options.dataset or options.data):
+        if options.p is not None:
+            raise InvalidInputError("--p is of --dataset mixture; name that, or leave it out.")
         for given, why in (
             (options.class_wise, "A class-wise design needs the norms of classes"),
             (options.out, "The figure compares spectra on data"),
             (options.classes or options.n, "--classes and --n choose samples"),
-            (options.p is not None, "--p is the dimension of --dataset mixture"),
             (options.labels or options.as_is, "--labels and --as-is are for samples of your own"),
         ):
             if given:
