@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -175,12 +176,14 @@ def kinds(kind: str | Iterable[str]) -> tuple[Kind, ...]:
     return cast(tuple[Kind, ...], names)
 
 
+_ORDER_ONE = (0.1, 10.0)
+
 RELABEL = "numpy.unique(y, return_inverse=True)[1]"
 """What makes labels 0 ... K-1 of any others."""
 
 
-def labels(y: ArrayLike, n: int, classes: int | None = None) -> IntArray:
-    """Return class labels 0..K-1 of n samples; `classes` is K where it is known."""
+def labels(y: ArrayLike, n: int, classes: int | None = None, *, p: int | None = None) -> IntArray:
+    """Return class labels 0..K-1 of n samples; `classes` is K and p the number of features where these are known."""
     if classes is not None:
         classes = integer(classes, "classes")
     try:
@@ -188,7 +191,9 @@ def labels(y: ArrayLike, n: int, classes: int | None = None) -> IntArray:
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"y is not an array of labels: {error}.") from error
     if array.ndim != 1 or array.shape[0] != n:
-        raise InvalidInputError(f"y must hold one label for each of the {n} samples, not shape {array.shape}.")
+        raise InvalidInputError(
+            f"y must hold one label for each of the {n} samples, not shape {array.shape}{transposed(array.shape, p)}."
+        )
     whole = array.dtype.kind in "iub"
     if not whole and array.dtype.kind == "f":
         whole = bool(np.isfinite(array).all() and (array == np.round(array)).all())
@@ -201,6 +206,21 @@ def labels(y: ArrayLike, n: int, classes: int | None = None) -> IntArray:
         known = f"0..{classes - 1}" if classes is not None else "0, 1, ..."
         raise InvalidInputError(f"y holds labels {low}..{high}, the classes are {known}; relabel with {RELABEL}.")
     return cast(IntArray, array)
+
+
+def transposed(shape: tuple[int, ...], p: int | None) -> str:
+    """Return a question if there are as many labels, of some shape, as the samples have features; else nothing."""
+    return "; is X transposed? It has one sample a row" if shape == (p,) else ""
+
+
+def heed_scale(mean: float, stacklevel: int) -> None:
+    """Warn of samples whose mean squared norm is not of order one, as the model takes them to be."""
+    if mean > 0 and not _ORDER_ONE[0] <= mean <= _ORDER_ONE[1]:
+        warnings.warn(
+            f"The samples' squared norms are {mean:.3g} on average, and the model is meant for order one: divide them "
+            f"by {mean**0.5:.3g} (scale= of DEQKernel), or take rmtdeq.center_and_scale(X).",
+            stacklevel=stacklevel,
+        )
 
 
 def generator(seed: Seed) -> np.random.Generator:

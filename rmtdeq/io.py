@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from rmtdeq._errors import InvalidInputError
 from rmtdeq._files import as_json, write_text, write_whole
 from rmtdeq._version import __version__
 
@@ -44,9 +45,23 @@ def _version(name: str) -> str:
 
 
 def figure_path(out: str | Path) -> Path:
-    """Return where a figure goes: `out`, with .png if it has no figure's suffix."""
+    """Return where a figure goes: `out`, with .png if it has no suffix.
+
+    Raises
+    ------
+    InvalidInputError
+        The suffix is that of another kind of file.
+    """
     path = Path(out)
-    return path if path.suffix.lower() in FIGURE_SUFFIXES else path.with_name(path.name + ".png")
+    if path.suffix.lower() in FIGURE_SUFFIXES:
+        return path
+    # The end of "sigma-0.2" is no kind of file.
+    if path.suffix[1:2].isalpha():
+        raise InvalidInputError(
+            f"A figure is a {', '.join(FIGURE_SUFFIXES[:-1])} or {FIGURE_SUFFIXES[-1]} file: name it "
+            f"{path.with_suffix('.png')}, not {path.name}."
+        )
+    return path.with_name(path.name + ".png")
 
 
 def manifest_path(out: str | Path) -> Path:
@@ -69,6 +84,11 @@ def save_figure(figure: Any, out: str | Path, record: Mapping[str, Any]) -> tupl
     -------
     figure : Path
     manifest : Path
+
+    Raises
+    ------
+    InvalidInputError
+        `out` has the suffix of another kind of file.
     """
     path = figure_path(out)
     text = as_json(record)

@@ -12,6 +12,7 @@ import pytest
 import rmtdeq as rd
 from rmtdeq import io
 from rmtdeq.cli import example_mixture, main
+from rmtdeq.cli import options as options_of_commands
 
 SMALL = ["--dataset", "mixture", "--p", "120", "--n", "96"]
 
@@ -161,6 +162,34 @@ def test_own_samples_are_compared_and_reported(capsys, tmp_path, own_files):
     assert "fashion-sample" not in page
 
 
+def test_classes_are_chosen_by_labels_that_are_texts(tmp_path, own_files):
+    out = tmp_path / "own"
+    options = ["--kind", "ck", "--level", "classwise", "--n", "60", "--out", str(out)]
+    assert main(["predict", *own_files, "--classes", "right", *options]) == 0
+    arguments = json.loads(out.with_suffix(".json").read_text())["arguments"]
+    assert (arguments["classes"], arguments["p"]) == (["right"], None)
+
+
+def test_labels_that_are_written_as_whole_numbers_are_those():
+    given = [options_of_commands._label(text) for text in ("3", "-1", "03", "stage II", "3.5")]
+    assert given == [3, -1, "03", "stage II", "3.5"]
+
+
+def test_a_mixture_s_dimension_is_recorded_where_it_is_the_default(tmp_path, monkeypatch):
+    monkeypatch.setattr(options_of_commands, "_DIMENSION", 60)
+    command = ["predict", "--dataset", "mixture", "--n", "50", "--kind", "ck", "--level", "classwise"]
+    assert main([*command, "--out", str(tmp_path / "a"), "--report", str(tmp_path / "a.html")]) == 0
+    assert json.loads((tmp_path / "a.json").read_text())["arguments"]["p"] == 60
+    assert re.search(r"<t[hd][^>]*>p</t[hd]>", (tmp_path / "a.html").read_text())
+
+
+def test_coefficients_that_vanish_are_held_against_the_diagonal_in_a_column_of_its_own(capsys):
+    assert main(["design", "--activation", "tanh", "--kind", "ntk"]) == 0
+    assert re.search(r"beta2 +0\.000000000 +0\.000000000 +0\n", capsys.readouterr().out)
+    assert main(["design", "--activation", "tanh", "--kind", "ck", "--family", "leaky_relu"]) == 0
+    assert re.search(r"alpha2 .*\d +of gamma2 [-0-9.e]+\n", capsys.readouterr().out)
+
+
 def test_a_network_is_designed_for_own_samples(capsys, tmp_path, own_files):
     assert main(["design", *own_files, "--save", str(tmp_path / "net.json"), "--kind", "ck"]) == 0
     net = rd.ExplicitNetwork.load(tmp_path / "net.json")
@@ -195,7 +224,12 @@ def test_a_network_is_designed_for_own_samples(capsys, tmp_path, own_files):
         (["compare", "--data", "no-such-file.npy"], "no-such-file.npy does not exist"),
         (["compare", "--data", "X.npy", "--dataset", "mnist"], "not allowed with"),
         (["compare", "--data", "X.npy", "--data-dir", "."], "not for --data"),
-        (["design", "--activation", "relu", "--uncentered"], "centered"),
+        (["design", "--activation", "relu", "--uncentered"], "without --uncentered"),
+        (["design", "--p", "100"], "--dataset mixture; name that"),
+        (["predict", "--p", "100"], "--p is of --dataset mixture"),
+        (["compare", "--data", "X.npy", "--p", "100"], "--p is of --dataset mixture"),
+        (["predict", *SMALL, "--classes", "two"], "how many classes"),
+        (["predict", "--classes", "sandal"], "classes are labels, as numbers"),
         (["solve", "--sigma-a2", "nan"], "sigma_a2"),
         (["solve", "--sigma-a2", "3", "--activation", "relu", "--uncentered"], "lower sigma_a2"),
         (["solve", "--tau0-squared", "0"], "tau0_squared"),

@@ -7,6 +7,7 @@ import pytest
 
 from rmtdeq import _files, cli
 from rmtdeq._errors import InvalidInputError
+from rmtdeq.io import figure_path
 
 SMALL = ["--dataset", "mixture", "--p", "120", "--n", "96", "--kind", "ck"]
 
@@ -82,6 +83,19 @@ def test_no_file_is_written_over_another(nothing_computed, capsys, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     assert cli.main(["design", *SMALL, *options]) == 2
     assert "overwritten" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["own.txt", "figures/x.jpg", "x.JSON"])
+@pytest.mark.parametrize("command", ["compare", "predict", "design"])
+def test_a_figure_of_another_kind_is_refused(nothing_computed, capsys, tmp_path, monkeypatch, command, name):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([command, *SMALL, "--out", name]) == 2
+    assert f"name it {name.split('.')[0]}.png" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_end_of_a_number_is_no_suffix():
+    assert [str(figure_path(name)) for name in ("sigma-0.2", "a.SVG")] == ["sigma-0.2.png", "a.SVG"]
 
 
 def test_what_can_be_written_leaves_nothing_behind(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import rmtdeq
 from rmtdeq._errors import InvalidInputError
+from rmtdeq._tables import without_rounding
 from rmtdeq._types import KINDS, Kind
 from rmtdeq.cli.options import (
     add_data,
@@ -102,6 +103,8 @@ def _of_network(deq: rmtdeq.DEQ, net: rmtdeq.ExplicitNetwork) -> rmtdeq.Section:
 def _check(options: argparse.Namespace) -> None:
     """Refuse options that would be ignored."""
     if not (options.dataset or options.data):
+        if options.p is not None:
+            raise InvalidInputError("--p is of --dataset mixture; name that, or leave it out.")
         for given, why in (
             (options.class_wise, "A class-wise design needs the norms of classes"),
             (options.out, "The figure compares spectra on data"),
@@ -115,15 +118,13 @@ def _check(options: argparse.Namespace) -> None:
 def _table(net: rmtdeq.ExplicitNetwork, kind: Kind) -> str:
     """Coefficients of both, side by side."""
     names = _ROWS["ck" if kind == "ck" else "ntk"]
-    lines = [f"  {kind:<9}{'DEQ':>15}{'network':>17}{'relative error':>17}"]
+    lines = [f"  {kind:<9}{'DEQ':>15}{'network':>17}{'relative error':>19}"]
     # Coefficients that vanish are zero up to rounding, and their error is held against the diagonal.
     zero = 1e-12 * net.targets[kind].diagonal
     rows = zip(names, vars(net.targets[kind]).values(), vars(net.coefficients(kind)).values(), strict=True)
     for (name, wanted, found), error in zip(rows, net.errors(kind), strict=True):
-        shown = (
-            f"{error:>17.1e}"
-            if abs(wanted) > zero
-            else f"{'of ' + names[-1] + ' ' if error else ''}{error:.1e}".rjust(17)
-        )
-        lines.append(f"  {name:<9}{wanted:>15.9f}{found:>17.9f}{shown}")
+        shown = f"{error:.1e}"
+        if abs(wanted) <= zero:
+            shown = f"of {names[-1]} {shown}" if without_rounding(error, 1.0) else "0"
+        lines.append(f"  {name:<9}{wanted:>15.9f}{found:>17.9f}{shown:>19}")
     return "\n".join(lines)

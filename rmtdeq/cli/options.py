@@ -12,6 +12,9 @@ from rmtdeq._errors import InvalidInputError
 from rmtdeq.data.datasets import DATASETS
 from rmtdeq.data.problems import Problem, image_problem, mixture_problem, own_problem
 
+_DIMENSION = 2000
+"""Of a mixture."""
+
 
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Add the options of the DEQ."""
@@ -41,9 +44,9 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sam
     group.add_argument(
         "--as-is", action="store_true", help="take the samples of --data as they are, of squared norms of order one"
     )
-    group.add_argument("--classes", nargs="+", type=int, help="labels to use; for mixture, how many classes")
+    group.add_argument("--classes", nargs="+", type=_label, help="labels to use; for mixture, how many classes")
     group.add_argument("--n", type=int, help="samples (default 0.8 p, as far as there are; of --data all, up to 4000)")
-    group.add_argument("--p", type=int, default=2000, help="dimension of --dataset mixture (default 2000)")
+    group.add_argument("--p", type=int, help=f"dimension of --dataset mixture (default {_DIMENSION})")
     group.add_argument(
         "--covariance",
         default="common",
@@ -52,6 +55,20 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sam
     )
     group.add_argument("--data-dir", help="folder with the files of a data set that is not in the package")
     group.add_argument("--seed", type=int, default=0, help="of the samples drawn (default 0)")
+
+
+def _label(text: str) -> int | str:
+    """Return a label as the whole number that it is written as, or as the text."""
+    try:
+        number = int(text)
+    except ValueError:
+        return text
+    return number if str(number) == text else text
+
+
+def _dimension(options: argparse.Namespace) -> int:
+    """Return the dimension of --dataset mixture."""
+    return _DIMENSION if options.p is None else int(options.p)
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +99,10 @@ def data_dir_of(options: argparse.Namespace, dataset: str | None) -> str | None:
 
 def problem_of(options: argparse.Namespace) -> Problem:
     """Load or draw the data of the options."""
+    if options.p is not None and (options.data is not None or options.dataset != "mixture"):
+        raise InvalidInputError(
+            "--p is of --dataset mixture, other samples have a dimension of their own; leave it out."
+        )
     if options.data is not None:
         data_dir_of(options, "--data")
         return own_problem(
@@ -103,10 +124,10 @@ def problem_of(options: argparse.Namespace) -> Problem:
         )
     data_dir = data_dir_of(options, options.dataset)
     if options.dataset == "mixture":
-        if options.classes is not None and len(options.classes) != 1:
+        if options.classes is not None and not (len(options.classes) == 1 and isinstance(options.classes[0], int)):
             raise InvalidInputError("For --dataset mixture, --classes takes one number: how many classes.")
         classes = 2 if options.classes is None else options.classes[0]
-        return mixture_problem(options.p, classes, options.n, options.seed)
+        return mixture_problem(_dimension(options), classes, options.n, options.seed)
     return image_problem(
         options.dataset,
         options.classes,
@@ -125,9 +146,10 @@ def record_of(program: str, options: argparse.Namespace, results: Mapping[Any, A
 
 
 def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the options by name."""
+    """Return the options by name, a mixture's dimension also where it is the default."""
     left_out = ("run", "command", *(["dataset"] if getattr(options, "data", None) else []))
-    return {name: value for name, value in vars(options).items() if name not in left_out}
+    given = {name: value for name, value in vars(options).items() if name not in left_out}
+    return {**given, "p": _dimension(options)} if given.get("dataset") == "mixture" else given
 
 
 def save(figure: Any, options: argparse.Namespace, record: dict[str, Any]) -> None:
@@ -142,7 +164,7 @@ def save_report(
     title: str, sections: Sequence[rmtdeq.Section], options: argparse.Namespace, problem: Problem | None = None
 ) -> None:
     """Write a command's report and say so."""
-    left_out = {"seed", "out", "save", "report", *([] if options.dataset == "mixture" else ["p"])}
+    left_out = {"seed", "out", "save", "report"}
     given = arguments_of(options)
     shown = {name: value for name, value in given.items() if value is not None and name not in left_out}
     if problem is not None:

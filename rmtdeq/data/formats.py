@@ -51,6 +51,9 @@ CIFAR10_BATCHES: Mapping[Split, tuple[str, ...]] = {
 _GZIP_MAGIC = b"\x1f\x8b"
 _IDX_UINT8 = 8
 _REMEDY = "the file is damaged or of another kind: delete it and get it again"
+_NPY_MAGIC, _ZIP_MAGIC = b"\x93NUMPY", b"PK"
+_DELIMITERS = {".csv": ", delimiter=','", ".tsv": ", delimiter='\\t'", ".txt": ""}
+"""What numpy.loadtxt is to be told for files of numbers as text."""
 
 
 def read_idx(images: str | Path, labels: str | Path) -> tuple[Images, Labels]:
@@ -176,21 +179,41 @@ def read_npz(path: str | Path, split: Split = "train") -> tuple[Images, Labels]:
 
 
 def read_npy(path: str | Path) -> NDArray[Any]:
-    """Read the array of an npy file, without pickled objects.
+    """Read the array of a user's own npy file, without pickled objects.
 
     Raises
     ------
     InvalidInputError
-        The file is damaged or of another kind.
+        The file is damaged or of another kind, or holds Python objects.
     DataNotFoundError
         The file does not exist.
     """
     path = Path(path)
-    with _naming(path, "an npy file"), path.open("rb") as file:
-        array = np.load(file, allow_pickle=False)
+    # It may be the only copy: nothing here tells anyone to delete it.
+    with _naming(path, "a .npy file", "write it again with numpy.save"), path.open("rb") as file:
+        if not file.read(len(_NPY_MAGIC)).startswith((_NPY_MAGIC, _ZIP_MAGIC)):
+            raise InvalidInputError(f"{path} is no .npy file; {_made_npy(path)}.")
+        file.seek(0)
+        try:
+            array = np.load(file, allow_pickle=False)
+        except ValueError as error:
+            if "allow_pickle" not in str(error):
+                raise
+            # numpy's own message tells how to load them, which would run whatever the file says.
+            raise InvalidInputError(
+                f"{path} holds Python objects, not numbers; save numbers alone (labels may be texts, y.astype(str))."
+            ) from None
         if not isinstance(array, np.ndarray):
             raise InvalidInputError(f"{path} holds several arrays; save one alone with numpy.save.")
     return array
+
+
+def _made_npy(path: Path) -> str:
+    """Say what makes an npy file of a file of another kind."""
+    if path.suffix.lower() not in _DELIMITERS:
+        return "numpy.save writes one"
+    load = f"numpy.loadtxt('{path.name}'{_DELIMITERS[path.suffix.lower()]})"
+    return f"numpy.save('{path.stem}.npy', {load}) makes one"
 
 
 def read_cifar10(path: str | Path, split: Split = "train") -> tuple[Images, Labels]:
@@ -275,19 +298,19 @@ def read_svhn(path: str | Path) -> tuple[Images, Labels]:
 
 
 @contextmanager
-def _naming(path: Path, kind: str) -> Iterator[None]:
+def _naming(path: Path, kind: str, remedy: str = _REMEDY) -> Iterator[None]:
     """Turn whatever a decoder raises on a damaged file into one error that names the file."""
     try:
         yield
     except RmtdeqError:
         raise
     except MemoryError as error:
-        raise InvalidInputError(f"{path} announces more than fits into memory; {_REMEDY}.") from error
+        raise InvalidInputError(f"{path} announces more than fits into memory; {remedy}.") from error
     except FileNotFoundError as error:
         raise DataNotFoundError(f"{path} does not exist; correct the path or put the file there.") from error
     except Exception as error:  # zip, zlib, pickle and MATLAB decoders raise almost every kind there is
         raise InvalidInputError(
-            f"{path} cannot be read as {kind} ({type(error).__name__}: {error}); {_REMEDY}."
+            f"{path} cannot be read as {kind} ({type(error).__name__}: {error}); {remedy}."
         ) from error
 
 

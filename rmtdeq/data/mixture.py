@@ -81,7 +81,7 @@ class GaussianMixture:
         Parameters
         ----------
         X : array_like (n, p)
-            Samples with squared norms of order one.
+            Samples with squared norms of order one, as `center_and_scale` makes them; others are warned of.
         y : array_like (n,)
             Labels 0 … K-1; every class needs two samples.
         covariance : str
@@ -103,7 +103,7 @@ class GaussianMixture:
         Means and unbiased covariances of each class, scaled back by √p and p.
         """
         X = _check.samples(X)
-        y = _check.labels(y, X.shape[0])
+        y = _check.labels(y, X.shape[0], p=X.shape[1])
         sizes = np.bincount(y)
         if not sizes.all():
             raise InvalidInputError(
@@ -115,6 +115,7 @@ class GaussianMixture:
                 f"Class {int(sizes.argmin())} has {int(sizes.min())} sample(s); every class needs at least two."
             )
         p = X.shape[1]
+        _check.heed_scale(float(np.einsum("ij,ij->", X, X, dtype=float)) / len(X), stacklevel=3)
         parts = [X[y == a].astype(float) for a in range(sizes.size)]
         means = [part.mean(axis=0) for part in parts]
         centred = [part - mean for part, mean in zip(parts, means, strict=True)]

@@ -80,7 +80,7 @@ def image_problem(
 def own_problem(
     data: str,
     labels: str | None = None,
-    classes: Sequence[int] | None = None,
+    classes: Sequence[int | str] | None = None,
     n: int | None = None,
     *,
     as_is: bool = False,
@@ -94,10 +94,15 @@ def own_problem(
     Full covariances are shrunk as far as so few samples ask for it.
     """
     everything = read_npy(data)
+    if labels is not None and (everything.ndim < 2 or everything.dtype.kind not in "fiub"):
+        raise InvalidInputError(
+            f"{data} must hold real numbers, one sample a row, not {everything.dtype} of shape {everything.shape} "
+            "(are --data and --labels swapped?)."
+        )
     if everything.ndim > 2:
         everything = everything.reshape(len(everything), -1)
     X = _check.samples(everything, data)
-    names, y = _named_labels(labels, len(X))
+    names, y = _named_labels(labels, X)
     if classes is not None:
         X, y, names = _chosen(X, y, names, classes)
     if not as_is:
@@ -115,15 +120,19 @@ def own_problem(
     return Problem(Path(data).name, X[drawn], y[drawn], mixture, count, mixture.mean_squared_norm, names)
 
 
-def _named_labels(path: str | None, n: int) -> tuple[tuple[str, ...], IntArray]:
+def _named_labels(path: str | None, X: FloatArray) -> tuple[tuple[str, ...], IntArray]:
     """Return what the labels of a file say, sorted, and the number of each sample's; of no file one for all."""
+    n, p = X.shape
     if path is None:
         return ("all",), np.zeros(n, np.int64)
     given = read_npy(path)
     if given.ndim == 2 and given.shape[1] == 1:
         given = given[:, 0]
     if given.shape != (n,):
-        raise InvalidInputError(f"{path} must hold one label for each of the {n} samples, not shape {given.shape}.")
+        raise InvalidInputError(
+            f"{path} must hold one label for each of the {n} samples, not shape {given.shape}"
+            f"{_check.transposed(given.shape, p)}."
+        )
     whole = given.dtype.kind in "biuSU" or (given.dtype.kind == "f" and np.equal(np.mod(given, 1), 0).all())
     if not whole:
         raise InvalidInputError(f"{path} must hold labels, whole numbers or texts, not {given.dtype}.")
@@ -132,9 +141,9 @@ def _named_labels(path: str | None, n: int) -> tuple[tuple[str, ...], IntArray]:
 
 
 def _chosen(
-    X: FloatArray, y: IntArray, names: tuple[str, ...], classes: Sequence[int]
+    X: FloatArray, y: IntArray, names: tuple[str, ...], classes: Sequence[int | str]
 ) -> tuple[FloatArray, IntArray, tuple[str, ...]]:
-    """Keep the samples whose labels are among these numbers, in their order."""
+    """Keep the samples whose labels are among these, in their order."""
     wanted = tuple(str(label) for label in classes)
     unknown = [label for label in wanted if label not in names]
     if unknown or len(set(wanted)) != len(wanted):

@@ -43,7 +43,12 @@ Targets = Mapping[Kind, KernelCoefficients]
 
 
 def design(
-    deq: DEQ, tau0_squared: float, kind: str = "ck", family: str = "auto", *, norms: ArrayLike | None = None
+    deq: DEQ,
+    tau0_squared: float | None = None,
+    kind: str = "ck",
+    family: str = "auto",
+    *,
+    norms: ArrayLike | None = None,
 ) -> ExplicitNetwork:
     """Design an explicit network of one or two hidden layers with the kernels of a DEQ.
 
@@ -51,8 +56,9 @@ def design(
     ----------
     deq : DEQ
         Centred, or with an odd activation.
-    tau0_squared : float
-        τ0² > 0, the mean squared norm of the inputs.
+    tau0_squared : float, optional
+        τ0² > 0, the mean squared norm of the inputs; by default the mean of `norms`, which classes of unequal weights
+        do not have (`GaussianMixture.mean_squared_norm`).
     kind : str
         ``"ck"``; ``"ntk"``, matched with the first layer's weights fixed, as the DEQ's input weights are;
         ``"ntk-full"``, all weights trained in both; ``"both"``, the CK and "ntk" at once.
@@ -72,8 +78,8 @@ def design(
     Raises
     ------
     InvalidInputError
-        Unknown names; τ0² or a norm not positive; an activation with a mean; a tangent kernel of a family that jumps;
-        `norms` with kind "both" or another family than piecewise linear.
+        Neither τ0² nor `norms`; unknown names; τ0² or a norm not positive; an activation with a mean; a tangent kernel
+        of a family that jumps; `norms` with kind "both" or another family than piecewise linear.
     IllPosedError
         The DEQ has no equilibrium, is no contraction, or its NTK is infinite.
 
@@ -96,6 +102,13 @@ def design(
     """
     require_deq(deq)
     require_varying(deq)
+    squares = None if norms is None else _squared_norms(norms)
+    if tau0_squared is None:
+        if squares is None:
+            raise InvalidInputError(
+                "Give tau0_squared, the mean squared norm of the inputs, or norms, the squared norms of their classes."
+            )
+        tau0_squared = float(squares.mean())
     tau0_squared = _check.squared_norm(tau0_squared, "tau0_squared")
     wanted = _check.choice(kind, "kind", ("ck", "ntk", "ntk-full", "both"))
     name = _check.choice(family, "family", ("auto", *FAMILIES))
@@ -106,11 +119,11 @@ def design(
     if not deq.centered and abs(coefficients.mean) > _CENTRED * np.sqrt(coefficients.gamma2):
         raise InvalidInputError(
             f"A design matches the first-order kernel, and that needs an activation without mean; E φ(τ*ξ) = "
-            f"{coefficients.mean:.4g} for {deq}: use DEQ(..., centered=True)."
+            f"{coefficients.mean:.4g} for {deq}: use DEQ(..., centered=True), on the command line without --uncentered."
         )
     targets = {each: _without_rounding(coefficients.of(each), tau0_squared) for each in kinds}
-    if norms is not None:
-        return _at_norms(deq, targets, tau0_squared, name, norms)
+    if squares is not None:
+        return _at_norms(deq, targets, tau0_squared, name, np.unique(squares))
     families = [FAMILIES[each] for each in AUTO] if name == "auto" else [FAMILIES[name]]
     if len(targets) == 1:
         for each in families:
@@ -146,16 +159,20 @@ def _fitted_to_kernel(deq: DEQ, targets: Targets, tau0_squared: float, norms: Fl
     return replace(net, layers=free.layers, status=DesignStatus.CLASSWISE, at_norms=match)
 
 
-def _at_norms(deq: DEQ, targets: Targets, tau0_squared: float, family: str, norms: ArrayLike) -> ExplicitNetwork:
+def _squared_norms(norms: ArrayLike) -> FloatArray:
+    squares = _check.real_array(norms, "norms", ndim=1)
+    if not squares.size or squares.min() <= 0:
+        raise InvalidInputError(f"norms must be positive squared norms, not {squares}.")
+    return squares
+
+
+def _at_norms(deq: DEQ, targets: Targets, tau0_squared: float, family: str, squares: FloatArray) -> ExplicitNetwork:
     if len(targets) > 1:
         raise InvalidInputError("A class-wise design fits one kernel; ask for kind 'ck' or 'ntk' instead of 'both'.")
     if family != "auto" and not FAMILIES[family].fitted:
         raise InvalidInputError(
             f"A class-wise design is made of piecewise linear layers; leave the family out instead of {family!r}."
         )
-    squares = np.unique(_check.real_array(norms, "norms", ndim=1))
-    if not squares.size or squares[0] <= 0:
-        raise InvalidInputError(f"norms must be positive squared norms, not {squares}.")
     if not squares[0] * (1 - _SLACK) <= tau0_squared <= squares[-1] * (1 + _SLACK):
         raise InvalidInputError(
             f"tau0_squared is the mean of the classes' squared norms, and {tau0_squared:g} does not lie between "

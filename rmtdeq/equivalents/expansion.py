@@ -133,7 +133,7 @@ def _around_one_point(deq: DEQ, gmm: GaussianMixture, kind: Kind, tau0_squared: 
     if not deq.centered and abs(coefficients.mean) > _CENTRED * np.sqrt(coefficients.gamma2):
         raise InvalidInputError(
             f"The first-order equivalent needs an activation without mean, and E φ(τ*ξ) = {coefficients.mean:.4g} for "
-            f"{deq}; use DEQ(..., centered=True)."
+            f"{deq}; use DEQ(..., centered=True), on the command line without --uncentered."
         )
     at = coefficients.of(kind)
     p = gmm.dimension

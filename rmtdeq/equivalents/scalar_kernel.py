@@ -272,7 +272,7 @@ class _Pairs:
         if not larger:
             raise IllPosedError(
                 "Two classes are so nearly parallel (or one varies so little around its mean) that the expansion "
-                "around them does not exist."
+                "around them does not exist: take rmtdeq.center_and_scale(X) before from_data, or join the two classes."
             )
         self.degree = larger[0]
         self.hermite = np.stack([hermite_coefficients(self.deq.activation, s, self.degree) for s in self.sigma])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ HEIGHT, WIDTH = 256, 1024
 
 _PAIR_CHUNK = 4096
 _MANY = 2000
+_TIMED = 64
 
 logger = logging.getLogger(__name__)
 
@@ -170,14 +172,11 @@ def exact_entries(
 ) -> Iterator[tuple[IntArray, dict[Kind, FloatArray]]]:
     """Compute entries (row and column within the block, (k, 2)) that no series serves, some at a time."""
     deq = plan.deq
-    if len(entries) > _MANY and plan.note_once():
-        logger.warning(
-            "Of a block of %d x %d entries %d pairs of samples are nearly parallel, as those of few dimensions are; "
-            "each takes a two-dimensional quadrature, about a millisecond.",
-            *block.shape,
-            len(entries),
-        )
-    for chunk in np.array_split(entries, max(1, len(entries) // _PAIR_CHUNK)):
+    cuts = list(range(_PAIR_CHUNK, len(entries), _PAIR_CHUNK))
+    # Closed forms take no time worth a word; the time of quadratures is known after the first few.
+    slow = len(entries) > _MANY and deq.activation.dual_form is None and plan.note_once()
+    start = perf_counter()
+    for number, chunk in enumerate(np.split(entries, [_TIMED, *cuts] if slow else cuts)):
         if not len(chunk):
             return
         i, j = chunk[:, 0] + block.top, chunk[:, 1] + block.left
@@ -191,7 +190,38 @@ def exact_entries(
             np.sqrt(plan.rows.slope_square[i] * plan.columns.slope_square[j]),
             distances,
         )
+        if slow and number == 0:
+            _warn_of_quadratures(plan, block, entries, (perf_counter() - start) / len(chunk))
         yield chunk, {kind: entry(kind, deq, value, slope, carried) for kind in kinds}
+
+
+def _warn_of_quadratures(plan: Plan, block: Block, entries: IntArray, seconds: float) -> None:
+    """Say how long the kernel takes if it is all like a block, where each of these entries takes some seconds."""
+    n, m = plan.rows.sigma.size, plan.columns.sigma.size
+    i, j = entries[:, 0] + block.top, entries[:, 1] + block.left
+    pairs, of = n * m, block.size
+    if plan.same and (i > j).all():  # computed below the diagonal alone
+        pairs = n * (n - 1) // 2
+        of = int(np.tri(*block.shape, block.top - block.left - 1).sum())
+    # Threads share the pairs where they are used.
+    total = pairs * len(entries) / of * seconds / (threads() if plan.compiled else 1)
+    logger.warning(
+        "Of a block of %d x %d entries %d pairs of samples are nearly parallel, and the activation has no closed form: "
+        "each takes two-dimensional quadratures (%.3g ms), the whole kernel about %s. Samples that share a large mean "
+        "are nearly parallel: rmtdeq.center_and_scale(X) takes it off. Those of few dimensions stay so: take ReLU, "
+        "leaky ReLU, erf or sin.",
+        *block.shape,
+        len(entries),
+        1e3 * seconds,
+        _duration(total),
+    )
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _fill_exactly(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._progress import progress_bar
 from rmtdeq._types import FloatArray, IntArray, Kind
@@ -27,7 +27,6 @@ _NOTICEABLE = 1.0
 _DEGREES = (SHORT, 96, 512)
 _SMALLEST_NORM2, _LARGEST_NORM2 = 1e-200, 1e16
 _SMALLEST_SINGLE = 1e-30
-_ORDER_ONE = (0.1, 10.0)
 
 BlockSolver = Callable[..., tuple[int, int]]
 
@@ -144,19 +143,9 @@ def make_plan(
         )
     model = pinned(deq, highest, float(rows.mean()) if tau0_squared is None else tau0_squared)
     if inputs is None:
-        heed_scale(float(np.concatenate([rows, columns]).mean()))
+        _check.heed_scale(float(np.concatenate([rows, columns]).mean()), stacklevel=4)
     table = tabulate(model, kinds, lowest, highest)
     return plan_with(table, place, (rows, columns), progress, inputs)
-
-
-def heed_scale(mean: float) -> None:
-    """Warn of samples whose mean squared norm is not of order one."""
-    if not _ORDER_ONE[0] <= mean <= _ORDER_ONE[1]:
-        warnings.warn(
-            f"The samples' squared norms are {mean:.3g} on average, and the model is meant for order one: divide them "
-            f"by {mean**0.5:.3g} (scale= of DEQKernel), or take rmtdeq.center_and_scale(X).",
-            stacklevel=4,
-        )
 
 
 def pinned(deq: DEQ, highest: float, tau0_squared: float) -> DEQ:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -161,6 +162,25 @@ def test_single_precision_data_are_estimated_in_double(gmm):
     single = rd.GaussianMixture.from_data(X.astype(np.float32), y)
     assert all(c.dtype == np.float64 for c in single.covariances)
     np.testing.assert_allclose(single.means, rd.GaussianMixture.from_data(X, y).means, rtol=1e-5, atol=1e-5)
+
+
+def test_samples_far_from_order_one_are_warned_of_where_they_are_passed():
+    X, y = np.random.default_rng(0).standard_normal((20, 5)), [0, 1] * 10
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rd.GaussianMixture.from_data(30 * X, y)
+        rd.GaussianMixture.from_data(X / np.sqrt(5), y)
+    (warning,) = caught
+    assert "center_and_scale(X)" in str(warning.message)
+    assert warning.filename == __file__
+
+
+def test_labels_for_columns_ask_whether_the_samples_are_transposed():
+    X = np.random.default_rng(0).standard_normal((20, 5))
+    with pytest.raises(rd.InvalidInputError, match="is X transposed"):
+        rd.GaussianMixture.from_data(X.T, [0, 1] * 10)
+    with pytest.raises(rd.InvalidInputError, match=r"not shape \(19,\)\.$"):
+        rd.GaussianMixture.from_data(X.T, [0] * 19)
 
 
 def test_singular_covariances_are_sampled_on_their_subspace():

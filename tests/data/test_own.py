@@ -65,6 +65,13 @@ def test_classes_are_those_asked_for_in_their_order(files):
         assert y[y != 1][row] == (2, 0)[label]
 
 
+def test_classes_may_be_texts(files):
+    places = files[0]
+    problem = own_problem(places["X"], places["names"], classes=("cat", "ant"))
+    assert problem.class_names == ("cat", "ant")
+    np.testing.assert_array_equal(problem.X, own_problem(places["X"], places["y"], classes=(3, 1)).X)
+
+
 def test_as_is_leaves_them_alone(files):
     places, X, _ = files
     problem = own_problem(places["X"], as_is=True)
@@ -91,6 +98,9 @@ def _bad(tmp_path, name, array, **options):
     [
         (lambda f, t: own_problem(str(t / "none.npy")), "does not exist"),
         (lambda f, t: own_problem(f["X"], f["X"]), "one label for each of the 60"),
+        (lambda f, t: own_problem(f["names"], f["X"]), r"are --data and --labels swapped\?"),
+        (lambda f, t: own_problem(f["y"], f["X"]), r"are --data and --labels swapped\?"),
+        (lambda f, t: own_problem(_bad(t, "turned", np.load(f["X"]).T), f["y"]), "is X transposed"),
         (lambda f, t: own_problem(f["X"], _bad(t, "short", np.zeros(5, int))), "one label for each"),
         (lambda f, t: own_problem(f["X"], _bad(t, "half", np.full(N, 0.5))), "whole numbers or texts"),
         (lambda f, t: own_problem(f["X"], _bad(t, "nan", np.full(N, np.nan))), "whole numbers or texts"),
@@ -101,7 +111,7 @@ def _bad(tmp_path, name, array, **options):
         (lambda f, t: own_problem(f["y"]), "matrix"),
         (lambda f, t: own_problem(f["names"]), "real numbers"),
         (lambda f, t: own_problem(_bad(t, "holes", np.full((4, 4), np.nan))), "NaN"),
-        (lambda f, t: own_problem(_bad(t, "objects", np.array([{}], dtype=object), allow_pickle=True)), "objects"),
+        (lambda f, t: own_problem(_bad(t, "objects", np.array([{}], dtype=object), allow_pickle=True)), "objects, not"),
         (lambda f, t: own_problem(f["X"], _bad(t, "alone", np.arange(N) // (N - 1))), "at least two"),
     ],
 )
@@ -112,8 +122,28 @@ def test_other_files_are_refused(files, tmp_path, call, says):
 
 def test_files_of_other_kinds_are_refused(files, tmp_path):
     np.savez(tmp_path / "both.npz", X=np.eye(3))
-    (tmp_path / "text.npy").write_text("1,2,3\n")
+    (tmp_path / "damaged.npy").write_bytes((tmp_path / "X.npy").read_bytes()[:200])
+    (tmp_path / "empty.npy").touch()
     with pytest.raises(rd.InvalidInputError, match="several arrays"):
         own_problem(str(tmp_path / "both.npz"))
-    with pytest.raises(rd.InvalidInputError, match=r"text\.npy cannot be read"):
-        own_problem(str(tmp_path / "text.npy"))
+    with pytest.raises(rd.InvalidInputError, match=r"damaged\.npy cannot be read.*write it again with numpy\.save"):
+        own_problem(str(tmp_path / "damaged.npy"))
+    with pytest.raises(rd.InvalidInputError, match=r"empty\.npy is no \.npy file; numpy\.save writes one\."):
+        own_problem(str(tmp_path / "empty.npy"))
+
+
+def test_a_table_of_text_comes_with_what_makes_it_an_array(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X = np.arange(6.0).reshape(3, 2)
+    for name, delimiter in (("a.csv", ","), ("b.tsv", "\t"), ("c.txt", " ")):
+        np.savetxt(name, X, delimiter=delimiter)
+        with pytest.raises(rd.InvalidInputError, match=rf"{name} is no \.npy file; .* makes one\.$") as refused:
+            own_problem(name)
+        exec(str(refused.value).split("; ")[1].removesuffix(" makes one."), {"numpy": np})
+        np.testing.assert_array_equal(np.load(f"{name[0]}.npy"), X)
+
+
+def test_files_of_python_objects_are_refused_without_a_word_of_how_to_run_them(files, tmp_path):
+    with pytest.raises(rd.InvalidInputError, match="Python objects, not numbers") as refused:
+        own_problem(files[0]["X"], _bad(tmp_path, "objects", np.array(["a"] * N, dtype=object), allow_pickle=True))
+    assert "pickle" not in str(refused.value)

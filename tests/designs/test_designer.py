@@ -138,6 +138,7 @@ def test_recurrence_from_almost_none_to_almost_too_much_is_matched(sigma_a2):
 BAD = {
     "scale zero": ((rd.DEQ("tanh", 0.2, 0.8), 0.0), {}, rd.InvalidInputError, "tau0_squared"),
     "scale NaN": ((rd.DEQ("tanh", 0.2, 0.8), np.nan), {}, rd.InvalidInputError, "tau0_squared"),
+    "no scale": ((rd.DEQ("tanh", 0.2, 0.8),), {}, rd.InvalidInputError, "Give tau0_squared"),
     "no network": (("tanh", 1.0), {}, rd.InvalidInputError, "must be a DEQ"),
     "unknown kind": ((rd.DEQ("tanh", 0.2, 0.8), 1.0), {"kind": "gram"}, rd.InvalidInputError, "kind"),
     "unknown family": ((rd.DEQ("tanh", 0.2, 0.8), 1.0), {"family": "spline"}, rd.InvalidInputError, "family"),
@@ -156,6 +157,12 @@ BAD = {
 def test_bad_input_is_refused(seconds, given, options, error, remedy):
     with seconds(1.0), pytest.raises(error, match=remedy):
         rd.design(*given, **options)
+
+
+def test_the_scale_is_the_mean_of_the_norms_by_default():
+    deq, norms = rd.DEQ("tanh", 0.2, 0.8), [0.8, 1.3]
+    net, same = rd.design(deq, norms=norms), rd.design(deq, 1.05, norms=norms)
+    assert (net.tau0_squared, repr(net)) == (1.05, repr(same))
 
 
 def distance(one, other):

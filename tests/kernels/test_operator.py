@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import re
 
 import numba
 import numpy as np
@@ -317,7 +319,40 @@ def test_samples_may_be_changed_after_the_operator_is_made(gaussian, backend, me
     np.testing.assert_allclose(op @ v, exact, rtol=1e-12)
 
 
-def test_nearly_parallel_pairs_in_number_are_said(gaussian, monkeypatch, caplog):
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_many_quadratures_are_said_with_their_time_and_a_remedy(gaussian, monkeypatch, caplog, symmetric):
     monkeypatch.setattr(fill, "_MANY", 20)
-    rd.kernel(gaussian(120, 2), rd.DEQ("tanh", 0.3, 0.8), Y=gaussian(100, 2, seed=1))
-    assert "nearly parallel" in caplog.text
+    clock = itertools.count()
+    monkeypatch.setattr(fill, "_TIMED", 16)
+    monkeypatch.setattr(fill, "perf_counter", lambda: 1.6 * next(clock))  # 0.1 s for each of the first 16
+    Y = None if symmetric else gaussian(100, 2, seed=1)
+    rd.kernel(gaussian(120, 2), rd.DEQ("tanh", 0.3, 0.8), Y=Y, backend="numpy")
+    (said,) = [record.getMessage() for record in caplog.records if "nearly parallel" in record.getMessage()]
+    pairs = int(re.search(r"entries (\d+) pairs", said).group(1))
+    assert pairs > 16
+    assert f"(100 ms), the whole kernel about {fill._duration(0.1 * pairs)}." in said
+    assert "rmtdeq.center_and_scale(X)" in said
+
+
+def test_the_time_of_the_whole_kernel_is_that_of_its_blocks(gaussian, monkeypatch, caplog, small_blocks):
+    monkeypatch.setattr(fill, "_MANY", 20)
+    clock = itertools.count()
+    monkeypatch.setattr(fill, "perf_counter", lambda: 1e3 * next(clock))
+    X = np.outer(np.linspace(1, 2, 60), np.ones(4)) + 1e-3 * gaussian(60, 4)  # nearly parallel, every pair of them
+    monkeypatch.setattr(fill, "solve_pairs", lambda deq, sigma, *_: (sigma, sigma))  # which does take long
+    rd.kernel(X, rd.DEQ("tanh", 0.3, 0.8), backend="numpy")
+    (said,) = [record.getMessage() for record in caplog.records if "nearly parallel" in record.getMessage()]
+    first = 16 * 15 // 2
+    assert f"of 16 x 16 entries {first} pairs" in said
+    assert f"about {1e3 / 64 * 60 * 59 / 2 / 3600:.0f} hours" in said
+
+
+def test_nearly_parallel_pairs_with_a_closed_form_are_not_worth_a_word(gaussian, monkeypatch, caplog):
+    monkeypatch.setattr(fill, "_MANY", 20)
+    rd.kernel(gaussian(120, 2), rd.DEQ("relu", 0.3, 0.8), Y=gaussian(100, 2, seed=1))
+    assert "nearly parallel" not in caplog.text
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(119, "119 s"), (130, "2 minutes"), (7300, "2 hours")])
+def test_long_times_are_said_in_larger_units(seconds, shown):
+    assert fill._duration(seconds) == shown

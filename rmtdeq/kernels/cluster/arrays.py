@@ -16,7 +16,7 @@ from rmtdeq.kernels.cluster.client import client, said
 from rmtdeq.kernels.cluster.samples import Pieces, pieces
 from rmtdeq.kernels.cluster.tasks import Recipe, refusal, tile
 from rmtdeq.kernels.placement import agree
-from rmtdeq.kernels.plan import heed_scale, pinned, tabulate
+from rmtdeq.kernels.plan import pinned, tabulate
 from rmtdeq.kernels.rounding import PRODUCTS
 
 
@@ -24,7 +24,7 @@ def model_of(deq: DEQ, rows: Pieces, tau0_squared: float | None) -> DEQ:
     """Return the model with its activation centred for all samples, not for those of a tile."""
     mean = float(rows.norms.mean())
     model = pinned(deq, float(rows.norms.max()), mean if tau0_squared is None else tau0_squared)
-    heed_scale(mean)
+    _check.heed_scale(mean, stacklevel=4)
     return model
 
 
