@@ -189,9 +189,11 @@ class SpectrumPrediction(Tabular):
         if not share and not isolated:
             return ()
         parts = [f"{share:.1%} of the bulk"] * (share > 0) + [f"{isolated} outlier(s)"] * (isolated > 0)
+        # One eigenvalue that is wrong says little of the others; a share of the bulk does.
+        advice = ": rely on the largest eigenvalues alone" if share else ""
         return (
             f"(predicted below zero: {' and '.join(parts)}; no kernel has eigenvalues there. Norms differ within "
-            "classes by more than the expansion around them bears: rely on the largest eigenvalues alone)",
+            f"classes by more than the expansion around them bears{advice})",
         )
 
     def plot(
