@@ -90,7 +90,7 @@ def main() -> int:
     parser.add_argument("--n", type=int, help="training images (default all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, help="folder from which the same command goes on")
-    parser.add_argument("--save", type=Path, help="file for the trained weights, a state dict of torch")
+    parser.add_argument("--out", type=Path, help="file for the trained weights, a state dict of torch")
     options = parser.parse_args()
     X, y, held = rd.load_classification("mnist", n=options.n)
     images, labels, test, test_labels = (torch.from_numpy(each) for each in (X, y, *held))
@@ -100,7 +100,7 @@ def main() -> int:
     start, end = (options.epochs - options.decay) * count, options.epochs * count
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda i: min(1.0, (i + 1) / WARM_UP, (end - i) / max(end - start, 1))
+        optimizer, lambda i: min(1.0, (i + 1) / WARM_UP, (end - i) / (end - start) if options.decay else 1.0)
     )
     generator = torch.Generator().manual_seed(options.seed)
     kept = None if options.checkpoint is None else options.checkpoint / "pcdeq-conv.pt"
@@ -133,8 +133,8 @@ def main() -> int:
             torch.save({**state, "schedule": schedule.state_dict(), "generator": generator.get_state()}, beside)
             os.replace(beside, kept)
     print(f"in single precision, equilibria to 1e-4: test accuracy {accuracy(net, test, test_labels):.4f}")
-    if options.save is not None:
-        torch.save(net.state_dict(), options.save)
+    if options.out is not None:
+        torch.save(net.state_dict(), options.out)
     return 0
 
 
