@@ -21,7 +21,7 @@ from rmtdeq.data import formats
 from rmtdeq.data.catalog import DATASETS, DataFile, Dataset
 from rmtdeq.data.download import fetch, remedy
 from rmtdeq.data.formats import Images, Labels, Split
-from rmtdeq.data.shares import shares
+from rmtdeq.data.shares import drawn
 
 __all__ = ["DATASETS", "DataFile", "Dataset", "cache_folder", "dataset_names", "load_dataset", "load_images"]
 
@@ -167,15 +167,14 @@ def load_dataset(
     if n is None:
         n = available
     _enough(n, available, f"the {split} set of {name} in class {_listed(wanted)}")
-    sizes = shares(n, [rows.size for rows in members])
-    drawn = np.concatenate([rng.permutation(rows)[:size] for rows, size in zip(members, sizes, strict=True)])
+    rows, sizes = drawn(n, members, rng)
     y = np.repeat(np.arange(len(wanted), dtype=np.int64), sizes)
     pixels = images.reshape(len(images), -1)
     if raw:
-        return pixels[drawn], y
+        return pixels[rows], y
     _check.memory(8 * n * pixels.shape[1], None, f"A matrix of {n} images", "ask for fewer with n")
     mean, scale = _mean_and_scale(pixels, np.concatenate(members), name)
-    X = pixels[drawn].astype(np.float64)
+    X = pixels[rows].astype(np.float64)
     X -= mean
     X *= scale
     return X, y

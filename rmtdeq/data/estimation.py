@@ -11,15 +11,15 @@ from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray
 
 COVARIANCES = ("full", "common", "diagonal", "scalar")
-_MATRICES = COVARIANCES[:2]
+MATRICES = COVARIANCES[:2]
 
 
 def covariances_of(parts: Sequence[FloatArray], covariance: str, shrinkage: float | str) -> list[FloatArray]:
     """Return the unbiased covariances of classes, shrunk; each part holds the samples of one, less their mean."""
-    matrices = _check.choice(covariance, "covariance", COVARIANCES) in _MATRICES
+    matrices = _check.choice(covariance, "covariance", COVARIANCES) in MATRICES
     share = shrinkage if shrinkage == "auto" else _check.number(shrinkage, "shrinkage", low=0, high=1)
     if share and not matrices:
-        raise InvalidInputError(f"shrinkage= is for the covariances {' and '.join(_MATRICES)}, not {covariance!r}.")
+        raise InvalidInputError(f"shrinkage= is for the covariances {' and '.join(MATRICES)}, not {covariance!r}.")
     if not matrices:
         variances = [(part**2).sum(axis=0) / (len(part) - 1) for part in parts]
         return variances if covariance == "diagonal" else [np.asarray(v.mean()) for v in variances]
@@ -29,8 +29,11 @@ def covariances_of(parts: Sequence[FloatArray], covariance: str, shrinkage: floa
         _, basis = np.linalg.eigh(np.einsum("a,aij->ij", sizes / sizes.sum(), np.stack(found)))
         variances = [np.maximum(np.einsum("ij,ij->j", basis, c @ basis), 0.0) for c in found]
         found = [(basis * v) @ basis.T for v in variances]
-        parts = [np.concatenate(parts)] * len(parts)
+        # One basis for all asks for one share.
+        parts = [np.concatenate(parts)]
     shares = [best_shrinkage(part) if isinstance(share, str) else share for part in parts]
+    if covariance == "common":
+        shares *= len(found)
     return [_shrunk(c, s) for c, s in zip(found, shares, strict=True)]
 
 

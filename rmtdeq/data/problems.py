@@ -15,10 +15,11 @@ from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, IntArray, Seed
 from rmtdeq.data.catalog import DATASETS
 from rmtdeq.data.datasets import load_dataset
+from rmtdeq.data.estimation import MATRICES
 from rmtdeq.data.formats import read_npy
 from rmtdeq.data.mixture import GaussianMixture
 from rmtdeq.data.scaling import center_and_scale
-from rmtdeq.data.shares import shares
+from rmtdeq.data.shares import drawn
 from rmtdeq.data.sphere import on_sphere
 
 _SHARE = 0.8
@@ -108,16 +109,15 @@ def own_problem(
     if not as_is:
         X = center_and_scale(X)
     # Whoever brings samples seldom brings many times more than features.
-    shrinkage = "auto" if covariance in ("full", "common") else 0.0
+    shrinkage = "auto" if covariance in MATRICES else 0.0
     mixture = GaussianMixture.from_data(X, y, covariance, shrinkage)
     count = min(len(X), _MOST) if n is None else _check.integer(n, "n")
     if count > len(X):
         raise InvalidInputError(f"n={count} samples are more than the {len(X)} that there are.")
     rng = _check.generator(seed)
     members = [np.flatnonzero(y == a) for a in range(len(names))]
-    sizes = shares(count, [len(rows) for rows in members])
-    drawn = np.concatenate([rng.permutation(rows)[:size] for rows, size in zip(members, sizes, strict=True)])
-    return Problem(Path(data).name, X[drawn], y[drawn], mixture, count, mixture.mean_squared_norm, names)
+    rows, _ = drawn(count, members, rng)
+    return Problem(Path(data).name, X[rows], y[rows], mixture, count, mixture.mean_squared_norm, names)
 
 
 def _named_labels(path: str | None, X: FloatArray) -> tuple[tuple[str, ...], IntArray]:
@@ -169,8 +169,8 @@ def random_targets(n: int, p: int, norm: float, test: int = 0, seed: Seed = 0) -
     """Return samples uniform on a sphere, with independent targets N(0, 1)."""
     rng = _check.generator(seed)
     # The training samples come first: they do not depend on how many are tested.
-    drawn = [(on_sphere(rng.standard_normal((size, p)), norm), rng.standard_normal(size)) for size in (n, test) if size]
-    return Targets(f"uniform on the sphere, p = {p}", *drawn[0], drawn[1] if test else None)
+    found = [(on_sphere(rng.standard_normal((size, p)), norm), rng.standard_normal(size)) for size in (n, test) if size]
+    return Targets(f"uniform on the sphere, p = {p}", *found[0], found[1] if test else None)
 
 
 def signed_classes(

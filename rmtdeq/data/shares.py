@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 def shares(n: int, weights: Sequence[float]) -> list[int]:
     """Divide n in proportion to the weights by largest remainders, in whole numbers that sum to n.
@@ -16,3 +19,9 @@ def shares(n: int, weights: Sequence[float]) -> list[int]:
     for i in by_remainder[: n - sum(parts)]:
         parts[i] += 1
     return parts
+
+
+def drawn(n: int, members: Sequence[NDArray[np.intp]], rng: np.random.Generator) -> tuple[NDArray[np.intp], list[int]]:
+    """Draw n rows without replacement, of each class its share and in its order; return them and the shares."""
+    sizes = shares(n, [rows.size for rows in members])
+    return np.concatenate([rng.permutation(rows)[:size] for rows, size in zip(members, sizes, strict=True)]), sizes

@@ -31,6 +31,10 @@ from rmtdeq.rmt import (
 
 _NO_SLOPE = 1e-12
 _ROUNDING = 1e-12
+_LEGEND = (
+    "(outliers are eigenvalues outside the bulk, not always the largest; alignments are squared projections of their "
+    "eigenvectors on class 0, 1, ...)"
+)
 _LEVELS = np.linspace(0.0, 1.0, 400)
 
 
@@ -149,13 +153,12 @@ class SpectrumPrediction(Tabular):
 
     def table(self) -> Table:
         """Return the outliers, numbered as in `outliers`, and their alignments with the classes."""
-        title, bulk, *others = self.summary().split("\n")
         return Table(
             {"eigenvalue": self.outliers, **by_class(self.alignments, "alignment")},
             np.arange(1, self.outliers.size + 1),
             "outlier",
-            title,
-            (bulk, *(line for line in others if not line.startswith("outlier"))),
+            self._title(),
+            (*self._of_bulk(), _LEGEND, *self.doubts()),
             {"eigenvalue": self._size, **dict.fromkeys(by_class(self.alignments, "alignment"), 1.0)},
         )
 
@@ -166,20 +169,22 @@ class SpectrumPrediction(Tabular):
 
     def summary(self) -> str:
         """Return the edges, atoms and outliers as text."""
-        lines = [f"{self.kind} of {self.deq}, n = {self.n}, level {self.level!r}"]
-        lines.append(f"bulk     {intervals(edge for edge in self.edges if edge[1] > edge[0]) or 'none'}")
-        lines.extend(f"atom     {at:.5g} of mass {mass:.4f}" for at, mass in self.atoms)
+        lines = [self._title(), *self._of_bulk()]
         positions, shares = without_rounding(self.outliers, self._size), without_rounding(self.alignments, 1.0)
         for at, row in zip(positions, shares, strict=True):
             classes = " ".join(f"{value:.3f}" for value in row)
             lines.append(f"outlier  {at:.5g}   alignment with the classes: {classes}")
         if not self.outliers.size:
             lines.append("outlier  none")
-        lines.append(
-            "(outliers are eigenvalues outside the bulk, not always the largest; alignments are squared projections of "
-            "their eigenvectors on class 0, 1, ...)"
-        )
-        return "\n".join([*lines, *self.doubts()])
+        return "\n".join([*lines, _LEGEND, *self.doubts()])
+
+    def _title(self) -> str:
+        return f"{self.kind} of {self.deq}, n = {self.n}, level {self.level!r}"
+
+    def _of_bulk(self) -> list[str]:
+        """Edges and atoms, a line each."""
+        edges = f"bulk     {intervals(edge for edge in self.edges if edge[1] > edge[0]) or 'none'}"
+        return [edges, *(f"atom     {at:.5g} of mass {mass:.4f}" for at, mass in self.atoms)]
 
     def doubts(self) -> tuple[str, ...]:
         """Return what speaks against the prediction: a sentence on eigenvalues below zero, or nothing."""
