@@ -25,8 +25,10 @@ from rmtdeq.reproduce.read_out import (
     accuracy_of,
     class_norms,
     features,
+    finish,
     images,
     makers,
+    published_for,
     seconds_for,
 )
 
@@ -95,7 +97,7 @@ def of_random_features(parameters: Accuracy, place: Place) -> Outcome:
     return Outcome(
         tuple(_rows(means, parameters, task.caveat)),
         tuple(curves),
-        lambda figure: _draw(figure, means, parameters),
+        lambda figure: _draw(figure, means, parameters, task),
         (4.4 * len(parameters.activations), 3.3 * len(parameters.sigma_a2)),
         {"networks": designed, f"seconds for {TIMED} images": seconds, "standard errors": errors},
     )
@@ -126,7 +128,7 @@ def _rows(means: Means, parameters: Accuracy, smaller: str) -> list[Row]:
     rows: list[Row] = []
     off: dict[str, list[float]] = {}
     for (sigma, activation, width, name), value in means.items():
-        known = published.accuracy(parameters.dataset, activation, name.partition(",")[0], width)
+        known = published_for(parameters.dataset, activation, name, width)
         setting = f"{activation}, σ_a² = {sigma:g}, {name}"
         rows.append(
             Row(f"{setting}: width {width}", value, known, "" if known is None else published.READ_OFF, "=", smaller)
@@ -148,7 +150,7 @@ def _rows(means: Means, parameters: Accuracy, smaller: str) -> list[Row]:
     return rows
 
 
-def _draw(figure: Any, means: Means, parameters: Accuracy) -> None:
+def _draw(figure: Any, means: Means, parameters: Accuracy, task: Task) -> None:
     grid = figure.subplots(len(parameters.sigma_a2), len(parameters.activations), squeeze=False, sharey=True)
     for line, sigma in zip(grid, parameters.sigma_a2, strict=True):
         for ax, activation in zip(line, parameters.activations, strict=True):
@@ -158,7 +160,7 @@ def _draw(figure: Any, means: Means, parameters: Accuracy) -> None:
                 ax.plot(parameters.widths, values, style, color=colour, markersize=4.5, label=name)
                 if name != "plain, two layers":
                     known = [
-                        published.accuracy(parameters.dataset, activation, name.partition(",")[0], width) or np.nan
+                        published_for(parameters.dataset, activation, name, width) or np.nan
                         for width in parameters.widths
                     ]
                     stars += known
@@ -168,10 +170,4 @@ def _draw(figure: Any, means: Means, parameters: Accuracy) -> None:
             ax.set_xscale("log", base=2)
             _style.plain_ticks(ax, parameters.widths)
             ax.set_title(f"{activation}, $\\sigma_a^2$ = {sigma:g}", loc="left", fontsize=10)
-            _style.open_frame(ax)
-        line[0].set_ylabel("test accuracy")
-    for ax in grid[-1]:
-        ax.set_xlabel("width")
-    grid[0][-1].legend(frameon=False, fontsize=7.5, loc="lower right")
-    trained = f"{parameters.train:,} images, {parameters.epochs} epochs"
-    figure.suptitle(f"{parameters.dataset}, {trained}: linear read-out on random features", fontsize=10)
+    finish(figure, grid, "width", task)

@@ -15,7 +15,18 @@ from rmtdeq._optional import require
 from rmtdeq.reproduce import published
 from rmtdeq.reproduce.outcome import Curve, Outcome, Row
 from rmtdeq.reproduce.place import Parts, Place
-from rmtdeq.reproduce.read_out import NETWORKS, PAPER, Samples, Task, accuracy_of, features, images, makers
+from rmtdeq.reproduce.read_out import (
+    NETWORKS,
+    PAPER,
+    Samples,
+    Task,
+    accuracy_of,
+    features,
+    finish,
+    images,
+    makers,
+    published_for,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,7 +81,7 @@ def of_read_out(parameters: Rates, place: Place) -> Outcome:
     return Outcome(
         tuple(_rows(means, parameters, task.caveat)),
         tuple(curves),
-        lambda figure: _draw(figure, means, parameters),
+        lambda figure: _draw(figure, means, parameters, task),
         (4.4 * len(parameters.activations), 3.3 * len(parameters.widths)),
     )
 
@@ -86,7 +97,7 @@ def _tried(
 def _rows(means: Means, parameters: Rates, smaller: str) -> list[Row]:
     rows = []
     for (activation, width, name), values in means.items():
-        known = published.accuracy(parameters.dataset, activation, name.partition(",")[0], width)
+        known = published_for(parameters.dataset, activation, name, width)
         source = "" if known is None else published.READ_OFF
         # Which rate it was is the question: only the nearest counts.
         nearest = None if known is None else int(np.argmin([abs(value - known) for value in values]))
@@ -96,7 +107,7 @@ def _rows(means: Means, parameters: Rates, smaller: str) -> list[Row]:
     return rows
 
 
-def _draw(figure: Any, means: Means, parameters: Rates) -> None:
+def _draw(figure: Any, means: Means, parameters: Rates, task: Task) -> None:
     grid = figure.subplots(len(parameters.widths), len(parameters.activations), squeeze=False, sharex=True)
     for line, width in zip(grid, parameters.widths, strict=True):
         for ax, activation in zip(line, parameters.activations, strict=True):
@@ -104,7 +115,7 @@ def _draw(figure: Any, means: Means, parameters: Rates) -> None:
                 style, colour = NETWORKS[name]
                 values = means[activation, width, name]
                 ax.plot(parameters.rates, values, style, color=colour, markersize=4.5, label=name)
-                known = published.accuracy(parameters.dataset, activation, name.partition(",")[0], width)
+                known = published_for(parameters.dataset, activation, name, width)
                 # One plain network is published, which may have one layer or two.
                 if known is not None and name != "plain, two layers":
                     ax.axhline(known, color=colour, linestyle=(0, (1, 2)), linewidth=1.2)
@@ -112,10 +123,4 @@ def _draw(figure: Any, means: Means, parameters: Rates) -> None:
             ax.set_xscale("log", base=2)
             _style.plain_ticks(ax, parameters.rates)
             ax.set_title(f"{activation}, width {width}", loc="left", fontsize=10)
-            _style.open_frame(ax)
-        line[0].set_ylabel("test accuracy")
-    for ax in grid[-1]:
-        ax.set_xlabel("rate of the read-out")
-    grid[0][-1].legend(frameon=False, fontsize=7.5, loc="lower right")
-    trained = f"{parameters.train:,} images, {parameters.epochs} epochs"
-    figure.suptitle(f"{parameters.dataset}, {trained}: linear read-out on random features", fontsize=10)
+    finish(figure, grid, "rate of the read-out", task)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import rmtdeq as rd
 from rmtdeq import _style
 from rmtdeq._optional import require
+from rmtdeq.reproduce import published
 from rmtdeq.reproduce.place import Place
 
 if TYPE_CHECKING:
@@ -47,6 +48,24 @@ class Task:
 
 
 PAPER = Task("mnist", train=50_000, test=8_000, epochs=100)
+
+
+def published_for(dataset: str, activation: str, name: str, width: int) -> float | None:
+    """Return the published accuracy of one of `NETWORKS`, if there is one; both plain ones have the same."""
+    return published.accuracy(dataset, activation, name.partition(",")[0], width)
+
+
+def finish(figure: Any, grid: Any, xlabel: str, task: Task) -> None:
+    """Label a grid of panels of accuracies."""
+    for line in grid:
+        line[0].set_ylabel("test accuracy")
+        for ax in line:
+            _style.open_frame(ax)
+    for ax in grid[-1]:
+        ax.set_xlabel(xlabel)
+    grid[0][-1].legend(frameon=False, fontsize=7.5, loc="lower right")
+    trained = f"{task.train:,} images, {task.epochs} epochs"
+    figure.suptitle(f"{task.dataset}, {trained}: linear read-out on random features", fontsize=10)
 
 
 def images(task: Task, place: Place) -> tuple[Samples, Samples]:
