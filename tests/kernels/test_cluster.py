@@ -11,7 +11,7 @@ import threading
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, scheduler
 from distributed.comm import CommClosedError
 
 import rmtdeq as rd
@@ -154,12 +154,33 @@ def test_a_closed_client_is_named(alone, samples):
         op @ samples[:, 0]
 
 
-def test_a_cluster_without_workers_is_named(alone, samples, monkeypatch):
-    monkeypatch.setattr(reached, "_PATIENCE", "0.2s")
+@pytest.fixture
+def slow_news(monkeypatch):
+    """Clusters hear of their workers a tenth of a second later than the scheduler."""
+    batched = scheduler.BatchedSend
+    monkeypatch.setattr(
+        scheduler, "BatchedSend", lambda interval, **more: batched("100ms" if interval == "5ms" else interval, **more)
+    )
+
+
+def test_a_cluster_without_workers_is_named_and_can_be_closed(slow_news, alone, samples, monkeypatch):
+    monkeypatch.setattr(reached, "_PATIENCE", 0.2)
     alone.cluster.scale(0)
     alone.sync(alone.cluster._correct_state)
     with alone.as_current(), pytest.raises(rd.ClusterError, match="no workers"):
         rd.kernel(samples, rd.DEQ("tanh", 0.3, 0.8), backend="dask")
+
+
+def test_a_worker_that_comes_late_is_waited_for(alone, samples):
+    deq = rd.DEQ("tanh", 0.3, 0.8)
+    alone.cluster.scale(0)
+    alone.sync(alone.cluster._correct_state)
+    assert not reached.workers_of(alone)
+    late = threading.Timer(0.3, alone.cluster.scale, [1])
+    late.start()
+    with alone.as_current():
+        np.testing.assert_allclose(np.asarray(rd.kernel(samples, deq, backend="dask")), rd.kernel(samples, deq))
+    late.join()
 
 
 @pytest.mark.parametrize(
@@ -206,7 +227,7 @@ print(abs(np.asarray(found) - rd.kernel(X, deq)).max() < 1e-12)
 def test_the_command_line_uses_a_scheduler(workers, tmp_path, capsys, monkeypatch):
     from rmtdeq.cli import main
 
-    monkeypatch.setattr(reached, "_PATIENCE", "2s")
+    monkeypatch.setattr(reached, "_PATIENCE", 2.0)
     address = workers.scheduler_info()["address"]
     arguments = ["compare", "--dataset", "fashion-sample", "--n", "200", "--kind", "ck", "--level", "paper"]
     assert main([*arguments, "--backend", "dask", "--scheduler", address]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from rmtdeq._optional import require
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = "10s"
+_PATIENCE = 10.0
+"""Seconds until a scheduler has to answer, or a worker to come."""
 
 _SHARE = 0.6
 """Of the workers' memory so much may be kept there; beyond it Dask writes to their disks."""
@@ -69,17 +71,20 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _wait_for_workers(reach: Any) -> None:
+    # Dask's own wait_for_workers overwrites what a cluster of this process knows of its workers; where one has just
+    # left and the news is still under way, the cluster can then no longer be closed. So this asks and changes nothing.
     if workers_of(reach):
         return
-    logger.warning("The cluster has no workers yet; waiting %s for one.", _PATIENCE)
-    try:
-        reach.wait_for_workers(1, timeout=_PATIENCE)
-    except TimeoutError as error:
-        address = reach.scheduler.address
-        raise ClusterError(
-            f"The scheduler at {address} has no workers; start some with `dask worker {address}`, or give an adaptive "
-            "cluster one to begin with, cluster.adapt(minimum=1)."
-        ) from error
+    logger.warning("The cluster has no workers yet; waiting %g s for one.", _PATIENCE)
+    deadline = time.monotonic() + _PATIENCE
+    while not workers_of(reach):
+        if time.monotonic() > deadline:
+            address = reach.scheduler.address
+            raise ClusterError(
+                f"The scheduler at {address} has no workers; start some with `dask worker {address}`, or give an "
+                "adaptive cluster one to begin with, cluster.adapt(minimum=1)."
+            )
+        time.sleep(0.1)
 
 
 def workers_of(reach: Any) -> dict[str, Any]:
