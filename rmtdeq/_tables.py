@@ -49,6 +49,18 @@ class Table:
         }
         return replace(self, columns=columns)
 
+    def with_classes(self, names: Sequence[str]) -> Table:
+        """Return the table with the classes' names in place of their numbers in the columns of `by_class`."""
+
+        def renamed(column: str) -> str:
+            for a, name in enumerate(names):
+                if column.endswith(_of_class(a)):
+                    return f"{column.removesuffix(_of_class(a))}with {name}"
+            return column
+
+        columns = {renamed(name): values for name, values in self.columns.items()}
+        return replace(self, columns=columns, scales={renamed(name): size for name, size in self.scales.items()})
+
     def rows(self) -> list[tuple[Any, ...]]:
         """Return the rows, each after its name."""
         return list(zip(self.index, *self.columns.values(), strict=True))
@@ -120,4 +132,8 @@ def intervals(edges: Iterable[tuple[float, float]]) -> str:
 
 def by_class(values: np.ndarray[Any, Any], what: str) -> dict[str, np.ndarray[Any, Any]]:
     """Return the columns of a matrix (rows, K) of alignments with K classes, named by them."""
-    return {f"{what} with class {a}": values[:, a] for a in range(values.shape[1])}
+    return {f"{what} {_of_class(a)}": values[:, a] for a in range(values.shape[1])}
+
+
+def _of_class(a: int) -> str:
+    return f"with class {a}"

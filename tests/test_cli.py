@@ -158,7 +158,9 @@ def test_own_samples_are_compared_and_reported(capsys, tmp_path, own_files):
     assert "dataset" not in arguments
     page = report.read_text()
     assert "X.npy" in page
-    assert "left" in page
+    assert "measured alignment with left" in page
+    assert "measured alignment with right" in page
+    assert "with class 0" not in page
     assert "fashion-sample" not in page
 
 
@@ -362,7 +364,7 @@ def test_train_on_images_with_the_other_network(capsys, tmp_path):
     ("options", "message"),
     [
         (["--dataset", "digits", "--classes", "1", "2", "3"], "two labels"),
-        (["--dataset", "nothing"], "--dataset must be sphere or one of"),
+        (["--dataset", "nothing"], "--dataset must be one of 'sphere'"),
         (["--n", "1"], "--n"),
         (["--sigma-w2", "0.2"], "1/8"),
         (["--model", "implicit-relu", "--gamma", "2"], "gamma"),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import rmtdeq as rd
-from rmtdeq._tables import Table
+from rmtdeq._tables import Table, by_class
 from rmtdeq.curves import ClassificationRun, TrainingRun
 
 
@@ -110,6 +110,17 @@ def test_rounding_is_shown_as_zero_and_kept_in_frames():
     np.testing.assert_array_equal(shown["pair"], 0.0)
     np.testing.assert_array_equal(shown["linear"], coef.to_frame()["linear"])
     assert "mean of the activation 0," in coef.table().notes[0]
+
+
+def test_classes_are_named_in_columns_and_scales():
+    table = Table(by_class(np.eye(11), "alignment") | {"size": np.ones(11)}, range(11), "row")
+    table = replace(table, scales={"alignment with class 1": 1.0, "size": 2.0})
+    named = table.with_classes(["shirt", "boot"])
+    assert list(named.columns)[:3] == ["alignment with shirt", "alignment with boot", "alignment with class 2"]
+    assert list(named.columns)[-2:] == ["alignment with class 10", "size"]
+    assert named.scales == {"alignment with boot": 1.0, "size": 2.0}
+    np.testing.assert_array_equal(named.columns["alignment with boot"], np.eye(11)[:, 1])
+    assert table.with_classes([]).columns == table.columns
 
 
 def test_alignments_of_nothing_have_no_sign(results):

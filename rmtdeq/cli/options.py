@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rmtdeq
-from rmtdeq._check import suggestion
+from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq.data.datasets import DATASETS
 from rmtdeq.data.problems import Problem, image_problem, mixture_problem, own_problem
@@ -116,12 +116,7 @@ def problem_of(options: argparse.Namespace) -> Problem:
         )
     if options.labels is not None or options.as_is:
         raise InvalidInputError("--labels and --as-is are for samples of your own: name their file with --data.")
-    names = rmtdeq.dataset_names()
-    if options.dataset not in (*names, "mixture"):
-        raise InvalidInputError(
-            f"--dataset must be one of {', '.join(names)} or mixture, not {options.dataset!r}"
-            f"{suggestion(options.dataset, (*names, 'mixture'))}."
-        )
+    _check.choice(options.dataset, "--dataset", (*rmtdeq.dataset_names(), "mixture"))
     data_dir = data_dir_of(options, options.dataset)
     if options.dataset == "mixture":
         if options.classes is not None and not (len(options.classes) == 1 and isinstance(options.classes[0], int)):

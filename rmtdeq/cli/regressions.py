@@ -128,17 +128,14 @@ def data_of(options: argparse.Namespace) -> Targets:
     n = 100 if options.n is None else _check.integer(options.n, "--n", low=2)
     wanted = 0 if options.test is None else _check.integer(options.test, "--test", low=0)
     norm = MODELS[options.model].norm
-    names = rmtdeq.dataset_names()
-    if options.dataset not in (None, SPHERE, *names):
-        raise InvalidInputError(
-            f"--dataset must be {SPHERE} or one of {', '.join(names)}, not {options.dataset!r}"
-            f"{_check.suggestion(options.dataset, (*names, SPHERE))}."
-        )
-    data_dir = data_dir_of(options, options.dataset or SPHERE)
-    if options.dataset in (None, SPHERE):
+    dataset = _check.choice(
+        SPHERE if options.dataset is None else options.dataset, "--dataset", (SPHERE, *rmtdeq.dataset_names())
+    )
+    data_dir = data_dir_of(options, dataset)
+    if dataset == SPHERE:
         p = 100 if options.p is None else _check.integer(options.p, "--p", low=2)
         return random_targets(n, p, float(np.sqrt(p)) if norm is None else norm, wanted, options.seed)
     classes = [0, 1] if options.classes is None else options.classes
     if len(classes) != 2:
         raise InvalidInputError(f"--classes takes two labels, not {len(classes)}: their targets are -1 and 1.")
-    return signed_classes(options.dataset, classes, n, norm, test=wanted, seed=options.seed, data_dir=data_dir)
+    return signed_classes(dataset, classes, n, norm, test=wanted, seed=options.seed, data_dir=data_dir)

@@ -155,7 +155,7 @@ def _save_report(
     found = rmtdeq.solve(deq, problem.tau0_squared, kind=tuple(options.kind))
     sections = [
         rmtdeq.Section("Spectra", [f"{deq}, n = {problem.n}, p = {problem.X.shape[1]}", figure]),
-        rmtdeq.Section("Outliers", [result.table() for result in results]),
+        rmtdeq.Section("Outliers", [result.table().with_classes(problem.class_names) for result in results]),
         rmtdeq.Section("Coefficients", ["The solution of the model's equations.", found.table()]),
     ]
     save_report(f"{problem.name}: {title}", sections, options, problem)
