@@ -43,6 +43,7 @@ pre { margin: .5rem 0; padding: .7rem .9rem; background: var(--shade); border: 1
   border-radius: 6px; font: .85rem/1.45 ui-monospace, "DejaVu Sans Mono", monospace; white-space: pre-wrap;
   overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
+.wide td { white-space: nowrap; }
 table { border-collapse: collapse; margin: .7rem 0; font-size: .88rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: .35rem; font-weight: 600; overflow-wrap: anywhere; }
 th, td { padding: .28rem .8rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
