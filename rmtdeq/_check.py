@@ -213,14 +213,18 @@ def transposed(shape: tuple[int, ...], p: int | None) -> str:
     return "; is X transposed? It has one sample a row" if shape == (p,) else ""
 
 
-def heed_scale(mean: float, stacklevel: int) -> None:
-    """Warn of samples whose mean squared norm is not of order one, as the model takes them to be."""
-    if mean > 0 and not _ORDER_ONE[0] <= mean <= _ORDER_ONE[1]:
-        warnings.warn(
-            f"The samples' squared norms are {mean:.3g} on average, and the model is meant for order one: divide them "
-            f"by {mean**0.5:.3g} (scale= of DEQKernel), or take rmtdeq.center_and_scale(X).",
-            stacklevel=stacklevel,
+def heed_scale(mean: float, stacklevel: int, model: str = "") -> None:
+    """Warn of samples whose mean squared norm is not of the order that is meant: one, or p of the named model."""
+    if not mean > 0 or _ORDER_ONE[0] <= mean <= _ORDER_ONE[1]:
+        return
+    if model:
+        meant = f"p times {mean:.3g} on average, and those of {model} should be p: take rmtdeq.on_sphere(X, p**0.5)."
+    else:
+        meant = (
+            f"{mean:.3g} on average, and the model is meant for order one: divide them by {mean**0.5:.3g} (scale= of "
+            "DEQKernel), or take rmtdeq.center_and_scale(X)."
         )
+    warnings.warn(f"The samples' squared norms are {meant}", stacklevel=stacklevel)
 
 
 def generator(seed: Seed) -> np.random.Generator:

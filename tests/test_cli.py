@@ -152,6 +152,7 @@ def test_own_samples_are_compared_and_reported(capsys, tmp_path, own_files):
     assert main(["compare", *own_files, *options]) == 0
     printed = capsys.readouterr().out
     assert "n = 240, p = 300" in printed
+    assert printed.startswith("classes: 0 left, 1 right\n")
     assert float(re.search("KS distance ([0-9.]+)", printed).group(1)) < 0.05
     arguments = json.loads((tmp_path / "own.json").read_text())["arguments"]
     assert arguments["data"].endswith("X.npy")
@@ -162,6 +163,21 @@ def test_own_samples_are_compared_and_reported(capsys, tmp_path, own_files):
     assert "measured alignment with right" in page
     assert "with class 0" not in page
     assert "fashion-sample" not in page
+
+
+def test_samples_of_another_scale_are_warned_of_once_and_in_one_line(capsys, own_files):
+    assert main(["compare", *own_files, "--kind", "ck", "--level", "classwise", "--as-is"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert told[0].startswith("rmtdeq: The samples' squared norms are")
+
+
+def test_a_class_of_one_sample_is_told_by_its_name(capsys, tmp_path, own_files):
+    labels = np.load(tmp_path / "y.npy").astype("U8")
+    labels[7] = "middle"
+    np.save(tmp_path / "y.npy", labels)
+    assert main(["predict", *own_files]) == 2
+    assert "these have fewer: middle (1)" in capsys.readouterr().err
 
 
 def test_classes_are_chosen_by_labels_that_are_texts(tmp_path, own_files):

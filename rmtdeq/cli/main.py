@@ -7,7 +7,9 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import rmtdeq
@@ -70,7 +72,8 @@ def guarded(call: Callable[[], int]) -> int:
     logging.getLogger("rmtdeq").setLevel(logging.INFO)
     try:
         try:
-            return _told(call)
+            with _warnings_in_one_line():
+                return _told(call)
         finally:
             # A reader that has gone is found missing here, and not by the interpreter in the end.
             sys.stdout.flush()
@@ -78,6 +81,22 @@ def guarded(call: Callable[[], int]) -> int:
         # What is still to be written goes nowhere, without complaint.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _NO_READER
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Tell each warning once, without the place in the code, which is no command's."""
+    told = set()
+
+    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+        text = " ".join(str(message).split())
+        if text not in told:
+            told.add(text)
+            print(f"rmtdeq: {text}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = tell
+        yield
 
 
 def _told(call: Callable[[], int]) -> int:

@@ -76,7 +76,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     left_out = [each for each in EXPERIMENTS.values() if each not in chosen] if "all" in options.names else []
     if left_out:
         print(f"(by name, or with --full: {', '.join(each.name for each in left_out)})")
-    return _code(reports)
+    return _code(reports, named="all" not in options.names)
 
 
 def _chosen(names: Sequence[str], full: bool) -> list[Experiment]:
@@ -110,10 +110,12 @@ def _show(report: Report) -> None:
         print(f"{report.status}: {' '.join(report.message.split())}", flush=True)
 
 
-def _code(reports: Sequence[Report]) -> int:
+def _code(reports: Sequence[Report], named: bool = True) -> int:
+    """Return the exit code; without data an experiment that was asked for by name has failed."""
     from rmtdeq.reproduce import Status
 
-    return _FAILED if any(report.status is Status.FAILED for report in reports) else 0
+    bad = {Status.FAILED, Status.NO_DATA} if named else {Status.FAILED}
+    return _FAILED if any(report.status in bad for report in reports) else 0
 
 
 def program(name: str, out: str, description: str | None, arguments: Sequence[str] | None = None, **start: Any) -> int:

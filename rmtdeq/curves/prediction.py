@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from rmtdeq import _check, _style
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import ComplexArray, FloatArray
+from rmtdeq.data import GaussianMixture
 from rmtdeq.equivalents import SpectrumPrediction
 from rmtdeq.spectra import EmpiricalSpectrum
 
@@ -204,6 +205,11 @@ def _eigenpairs(spectrum: EmpiricalSpectrum | ArrayLike, n: int) -> tuple[FloatA
             )
         values, vectors = spectrum.eigenvalues, spectrum.vectors
     else:
+        if isinstance(spectrum, GaussianMixture):
+            raise InvalidInputError(
+                "spectrum must be a prediction, a measured spectrum or a kernel; of a mixture it is "
+                "predict_spectrum(deq, mixture, n, kind)."
+            )
         kernel = _check.real_array(spectrum, "spectrum", ndim=2).astype(float)
         if kernel.shape[0] != kernel.shape[1]:
             raise InvalidInputError(f"A kernel is a square matrix, not of shape {kernel.shape}.")

@@ -38,6 +38,16 @@ class Problem:
     tau0_squared: float
     class_names: tuple[str, ...]
 
+    @property
+    def legend(self) -> str:
+        """Which class has which number, where they have names of their own; else nothing."""
+        numbered = [f"{a} {name}" for a, name in enumerate(self.class_names)]
+        return "" if self.class_names == _numbers(len(numbered)) else f"classes: {', '.join(numbered)}"
+
+
+def _numbers(classes: int) -> tuple[str, ...]:
+    return tuple(f"class {a}" for a in range(classes))
+
 
 def example_mixture(p: int, classes: int) -> GaussianMixture:
     """Return the papers' synthetic mixture: μ_a = 8 e_{8a}, C_a = (1 + 8a/√p) I, a = 0 … K-1."""
@@ -54,8 +64,7 @@ def mixture_problem(p: int, classes: int = 2, n: int | None = None, seed: Seed =
     count = int(_SHARE * p) if n is None else n
     X, y = mixture.sample(count, seed)
     name = f"Gaussian mixture, K = {mixture.classes}, p = {p}"
-    names = tuple(f"class {a}" for a in range(mixture.classes))
-    return Problem(name, X, y, mixture, count, mixture.mean_squared_norm, names)
+    return Problem(name, X, y, mixture, count, mixture.mean_squared_norm, _numbers(mixture.classes))
 
 
 def image_problem(
@@ -106,6 +115,14 @@ def own_problem(
     names, y = _named_labels(labels, X)
     if classes is not None:
         X, y, names = _chosen(X, y, names, classes)
+    few = [
+        f"{name} ({size})" for name, size in zip(names, np.bincount(y, minlength=len(names)), strict=True) if size < 2
+    ]
+    if few:
+        raise InvalidInputError(
+            f"Every class needs at least two samples, and these have fewer: {', '.join(few)}; leave them out with "
+            "--classes."
+        )
     if not as_is:
         X = center_and_scale(X)
     # Whoever brings samples seldom brings many times more than features.

@@ -254,7 +254,8 @@ class ExplicitNetwork(Tabular):
                 at_norms=_norm_match(record["at_norms"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InvalidInputError(f"{path} does not describe an explicit network ({error}).") from error
+            reason = f"there is no {error} as save writes it" if isinstance(error, KeyError) else error
+            raise InvalidInputError(f"{path} does not describe an explicit network ({reason}).") from error
 
     def __repr__(self) -> str:
         layers = ", ".join(repr(layer) for layer in self.layers)

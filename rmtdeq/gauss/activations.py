@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from typing import Protocol
@@ -122,10 +121,18 @@ class Activation:
 
     def minus(self, constant: float) -> Activation:
         """Return φ minus a constant."""
-        # A copy, not `replace`: what has been checked of φ holds for φ minus a constant.
-        shifted = copy(self)
-        object.__setattr__(shifted, "shift", self.shift + float(constant))
+        # Not `replace`: what has been checked of φ holds for φ minus a constant.
+        shifted = object.__new__(type(self))
+        vars(shifted).update(vars(self), shift=self.shift + float(constant))
         return shifted
+
+    def __copy__(self) -> Activation:
+        """Return the activation itself, which never changes; what is known of its function is kept by identity."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Activation:
+        """Return the activation itself, which never changes."""
+        return self
 
     def edges(self, reach: float) -> FloatArray:
         """Return points that cut [-reach, reach] into panels on which φ is a polynomial to rounding."""

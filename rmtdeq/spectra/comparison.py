@@ -78,7 +78,7 @@ class SpectrumComparison(Tabular):
         columns = {"predicted": pred.outliers, "measured": measured, "relative error": errors}
         columns |= by_class(pred.alignments, "predicted alignment")
         if self.alignments is not None:
-            columns |= by_class(self.alignments, "measured alignment")
+            columns |= by_class(np.where(possible[:, None], self.alignments, np.nan), "measured alignment")
         scales = dict.fromkeys(columns, 1.0) | dict.fromkeys(("predicted", "measured"), self._size)
         return Table(columns, np.arange(1, pred.outliers.size + 1), "outlier", self._title(), self._notes(), scales)
 

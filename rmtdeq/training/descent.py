@@ -63,7 +63,7 @@ def gradient_descent(
     Raises
     ------
     InvalidInputError
-        Shapes that do not fit the model; a checkpoint that belongs to another training.
+        Shapes that do not fit the model; a checkpoint that belongs to another or a longer training.
     ConvergenceError
         The loss grows without bounds (the step is too large), or the network stops being a contraction.
     """
@@ -73,11 +73,11 @@ def gradient_descent(
     arguments = {"step": rate, "measured every": measure_every, "initial outputs subtracted": subtract_initial}
     session = Session(model, X, y, test, subtract_initial, checkpoint, {"program": "gradient descent", **arguments})
     rate = stable_step(model, session.x) if rate is None else rate
-    state = session.restore()
+    state = session.restore("epoch", total)
     first = 0 if state is None else int(state["epoch"])
     epoch = first
     try:
-        with progress_bar(progress, total=total, initial=min(first, total), desc="training", unit="epoch") as bar:
+        with progress_bar(progress, total=total, initial=first, desc="training", unit="epoch") as bar:
             for epoch in range(first, total + 1):
                 outputs = session.outputs()
                 residual = outputs.detach() - session.y

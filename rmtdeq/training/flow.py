@@ -72,7 +72,7 @@ def gradient_flow(
     every = _check.integer(measure_every, "measure_every")
     arguments = {"tolerance": limit, "measured every": every, "initial outputs subtracted": subtract_initial}
     session = Session(model, X, y, test, subtract_initial, checkpoint, {"program": "gradient flow", **arguments})
-    state = session.restore() or {"time": 0.0, "step": 0.0, "count": 0.0, "iterations": -1.0}
+    state = session.restore("time", end) or {"time": 0.0, "step": 0.0, "count": 0.0, "iterations": -1.0}
     now, step, count, iterations = state["time"], state["step"], int(state["count"]), int(state["iterations"])
     with progress_bar(progress, total=1.0, initial=now / end, desc="flow", unit="") as bar:
         while True:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray
+from rmtdeq._types import FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels import kernel
 from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ
@@ -36,7 +38,7 @@ def population_gram(model: OverparameterizedDEQ | ImplicitReLU, X: ArrayLike) ->
     require_theorem(model)
     X = _check.samples(X).astype(float)
     if isinstance(model, OverparameterizedDEQ):
-        return kernel(X / np.sqrt(model.in_features), _equivalent_deq(model), "ck")
+        return _kernels(model, X, ("ck",))[0]
     return kernel(X, DEQ("relu", 0.0, 1.0, centered=False), "ck")
 
 
@@ -75,10 +77,19 @@ def population_tangent_kernel(model: OverparameterizedDEQ, X: ArrayLike) -> Floa
         raise InvalidInputError("The tangent kernel's limit is known for an OverparameterizedDEQ with sigma_w2 > 0.")
     X = _check.samples(X).astype(float)
     deq = _equivalent_deq(model)
-    ck, ntk, full = kernel(X / np.sqrt(model.in_features), deq, ("ck", "ntk", "ntk-full"))
+    ck, ntk, full = _kernels(model, X, ("ck", "ntk", "ntk-full"))
     scale = model.read_out_scale**2
     recurrent, inputs = (ntk - ck) / deq.sigma_a2, (full - ntk) / deq.sigma_b2
     return np.asarray(model.width * (ck + scale * recurrent) + scale * model.in_features * inputs)
+
+
+def _kernels(model: OverparameterizedDEQ, X: FloatArray, kinds: tuple[Kind, ...]) -> tuple[FloatArray, ...]:
+    """The kernels of the DEQ whose equilibria, times √m, are the model's; its samples are smaller by √p."""
+    scaled = X / np.sqrt(model.in_features)
+    _check.heed_scale(float(np.einsum("ij,ij->", scaled, scaled)) / len(X), 4, type(model).__name__)
+    with warnings.catch_warnings():  # told above, in the model's own scaling
+        warnings.filterwarnings("ignore", "The samples' squared norms", UserWarning)
+        return kernel(scaled, _equivalent_deq(model), kinds)
 
 
 def _equivalent_deq(model: OverparameterizedDEQ) -> DEQ:

@@ -179,11 +179,23 @@ class Session:
         """Say what an interrupted training leaves behind."""
         return "No checkpoint folder was given: nothing is kept." if self._folder is None else self._folder.kept("last")
 
-    def restore(self) -> dict[str, float] | None:
-        """Return to what was saved, if there is anything; the numbers of `save` are given back."""
+    def restore(self, progress: str, end: float) -> dict[str, float] | None:
+        """Return to what was saved, if there is anything; the numbers of `save` are given back.
+
+        Raises
+        ------
+        InvalidInputError
+            What was saved is beyond the end that is asked for, by the number of `save` that counts the progress.
+        """
         arrays = None if self._folder is None else self._folder.load("last")
-        if arrays is None:
+        if self._folder is None or arrays is None:
             return None
+        reached = float(arrays[f"state {progress}"])
+        if reached > end:
+            raise InvalidInputError(
+                f"{self._folder.folder} holds a training to {progress} {reached:g} already, beyond the {end:g} asked "
+                "for; ask for as much at least, or name another folder."
+            )
         device = self.y.device
         with torch.no_grad():
             for name, value in self.parameters.items():

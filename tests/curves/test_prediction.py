@@ -184,3 +184,8 @@ def test_plots_are_labelled():
     assert ax.get_xlabel() == "epoch"
     assert ax.get_ylabel() == "loss"
     assert ax.get_yscale() == "log"
+
+
+def test_a_mixture_is_no_spectrum():
+    with pytest.raises(rd.InvalidInputError, match="of a mixture it is predict_spectrum"):
+        rd.predict_training(rd.GaussianMixture(np.zeros((1, 5)), [1.0]), np.ones(4), 1.0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -170,3 +173,30 @@ def test_large_arguments_overflow_nowhere(registered_spec):
     phi = rd.activation(registered_spec)
     assert np.isfinite(phi(u)).all()
     assert np.isfinite(phi.slope(u)).all()
+
+
+def test_registered_activations_are_pickled_by_name(registered_spec):
+    phi = rd.activation(registered_spec).minus(0.25)
+    back = pickle.loads(pickle.dumps(phi))
+    np.testing.assert_array_equal(back(U), phi(U))
+    np.testing.assert_array_equal(back.slope(U), phi.slope(U))
+    assert (back.name, back.parameters, back.kinks, back.shift) == (phi.name, phi.parameters, phi.kinks, phi.shift)
+    assert copy.copy(phi) is copy.deepcopy(phi) is phi
+
+
+def test_an_activation_of_ones_own_under_a_registered_name_stays_itself():
+    for parameters in ((), (1.0, 2.0)):
+        own = rd.Activation(np.sin, name="tanh", parameters=parameters)
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(own))(U), np.sin(U))
+
+
+def test_results_can_be_pickled():
+    deq = rd.DEQ("relu", 0.3, 0.8)
+    mixture = rd.GaussianMixture(np.zeros((2, 40)), [1.0, 1.5])
+    X, y = mixture.sample(30, 0)
+    prediction, measured = rd.predict_spectrum(deq, mixture, 30, "ck"), rd.empirical_spectrum(X, deq, "ck")
+    net = rd.design(deq, 1.0)
+    for found in (deq, rd.solve(deq, 1.0), mixture, prediction, measured, rd.compare(measured, prediction, y), net):
+        assert repr(pickle.loads(pickle.dumps(found))) == repr(found)
+    again = pickle.loads(pickle.dumps(deq))
+    np.testing.assert_array_equal(rd.kernel(X, again, "ntk"), rd.kernel(X, deq, "ntk"))

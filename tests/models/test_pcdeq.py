@@ -488,6 +488,21 @@ def test_a_supremum_is_checked_and_used():
     assert 0 < unknown.certificate(x).spectral_radius < 1e-3
 
 
+def test_the_weight_is_not_hidden_by_an_attribute():
+    layer = PcDEQLinear(3, seed=0)
+    with pytest.raises(rd.InvalidInputError, match="set_weight"):
+        layer.weight = torch.ones(3, 3)
+    layer(torch.ones(2, 3)).sum().backward()
+
+
+def test_a_slow_iteration_says_that_inputs_are_next_to_zero():
+    layer = PcDEQLinear(2, "tanh", seed=0)
+    layer.set_weight(torch.full((2, 2), 0.4999))
+    with pytest.raises(rd.ConvergenceError, match=r"There is an equilibrium.*above 4\.1e-10.*BatchNorm1d"):
+        layer(torch.tensor([[-4.0, -4.0], [1.0, 1.0]]))
+    torch.nn.Sequential(torch.nn.BatchNorm1d(2), layer)(torch.tensor([[-4.0, -4.1], [1.0, 1.0]])).sum().backward()
+
+
 @pytest.mark.parametrize("positivity", ["absolute", "clamp"])
 def test_bad_weights_are_named(positivity):
     layer = PcDEQLinear(3, positivity=positivity, seed=0)

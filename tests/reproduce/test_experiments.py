@@ -187,6 +187,14 @@ def test_only_failures_are_failures(monkeypatch, capsys, tmp_path, error, code):
     assert shown[-1].split() == ["number-1", "done", "0", "0.25", "good"]
 
 
+def test_without_data_what_was_asked_for_by_name_has_failed(monkeypatch, capsys, tmp_path):
+    chosen = {each.name: each for each in experiments(raising(DataNotFoundError("no files")))}
+    monkeypatch.setattr("rmtdeq.reproduce.EXPERIMENTS", chosen)
+    monkeypatch.setattr("rmtdeq.reproduce.find", chosen.get)
+    assert main(["reproduce", "number-0", "--out", str(tmp_path)]) == 2
+    assert "no data: no files" in capsys.readouterr().out
+
+
 def test_interrupting_says_where_the_others_are(monkeypatch, capsys, tmp_path):
     chosen = experiments(lambda parameters, place: outcome(), raising(KeyboardInterrupt()))
     monkeypatch.setattr("rmtdeq.reproduce.EXPERIMENTS", {each.name: each for each in chosen})

@@ -133,8 +133,10 @@ def test_outliers_that_no_kernel_has_are_not_held_against_measured_ones(pair):
     emp, pred = pair
     positions = np.array([-0.3, *pred.outliers])
     isolated = replace(pred.isolated, positions=positions, alignments=np.vstack([[0.1, 0.1], pred.alignments]))
-    found = rd.compare(emp, replace(pred, isolated=isolated))
+    found = rd.compare(emp, replace(pred, isolated=isolated), np.arange(emp.n) % 2)
     assert found.summary().count("impossible") == 1
+    measured = found.table().columns["measured alignment with class 1"]
+    assert np.isnan(measured).tolist() == [True, False, False]
     assert np.isnan(found.table().columns["measured"]).tolist() == [True, False, False]
     marks = [line for line in found.plot().lines if line.get_label() == "measured outliers"]
     assert len(marks[0].get_xdata()) == 2

@@ -162,6 +162,26 @@ def test_a_finished_training_is_not_done_again(case, tmp_path, monkeypatch):
         assert torch.equal(value, weights_of(second)[name])
 
 
+@pytest.mark.parametrize("flow", [False, True])
+def test_a_longer_training_is_not_taken_for_a_shorter_one(case, tmp_path, monkeypatch, flow):
+    make, X, y = case
+
+    def train(model, total):
+        if flow:
+            return rd.gradient_flow(model, X, y, 1e-5 * total, checkpoint=tmp_path / "state")
+        return rd.gradient_descent(model, X, y, step=1e-5, epochs=total, checkpoint=tmp_path / "state")
+
+    monkeypatch.setattr("rmtdeq.training.session._SAVE_EVERY", -1.0)
+    whole = train(make(), 8)
+    untouched = make()
+    before = {name: value.clone() for name, value in weights_of(untouched).items()}
+    with pytest.raises(rd.InvalidInputError, match="already, beyond the"):
+        train(untouched, 5)
+    for name, value in weights_of(untouched).items():
+        assert torch.equal(value, before[name])
+    np.testing.assert_array_equal(train(make(), 8).loss, whole.loss)
+
+
 def test_an_interrupt_says_what_is_kept(case, tmp_path, monkeypatch):
     make, X, y = case
 

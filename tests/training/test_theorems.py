@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import matplotlib
 import numpy as np
@@ -214,3 +215,14 @@ def test_weights_that_are_no_contraction_are_an_error():
         model.W *= 1.2 / torch.linalg.matrix_norm(model.W, 2)
     with pytest.raises(rd.RmtdeqError, match=r"below 1|no contraction"):
         rd.check_initial_condition(model, X3, Y3)
+
+
+def test_samples_off_the_sphere_are_warned_of_in_the_models_scaling():
+    X = sphere(20, 30, 1.0)
+    model = OverparameterizedDEQ(30, 40, sigma_w2=0.08, seed=0)
+    with pytest.warns(UserWarning, match=r"should be p: take rmtdeq.on_sphere\(X, p\*\*0.5\)") as told:
+        rd.check_initial_condition(model, X, np.ones(20))
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rd.check_initial_condition(model, rd.on_sphere(X, 30**0.5), np.ones(20))

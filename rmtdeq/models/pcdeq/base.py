@@ -22,8 +22,8 @@ from rmtdeq.models.pcdeq.certificate import Certificate
 from rmtdeq.models.pcdeq.weights import check_state, factors, nonnegative, project, projected, with_nonnegative_weight
 from rmtdeq.models.weights import torch_generator
 
-SOLVER = Solver(tolerance=1e-4, max_iterations=200, stop="batch")
-"""Plain iteration to the paper's tolerance and in its number of steps, for the gradient as well."""
+SOLVER = Solver(tolerance=1e-4, max_iterations=2000, stop="batch")
+"""Plain iteration to the paper's tolerance, for the gradient as well; usual layers need ten steps."""
 
 _SOFTPLUS = 5.0
 
@@ -70,6 +70,12 @@ class PcDEQ(ImplicitModule):
         self.positivity = positivity
         self.register_state_dict_pre_hook(_project_before_saving)
         self.register_load_state_dict_pre_hook(_check_before_loading)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse to hide the method `weight`."""
+        if name == "weight":
+            raise InvalidInputError("The weight of a positive concave layer is set by set_weight(W), which checks it.")
+        super().__setattr__(name, value)
 
     @abstractmethod
     def affine(self, weight: Tensor, z: Tensor, x: Tensor) -> Tensor:
@@ -255,11 +261,16 @@ class PcDEQ(ImplicitModule):
             return self._solve_by_entries(layer, injected, start)
         try:
             return super()._solve(layer, injected, None)
-        except ConvergenceError:
+        except ConvergenceError as error:
             # Only now: looking at every entry in advance would cost as much as a step.
             self._blame(injected[0])
             if self.solver.method == "iteration":
-                raise
+                largest = float(injected[0].flatten(1).amax(dim=1).min())
+                raise ConvergenceError(
+                    f"{error} There is an equilibrium, and the iteration converges, but slowly where all inputs of a "
+                    f"sample are next to zero (here none of one sample's is above {largest:.1e}) and the weights "
+                    "neither small nor large: normalise the layer's inputs (BatchNorm1d or 2d), or lower the rate."
+                ) from error
         return self._solve_by_entries(layer, injected, None)
 
     def _solve_by_entries(self, layer: Map, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
@@ -314,7 +325,7 @@ class PcDEQ(ImplicitModule):
             least, where = torch.zeros((), dtype=weight.dtype, device=weight.device), "for all inputs"
             if activation.kind == 1:
                 least = self._positive(least) if self.map_input else least + 1
-                where = "for inputs >= 0" if self.map_input else "for inputs >= 1"
+                where = "where x >= 0, nearer to 1 below" if self.map_input else "where x >= 1, nearer to 1 below"
             return f"{shown}, contraction <= {1 - float(self._least_ratio(weight, least)):.4g} {where}"
 
 

@@ -36,7 +36,7 @@ class PcDEQLinear(PcDEQ):
     seed : int, Generator or None
         Of the weights.
     solver : Solver, optional
-        The plain iteration of the batch to 1e-4 in at most 200 steps.
+        The plain iteration of the batch to 1e-4 in at most 2000 steps.
 
     Raises
     ------
