@@ -165,7 +165,9 @@ def test_own_samples_are_compared_and_reported(capsys, tmp_path, own_files):
     assert "fashion-sample" not in page
 
 
-def test_samples_of_another_scale_are_warned_of_once_and_in_one_line(capsys, own_files):
+@pytest.mark.filterwarnings("always:The samples' squared norms")
+def test_samples_of_another_scale_are_warned_of_once_and_in_one_line(capsys, tmp_path, own_files):
+    np.save(tmp_path / "X.npy", 1e-4 * np.load(tmp_path / "X.npy"))
     assert main(["compare", *own_files, "--kind", "ck", "--level", "classwise", "--as-is"]) == 0
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
