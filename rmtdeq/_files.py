@@ -62,6 +62,22 @@ def file_path(path: str | os.PathLike[str], what: str) -> Path:
     return Path(text)
 
 
+def of_kind(path: Path, suffixes: tuple[str, ...], what: str) -> Path:
+    """Return `path`, with the first of a kind's suffixes if it has none; `what` says of which kind it has to be.
+
+    Raises
+    ------
+    InvalidInputError
+        The suffix is that of another kind of file.
+    """
+    if path.suffix.lower() in suffixes:
+        return path
+    # The end of "sigma-0.2" is no kind of file.
+    if path.suffix[1:2].isalpha():
+        raise InvalidInputError(f"{what}: name it {path.with_suffix(suffixes[0])}, not {path.name}.")
+    return path.with_name(path.name + suffixes[0])
+
+
 def require_writable(path: str | os.PathLike[str], what: str) -> None:
     """Raise, before any long work, unless a file can be written to `path`; leave nothing behind.
 

@@ -8,8 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._files import as_json, write_text, write_whole
+from rmtdeq._files import as_json, of_kind, write_text, write_whole
 from rmtdeq._version import __version__
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
@@ -52,16 +51,8 @@ def figure_path(out: str | Path) -> Path:
     InvalidInputError
         The suffix is that of another kind of file.
     """
-    path = Path(out)
-    if path.suffix.lower() in FIGURE_SUFFIXES:
-        return path
-    # The end of "sigma-0.2" is no kind of file.
-    if path.suffix[1:2].isalpha():
-        raise InvalidInputError(
-            f"A figure is a {', '.join(FIGURE_SUFFIXES[:-1])} or {FIGURE_SUFFIXES[-1]} file: name it "
-            f"{path.with_suffix('.png')}, not {path.name}."
-        )
-    return path.with_name(path.name + ".png")
+    known = f"{', '.join(FIGURE_SUFFIXES[:-1])} or {FIGURE_SUFFIXES[-1]}"
+    return of_kind(Path(out), FIGURE_SUFFIXES, f"A figure is a {known} file")
 
 
 def manifest_path(out: str | Path) -> Path:

@@ -127,7 +127,7 @@ def _predict(options: argparse.Namespace) -> int:
         for kind in options.kind
         for level in _levels(options, deq, problem.tau0_squared)
     ]
-    _show_classes(problem)
+    print(problem.legend, end="")
     for prediction in predictions:
         print(prediction.summary())
     if not (options.out or options.report):
@@ -144,11 +144,6 @@ def _predict(options: argparse.Namespace) -> int:
     if options.report:
         _save_report("predicted spectra", figure, predictions, deq, problem, options)
     return 0
-
-
-def _show_classes(problem: Problem) -> None:
-    if problem.legend and len(problem.class_names) > 1:
-        print(problem.legend)
 
 
 def _title(problem: Problem, deq: rmtdeq.DEQ) -> str:
@@ -218,7 +213,7 @@ def _compare_here(options: argparse.Namespace) -> int:
     for kind in options.kind:
         kernel_diagonal(problem.X, deq, kind, tau0_squared=problem.tau0_squared)
     comparisons = []
-    _show_classes(problem)
+    print(problem.legend, end="")
     for kind in options.kind:
         measured = _measured(options, deq, problem, kind)
         for level in _levels(options, deq, problem.tau0_squared):

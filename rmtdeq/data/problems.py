@@ -40,9 +40,11 @@ class Problem:
 
     @property
     def legend(self) -> str:
-        """Which class has which number, where they have names of their own; else nothing."""
-        numbered = [f"{a} {name}" for a, name in enumerate(self.class_names)]
-        return "" if self.class_names == _numbers(len(numbered)) else f"classes: {', '.join(numbered)}"
+        """Which class has which number, a line where there are several with names of their own; else nothing."""
+        names = self.class_names
+        if len(names) == 1 or names == _numbers(len(names)):
+            return ""
+        return f"classes: {', '.join(f'{a} {name}' for a, name in enumerate(names))}\n"
 
 
 def _numbers(classes: int) -> tuple[str, ...]:

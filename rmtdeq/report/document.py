@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._files import file_path, require_writable, write_text
+from rmtdeq._files import file_path, of_kind, require_writable, write_text
 from rmtdeq._optional import require
 from rmtdeq._tables import Table, Tabular
 from rmtdeq.io import versions
@@ -51,13 +51,7 @@ def report_path(path: str | PathLike[str]) -> Path:
     InvalidInputError
         The suffix is that of another kind of file.
     """
-    place = Path(path)
-    if place.suffix.lower() in _SUFFIXES:
-        return place
-    # The end of "sigma-0.2" is no kind of file.
-    if place.suffix[1:2].isalpha():
-        raise InvalidInputError(f"A report is an HTML page: name it {place.with_suffix('.html')}, not {place.name}.")
-    return place.with_name(place.name + ".html")
+    return of_kind(Path(path), _SUFFIXES, "A report is an HTML page")
 
 
 def write_report(
