@@ -2,7 +2,7 @@
 
 from rmtdeq.gauss.activations import Activation
 from rmtdeq.gauss.duals import Dual, dual, mehler
-from rmtdeq.gauss.hermite import Moments, hermite_coefficients, mean_and_variance, moments
+from rmtdeq.gauss.hermite import Moments, hermite_coefficients, jumps, mean_and_variance, moments
 from rmtdeq.gauss.registry import activation, activation_names
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "activation_names",
     "dual",
     "hermite_coefficients",
+    "jumps",
     "mean_and_variance",
     "mehler",
     "moments",

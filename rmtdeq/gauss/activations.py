@@ -12,19 +12,58 @@ from numpy.polynomial import legendre as leg
 
 from rmtdeq._check import number
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray, Function
+from rmtdeq._types import FloatArray, Function, IntArray
 from rmtdeq.gauss.quadrature import REACH, SLOPE_TERMS, Rule, gaussian_rule, regular_rule, regular_scale, resolve
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of centred Gaussians (u, v), each attribute of shape (pairs,).
+
+    Attributes
+    ----------
+    sigma_u, sigma_v : ndarray
+        Standard deviations, positive.
+    size_u, size_v : ndarray
+        √E φ(u)² and √E φ(v)², positive.
+    theta : ndarray
+        Angle between u and sign·v, in [0, π/2]: their correlation is cos θ.
+    sign : ndarray
+        1, or -1 for pairs that are nearer to opposite than to parallel.
+    """
+
+    sigma_u: FloatArray
+    sigma_v: FloatArray
+    size_u: FloatArray
+    size_v: FloatArray
+    theta: FloatArray
+    sign: FloatArray
+
+    @property
+    def unit_u(self) -> FloatArray:
+        """σ_u in units of the size of φ(u)."""
+        return self.sigma_u / self.size_u
+
+    @property
+    def unit_v(self) -> FloatArray:
+        """σ_v in units of the size of φ(v)."""
+        return self.sigma_v / self.size_v
+
+    def at(self, index: IntArray, theta: FloatArray) -> Pairs:
+        """Return some of the pairs, at other angles."""
+        columns = (self.sigma_u, self.sigma_v, self.size_u, self.size_v)
+        return Pairs(*(column[index] for column in columns), theta, self.sign[index])
 
 
 class DualForm(Protocol):
     """Closed form of the dual activation.
 
-    For (u, v) jointly Gaussian with standard deviations `sigma_u`, `sigma_v` and correlation cos(`theta`), return
-    ``E[(φ(u) - φ(v))²]`` and ``E[φ'(u) φ'(v)]``.  The squared difference, not the product, so that near-duplicate
-    samples (θ → 0) lose no digits; it is the same for φ and for φ minus a constant.
+    For pairs (u, v) return ``E[(φ(u)/size_u - sign φ(v)/size_v)²]`` and ``E[φ'(u) φ'(v)]``, φ the function minus
+    `shift`.  The squared distance of normalised features, not the product, so that near-duplicate samples (θ → 0) and
+    scales far apart lose no digits.
     """
 
-    def __call__(self, sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def __call__(self, pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
         """Evaluate the form."""
 
 

@@ -1,17 +1,32 @@
-"""Closed forms of dual activations, in the angle θ between the two Gaussians (see `DualForm`)."""
+"""Closed forms of dual activations (see `DualForm`), written so that nothing cancels at any angle or ratio of scales.
+
+With V = sign·φ(sign·v) the squared distance of the normalised features is what it is at angle zero, plus twice the loss
+``E[φ(u) V]₀ - E[φ(u) V]_θ = σ_u σ_v ∫₀^θ sin τ E[φ'(u)φ'(v)]_τ dτ`` over their sizes (Price's theorem).
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import ndtr, owens_t
+from scipy.special import ndtr
 
 from rmtdeq._types import FloatArray
-from rmtdeq.gauss.activations import DualForm
+from rmtdeq.gauss.activations import DualForm, Pairs
+from rmtdeq.gauss.quadrature import legendre, normal_density
+
+_NARROW = 0.1
+_NARROW_NODES, _PANEL_NODES = 8, 12
+_FEWEST_PANELS = 4
+_NEGLIGIBLE = 80.0
+"""Twice the exponent below which an integrand is left out."""
+_BEYOND = 40.0
+"""Standard deviations beyond which the normal density is zero."""
+_FAR = 1e6
+"""The same, for knots, whose squares must not overflow."""
+_CHUNK = 1 << 18
 
 
-def _squared_distance(sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray) -> FloatArray:
-    """``E (u - v)²``, without cancellation at small angles."""
-    return (sigma_u - sigma_v) ** 2 + 4 * sigma_u * sigma_v * np.sin(theta / 2) ** 2
+def _versine(theta: FloatArray) -> FloatArray:
+    return 2 * np.sin(theta / 2) ** 2
 
 
 def _sine_minus_arc(theta: FloatArray) -> FloatArray:
@@ -26,157 +41,207 @@ def folded_linear(linear: float, absolute: float) -> DualForm:
 
     Source: Cho and Saul 2009, degree 1, written for |u|, whose product with u vanishes in expectation.
     """
+    mean = np.sqrt(2 / np.pi)
 
-    def dual(sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
-        distance = _squared_distance(sigma_u, sigma_v, theta)
-        folded = distance - (4 / np.pi) * sigma_u * sigma_v * _sine_minus_arc(theta)
-        # |u| and |v| are as close at π - θ as at θ; the expression above is exact on both sides of π/2.
-        return (
-            linear**2 * distance + absolute**2 * folded,
-            linear**2 + absolute**2 * (1 - 2 * theta / np.pi),
-        )
+    def dual(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
+        u, v, sign, theta = pairs.unit_u, pairs.unit_v, pairs.sign, pairs.theta
+        # Along u, along |u| less its mean, and along the constant.
+        even = absolute**2 * (1 - mean**2) * (u - sign * v) ** 2
+        constant = absolute * mean * (u - sign * v) - shift * (1 / pairs.size_u - sign / pairs.size_v)
+        apart = linear**2 * (u - v) ** 2 + even + constant**2
+        both = sign * absolute**2
+        loss = (linear**2 + both) * _versine(theta) - both * (2 / np.pi) * _sine_minus_arc(theta)
+        return apart + 2 * u * v * loss, linear**2 + both * (1 - 2 * theta / np.pi)
 
     return dual
 
 
-def error_function(sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+def error_function(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
     """Dual of erf(u) (arc-sine kernel, Williams 1997)."""
-    s, t, rho = sigma_u**2, sigma_v**2, sigma_u * sigma_v * np.cos(theta)
-    size = np.sqrt((1 + 2 * s) * (1 + 2 * t))
-    squares = np.arcsin(2 * s / (1 + 2 * s)) + np.arcsin(2 * t / (1 + 2 * t))
-    distance = (2 / np.pi) * (squares - 2 * np.arcsin(2 * rho / size))
-    return distance, (4 / np.pi) / np.sqrt(size**2 - 4 * rho**2)
+    s, t, product = pairs.sigma_u**2, pairs.sigma_v**2, pairs.sigma_u * pairs.sigma_v
+    outside = 1 + 2 * s + 2 * t
+    size = outside + 4 * s * t
+    spread = outside + 4 * s * t * np.sin(pairs.theta) ** 2
+    parallel = (2 / np.pi) * np.arctan2(2 * product, np.sqrt(outside))
+    # The difference of two arcs from the sine and the cosine of the difference.
+    cosine, root = np.cos(pairs.theta), np.sqrt(outside * spread)
+    sine = 2 * product * np.sin(pairs.theta) ** 2 * size / (np.sqrt(spread) + cosine * np.sqrt(outside))
+    loss = (2 / np.pi) * np.arctan2(sine, root + 4 * product**2 * cosine)
+    return _odd_distance(pairs, shift, parallel, loss), (4 / np.pi) / np.sqrt(spread)
 
 
-def sine(sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+def sine(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
     """Dual of sin(u), from E exp(i(u ± v))."""
-    near = np.exp(-0.5 * _squared_distance(sigma_u, sigma_v, theta))
-    far = np.exp(-0.5 * _squared_distance(sigma_u, sigma_v, np.pi - theta))
-    squares = 0.5 * (-np.expm1(-2 * sigma_u**2) - np.expm1(-2 * sigma_v**2))
-    return squares - (near - far), 0.5 * (near + far)
+    product, versine = pairs.sigma_u * pairs.sigma_v, _versine(pairs.theta)
+    equal = 0.5 * np.exp(-0.5 * (pairs.sigma_u - pairs.sigma_v) ** 2)
+    parallel = -equal * np.expm1(-2 * product)
+    far = equal * np.exp(-product * (2 - versine))
+    lost = -np.expm1(-product * versine)
+    return _odd_distance(pairs, shift, parallel, lost * (equal + far)), equal * (1 - lost) + far
 
 
-def _beyond(h: FloatArray, k: FloatArray, theta: FloatArray) -> FloatArray:
-    """``k - h cos θ`` for h, k ≥ 0, without cancellation where k is near h and the Gaussians nearly parallel."""
-    return (k - h) + 2 * np.sin(theta / 2) ** 2 * h
+def _odd_distance(pairs: Pairs, shift: float, parallel: FloatArray, loss: FloatArray) -> FloatArray:
+    """Squared distance for an odd function minus `shift`, from E φφ at angle zero and what is lost of it."""
+    size = pairs.size_u * pairs.size_v
+    same = (pairs.sigma_u == pairs.sigma_v) & ((pairs.sign > 0) | (shift == 0))
+    apart = np.where(same, 0.0, np.maximum(2 - 2 * (parallel + pairs.sign * shift**2) / size, 0.0))
+    return np.asarray(apart + 2 * loss / size)
 
 
-def _tail(h: FloatArray, k: FloatArray, theta: FloatArray) -> FloatArray:
-    """``P(ξ > h, η > k)``, h, k ≥ 0, for standard Gaussians with correlation cos θ, by Owen's T function."""
-    sine_ = np.sin(theta)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        first = np.where(h == 0, np.sign(k) * np.inf, _beyond(h, k, theta) / (h * sine_))
-        second = np.where(k == 0, np.sign(h) * np.inf, _beyond(k, h, theta) / (k * sine_))
-        both_zero = (h == 0) & (k == 0)
-        first = np.where(np.isnan(first), 0.0, first)
-        second = np.where(np.isnan(second), 0.0, second)
-    general = 0.5 * (ndtr(-h) + ndtr(-k)) - owens_t(h, first) - owens_t(k, second)
-    return np.where(both_zero, 0.5 - theta / (2 * np.pi), general)
+def piecewise_linear(knots: FloatArray, intercepts: FloatArray, slopes: FloatArray) -> DualForm:
+    """Dual of a continuous φ(u) = intercepts_i + slopes_i·u on the i-th piece, knots ascending.
 
-
-def piecewise_linear(slope: float, knots: FloatArray, bends: FloatArray) -> DualForm:
-    """Dual of ``φ(u) = slope·u + Σ_a bends_a max(u - knots_a, 0)`` (plus any constant), knots ascending.
-
-    By Owen's T function for the probabilities and the bivariate normal density for the rest; hard tanh and
-    every continuous piecewise linear function are of this form.  A ramp that starts below zero is written as a
-    line and a ramp to the other side, so that all ramps live in the tails and none cancels against another.
+    By Price's theorem twice: what E φ'φ' loses with the angle are integrals of the normal density at pairs of knots.
     """
-    knots, bends = np.asarray(knots, dtype=float), np.asarray(bends, dtype=float)
-    after = slope + np.cumsum(bends)
-    sides = np.where(knots >= 0, 1.0, -1.0)
-    linear = slope + float(bends[knots < 0].sum())
-    ramps = list(zip(abs(knots), bends, sides, strict=True))
-    # What φ'² gains at each knot, seen from zero.
-    gains = sides * (after**2 - (after - bends) ** 2)
-    spacing = float(np.diff(knots).min(initial=np.inf))
+    knots, intercepts, slopes = (np.asarray(each, dtype=float) for each in (knots, intercepts, slopes))
+    bends = np.diff(slopes)
 
-    def dual(sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
-        sigma_u, sigma_v, theta = np.broadcast_arrays(*map(np.asarray, (sigma_u, sigma_v, theta)))
-        distance = _squared_distance(sigma_u, sigma_v, theta)
-        covariance = sigma_u * sigma_v * np.cos(theta)
-        difference = linear**2 * distance
-        slopes = np.full(theta.shape, linear**2)
-        for c, bend, side in ramps:
-            above_u, above_v = ndtr(-c / sigma_u), ndtr(-c / sigma_v)
-            slopes = slopes + linear * side * bend * (above_u + above_v)
-            # E[u (v - c)₊] = Cov(u, v) P(v > c)
-            cross = sigma_u**2 * above_u + sigma_v**2 * above_v - covariance * (above_u + above_v)
-            difference = difference + 2 * linear * side * bend * cross
-            for d, other, other_side in ramps:
-                product, tail = _ramp_product(sigma_u, sigma_v, theta if side == other_side else np.pi - theta, c, d)
-                slopes = slopes + side * bend * other_side * other * tail
-                squares = _ramp_square(sigma_u, c, d) + _ramp_square(sigma_v, c, d) if side == other_side else 0.0
-                difference = difference + bend * other * (squares - 2 * product)
-        near = np.sqrt(distance) < 1e-3 * np.minimum(np.minimum(sigma_u, sigma_v), spacing)
-        difference = np.array(difference)
-        difference[near] = _nearly_equal(sigma_u[near], sigma_v[near], theta[near], linear, abs(knots), bends, gains)
-        return difference, slopes
+    def dual(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
+        apart, parallel = _collinear(pairs, knots, intercepts - shift, slopes)
+        weights = pairs.sign[:, None, None] * bends[:, None] * bends
+        first, second = _density_integrals(pairs, knots, weights)
+        loss = parallel * _versine(pairs.theta) - second
+        return apart + 2 * pairs.unit_u * pairs.unit_v * loss, parallel - first
 
     return dual
 
 
-def _nearly_equal(
-    sigma_u: FloatArray,
-    sigma_v: FloatArray,
-    theta: FloatArray,
-    linear: float,
-    heights: FloatArray,
-    bends: FloatArray,
-    gains: FloatArray,
-) -> FloatArray:
-    """``E (φ(u) - φ(v))²`` of a piecewise linear φ for u near v, where the exact expression cancels.
+def piecewise_constant(knots: FloatArray, levels: FloatArray) -> DualForm:
+    """Dual of a φ with one level more than it has knots, ascending; the slope is infinite where two jumps meet."""
+    knots, levels = np.asarray(knots, dtype=float), np.asarray(levels, dtype=float)
+    jumps = np.diff(levels)
 
-    In terms of the mean m and the difference d of u and v it is E[d² φ'(m)²], but for pairs with a kink between
-    them, which add -Σ_c bend² f(c) E[|d|³ | m = c]/6 and a term in the derivative of f(m) E[d⁴ | m], f the density
-    of m.  What is left out is smaller than the whole by (d/σ)³.
-    """
-    total = sigma_u + sigma_v
-    variance = (total**2 - 4 * sigma_u * sigma_v * np.sin(theta / 2) ** 2) / 4
-    beta = (sigma_u - sigma_v) * total / 2 / variance
-    rest = (sigma_u * sigma_v * np.sin(theta)) ** 2 / variance
-    scale, spread = np.sqrt(variance), np.sqrt(rest)
-    result = linear**2 * (beta**2 * variance + rest)
-    for c, bend, gain in zip(heights, bends, gains, strict=True):
-        h = c / scale
-        density, above = np.exp(-0.5 * h * h) / np.sqrt(2 * np.pi), ndtr(-h)
-        mean = abs(beta) * c
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(spread > 0, mean / spread, np.inf)
-        third = (mean**3 + 3 * mean * rest) * (1 - 2 * ndtr(-ratio))
-        third = third + 2 * spread * (mean**2 + 2 * rest) * np.exp(-0.5 * ratio**2) / np.sqrt(2 * np.pi)
-        fourth = mean**4 + 6 * mean**2 * rest + 3 * rest**2
-        fourth_slope = (4 * mean**3 + 12 * mean * rest) * abs(beta)
-        result = result + gain * (beta**2 * variance * (h * density + above) + rest * above)
-        result = result - bend**2 * density / scale * third / 6
-        result = result - gain * density / scale * (fourth_slope - h / scale * fourth) / 24
-    return result
+    def dual(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
+        apart, _ = _collinear(pairs, knots, levels - shift, np.zeros_like(levels))
+        weights = np.broadcast_to(jumps[:, None] * jumps, (len(pairs.theta), jumps.size, jumps.size))
+        loss, _ = _density_integrals(pairs, knots, weights)
+        lag, product = _at_knots(pairs, knots)
+        sine = np.sin(pairs.theta)[:, None, None]
+        meet = abs(lag) <= _BEYOND * sine
+        exponent = np.divide(lag, sine, out=np.zeros_like(lag), where=meet & (sine > 0)) ** 2
+        density = meet * np.exp(-0.5 * (exponent + product / np.cos(pairs.theta / 2)[:, None, None] ** 2))
+        total = (weights * density).sum(axis=(1, 2)) / (2 * np.pi)
+        size = pairs.sigma_u * pairs.sigma_v * sine[:, 0, 0]
+        slope = np.divide(total, size, out=np.where(total > 0, np.inf, 0.0), where=size > 0)
+        return apart + 2 * loss / (pairs.size_u * pairs.size_v), slope
+
+    return dual
 
 
-def _ramp_square(sigma: FloatArray, c: float, d: float) -> FloatArray:
-    """``E[(u - c)₊ (u - d)₊]`` for u ~ N(0, σ²), c, d ≥ 0."""
-    top, low = max(c, d), min(c, d)
-    h = top / sigma
-    density = np.exp(-0.5 * h * h) / np.sqrt(2 * np.pi)
-    return (sigma**2 + c * d) * ndtr(-h) - sigma * low * density
+def _knots_of(pairs: Pairs, knots: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The knots of φ(u) and of sign·φ(sign·v), in units of the scales: (pairs, ·)."""
+    h = np.clip(knots / pairs.sigma_u[:, None], -_FAR, _FAR)
+    return h, pairs.sign[:, None] * np.clip(knots / pairs.sigma_v[:, None], -_FAR, _FAR)
 
 
-def _ramp_product(
-    sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray, c: float, d: float
+def _at_knots(pairs: Pairs, knots: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Differences and products of those knots: (pairs, ·, ·)."""
+    h, k = _knots_of(pairs, knots)
+    return h[:, :, None] - k[:, None, :], h[:, :, None] * k[:, None, :]
+
+
+def _collinear(
+    pairs: Pairs, knots: FloatArray, intercepts: FloatArray, slopes: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """``E[(u - c)₊ (v - d)₊]`` and ``P(u > c, v > d)``, c, d ≥ 0."""
-    h, k = c / sigma_u, d / sigma_v
-    r, s = np.cos(theta), np.sin(theta)
-    tail = _tail(h, k, theta)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        to_h = _beyond(k, h, theta) / s
-        to_k = _beyond(h, k, theta) / s
-        # exp(-(h² - 2rhk + k²)/(2s²)) = exp(-h²/2) exp(-to_k²/2)
-        joint = s * np.exp(-0.5 * (h * h + to_k * to_k)) / (2 * np.pi)
-    limit = s == 0
-    to_h = np.where(limit & (to_h != to_h), 0.0, to_h)
-    to_k = np.where(limit & (to_k != to_k), 0.0, to_k)
-    joint = np.where(limit, 0.0, joint)
-    density_h = np.exp(-0.5 * h * h) / np.sqrt(2 * np.pi)
-    density_k = np.exp(-0.5 * k * k) / np.sqrt(2 * np.pi)
-    product = (r + h * k) * tail - k * density_h * ndtr(-to_k) - h * density_k * ndtr(-to_h) + joint
-    return sigma_u * sigma_v * product, tail
+    """At angle zero: the squared distance of the normalised features, and E φ'(u)φ'(v) of the pieces."""
+    h, k = _knots_of(pairs, knots)
+    edges = np.sort(np.concatenate([h, k], axis=1), axis=1)
+    end = np.full((len(h), 1), np.inf)
+    left, right = np.concatenate([-end, edges], axis=1), np.concatenate([edges, end], axis=1)
+    inside = np.concatenate([edges[:, :1] - 1, (edges[:, :-1] + edges[:, 1:]) / 2, edges[:, -1:] + 1], axis=1)
+    inside = inside if knots.size else np.zeros_like(left)
+    i = (h[:, None, :] < inside[..., None]).sum(axis=2)
+    above = np.where(pairs.sign[:, None, None] > 0, k[:, None, :] < inside[..., None], k[:, None, :] > inside[..., None])
+    j = above.sum(axis=2)
+    sign = pairs.sign[:, None]
+    constant = intercepts[i] / pairs.size_u[:, None] - sign * intercepts[j] / pairs.size_v[:, None]
+    linear = slopes[i] * pairs.unit_u[:, None] - slopes[j] * pairs.unit_v[:, None]
+    mass, square = _moments_between(left, right, constant, linear)
+    return square.sum(axis=1), (mass * slopes[i] * slopes[j]).sum(axis=1)
+
+
+def _moments_between(
+    left: FloatArray, right: FloatArray, constant: FloatArray, linear: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """P(left < ξ < right) and E (constant + linear ξ)² there, ξ standard normal."""
+    mass = np.where(left > 0, ndtr(-left) - ndtr(-right), ndtr(right) - ndtr(left))
+    below, above = normal_density(left), normal_density(right)
+    finite_left, finite_right = (np.where(np.isfinite(each), each, 0.0) for each in (left, right))
+    second = mass + finite_left * below - finite_right * above
+    square = constant**2 * mass + 2 * constant * linear * (below - above) + linear**2 * second
+    # Differences over a short interval would cancel.
+    narrow = right - left < _NARROW
+    x, w = legendre(_NARROW_NODES)
+    half = (right[narrow] - left[narrow])[:, None] / 2
+    xi = (left[narrow] + right[narrow])[:, None] / 2 + half * x
+    density = half * w * normal_density(xi)
+    mass[narrow] = density.sum(axis=1)
+    square[narrow] = (density * (constant[narrow][:, None] + linear[narrow][:, None] * xi) ** 2).sum(axis=1)
+    return mass, np.maximum(square, 0.0)
+
+
+def _density_integrals(pairs: Pairs, knots: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """``Σ_ab w_ab ∫₀^θ f_ab(τ) dτ`` and ``Σ_ab w_ab ∫₀^θ (cos τ - cos θ) f_ab(τ) dτ``.
+
+    2π f_ab(τ) = exp(-q/2), q = (h_a - k_b)²/sin² τ + h_a k_b/cos²(τ/2): the normal density at the knots h_a of u and
+    k_b of sign·v, at angle τ, times sin τ.
+    """
+    lag, product = _at_knots(pairs, knots)
+    theta = np.broadcast_to(pairs.theta[:, None, None], lag.shape)
+    # Where all knots are within one standard deviation, exp(-q/2) - 1 is integrated and Σ w ∫ 1 added: bends that add up
+    # to nothing then leave what is small as such.
+    near = abs(knots).max(initial=0.0) < np.minimum(pairs.sigma_u, pairs.sigma_v)
+    less_one = np.broadcast_to(near[:, None, None], lag.shape)
+    first, second = np.zeros(lag.shape), np.zeros(lag.shape)
+    apart = abs(lag) > 1e-30 * theta
+    ratio = np.divide(theta, lag, out=np.zeros_like(lag), where=apart & (abs(lag) > 1e-8 * theta))
+    span = np.where(apart, 0.5 * np.log1p(_NEGLIGIBLE * ratio**2), 0.0)
+    tiny = apart & (abs(lag) <= 1e-8 * theta)
+    span[tiny] = 0.5 * np.log(_NEGLIGIBLE) + np.log(theta[tiny]) - np.log(abs(lag[tiny]))
+    panels = 2.0 ** np.ceil(np.log2(np.maximum(_FEWEST_PANELS, span / np.log(2.0))))
+    asked = (weights != 0) & (theta > 0)
+    for count in np.unique(panels[asked]):
+        chosen = np.flatnonzero(asked & (panels == count))
+        size = max(1, _CHUNK // int(count * _PANEL_NODES))
+        for start in range(0, chosen.size, size):
+            at = np.unravel_index(chosen[start : start + size], lag.shape)
+            first[at], second[at] = _panel_sums(
+                theta[at], lag[at], product[at], apart[at], span[at], less_one[at], int(count)
+            )
+    whole = weights.sum(axis=(1, 2)) * near / (2 * np.pi)
+    return (
+        (weights * first).sum(axis=(1, 2)) + whole * pairs.theta,
+        (weights * second).sum(axis=(1, 2)) + whole * _sine_minus_arc(pairs.theta),
+    )
+
+
+def _panel_sums(
+    theta: FloatArray,
+    lag: FloatArray,
+    product: FloatArray,
+    apart: FloatArray,
+    span: FloatArray,
+    less_one: FloatArray,
+    count: int,
+) -> tuple[FloatArray, FloatArray]:
+    """The two integrals of `_density_integrals`, each for one pair of knots, on so many panels.
+
+    The panels are of one width where the knots meet, and otherwise of one ratio, from where the integrand begins.
+    """
+    steps = np.arange(count + 1) / count
+    edges = np.where(apart[:, None], np.exp(span[:, None] * (steps - 1)), steps) * theta[:, None]
+    x, w = legendre(_PANEL_NODES)
+    half, middle = np.diff(edges, axis=1)[..., None] / 2, (edges[:, 1:] + edges[:, :-1])[..., None] / 2
+    tau, weight = (middle + half * x).reshape(len(theta), -1), (half * w).reshape(len(theta), -1)
+    exponent = -0.5 * ((lag[:, None] / np.sin(tau)) ** 2 + product[:, None] / np.cos(tau / 2) ** 2)
+    density = np.empty_like(exponent)
+    density[less_one] = np.expm1(exponent[less_one])
+    density[~less_one] = np.exp(exponent[~less_one])
+    density *= weight / (2 * np.pi)
+    # cos τ - cos θ
+    drop = 2 * np.sin((theta[:, None] + tau) / 2) * np.sin((theta[:, None] - tau) / 2)
+    # What lies below the first panel: nothing, or minus one.
+    start = np.where(apart & less_one, edges[:, 0], 0.0)
+    gap = 2 * np.sin((theta + start) / 2) * np.sin((theta - start) / 2)
+    before = (_sine_minus_arc(start) + start * gap) / (2 * np.pi)
+    return density.sum(axis=1) - start / (2 * np.pi), (density * drop).sum(axis=1) - before

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from rmtdeq._check import real_array
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray
-from rmtdeq.gauss.activations import Activation
+from rmtdeq.gauss.activations import Activation, Pairs
 from rmtdeq.gauss.hermite import hermite_coefficients
 from rmtdeq.gauss.quadrature import REACH, gaussian_rule, normal_density, panel_nodes
 
@@ -64,12 +64,15 @@ def dual(activation: Activation, variance_u: ArrayLike, variance_v: ArrayLike, c
     size = np.sqrt(np.maximum(s, 0) * np.maximum(t, 0))
     if (s < 0).any() or (t < 0).any() or (abs(rho) > size * (1 + 1e-12)).any():
         raise InvalidInputError("[[variance_u, covariance], [covariance, variance_v]] is not positive semidefinite.")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        r = np.clip(np.where(size > 0, rho / size, 0.0), -1.0, 1.0)
-    sigma_u, sigma_v, theta = np.sqrt(s), np.sqrt(t), np.arccos(r)
-    squares_u, squares_v = second_moment(activation, sigma_u), second_moment(activation, sigma_v)
-    difference, slope = difference_form(activation, sigma_u, sigma_v, theta)
-    return Dual((squares_u + squares_v - difference) / 2, slope)
+    r = np.clip(np.divide(rho, size, out=np.zeros(s.shape), where=size > 0), -1.0, 1.0)
+    sign = np.where(r < 0, -1.0, 1.0)
+    sigma_u, sigma_v, theta = np.sqrt(s), np.sqrt(t), np.arccos(abs(r))
+    size_u, size_v = np.sqrt(second_moment(activation, sigma_u)), np.sqrt(second_moment(activation, sigma_v))
+    # Of a function that is zero almost surely nothing can be normalised; its products are zero.
+    units = (np.where(each > 0, each, 1.0) for each in (size_u, size_v))
+    flat = [np.ravel(each) for each in (sigma_u, sigma_v, *units, theta, sign)]
+    distance, slope = (each.reshape(s.shape) for each in difference_form(activation, Pairs(*flat)))
+    return Dual(sign * size_u * size_v * (1 - distance / 2), slope)
 
 
 def second_moment(activation: Activation, sigma: FloatArray) -> FloatArray:
@@ -82,46 +85,50 @@ def second_moment(activation: Activation, sigma: FloatArray) -> FloatArray:
     return values[inverse].reshape(np.shape(sigma))
 
 
-def difference_form(
-    activation: Activation, sigma_u: FloatArray, sigma_v: FloatArray, theta: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return ``E[(φ(u) - φ(v))²]`` and ``E[φ'(u) φ'(v)]`` at correlation cos θ: the exact form for every angle."""
-    if activation.dual_form is not None and (sigma_u > 0).all() and (sigma_v > 0).all():
-        return activation.dual_form(sigma_u, sigma_v, theta)
-    shape = np.shape(theta)
-    flat = [np.broadcast_to(a, shape).ravel() for a in (sigma_u, sigma_v, theta)]
-    pairs = np.array([_quadrature(activation, *map(float, pair)) for pair in zip(*flat, strict=True)])
-    pairs = pairs.reshape(-1, 2)
-    return pairs[:, 0].reshape(shape), pairs[:, 1].reshape(shape)
+def difference_form(activation: Activation, pairs: Pairs) -> tuple[FloatArray, FloatArray]:
+    """Return ``E[(φ(u)/size_u - sign φ(v)/size_v)²]`` and ``E[φ'(u) φ'(v)]``, without cancellation for any pair.
+
+    Without a closed form the slope is that of φ between its jumps.
+    """
+    if activation.dual_form is not None and (pairs.sigma_u > 0).all() and (pairs.sigma_v > 0).all():
+        return activation.dual_form(pairs, activation.shift)
+    columns = (pairs.sigma_u, pairs.sigma_v, pairs.size_u, pairs.size_v, pairs.theta, pairs.sign)
+    found = np.array([_quadrature(activation, *map(float, pair)) for pair in zip(*columns, strict=True)])
+    found = found.reshape(-1, 2)
+    return found[:, 0], found[:, 1]
 
 
-def _quadrature(activation: Activation, sigma_u: float, sigma_v: float, theta: float) -> tuple[float, float]:
-    """Two-dimensional quadrature for one pair: u = σ_u ξ, v = σ_v (ξ cos θ + ζ sin θ).
+def _quadrature(
+    activation: Activation, sigma_u: float, sigma_v: float, size_u: float, size_v: float, theta: float, sign: float
+) -> tuple[float, float]:
+    """Two-dimensional quadrature for one pair: u = σ_u ξ, v = sign σ_v (ξ cos θ + ζ sin θ).
 
     The inner integral over ζ is split where v crosses a panel edge of φ.  As a function of ξ it changes over a
     width sin θ around the kinks of φ(σ_v ξ cos θ), so the outer panels are graded towards them.
     """
     r, s = np.cos(theta), np.sin(theta)
+    scale_v, size_v = sign * sigma_v, sign * size_v
     kinks = np.asarray(activation.kinks, dtype=float)
     outer = [activation.edges(REACH * sigma_u) / sigma_u] if sigma_u > 0 else []
-    if sigma_v > 0 and abs(r) > 1e-3:
-        outer.append(activation.edges(REACH * sigma_v / abs(r)) / (sigma_v * r))
+    if sigma_v > 0 and r > 1e-3:
+        outer.append(activation.edges(REACH * sigma_v / r) / (scale_v * r))
         grading = s * 2.0 ** np.arange(-1, 60)
         grading = np.concatenate([-grading[grading < 1], [0.0], grading[grading < 1]])
-        outer.append(np.ravel(kinks[:, None] / (sigma_v * r) + grading))
+        outer.append(np.ravel(kinks[:, None] / (scale_v * r) + grading))
     rule = gaussian_rule(np.concatenate([np.ravel(o) for o in outer]) if outer else np.array([0.0]))
     keep = rule.weights > 1e-22
     xi, weights = rule.nodes[keep], rule.weights[keep]
-    value_u = np.asarray(activation(sigma_u * xi), dtype=float)
+    value_u = np.asarray(activation(sigma_u * xi), dtype=float) / size_u
     slope_u = activation.slope(sigma_u * xi)
     if s == 0 or sigma_v == 0:
-        v = sigma_v * r * xi
-        difference = value_u - np.asarray(activation(v), dtype=float)
+        v = scale_v * r * xi
+        difference = value_u - np.asarray(activation(v), dtype=float) / size_v
         return float(weights @ difference**2), float(weights @ (slope_u * activation.slope(v)))
     reach = 10.0
     regular = np.linspace(-reach, reach, 11)
-    with np.errstate(over="ignore"):
-        crossings = (activation.edges(sigma_v * (REACH + reach)) / sigma_v - r * xi[:, None]) / s
+    edges = activation.edges(sigma_v * (REACH + reach)) / scale_v
+    # Those far beyond count as beyond.
+    crossings = np.clip(edges - r * xi[:, None], -2 * reach * s, 2 * reach * s) / s
     crossings = crossings[:, ((crossings > -reach) & (crossings < reach)).any(axis=0)]
     edges = np.concatenate([np.broadcast_to(regular, (xi.size, regular.size)), crossings], axis=1)
     edges = np.sort(np.clip(edges, -reach, reach), axis=1)
@@ -130,8 +137,8 @@ def _quadrature(activation: Activation, sigma_u: float, sigma_v: float, theta: f
     for rows in np.array_split(np.arange(xi.size), max(1, xi.size * edges.shape[1] * _INNER_NODES // 400_000)):
         zeta, inner = panel_nodes(edges[rows], _INNER_NODES)
         inner = inner * normal_density(zeta)
-        v = sigma_v * (r * xi[rows, None, None] + s * zeta)
-        gap = value_u[rows, None, None] - np.asarray(activation(v), dtype=float)
+        v = scale_v * (r * xi[rows, None, None] + s * zeta)
+        gap = value_u[rows, None, None] - np.asarray(activation(v), dtype=float) / size_v
         difference += float(weights[rows] @ np.einsum("ipk,ipk->i", inner, gap * gap))
         slope += float((weights[rows] * slope_u[rows]) @ np.einsum("ipk,ipk->i", inner, activation.slope(v)))
     return difference, slope

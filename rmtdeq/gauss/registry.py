@@ -119,7 +119,7 @@ def hard_tanh(a: float = 1.0, c: float = 1.0) -> Activation:
         kinks=(-c, c),
         name="hard_tanh",
         parameters=(a, c),
-        dual_form=dual_forms.piecewise_linear(0.0, np.array([-c, c]), np.array([a, -a])),
+        dual_form=dual_forms.piecewise_linear(np.array([-c, c]), np.array([-a * c, 0, a * c]), np.array([0, a, 0])),
     )
 
 
@@ -157,7 +157,7 @@ def piecewise_linear(*points: float | Sequence[float] | FloatArray) -> Activatio
             f"piecewise_linear needs at least two ascending knots and a value for each, not {x.size} and {y.size}."
         )
     slopes = np.diff(y) / np.diff(x)
-    inner, bends = x[1:-1], np.diff(slopes)
+    inner = x[1:-1]
 
     def fn(u: FloatArray) -> FloatArray:
         piece = np.clip(np.searchsorted(x, u, side="right") - 1, 0, len(slopes) - 1)
@@ -169,7 +169,7 @@ def piecewise_linear(*points: float | Sequence[float] | FloatArray) -> Activatio
         kinks=tuple(map(float, inner)),
         name="piecewise_linear",
         parameters=(*map(float, x), *map(float, y)),
-        dual_form=dual_forms.piecewise_linear(float(slopes[0]), inner, bends),
+        dual_form=dual_forms.piecewise_linear(inner, y[:-1] - slopes * x[:-1], slopes),
     )
 
 
@@ -192,6 +192,7 @@ def steps(*points: float | Sequence[float] | FloatArray) -> Activation:
         kinks=tuple(map(float, t)),
         name="steps",
         parameters=(*map(float, t), *map(float, y)),
+        dual_form=dual_forms.piecewise_constant(t, y),
     )
 
 

@@ -1,90 +1,121 @@
-"""Kernel entries of nearly parallel samples, where Mehler's series has not converged.
+"""Kernel entries of pairs of samples that Mehler's series does not serve, which are nearly parallel or opposite.
 
-The unknown is t = (1 - r)/2 rather than the correlation r, and the equation is that of the squared distance of the
-two pre-activations, so that samples that differ in the last digits keep their accuracy:
-``σ_a² E(φ(u) - φ(v))² + σ_b² ‖x - y‖² = (σ_u - σ_v)² + 4 σ_u σ_v t``.
+The unknown of a pair is t = (1 - r)/2, r the correlation of the pre-activations u and ±v.  With the normalised features
+φ(u)/ψ_u, ψ² = E φ², and the shares a² = σ_a² ψ²/σ² and x² = σ_b² ‖x‖²/σ² of a pre-activation's variance that come from
+the recurrence and from the input, the equation is
+
+    2t = (a_u x_v - a_v x_u)²/(1 + a_u a_v + x_u x_v) + a_u a_v E(φ(u)/ψ_u ∓ φ(±v)/ψ_v)²/2 + x_u x_v (1 ∓ cos α),
+
+α the angle of the inputs.  No term is negative and none is a difference, so that angles and slopes keep their digits
+however near the samples are to parallel or opposite, and however far apart their norms.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from rmtdeq._errors import ConvergenceError
 from rmtdeq._types import FloatArray
 from rmtdeq.deq import DEQ, named
+from rmtdeq.gauss import jumps
+from rmtdeq.gauss.activations import Pairs
 from rmtdeq.gauss.duals import difference_form
+from rmtdeq.kernels.inputs import Angles
+from rmtdeq.kernels.profile import Profile
 
 _MAX_STEPS = 100
-_PRECISE_STEPS = 8
-_ROUNDING = 2e-15
+_SETTLED = 4e-16
+_ROUNDING = 1e-9
+"""Steps as small as this, relative to t, that do not become smaller any more are rounding."""
 
 
-def solve_pairs(
-    deq: DEQ,
-    sigma_u: FloatArray,
-    sigma_v: FloatArray,
-    square_u: FloatArray,
-    square_v: FloatArray,
-    slope_square: FloatArray,
-    squared_distance: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Return G and E φ'φ' for pairs of samples, each argument and result of shape (pairs,).
+def solve_pairs(deq: DEQ, u: Profile, v: Profile, angles: Angles) -> tuple[FloatArray, FloatArray]:
+    """Return G and E φ'φ' for pairs of samples, each of shape (pairs,).
 
     Parameters
     ----------
     deq : DEQ
         Uncentred.
-    sigma_u, sigma_v : ndarray
-        Pre-activation scales, positive.
-    square_u, square_v : ndarray
-        E φ² at those scales.
-    slope_square : ndarray
-        √(E φ'(u)² E φ'(v)²), the largest slope a pair can have.
-    squared_distance : ndarray
-        ‖x - y‖² of the inputs.
+    u, v : Profile
+        Of the first and the second sample of each pair.
+    angles : Angles
+        Between the inputs.
 
     Raises
     ------
     ConvergenceError
         The bracketed Newton iteration did not settle (the kernel map is no contraction for some pair).
     """
-    size = 4 * sigma_u * sigma_v
-    offset = deq.sigma_b2 * squared_distance - (sigma_u - sigma_v) ** 2
-    low, high = np.zeros_like(size), np.ones_like(size)
-    gain = np.clip(1 - deq.sigma_a2 * slope_square, 0.05, 1.0)
-    t = np.clip((deq.sigma_b2 * squared_distance / gain - (sigma_u - sigma_v) ** 2) / size, 0.0, 1.0)
     # Equal samples need no equation: their entry is the one on the diagonal.
-    difference, slope = np.zeros_like(t), slope_square.copy()
-    active = np.flatnonzero(squared_distance > 0)
-    # For parallel samples of unequal norms the terms of the equation cancel down to their rounding, and t = 0 is
-    # tried before a t made of rounding is believed: slopes depend on √t where φ has a kink.
-    lag = abs(sigma_u - sigma_v)
-    rounding = 8 * np.finfo(float).eps * (deq.sigma_b2 * squared_distance + lag * np.maximum(sigma_u, sigma_v))
-    try_zero = lag > 1e-12 * sigma_u
-    for step in range(_MAX_STEPS):
-        if not active.size:
-            return (square_u + square_v - difference) / 2, slope
+    value, slope = u.square.copy(), np.sqrt(u.slope_square * v.slope_square)
+    equal = (angles.cosine > 0) & (angles.versine == 0) & (u.squared_norms == v.squared_norms)
+    # A function that is zero almost surely at some scale has no products with others.
+    silent = ~equal & (u.square * v.square == 0)
+    value[silent] = slope[silent] = 0.0
+    rest = np.flatnonzero(~equal & ~silent)
+    if rest.size:
+        value[rest], slope[rest] = _solve(deq, u.at(rest), v.at(rest), angles.at(rest))
+    return value, slope
+
+
+@dataclass(frozen=True)
+class _Equation:
+    """2t = constant + weight·(squared distance of the normalised features), pair by pair."""
+
+    constant: FloatArray
+    weight: FloatArray
+
+
+def _equation(deq: DEQ, u: Profile, v: Profile, angles: Angles, sign: FloatArray) -> _Equation:
+    a_u, a_v = (np.sqrt(deq.sigma_a2 * each.square) / each.sigma for each in (u, v))
+    x_u, x_v = (np.sqrt(deq.sigma_b2 * each.squared_norms) / each.sigma for each in (u, v))
+    apart = np.where(sign * angles.cosine > 0, angles.versine, 2 - angles.versine)
+    mixed = (a_u * x_v - a_v * x_u) ** 2 / (1 + a_u * a_v + x_u * x_v)
+    return _Equation(mixed + x_u * x_v * apart, a_u * a_v / 2)
+
+
+def _solve(deq: DEQ, u: Profile, v: Profile, angles: Angles) -> tuple[FloatArray, FloatArray]:
+    """Newton's method within a bracket: t less the right-hand side is convex, so that it comes from above."""
+    inner = deq.sigma_b2 * np.sqrt(u.squared_norms * v.squared_norms) * angles.cosine
+    # The sign of r is that of the right-hand side at r = 0, where E φ(u)φ(v) is the product of the means.
+    sign = np.where(deq.sigma_a2 * u.mean * v.mean + inner >= 0, 1.0, -1.0)
+    equation = _equation(deq, u, v, angles, sign)
+    pairs = Pairs(u.sigma, v.sigma, np.sqrt(u.square), np.sqrt(v.square), np.zeros_like(sign), sign)
+    jumping = jumps(deq.activation)
+    slopes = np.sqrt(u.slope_square * v.slope_square)
+    gain = np.clip(1 - deq.sigma_a2 * slopes, 0.05, 1.0) if not jumping else 0.05
+    t = np.minimum(equation.constant / (2 * gain), 0.5)
+    low, high = np.zeros_like(t), np.full_like(t, 0.5)
+    distance, slope = np.zeros_like(t), slopes.copy()
+    before, gap_before, moved = np.full_like(t, np.nan), np.full_like(t, np.nan), np.full_like(t, np.inf)
+    active = np.arange(t.size)
+    for _ in range(_MAX_STEPS):
         at = t[active]
-        theta = 2 * np.arcsin(np.sqrt(at))
-        d, e = difference_form(deq.activation, sigma_u[active], sigma_v[active], theta)
-        difference[active], slope[active] = d, e
-        gap = size[active] * at - deq.sigma_a2 * d - offset[active]
-        low[active] = np.where(gap <= 0, at, low[active])
-        high[active] = np.where(gap >= 0, at, high[active])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            newton = at - gap / (size[active] * (1 - deq.sigma_a2 * e))
-        inside = (newton >= low[active]) & (newton <= high[active])
-        new = np.where(inside, newton, (low[active] + high[active]) / 2)
-        # A root at the end of the range: equal samples up to the rounding of their norms.
-        new = np.where((newton < 0) & (low[active] == 0) & (at <= 1e-15), 0.0, new)
-        parallel = try_zero[active] & (at <= 1e-12) & (abs(gap) <= rounding[active])
-        new = np.where(parallel, 0.0, new)
-        # A step of 1e-12 in the angle; after some steps whatever rounding allows.
-        tolerance = 1e-12 * np.sqrt(at * (1 - at)) + (_ROUNDING if step >= _PRECISE_STEPS else 0.0)
-        moving = (abs(new - at) > tolerance) | (parallel & (at > 0))
-        try_zero[active] &= at > 0
-        t[active] = new
-        active = active[moving]
+        d, e = difference_form(deq.activation, pairs.at(active, 2 * np.arcsin(np.sqrt(at))))
+        distance[active], slope[active] = d, e
+        gap = at - (equation.constant[active] + equation.weight[active] * d) / 2
+        low[active] = np.where(gap <= 0, np.maximum(at, low[active]), low[active])
+        high[active] = np.where(gap >= 0, np.minimum(at, high[active]), high[active])
+        steepness = 1 - deq.sigma_a2 * np.where(np.isfinite(e), e, 0.0)
+        if jumping and deq.sigma_a2:
+            # The slope is infinite at t = 0 and not known without a closed form: a secant.
+            run = at - before[active]
+            steepness = np.divide(gap - gap_before[active], run, out=np.zeros_like(run), where=abs(run) > 0)
+            before[active], gap_before[active] = at, gap
+        step = np.divide(gap, steepness, out=np.full_like(gap, np.nan), where=steepness > 0)
+        inside = (at - step >= low[active]) & (at - step <= high[active])
+        # Halfway between the angles.
+        middle = ((np.sqrt(low[active]) + np.sqrt(high[active])) / 2) ** 2
+        new = np.where(gap == 0, at, np.where(inside, at - step, middle))
+        size = abs(new - at)
+        rounding = (size <= _ROUNDING * at) & (size >= moved[active] / 2)
+        going = (size > _SETTLED * at) & ~rounding
+        moved[active], t[active] = size, new
+        active = active[going]
+        if not active.size:
+            return sign * pairs.size_u * pairs.size_v * (1 - distance / 2), slope
     raise ConvergenceError(
         f"{active.size} pair(s) of nearly parallel samples did not settle: the kernel map of {named(deq)} is hardly a "
         "contraction there; lower sigma_a2."

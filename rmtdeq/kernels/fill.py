@@ -180,16 +180,8 @@ def exact_entries(
         if not len(chunk):
             return
         i, j = chunk[:, 0] + block.top, chunk[:, 1] + block.left
-        distances, carried = plan.inputs.pairs(i, j)
-        value, slope = solve_pairs(
-            deq,
-            plan.rows.sigma[i],
-            plan.columns.sigma[j],
-            plan.rows.square[i],
-            plan.columns.square[j],
-            np.sqrt(plan.rows.slope_square[i] * plan.columns.slope_square[j]),
-            distances,
-        )
+        angles, carried = plan.inputs.pairs(i, j)
+        value, slope = solve_pairs(deq, plan.rows.at(i), plan.columns.at(j), angles)
         if slow and number == 0:
             _warn_of_quadratures(plan, block, entries, (perf_counter() - start) / len(chunk))
         yield chunk, {kind: entry(kind, deq, value, slope, carried) for kind in kinds}
@@ -240,9 +232,9 @@ def entry(kind: Kind, deq: DEQ, value: Any, slope: Any, carried: Any) -> Any:
     """The kernel's entry, given G, E φ'φ' and what the tangent carries: arrays or tensors."""
     if kind == "ck":
         return value
-    if kind == "ntk":
-        return value / (1 - deq.sigma_a2 * slope)
-    return (value + deq.sigma_b2 * carried * slope) / (1 - deq.sigma_a2 * slope)
+    # Without recurrence no slope counts, not even an infinite one.
+    gain = 1 - deq.sigma_a2 * slope if deq.sigma_a2 else 1.0
+    return (value if kind == "ntk" else value + deq.sigma_b2 * carried * slope) / gain
 
 
 def diagonal_entries(plan: Plan, block: Block, kinds: Iterable[Kind]) -> tuple[slice, dict[Kind, FloatArray]]:

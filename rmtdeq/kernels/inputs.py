@@ -11,6 +11,59 @@ from rmtdeq._types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
+class Angles:
+    """Angles α between some pairs of samples, in digits that nearly parallel and nearly opposite pairs do not lose.
+
+    Attributes
+    ----------
+    cosine : ndarray (pairs,)
+        cos α.
+    versine : ndarray (pairs,)
+        1 - |cos α|.
+    """
+
+    cosine: FloatArray
+    versine: FloatArray
+
+    def at(self, index: IntArray) -> Angles:
+        """Return the angles of some of the pairs."""
+        return Angles(self.cosine[index], self.versine[index])
+
+
+def angles_between(x: FloatArray, y: FloatArray) -> tuple[Angles, FloatArray]:
+    """Return angles and inner products of the rows of two arrays (pairs, p) in double precision.
+
+    What is left of x without its part along y is computed from the exact products of y with a rounded multiplier, so
+    that it is exact to rounding of its own size.
+    """
+    inner, norm_x, norm_y = (np.einsum("ij,ij->i", a, b) for a, b in ((x, y), (x, x), (y, y)))
+    inside = (norm_x > 0) & (norm_y > 0)
+    ratio = np.divide(inner, norm_y, out=np.zeros_like(inner), where=inside)
+    along = ratio[:, None] * y
+    rest = (x - along) - _rounding_of(ratio[:, None], y, along)
+    again = np.divide(np.einsum("ij,ij->i", rest, y), norm_y, out=np.zeros_like(inner), where=inside)
+    rest -= again[:, None] * y
+    square = np.divide(np.einsum("ij,ij->i", rest, rest), norm_x, out=np.ones_like(inner), where=inside)
+    size = np.sqrt(norm_x) * np.sqrt(norm_y)
+    cosine = np.clip(np.divide(inner, size, out=np.zeros_like(inner), where=inside), -1.0, 1.0)
+    # 1 - |cos α| = sin² α/(1 + |cos α|).
+    return Angles(cosine, square / (1 + abs(cosine))), inner
+
+
+def _rounding_of(a: FloatArray, b: FloatArray, product: FloatArray) -> FloatArray:
+    """a·b less its rounded value (Dekker's product)."""
+    high_a, high_b = _leading_half(a), _leading_half(b)
+    low_a, low_b = a - high_a, b - high_b
+    return low_a * low_b - (((product - high_a * high_b) - low_a * high_b) - high_a * low_b)
+
+
+def _leading_half(a: FloatArray) -> FloatArray:
+    """The upper 26 bits of the mantissa."""
+    wide = 134217729.0 * a
+    return wide - (wide - a)
+
+
+@dataclass(frozen=True, eq=False)
 class Samples:
     """Inner products of the rows of X (n, p) and Y (m, p); Y is X where it is None.
 
@@ -63,10 +116,12 @@ class Samples:
         np.matmul(self.X[rows], self._columns[columns].T, out=out)
         return out
 
-    def pairs(self, i: IntArray, j: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Squared distances of some pairs, and what the tangent carries there."""
-        x, y = self.X[i].astype(np.float64), self._columns[j].astype(np.float64)
-        return np.einsum("ij,ij->i", x - y, x - y), np.einsum("ij,ij->i", x, y)
+    def pairs(self, i: IntArray, j: IntArray) -> tuple[Angles, FloatArray]:
+        """Angles of some pairs, and what the tangent carries there."""
+        return angles_between(self._rows(self.X, i), self._rows(self._columns, j))
+
+    def _rows(self, X: Any, index: IntArray) -> FloatArray:
+        return np.asarray(X[index], dtype=np.float64)
 
     def carried_diagonal(self, part: slice) -> FloatArray:
         """What the tangent carries on the diagonal."""
@@ -111,14 +166,15 @@ class LayerBefore:
         np.copyto(out, self.gram[rows, columns])
         return out if self.tangent is None else np.ascontiguousarray(self.tangent[rows, columns])
 
-    def pairs(self, i: IntArray, j: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Squared distances of some pairs, and what the tangent carries there."""
+    def pairs(self, i: IntArray, j: IntArray) -> tuple[Angles, FloatArray]:
+        """Angles of some pairs, and what the tangent carries there."""
         entries = self.gram[i, j].astype(np.float64)
-        distances = self.row_norms[i] + self.column_norms[j] - 2 * entries
         carried = entries if self.tangent is None else self.tangent[i, j].astype(np.float64)
-        # Rounding must not tell equal samples apart, nor make a distance negative.
-        rounding = 8 * np.finfo(self.gram.dtype).eps * (self.row_norms[i] + self.column_norms[j])
-        return np.where(distances > rounding, distances, 0.0), carried
+        size = np.sqrt(self.row_norms[i] * self.column_norms[j])
+        cosine = np.clip(np.divide(entries, size, out=np.zeros_like(entries), where=size > 0), -1.0, 1.0)
+        # Rounding must not tell equal samples apart.
+        versine = 1 - abs(cosine)
+        return Angles(cosine, np.where(versine > 16 * np.finfo(self.gram.dtype).eps, versine, 0.0)), carried
 
     def carried_diagonal(self, part: slice) -> FloatArray:
         """What the tangent carries on the diagonal."""

@@ -108,6 +108,11 @@ class Plan:
         """Whether rows and columns are the same samples."""
         return self.inputs.same
 
+    @cached_property
+    def _used(self) -> ScaleTable:
+        """What these samples need of the table."""
+        return self.table.used(self.rows, self.columns)
+
     def series(self, length: int) -> Series | None:
         """Return the series number `length`, from short to long, or None where the one before is the longest."""
         known = self._series
@@ -115,10 +120,10 @@ class Plan:
             if length not in known:
                 if length == len(_DEGREES) or (length and known[length - 1].cutoffs[-1] >= 1):
                     return None
-                at_nodes = self.table.hermite(_DEGREES[length])
-                rows = self.table.coefficients(at_nodes, self.rows.sigma)
-                columns = rows if self.same else self.table.coefficients(at_nodes, self.columns.sigma)
-                known[length] = Series(np.ascontiguousarray(rows.T), columns, *self.table.cutoffs(at_nodes))
+                degree = _DEGREES[length]
+                rows = self._used.coefficients(degree, self.rows)
+                columns = rows if self.same else self._used.coefficients(degree, self.columns)
+                known[length] = Series(np.ascontiguousarray(rows.T), columns, *self._used.cutoffs(degree))
             return known[length]
 
 
@@ -164,8 +169,7 @@ def pinned(deq: DEQ, highest: float, tau0_squared: float) -> DEQ:
 def tabulate(deq: DEQ, kinds: Sequence[Kind], lowest: float, highest: float) -> ScaleTable:
     """Check that an uncentred model is well-posed for squared norms between two, and tabulate what samples need."""
     table = scale_table(deq, lowest, highest)
-    if tuple(kinds) != ("ck",):
-        table.check_tangent()
+    table.check_tangent(kinds)
     return table
 
 

@@ -1,28 +1,42 @@
 """What a kernel needs of each sample: the scale of its pre-activation and the expectations at that scale.
 
-All of it depends on the sample's norm alone, so it is computed at a few Chebyshev points of the scales that occur
-and interpolated to rounding.
+All of it depends on the sample's norm alone, so it is computed at a few points of the scales that occur and
+interpolated to rounding.  Expectations over φ(σξ) are analytic in log σ, in the strip |Im log σ| < π/4, whatever kinks or
+jumps φ has: Chebyshev points of log σ serve every activation, on as many segments of the scales as it takes.  Powers of
+σ are straight lines there, sizes being interpolated by their logarithms, and coefficients in units of the size of φ: every
+scale has its digits, however far from the others.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
-from numpy.polynomial import chebyshev
 
 from rmtdeq._errors import ConvergenceError, IllPosedError
-from rmtdeq._types import FloatArray, IntArray
+from rmtdeq._types import FloatArray, IntArray, Kind
 from rmtdeq.deq import DEQ, named
-from rmtdeq.gauss import Moments, hermite_coefficients, mean_and_variance, moments
+from rmtdeq.gauss import Moments, hermite_coefficients, jumps, mean_and_variance, moments
 from rmtdeq.solvers import smallest_fixed_point
 
-_FIRST_NODES, _MOST_NODES = 16, 2048
+_FEW_POINTS, _MANY_POINTS = 16, 32
 _INTERPOLATED = 1e-13
 _SLOPES_INTERPOLATED = 1e-12
-_SLOPES_AT_ZERO = 1e-5
+_HOPELESS = 1e-5
+"""Of coefficients that are still so large twice the points make no rounding."""
+_NARROW, _NARROWEST, _MOST_SEGMENTS = 1.5, 0.1, 256
+_OWN_ROUNDING = 0.1
+"""What an activation may have lost itself, relative to its largest size and in units of `_INTERPOLATED`."""
+_LOWEST = 1e-30
+"""Scale from which on powers are continued to smaller ones."""
+_NEVER = 10.0
+"""Standard deviations beyond which nothing counts."""
+_TINY = 1e-290
+_LOG_TINY = math.log(_TINY)
+_MOST_STEPS, _SETTLED = 60, 1e-9
 
 SERIES_TOLERANCE = 1e-12
 """Bound on what Mehler's series leaves out of G_ij and E φ'φ', relative to the diagonal."""
@@ -42,30 +56,37 @@ class Profile:
     squared_norms : ndarray (n,)
     sigma : ndarray (n,)
         Standard deviation √K_ii of the pre-activation.
-    square : ndarray (n,)
-        E φ(σ_i ξ)², the diagonal of the CK.
+    mean, square : ndarray (n,)
+        E φ(σ_i ξ), and E φ(σ_i ξ)², the diagonal of the CK.
     slope_square : ndarray (n,)
         E φ'(σ_i ξ)².
     """
 
     squared_norms: FloatArray
     sigma: FloatArray
+    mean: FloatArray
     square: FloatArray
     slope_square: FloatArray
 
+    def at(self, index: IntArray) -> Profile:
+        """Return the quantities of some samples."""
+        return Profile(
+            self.squared_norms[index], self.sigma[index], self.mean[index], self.square[index], self.slope_square[index]
+        )
 
-@dataclass(frozen=True)
-class ScaleTable:
-    """Expectations of an uncentred DEQ's φ as functions of the scale σ, on [low, high].
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Expectations of an uncentred DEQ's φ at points of a range of scales.
 
     Attributes
     ----------
     deq : DEQ
         Uncentred (see `DEQ.pinned`).
     low, high : float
-        The range of scales.
-    sigma : ndarray (nodes,)
-        Chebyshev points of the range.
+        The range, as log σ.
+    sigma : ndarray (points,)
+        Chebyshev points of the range, descending; one where the range is one scale.
     moments : tuple of Moments
         At the points.
     """
@@ -77,6 +98,11 @@ class ScaleTable:
     moments: tuple[Moments, ...]
 
     @cached_property
+    def mean(self) -> FloatArray:
+        """E φ(σξ) at the points."""
+        return np.array([at.mean for at in self.moments])
+
+    @cached_property
     def square(self) -> FloatArray:
         """E φ(σξ)² at the points."""
         return np.array([at.square for at in self.moments])
@@ -86,12 +112,29 @@ class ScaleTable:
         """E φ'(σξ)² at the points."""
         return np.array([at.first_square for at in self.moments])
 
+    @cached_property
+    def growth(self) -> FloatArray:
+        """Derivative of log E φ(σξ)² in log σ² at the points."""
+        slopes = np.array([0.5 * at.square_second for at in self.moments])
+        return np.divide(slopes * self.sigma**2, self.square, out=np.zeros_like(slopes), where=self.square > 0)
+
+    @cached_property
+    def size(self) -> FloatArray:
+        """√E φ(σξ)² at the points, one where it is zero."""
+        return np.where(self.square > 0, np.sqrt(self.square), 1.0)
+
+    @cached_property
+    def logarithms(self) -> FloatArray:
+        """Of E φ², and of E φ'² + E φ²/σ²: the slope alone may be nothing, or nothing beside the rest."""
+        steep = np.where(np.isfinite(self.slope_square), self.slope_square, 0.0) + self.square / self.sigma**2
+        return np.log(np.maximum(np.stack([self.square, steep]), _TINY))
+
     def hermite(self, degree: int) -> FloatArray:
-        """Hermite coefficients at the points, (degree + 1, nodes)."""
+        """Hermite coefficients at the points in units of the size, (degree + 1, points)."""
         most = max(degree, SHORT)
         if most not in self._expansions:
             found = [hermite_coefficients(self.deq.activation, s, most) for s in self.sigma]
-            self._expansions[most] = np.stack(found, axis=1)
+            self._expansions[most] = np.stack(found, axis=1) / self.size
         return self._expansions[most][: degree + 1]
 
     @cached_property
@@ -99,117 +142,225 @@ class ScaleTable:
         """What `hermite` has computed, by degree."""
         return {}
 
-    def interpolate(self, values: FloatArray, sigma: FloatArray) -> FloatArray:
+    def interpolate(self, values: FloatArray, log_sigma: FloatArray) -> FloatArray:
         """Carry values at the points (last axis) over to other scales of the range."""
         if self.sigma.size == 1:
-            return np.repeat(values, sigma.size, axis=-1)
-        coefficients = _chebyshev_coefficients(values)
-        span = self.high - self.low
-        basis = chebyshev.chebvander((2 * sigma - self.low - self.high) / span, coefficients.shape[-1] - 1)
-        return coefficients @ basis.T
+            return np.repeat(values, log_sigma.size, axis=-1)
+        # Constants are kept as they are.
+        first = values[..., :1]
+        coefficients = (values - first) @ _to_chebyshev(self.sigma.size)
+        x = (2 * log_sigma - self.low - self.high) / (self.high - self.low)
+        return np.asarray(coefficients @ _chebyshev_polynomials(x, self.sigma.size) + first)
 
     @cached_property
-    def starts_at_zero(self) -> bool:
-        """Whether φ(0) = 0.
+    def error(self) -> float:
+        """Largest of the last Chebyshev coefficients, over what is allowed."""
+        logarithms, tolerance = self.logarithms, _INTERPOLATED
+        # Slopes that are not given come from an interpolant, which costs a digit.
+        slopes = _INTERPOLATED if self.deq.activation.derivative is not None else _SLOPES_INTERPOLATED
+        sizes = _tail(logarithms) / (np.array([tolerance, slopes]) * np.maximum(1.0, abs(logarithms).max(axis=1)))
+        return max(float(sizes.max()), float(_tail(self.hermite(8)).max()) / tolerance)
 
-        Then φ(σξ) is of the order of σ, and it is φ(σξ)/σ that is interpolated: samples of small norm among
-        large ones keep their relative accuracy.
-        """
-        return value_at_zero(self.deq) == 0
 
-    def _at(self, values: FloatArray, sigma: FloatArray, power: int) -> FloatArray:
-        """Carry over values at the points that are of the order of σ^power where φ(0) = 0."""
-        if not self.starts_at_zero:
-            return self.interpolate(values, sigma)
-        return self.interpolate(values / self.sigma**power, sigma) * sigma**power
+@dataclass(frozen=True, eq=False)
+class ScaleTable:
+    """Expectations of an uncentred DEQ's φ as functions of the scale σ.
+
+    Attributes
+    ----------
+    deq : DEQ
+        Uncentred (see `DEQ.pinned`).
+    segments : tuple of Segment
+        Ranges of scales that adjoin, ascending.
+    vanishes : bool
+        Whether φ(σξ) is zero, to rounding, for scales below those; else it goes on there as a power of σ.
+    """
+
+    deq: DEQ
+    segments: tuple[Segment, ...]
+    vanishes: bool = False
+
+    @cached_property
+    def sigma(self) -> FloatArray:
+        """All points."""
+        return np.concatenate([segment.sigma for segment in self.segments])
+
+    @cached_property
+    def square(self) -> FloatArray:
+        """E φ(σξ)² at all points."""
+        return np.concatenate([segment.square for segment in self.segments])
+
+    @cached_property
+    def slope_square(self) -> FloatArray:
+        """E φ'(σξ)² at all points."""
+        return np.concatenate([segment.slope_square for segment in self.segments])
+
+    @cached_property
+    def growth(self) -> FloatArray:
+        """Derivative of log E φ(σξ)² in log σ² at all points."""
+        return np.concatenate([segment.growth for segment in self.segments])
+
+    @cached_property
+    def value_at_zero(self) -> float:
+        """φ(0)."""
+        return float(np.asarray(self.deq.activation(np.zeros(1)))[0])
+
+    def used(self, *profiles: Profile) -> ScaleTable:
+        """Return the table without the segments that no sample needs."""
+        positive = np.concatenate([each.sigma[each.sigma > 0] for each in profiles])
+        if len(self.segments) == 1 or not positive.size:
+            return self
+        return replace(self, segments=tuple(segment for segment, _ in self._parts(np.log(positive))))
+
+    def interpolate(self, values: Callable[[Segment], FloatArray], x: FloatArray) -> FloatArray:
+        """Carry what segments have at their points (last axis) over to other scales, x = log σ."""
+        first = self.segments[0]
+        x = np.maximum(x, first.low)
+        if len(self.segments) == 1:
+            return first.interpolate(values(first), x)
+        parts = [(index, segment.interpolate(values(segment), x[index])) for segment, index in self._parts(x)]
+        result = np.empty((*parts[0][1].shape[:-1], x.size))
+        for index, part in parts:
+            result[..., index] = part
+        return result
+
+    def _parts(self, x: FloatArray) -> Iterator[tuple[Segment, IntArray]]:
+        """The segments that have some of the scales, and the numbers of those."""
+        number = np.searchsorted([segment.high for segment in self.segments[:-1]], x)
+        ends = np.cumsum(np.bincount(number, minlength=len(self.segments)))[:-1]
+        for segment, index in zip(self.segments, np.split(np.argsort(number, kind="stable"), ends), strict=True):
+            if index.size:
+                yield segment, index
+
+    def _sizes(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """E φ², and E φ'² + E φ²/σ², at scales x = log σ."""
+        square, steep = self.interpolate(lambda segment: segment.logarithms, x)
+        first = self.segments[0]
+        below = np.minimum(x - first.low, 0.0)
+        power = 2 * float(first.growth[-1])
+        square, steep = square + power * below, steep + (power - 2) * below
+        return _exponential(square), _exponential(steep)
 
     def profile(self, squared_norms: FloatArray) -> Profile:
         """Solve ``σ² = σ_a² E φ(σξ)² + σ_b² ‖x‖²`` for every sample by Newton's method on the interpolant."""
         base = self.deq.sigma_b2 * squared_norms
-        a2 = self.deq.sigma_a2
-        low, high = self.low**2, self.high**2
-        lowest, highest = float(base.min()), float(base.max())
-        weight = (base - lowest) / (highest - lowest) if highest > lowest else np.zeros_like(base)
-        s = low + weight * (high - low)
-        if self.sigma.size > 1:
-            unit = self.sigma**2 if self.starts_at_zero else 1.0
-            both = np.stack([self.square / unit, self._square_slope])
-            for _ in range(60):
-                square, slope = self.interpolate(both, np.sqrt(s))
-                square = square * s if self.starts_at_zero else square
-                step = (s - a2 * square - base) / (1 - a2 * slope)
-                s = np.clip(s - step, low, high)
-                if (abs(step) <= 4e-16 * (s if self.starts_at_zero else high)).all():
-                    break
         # Samples without a pre-activation hold φ(0) exactly, not what the interpolant makes of it.
-        silent = (base == 0) & (self.low == 0)
-        sigma = np.where(silent, 0.0, np.sqrt(s))
-        if np.isfinite(self.slope_square).all():
-            slope_square = self.interpolate(self.slope_square, sigma)
-        else:
-            slope_square = np.full(sigma.shape, np.inf)
-        square = np.where(silent, value_at_zero(self.deq) ** 2, self._at(self.square, sigma, 2))
-        return Profile(squared_norms, sigma, square, slope_square)
+        silent = base == 0 if self.deq.sigma_a2 * self.value_at_zero**2 == 0 else np.zeros(base.shape, dtype=bool)
+        if self.vanishes:
+            silent |= base < math.exp(2 * self.segments[0].low)
+        x = self._log_scales(np.where(silent, base.max(), base))
+        square, steep = self._sizes(x)
+        variance = self.deq.sigma_a2 * square + base
+        slope_square = np.maximum(steep - square / np.where(silent, 1.0, variance), 0.0)
+        if jumps(self.deq.activation):
+            slope_square = np.full(base.shape, np.inf)
+        mean = self.interpolate(lambda segment: segment.mean / segment.size, x) * np.sqrt(square)
+        at_zero = self.value_at_zero
+        return Profile(
+            squared_norms,
+            np.sqrt(np.where(silent, base, variance)),
+            np.where(silent, at_zero, mean),
+            np.where(silent, at_zero**2, square),
+            slope_square,
+        )
 
-    def coefficients(self, at_nodes: FloatArray, sigma: FloatArray) -> FloatArray:
-        """Carry Hermite coefficients at the points over to the scales of samples."""
-        result = np.ascontiguousarray(self._at(at_nodes, sigma, 1))
-        result[:, sigma == 0] = 0.0
-        result[0, sigma == 0] = value_at_zero(self.deq)
+    def _log_scales(self, base: FloatArray) -> FloatArray:
+        """Log σ of samples with positive pre-activations, σ_b² ‖x‖² given."""
+        a2 = self.deq.sigma_a2
+        if a2 == 0:
+            return 0.5 * np.log(base)
+        order = np.argsort(self.sigma)
+        variance = self.sigma[order] ** 2
+        known = np.maximum(variance - a2 * self.square[order], _TINY)
+        x = 0.5 * np.interp(np.log(np.maximum(base, _TINY)), np.log(known), np.log(variance))
+        for _ in range(_MOST_STEPS):
+            # In log σ², so that every sample has its digits.
+            recurrent = a2 * self._sizes(x)[0]
+            growth = self.interpolate(lambda segment: segment.growth, x)
+            total = recurrent + base
+            step = (np.log(total) - 2 * x) / (1 - growth * recurrent / total)
+            x = x + 0.5 * step
+            if (abs(step) <= _SETTLED).all():
+                break
+        return x
+
+    def coefficients(self, degree: int, profile: Profile) -> FloatArray:
+        """Hermite coefficients of samples, (degree + 1, n)."""
+        positive = profile.sigma > 0
+        x = np.log(np.where(positive, profile.sigma, 1.0))
+        result = self.interpolate(lambda segment: segment.hermite(degree), x)
+        result *= np.where(positive, np.sqrt(profile.square), 0.0)
+        result[0, ~positive] = self.value_at_zero
         return result
 
-    @cached_property
-    def _square_slope(self) -> FloatArray:
-        """Derivative of E φ² in σ² at the points."""
-        return np.array([0.5 * at.square_second for at in self.moments])
-
-    def cutoffs(self, hermite: FloatArray) -> tuple[IntArray, FloatArray]:
-        """Return the degrees at which the series may stop, and the largest |correlation| for each.
+    def cutoffs(self, degree: int) -> tuple[IntArray, FloatArray]:
+        """Return the degrees at which a series up to `degree` may stop, and the largest |correlation| for each.
 
         By Cauchy-Schwarz the terms beyond degree L add up to at most r^(L+1) times what Parseval's identity
         says is missing from E φ² (and r^L times what is missing from E φ'², for the derivative).
         """
-        degrees = np.array([d for d in DEGREES if d < hermite.shape[0]])
-        k = np.arange(hermite.shape[0])[:, None]
-        power = np.cumsum(hermite**2, axis=0)[degrees]
-        slope_power = np.cumsum(k * hermite**2, axis=0)[degrees] / self.sigma**2
-        missing = 1 - power / np.maximum(self.square, np.finfo(float).tiny)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            slope_missing = np.where(np.isfinite(self.slope_square), 1 - slope_power / self.slope_square, 1.0)
+        hermite = np.concatenate([segment.hermite(degree) for segment in self.segments], axis=1)
+        degrees = np.array([d for d in DEGREES if d <= degree])
+        k = np.arange(degree + 1)[:, None]
+        missing = 1 - np.cumsum(hermite**2, axis=0)[degrees]
+        slopes = np.cumsum(k * hermite**2, axis=0)[degrees] * self.square / self.sigma**2
+        known = np.isfinite(self.slope_square) & (self.slope_square > 0)
+        slope_missing = 1 - np.divide(slopes, self.slope_square, out=np.zeros_like(slopes), where=known)
         # Of a function without slope, or of nothing at all, nothing is missing.
         slope_missing[:, self.slope_square == 0] = 0
         missing[:, self.square == 0] = 0
-        # A node at scale 0 has no terms beyond the constant and none missing.
-        dead = self.sigma == 0
-        missing[:, dead] = slope_missing[:, dead] = 0
         return degrees, np.minimum(
             _radius(missing.max(axis=1), degrees + 1), _radius(slope_missing.max(axis=1), degrees)
         )
 
-    def check_tangent(self) -> None:
-        """Raise if the NTK is infinite for some sample."""
-        worst = self.deq.sigma_a2 * float(self.slope_square.max())
-        if not worst < 1:
+    def check_tangent(self, kinds: Sequence[Kind]) -> None:
+        """Raise if one of the kernels is infinite for some sample."""
+        steepest = float(self.slope_square.max())
+        # Without recurrence the slope is that of the read-in alone.
+        worst = self.deq.sigma_a2 * steepest if self.deq.sigma_a2 else 0.0
+        if "ntk-full" in kinds and not math.isfinite(steepest):
+            worst = math.inf
+        if set(kinds) != {"ck"} and not worst < 1:
             raise IllPosedError(
                 f"The NTK of {named(self.deq)} is infinite: σ_a² E φ'² reaches {worst:.4g} on these data, and it must "
                 "stay below 1; lower sigma_a2."
             )
 
 
+def _exponential(logarithms: FloatArray) -> FloatArray:
+    """The numbers whose logarithms are given, zero for what stands for it."""
+    return np.where(logarithms > _LOG_TINY + 1, np.exp(logarithms), 0.0)
+
+
 def _radius(missing: FloatArray, power: FloatArray) -> FloatArray:
     # Below 2e-15 the difference of two sums is rounding: the series is complete.
-    with np.errstate(divide="ignore"):
-        radius = (SERIES_TOLERANCE / np.maximum(missing, 1e-300)) ** (1 / power)
+    radius = (SERIES_TOLERANCE / np.maximum(missing, 2e-15)) ** (1 / power)
     return np.where(missing <= 2e-15, 1.0, np.minimum(radius, 1.0))
 
 
-def _chebyshev_coefficients(values: FloatArray) -> FloatArray:
-    """Coefficients of the interpolant through values at Chebyshev points of the first kind (last axis)."""
-    nodes = values.shape[-1]
-    angles = (np.arange(nodes) + 0.5) * np.pi / nodes
-    basis = np.cos(np.outer(angles, np.arange(nodes))) * (2 / nodes)
+@lru_cache(maxsize=8)
+def _to_chebyshev(points: int) -> FloatArray:
+    """Matrix from values at Chebyshev points of the first kind (rows) to the coefficients of the interpolant."""
+    angles = (np.arange(points) + 0.5) * np.pi / points
+    basis = np.cos(np.outer(angles, np.arange(points))) * (2 / points)
     basis[:, 0] /= 2
-    return values @ basis
+    return basis
+
+
+def _chebyshev_polynomials(x: FloatArray, count: int) -> FloatArray:
+    """The first polynomials at x, (count, x)."""
+    result = np.empty((count, x.size))
+    result[0], result[1] = 1.0, x
+    for k in range(2, count):
+        np.multiply(2 * x, result[k - 1], out=result[k])
+        result[k] -= result[k - 2]
+    return result
+
+
+def _tail(values: FloatArray) -> FloatArray:
+    """Largest of the last quarter of the Chebyshev coefficients of values at the points (last axis)."""
+    coefficients = values @ _to_chebyshev(values.shape[-1])
+    return np.asarray(abs(coefficients[..., -(values.shape[-1] // 4) :]).max(axis=-1))
 
 
 def _diagonal_scale(deq: DEQ, squared_norm: float) -> float:
@@ -223,9 +374,11 @@ def _diagonal_scale(deq: DEQ, squared_norm: float) -> float:
     start = base
     if base == 0:
         # The zero sample: its pre-activation is zero for good unless φ(0) ≠ 0.
-        start = 1e-3 * deq.sigma_a2 * value_at_zero(deq) ** 2
+        start = 1e-3 * deq.sigma_a2 * float(np.asarray(deq.activation(np.zeros(1)))[0]) ** 2
         if start == 0:
             return 0.0
+    if deq.sigma_a2 == 0:
+        return math.sqrt(base)
     found = smallest_fixed_point(image, start)
     if not found.converged:
         raise IllPosedError(
@@ -243,61 +396,69 @@ def scale_table(deq: DEQ, lowest: float, highest: float) -> ScaleTable:
     IllPosedError
         No equilibrium for some norm, or the diagonal map is no contraction there.
     """
-    low, high = _diagonal_scale(deq, lowest), _diagonal_scale(deq, highest)
-    if high - low <= 1e-14 * high:
-        sigma = np.array([high])
-        table = ScaleTable(deq, high, high, sigma, (_moments_at(deq, high),))
-        _check_diagonal(table)
-        return table
-    nodes = _FIRST_NODES
-    while nodes <= _MOST_NODES:
-        angles = (np.arange(nodes) + 0.5) * np.pi / nodes
-        sigma = (low + high) / 2 + (high - low) / 2 * np.cos(angles)
-        table = ScaleTable(deq, low, high, sigma, tuple(_moments_at(deq, s) for s in sigma))
-        if _interpolates(table):
-            _check_diagonal(table)
-            return table
-        nodes *= 2
-    raise ConvergenceError(
-        f"The expectations of {deq.activation!r} are not smooth in the scale of the pre-activation over "
-        f"[{low:.3g}, {high:.3g}]; drop samples of extreme norm."
-    )
+    high = math.log(_diagonal_scale(deq, highest))
+    scale = _diagonal_scale(deq, lowest)
+    low = math.log(scale) if scale > 0 else min(high, 0.0) + math.log(_LOWEST)
+    vanishes = _vanishes(deq, low)
+    if vanishes:
+        low = _where_it_vanishes(deq, low, high)
+    table = ScaleTable(deq, tuple(_segments(deq, low, high)), vanishes)
+    _check_diagonal(table)
+    return table
 
 
-def _moments_at(deq: DEQ, sigma: float) -> Moments:
-    if sigma > 0:
-        return moments(deq.activation, sigma)
-    # At scale 0 the function is constant, and the slopes are limits, taken a little above it.
-    return replace(moments(deq.activation, _SLOPES_AT_ZERO), mean=value_at_zero(deq), variance=0.0)
+def _segments(deq: DEQ, low: float, high: float) -> list[Segment]:
+    """Cut a range of log σ until the expectations are interpolated to rounding on every part."""
+    if high - low <= 1e-14:
+        sigma = np.array([math.exp(high)])
+        return [Segment(deq, low, high, sigma, (moments(deq.activation, float(sigma[0])),))]
+    top = math.sqrt(max(moments(deq.activation, math.exp(high)).square, _TINY))
+    found, todo = [], [(low, high)]
+    while todo:
+        left, right = todo.pop()
+        segment = _segment(deq, left, right, _FEW_POINTS)
+        if 1 < segment.error < _HOPELESS / _INTERPOLATED:
+            segment = _segment(deq, left, right, _MANY_POINTS)
+        # Where φ is small it may have no more digits than where it is large.
+        noise = _OWN_ROUNDING * top / float(segment.size.min()) if right - left < _NARROW else 0.0
+        if segment.error <= max(1.0, noise):
+            found.append(segment)
+        elif right - left > _NARROWEST and len(todo) + len(found) < _MOST_SEGMENTS:
+            middle = (left + right) / 2
+            todo += [(middle, right), (left, middle)]
+        else:
+            raise ConvergenceError(
+                f"The expectations of {deq.activation!r} are not smooth in the scale of the pre-activation near "
+                f"{math.exp(left):.3g}: give its derivative, or compute it more precisely there; or drop samples of "
+                "extreme norm."
+            )
+    return found
 
 
-def value_at_zero(deq: DEQ) -> float:
-    """Return φ(0)."""
-    return float(np.asarray(deq.activation(np.zeros(1)))[0])
+def _segment(deq: DEQ, low: float, high: float, points: int) -> Segment:
+    angles = (np.arange(points) + 0.5) * np.pi / points
+    sigma = np.exp((low + high) / 2 + (high - low) / 2 * np.cos(angles))
+    return Segment(deq, low, high, sigma, tuple(moments(deq.activation, s) for s in map(float, sigma)))
 
 
-def _interpolates(table: ScaleTable) -> bool:
-    unit = table.sigma if table.starts_at_zero else np.ones_like(table.sigma)
-    square = table.square / unit**2
-    if not _has_converged(square, float(abs(square).max())):
-        return False
-    # Slopes that are not given come from an interpolant, which costs a digit.
-    exact = table.deq.activation.derivative is not None
-    slopes, tolerance = table.slope_square, _INTERPOLATED if exact else _SLOPES_INTERPOLATED
-    if np.isfinite(slopes).all() and not _has_converged(slopes, float(slopes.max()), tolerance):
-        return False
-    # The coefficients of one expansion share the scale of the function, √E φ².
-    return _has_converged(table.hermite(8) / unit, math.sqrt(float(square.max())))
+def _vanishes(deq: DEQ, x: float) -> bool:
+    """Say whether almost all of E φ(σξ)², x = log σ, is where ξ never comes, or all of it is nothing."""
+    sigma = math.exp(x)
+    rule = deq.activation.rule(sigma)
+    squares = rule.weights * np.asarray(deq.activation(sigma * rule.nodes), dtype=float) ** 2
+    return bool(squares[abs(rule.nodes) <= _NEVER].sum() <= 0.9 * squares.sum())
 
 
-def _has_converged(values: FloatArray, size: float, tolerance: float = _INTERPOLATED) -> bool:
-    """Say whether the last quarter of the Chebyshev coefficients of values at the points (last axis) is rounding."""
-    coefficients = _chebyshev_coefficients(values)
-    return bool((abs(coefficients[..., -max(2, values.shape[-1] // 4) :]) <= tolerance * size).all())
+def _where_it_vanishes(deq: DEQ, low: float, high: float) -> float:
+    """Log σ below which φ(σξ) vanishes, at most `high`; it does at `low`."""
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _vanishes(deq, middle) else (low, middle)
+    return high
 
 
 def _check_diagonal(table: ScaleTable) -> None:
-    slope = table.deq.sigma_a2 * max(0.5 * at.square_second for at in table.moments)
+    slope = table.deq.sigma_a2 * float((table.growth * table.square / table.sigma**2).max())
     if not slope < 1:
         raise IllPosedError(
             f"{named(table.deq)} is no contraction on these data: the diagonal of the kernel map has slope "

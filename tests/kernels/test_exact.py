@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
-from rmtdeq.gauss.duals import second_moment
 from rmtdeq.kernels import exact
 from rmtdeq.kernels.exact import solve_pairs
+from rmtdeq.kernels.inputs import Angles
+from rmtdeq.kernels.profile import Profile, scale_table
 
 KINDS = ("ck", "ntk", "ntk-full")
 SPECS = ("tanh", "relu", "elu", "gelu", "hard_tanh(1, 0.5)", "bent sine")
@@ -89,11 +90,12 @@ def test_equal_samples_need_no_quadrature(make, monkeypatch):
         raise AssertionError("an expectation was computed")
 
     monkeypatch.setattr(exact, "difference_form", forbidden)
-    sigma, square = np.array([0.8, 1.1]), np.array([0.4, 0.7])
-    deq = rd.DEQ(make("elu"), 0.4, 0.8, centered=False)
-    value, slope = solve_pairs(deq, sigma, sigma, square, square, np.array([0.5, 0.6]), np.zeros(2))
+    norms, sigma, mean = np.array([[1.0, 1.3], [0.8, 1.1], [0.2, 0.3]])
+    square, slopes = np.array([0.4, 0.7]), np.array([0.5, 0.6])
+    deq, same = rd.DEQ(make("elu"), 0.4, 0.8, centered=False), Profile(norms, sigma, mean, square, slopes)
+    value, slope = solve_pairs(deq, same, same, Angles(np.ones(2), np.zeros(2)))
     np.testing.assert_allclose(value, square, rtol=1e-15)
-    np.testing.assert_array_equal(slope, [0.5, 0.6])
+    np.testing.assert_allclose(slope, slopes, rtol=1e-15)
 
 
 @pytest.mark.parametrize("name", ["relu", "hard_tanh(1, 0.5)", "abs", "elu"])
@@ -141,13 +143,14 @@ def test_odd_activations_give_odd_kernels(make, gaussian, name):
 
 def test_pairs_are_solved_alone_as_they_are_together(make):
     deq = rd.DEQ(make("elu"), 0.4, 0.8).pinned(1.0)
-    sigma = np.sqrt(np.array([1.0, 1.2, 0.4]))
-    square = second_moment(deq.activation, sigma)
-    arguments = (sigma, sigma[::-1].copy(), square, square[::-1].copy(), np.full(3, 0.6), np.array([0.5, 0.0, 0.3]))
-    together = np.array(solve_pairs(deq, *arguments))
-    alone = np.array([solve_pairs(deq, *(a[i : i + 1] for a in arguments)) for i in range(3)])[..., 0].T
+    profile = scale_table(deq, 0.4, 1.2).profile(np.array([1.0, 1.2, 0.4]))
+    versine = np.array([0.1, 0.0, 0.3])
+    u, v, angles = profile, profile.at(np.array([2, 1, 0])), Angles(1 - versine, versine)
+    together = np.array(solve_pairs(deq, u, v, angles))
+    some = [np.array([i]) for i in range(3)]
+    alone = np.array([solve_pairs(deq, u.at(i), v.at(i), angles.at(i)) for i in some])[..., 0].T
     np.testing.assert_allclose(together, alone, rtol=1e-13)
-    assert together[0, 1] == pytest.approx(square[1], rel=1e-15)
+    assert together[0, 1] == pytest.approx(profile.square[1], rel=1e-15)
 
 
 def test_pairs_that_cannot_settle_raise():

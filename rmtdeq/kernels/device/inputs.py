@@ -41,13 +41,8 @@ class DeviceSamples(Samples):
         rows = _squared_norms(self.X)
         return rows, rows if self.Y is None else _squared_norms(self.Y)
 
-    def pairs(self, i: IntArray, j: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Squared distances of some pairs, and what the tangent carries there."""
-        x, y = (
-            each[torch.from_numpy(np.ascontiguousarray(k)).to(each.device)].double()
-            for each, k in ((self.X, i), (self._columns, j))
-        )
-        return ((x - y) ** 2).sum(dim=1).cpu().numpy(), (x * y).sum(dim=1).cpu().numpy()
+    def _rows(self, X: Tensor, index: IntArray) -> FloatArray:
+        return np.asarray(X[torch.from_numpy(np.ascontiguousarray(index)).to(X.device)].double().cpu().numpy())
 
     def carried_diagonal(self, part: slice) -> FloatArray:
         """What the tangent carries on the diagonal."""
