@@ -67,6 +67,16 @@ class DualForm(Protocol):
         """Evaluate the form."""
 
 
+class Expectations(Protocol):
+    """Expectations of an activation over N(0, σ²) in closed form, for functions that no quadrature follows far out."""
+
+    def hermite(self, sigma: float, degree: int) -> FloatArray:
+        """Return ``E[φ(σξ) He_k(ξ)] / √k!`` for k = 0 … degree."""
+
+    def squares(self, sigma: float) -> tuple[float, float, float]:
+        """Return ``Var φ``, ``E (φ²)''`` and ``E φ'²``."""
+
+
 @dataclass(frozen=True)
 class Activation:
     """An activation φ: fn minus `shift`.
@@ -87,6 +97,8 @@ class Activation:
         Constant taken off `fn`; see `centered`.
     dual_form : DualForm, optional
         Closed form of the dual activation.
+    expectations : Expectations, optional
+        Of `fn`, in closed form.
 
     Raises
     ------
@@ -108,6 +120,7 @@ class Activation:
     parameters: tuple[float, ...] = ()
     shift: float = 0.0
     dual_form: DualForm | None = field(default=None, repr=False)
+    expectations: Expectations | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not callable(self.fn):

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.polynomial import polynomial as poly
 from scipy.special import erf as _erf
-from scipy.special import expit, ndtr
+from scipy.special import expit, gammaln, ndtr
 
 from rmtdeq._check import number, real_array, suggestion
 from rmtdeq._errors import InvalidInputError
@@ -107,7 +107,20 @@ def sigmoid() -> Activation:
 
 def sin() -> Activation:
     """Sine."""
-    return Activation(np.sin, np.cos, name="sin", dual_form=dual_forms.sine)
+    return Activation(np.sin, np.cos, name="sin", dual_form=dual_forms.sine, expectations=_SineExpectations())
+
+
+class _SineExpectations:
+    """From E exp(iσξ)."""
+
+    def hermite(self, sigma: float, degree: int) -> FloatArray:
+        k = np.arange(degree + 1)
+        signs = np.array([0.0, 1.0, 0.0, -1.0])[k % 4]
+        return np.asarray(signs * np.exp(k * np.log(sigma) - sigma**2 / 2 - gammaln(k + 1) / 2))
+
+    def squares(self, sigma: float) -> tuple[float, float, float]:
+        far = float(np.exp(-2 * sigma**2))
+        return float(-np.expm1(-2 * sigma**2)) / 2, 2 * far, (1 + far) / 2
 
 
 def hard_tanh(a: float = 1.0, c: float = 1.0) -> Activation:

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _NOTICEABLE = 1.0
 _DEGREES = (SHORT, 96, 512)
+_POINTS_PER_PAIR, _POINTS_PER_CLOSED_PAIR = 500, 2
+"""Hermite coefficients at points of the table that take the time of an exact entry."""
 _SMALLEST_NORM2, _LARGEST_NORM2 = 1e-200, 1e16
 _SMALLEST_SINGLE = 1e-30
 
@@ -108,6 +110,12 @@ class Plan:
         """Whether rows and columns are the same samples."""
         return self.inputs.same
 
+    def _pays(self, length: int) -> bool:
+        """Whether a longer series takes less time than the entries it may serve do without it."""
+        n, m = self.inputs.shape
+        each = _POINTS_PER_PAIR if self.deq.activation.dual_form is None else _POINTS_PER_CLOSED_PAIR
+        return length == 0 or n * m * each >= self._used.sigma.size * _DEGREES[length]
+
     @cached_property
     def _used(self) -> ScaleTable:
         """What these samples need of the table."""
@@ -118,7 +126,7 @@ class Plan:
         known = self._series
         with self._lock:
             if length not in known:
-                if length == len(_DEGREES) or (length and known[length - 1].cutoffs[-1] >= 1):
+                if length == len(_DEGREES) or (length and known[length - 1].cutoffs[-1] >= 1) or not self._pays(length):
                     return None
                 degree = _DEGREES[length]
                 rows = self._used.coefficients(degree, self.rows)

@@ -158,7 +158,8 @@ class Segment:
         logarithms, tolerance = self.logarithms, _INTERPOLATED
         # Slopes that are not given come from an interpolant, which costs a digit.
         slopes = _INTERPOLATED if self.deq.activation.derivative is not None else _SLOPES_INTERPOLATED
-        sizes = _tail(logarithms) / (np.array([tolerance, slopes]) * np.maximum(1.0, abs(logarithms).max(axis=1)))
+        allowed = np.array([tolerance, slopes]) + 4e-15 * abs(logarithms).max(axis=1)
+        sizes = _tail(logarithms) / allowed
         return max(float(sizes.max()), float(_tail(self.hermite(8)).max()) / tolerance)
 
 
@@ -396,8 +397,8 @@ def scale_table(deq: DEQ, lowest: float, highest: float) -> ScaleTable:
     IllPosedError
         No equilibrium for some norm, or the diagonal map is no contraction there.
     """
-    high = math.log(_diagonal_scale(deq, highest))
     scale = _diagonal_scale(deq, lowest)
+    high = math.log(_diagonal_scale(deq, highest))
     low = math.log(scale) if scale > 0 else min(high, 0.0) + math.log(_LOWEST)
     vanishes = _vanishes(deq, low)
     if vanishes:
@@ -443,6 +444,8 @@ def _segment(deq: DEQ, low: float, high: float, points: int) -> Segment:
 
 def _vanishes(deq: DEQ, x: float) -> bool:
     """Say whether almost all of E φ(σξ)², x = log σ, is where ξ never comes, or all of it is nothing."""
+    if deq.activation.expectations is not None:
+        return False
     sigma = math.exp(x)
     rule = deq.activation.rule(sigma)
     squares = rule.weights * np.asarray(deq.activation(sigma * rule.nodes), dtype=float) ** 2
