@@ -24,7 +24,7 @@ from rmtdeq.io import manifest, save_figure
 
 KINDS = {"CK": ("ck",), "NTK": ("ntk",), "both": ("ck", "ntk")}
 PRECISIONS = (("float32", "full"), ("float32", "tf32"), ("float32", "bfloat16"), ("float64", "full"))
-LARGEST_ON_CPU = 8192
+LARGEST_ON_CPU = 16384
 CHECKED = 64
 
 
@@ -100,6 +100,8 @@ def against_product_and_writing(options, device, deq):
                 options.rounds,
             )
             del outputs, others
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
             for engine in engines(device):
 
                 def kernels(engine=engine, X=X, kinds=kinds, products=products):

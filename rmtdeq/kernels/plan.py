@@ -37,17 +37,21 @@ class Series:
 
     Attributes
     ----------
-    hermite_x : ndarray (n, degree + 1)
-    hermite_y : ndarray (degree + 1, m)
+    of_rows, hermite_y : ndarray (degree + 1, n), (degree + 1, m)
         Hermite coefficients of rows and columns.
     degrees, cutoffs : ndarray
         See `ScaleTable.cutoffs`.
     """
 
-    hermite_x: FloatArray
+    of_rows: FloatArray
     hermite_y: FloatArray
     degrees: IntArray
     cutoffs: FloatArray
+
+    @cached_property
+    def hermite_x(self) -> FloatArray:
+        """Those of rows, (n, degree + 1), a row's together in memory, as the CPU's engines take them."""
+        return np.ascontiguousarray(self.of_rows.T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +122,7 @@ class Plan:
                 at_nodes = self.table.hermite(_DEGREES[length])
                 rows = self.table.coefficients(at_nodes, self.rows.sigma)
                 columns = rows if self.same else self.table.coefficients(at_nodes, self.columns.sigma)
-                known[length] = Series(np.ascontiguousarray(rows.T), columns, *self.table.cutoffs(at_nodes))
+                known[length] = Series(rows, columns, *self.table.cutoffs(at_nodes))
             return known[length]
 
 
