@@ -23,7 +23,6 @@ from rmtdeq.kernels.profile import SHORT, Profile, ScaleTable, scale_table
 
 logger = logging.getLogger(__name__)
 
-_NOTICEABLE = 1.0
 _DEGREES = (SHORT, 96, 512)
 _SMALLEST_NORM2, _LARGEST_NORM2 = 1e-200, 1e16
 _SMALLEST_SINGLE = 1e-30
@@ -213,6 +212,5 @@ def _load_machine_code(dtype: np.dtype[Any], progress: bool) -> None:
             np.zeros((1, 13)), np.zeros((13, 1)), one, one, 0.0, 1.0, np.array([12]), one,
             np.zeros((1, 1), dtype=np.uint8), False,
         )  # fmt: skip
-    taken = perf_counter() - start
-    if taken > _NOTICEABLE:
-        logger.info("Compiled the kernel engine for %s in %.1f s; the next process loads it.", dtype, taken)
+    if sum(solve_block.stats.cache_misses.values()):
+        logger.info("Compiled the kernel engine for %s in %.1f s.", dtype, perf_counter() - start)
