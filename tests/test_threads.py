@@ -47,6 +47,7 @@ def calls(X):
 def gaussian_samples():
     X = np.random.default_rng(0).standard_normal((600, 20)) / np.sqrt(20)
     calls(X)  # load what there is to load
+    numbers()  # and let numba start its threads, which asking for their number does
     return X
 
 
