@@ -183,7 +183,8 @@ def predict_training(
     -----
     A kernel that does not change lets the residual decay as r(τ) = (1 - ηK)^τ r(0), and the loss never rises.  Negative
     eigenvalues that rounding leaves (down to -1e-5 of the largest of a matrix, -1e-2 of a measured spectrum, whose
-    products may have been in half precision) count as zero: what they are about is never learnt.  Of a predicted spectrum what
+    products may have been in half precision) count as zero, as do positive ones of their size: what they are about is
+    never learnt.  Of a predicted spectrum what
     counts is the measure of the classes' indicator vectors on it, outliers and bulk; it is integrated along a contour
     around the positive axis, on which the resolvent is smooth (`SpectrumPrediction.class_resolvent`).  What it predicts
     on negative eigenvalues, which no kernel has, is taken as what is never learnt.
@@ -249,8 +250,8 @@ def _eigenpairs(spectrum: EmpiricalSpectrum | ArrayLike, n: int) -> tuple[FloatA
         raise InvalidInputError(
             f"A kernel has no negative eigenvalues; this one has {values.min():.3g} beside {values.max():.3g}."
         )
-    # What rounding makes of a zero would grow.
-    return np.maximum(values, 0.0), vectors
+    # Rounding makes of zeros what has either sign; the negative ones would grow.
+    return np.where(values <= -values.min(initial=0.0), 0.0, values), vectors
 
 
 def _around(

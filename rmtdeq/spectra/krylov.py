@@ -90,7 +90,7 @@ def krylov_spectrum(
     with progress_bar(progress, total=plan.steps or None, desc="Lanczos", unit="step") as bar:
         for number in range(plan.steps + _MOST_STEPS):
             if subspace.full:
-                subspace.shrink(plan.top + size)
+                subspace.shrink(plan.top + vectors)
             subspace.take(_step(subspace, product, f"step-{number:04d}{history}", checkpoint))
             bar.update()
             taken = number + 1
@@ -116,6 +116,7 @@ def krylov_spectrum(
                 ripe, since = 2 * taken - since, taken
                 subspace.extend(_random(n, more, number))
                 vectors, history = vectors + more, f"{history}+{more}at{taken}"
+                subspace.most = min(n, max(subspace.most, krylov_plan(plan.top, plan.steps, vectors).most))
         else:
             raise ConvergenceError(
                 f"Only {count} of the {plan.top} largest eigenvalues converged within {taken} block Lanczos steps; ask "
