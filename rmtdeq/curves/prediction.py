@@ -42,7 +42,8 @@ class LossCurve:
     Attributes
     ----------
     nodes : ndarray (k,)
-        Eigenvalues, none of them negative; or points of the complex plane around them, where only the resolvent is known.
+        Eigenvalues, none of them negative; or points of the complex plane around them, where only the resolvent is
+        known.
     weights : ndarray (k,)
         Squared components of the initial residual in the eigenvectors; or what stands for them.
     step : float
@@ -204,7 +205,9 @@ def predict_training(
         raise InvalidInputError(f"initial has {start.size} entries and y has {y.size}; they must agree.")
     residual = start - y
     if abs(residual).max(initial=0.0) > _LARGE:
-        raise InvalidInputError(f"Residuals y - initial beyond {_LARGE:g} have a loss that overflows; scale the targets.")
+        raise InvalidInputError(
+            f"Residuals y - initial beyond {_LARGE:g} have a loss that overflows; scale the targets."
+        )
     if isinstance(spectrum, SpectrumPrediction):
         top = max(spectrum.edges[-1][1], float(spectrum.outliers.max(initial=0.0)))
         _check_step(eta, top, method)
@@ -279,9 +282,9 @@ def _around(
         # small enough there for what oscillates to decay.
         tilt, end = _TILT / 2, 2 / step
         corner, close = end / (2 * np.cos(tilt)), (end - top) / 2
-        there = (_ray(corner, close, tilt), _arc(close, tilt, 0.0))
-        mirrored = [(end - np.conj(z), -np.conj(dz)) for z, dz in there]
-        paths = [_arc(small, np.pi, tilt), _ray(small, corner, tilt), *mirrored]
+        paths = [_arc(small, np.pi, tilt), _ray(small, corner, tilt)]
+        # From there on they mirror those that come from zero.
+        paths += [(end - z.conj(), -dz.conj()) for z, dz in (_ray(corner, close, tilt), _arc(close, tilt, 0.0))]
     z, dz = (np.concatenate(each) for each in zip(*paths, strict=True))
     form = np.einsum("a,zab,b->z", components, prediction.class_resolvent(z), components)
     # What is within the left arc is never learnt: it has the node zero.  It is taken out of the resolvent, in which it

@@ -102,7 +102,7 @@ class SpectralQuadrature:
     def quantiles(self, levels: ArrayLike) -> FloatArray:
         """Return the inverse of the distribution function."""
         at, cdf = self._curve
-        log_x = np.interp(levels, cdf, at)
+        log_x = np.interp(np.asarray(levels, dtype=float), cdf, at)
         return np.where(log_x <= self._log(np.zeros(())), 0.0, np.minimum(np.exp(log_x), self.highest))
 
     def _log(self, x: FloatArray) -> FloatArray:

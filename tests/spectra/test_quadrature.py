@@ -66,7 +66,8 @@ def worst(seed):
     top, steps, block = int(rng.integers(1, 8)), int(rng.choice([4, 8, 16, 64])), int(rng.choice([1, 2, 4, 8, 16]))
     emp, true = measured(values, top, steps, block, seed, single=rng.random() < 0.25)
     scale = true[-1]
-    np.testing.assert_allclose(emp.eigenvalues[-min(top, true.size) :], true[-top:], rtol=1e-6, atol=1e-9 * scale)
+    largest = np.maximum(emp.eigenvalues[-min(top, true.size) :], 0.0)
+    np.testing.assert_allclose(largest, true[-top:], rtol=1e-6, atol=1e-9 * scale)
     mass, error = emp.masses([0.0, np.inf])
     assert mass.item() == 1
     assert error.item() == 0
