@@ -56,7 +56,8 @@ class EmpiricalSpectrum(Tabular):
     kind : str
     method : str
     rest : SpectralQuadrature or None
-        The distribution of the other eigenvalues, with its error (method "slq").
+        The distribution of the other eigenvalues, and of those of the largest whose eigenspaces were not found whole,
+        with its error (method "slq").
     """
 
     eigenvalues: FloatArray

@@ -85,7 +85,8 @@ def krylov_spectrum(
     if checkpoint is not None and (kept := checkpoint.parts("step-*")):
         logger.info("%d steps found in %s.", kept, checkpoint.folder)
     rest, everything, count = None, None, 0
-    # How many random vectors there have been, when the last came, and when they are as far as those before them were.
+    # How many random vectors there have been, when the last came, and when these are as far as those before them were;
+    # steps after them are others than those without, in a checkpoint.
     vectors, since, ripe, history = size, 0, 0, ""
     with progress_bar(progress, total=plan.steps or None, desc="Lanczos", unit="step") as bar:
         for number in range(plan.steps + _MOST_STEPS):
@@ -94,7 +95,7 @@ def krylov_spectrum(
             subspace.take(_step(subspace, product, f"step-{number:04d}{history}", checkpoint))
             bar.update()
             taken = number + 1
-            if plan.steps and rest is None and (taken == plan.steps or subspace.invariant):
+            if rest is None and subspace.dimension < n and (taken == plan.steps or (plan.steps and subspace.invariant)):
                 rest = quadrature_of(subspace, taken, n, plan.top)
             if not subspace.invariant and (
                 taken < max(plan.steps, ripe)
