@@ -13,6 +13,7 @@ from torch import Tensor
 from rmtdeq import _check
 from rmtdeq._errors import ConvergenceError
 from rmtdeq.models.acceleration import Anderson, Broyden, Plain
+from rmtdeq.models.rows import quick_norms, row_norms
 
 Step = Callable[..., Tensor]
 """A map of a state (N, …), followed by any number of inputs (N, …), to the next state."""
@@ -101,20 +102,6 @@ class Equilibrium:
         return f"{name}({shape} in {self.value.dtype}: {worst})"
 
 
-def row_norms(x: Tensor) -> Tensor:
-    """Return the Euclidean norm of every row, (N,)."""
-    return torch.linalg.vector_norm(x.flatten(1), dim=1)
-
-
-def relative_change(new: Tensor, old: Tensor) -> Tensor:
-    """Return ‖new - old‖/‖new‖ of each row, zero where nothing changed."""
-    return _ratio(row_norms(new - old), row_norms(new))
-
-
-def _ratio(change: Tensor, size: Tensor) -> Tensor:
-    return torch.where(change == 0, change, change / size)
-
-
 def fixed_point(
     step: Step, start: Tensor, inputs: tuple[Tensor, ...] | None, method: str, tolerance: float, max_iterations: int
 ) -> Equilibrium:
@@ -142,20 +129,19 @@ def fixed_point(
     accelerator = METHODS[method]()
     value: Tensor | None = None
     iterations = torch.zeros(n, dtype=torch.int64, device=start.device)
-    residual = torch.full((n,), torch.inf, dtype=start.dtype, device=start.device)
     rows = torch.arange(n, device=start.device)
     at_rest = torch.zeros(n, dtype=torch.bool, device=start.device)
+    progress = _Progress(start.dtype)
+    least = _least(start, tolerance)
+    residual = torch.full_like(least, torch.inf)
     if not n:
         return Equilibrium(start, iterations, residual)
-    progress = _Progress(start.dtype)
-    # A row that decays to zero is at rest when nothing is left of where it began.
-    least = tolerance * row_norms(start)
     z = start
     for count in range(1, max_iterations + 1):
         image = step(z, *given)
         change = image - z
         length = row_norms(change)
-        relative = _ratio(length, torch.maximum(row_norms(image), least))
+        relative = length / torch.maximum(row_norms(image), least)
         resting = relative <= tolerance
         new = resting & ~at_rest
         if bool(new.any()):
@@ -202,16 +188,18 @@ def fixed_point_of_batch(
     """
     n = start.shape[0]
     accelerator, progress = METHODS[method](), _Progress(start.dtype, after=_WINDOW)
-    entries = tuple(range(1, start.dim()))
-    # A row that decays to zero is at rest when nothing is left of where it began.
-    least = (tolerance * torch.linalg.vector_norm(start, dim=entries)).clamp_min(torch.finfo(start.dtype).tiny)
+    least = _least(start, tolerance)
     z, count, relative = start, 0, 0.0
     while n:
         count += 1
         image = step(z, *inputs)
         change = image - z
-        length, size = (torch.linalg.vector_norm(each, dim=entries) for each in (change, image))
+        length, size = quick_norms(change), quick_norms(image)
         relative = float((length / torch.maximum(size, least)).amax())
+        if not tolerance < relative < math.inf:
+            # At rest, if squares have not underflowed; beyond all bounds, if they have not overflowed.
+            length, size = row_norms(change), row_norms(image)
+            relative = float((length / torch.maximum(size, least)).amax())
         if relative <= tolerance:
             z = image
             break
@@ -222,7 +210,15 @@ def fixed_point_of_batch(
             raise progress.exhausted(max_iterations, relative, tolerance)
         z = accelerator.next(z, image, change)
     iterations = torch.full((n,), count, dtype=torch.int64, device=start.device)
-    return Equilibrium(z, iterations, torch.full((n,), relative, dtype=start.dtype, device=start.device))
+    return Equilibrium(z, iterations, torch.full_like(least, relative))
+
+
+def _least(start: Tensor, tolerance: float) -> Tensor:
+    """Return the norm below which the changes of a row are no longer measured by the row itself, (N,).
+
+    A row that decays to zero is at rest when nothing is left of where it began, or of the range of its precision.
+    """
+    return (tolerance * row_norms(start)).clamp_min(torch.finfo(start.dtype).tiny)
 
 
 class _Progress:
@@ -289,7 +285,7 @@ def exported(step: Step, start: Tensor, inputs: tuple[Tensor, ...], tolerance: f
 
     def body(count: Tensor, z: Tensor, change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         new = step(z, *inputs)
-        return count + 1, new, relative_change(new, z).amax()
+        return count + 1, new, (quick_norms(new - z) / quick_norms(new).clamp_min(torch.finfo(z.dtype).tiny)).amax()
 
     infinite = torch.full((), torch.inf, dtype=start.dtype, device=start.device)
     count = torch.zeros((), dtype=torch.int64, device=start.device)
