@@ -54,8 +54,8 @@ class Anderson(Plain):
         # Nothing may depend on a row's scale: the Gram matrix is that of directions, and lengths are relative to the
         # least.  A state that did not change is at rest, and gets all the weight.
         lengths, directions = torch.stack(self.lengths, dim=1), torch.stack(self.directions, dim=1)
-        least = lengths.amin(dim=1, keepdim=True)
-        nearness = torch.where(lengths > least, least / lengths, torch.ones_like(lengths))
+        lengths = lengths.clamp_min(torch.finfo(wide).tiny)
+        nearness = lengths.amin(dim=1, keepdim=True) / lengths
         ridge = 10 * torch.finfo(z.dtype).eps
         gram = directions @ directions.mT + ridge * torch.eye(lengths.shape[1], dtype=wide, device=z.device)
         weights = torch.linalg.solve(gram, nearness) * nearness
@@ -90,13 +90,13 @@ class Broyden(Plain):
             if len(self.left) == _BROYDEN_MEMORY:
                 self.left, self.right = [], []
             moved, length = unit_rows(at - self.last[0])
-            by = (gap - self.last[1]) / torch.where(length > 0, length, torch.ones_like(length))[:, None]
+            by = (gap - self.last[1]) / length.clamp_min(torch.finfo(wide).tiny)[:, None]
             inverse_by = self._apply(by, self.left, self.right)
             along = self._apply(moved, self.right, self.left)
             size = (moved * inverse_by).sum(dim=1, keepdim=True)
             # Nothing is learnt of a row that has not moved, nor from a change across the step.
             told = size.abs() > torch.finfo(z.dtype).eps
-            scale = torch.where(told, 1 / torch.where(told, size, torch.ones_like(size)), torch.zeros_like(size))
+            scale = torch.where(told, 1 / size, torch.zeros_like(size))
             self.left.append((moved - inverse_by) * scale)
             self.right.append(along)
         self.last = (at, gap)

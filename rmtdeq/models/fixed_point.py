@@ -137,11 +137,15 @@ def fixed_point(
     if not n:
         return Equilibrium(start, iterations, residual)
     z = start
+    # Here and below: a row is at rest if squares have not underflowed, and lost if they have not overflowed.
     for count in range(1, max_iterations + 1):
         image = step(z, *given)
         change = image - z
-        length = row_norms(change)
-        relative = length / torch.maximum(row_norms(image), least)
+        length = quick_norms(change)
+        relative = length / torch.maximum(quick_norms(image), least)
+        if not bool(((relative > tolerance) & (relative < torch.inf) | at_rest).all()):
+            length = row_norms(change)
+            relative = length / torch.maximum(row_norms(image), least)
         resting = relative <= tolerance
         new = resting & ~at_rest
         if bool(new.any()):
@@ -197,7 +201,6 @@ def fixed_point_of_batch(
         length, size = quick_norms(change), quick_norms(image)
         relative = float((length / torch.maximum(size, least)).amax())
         if not tolerance < relative < math.inf:
-            # At rest, if squares have not underflowed; beyond all bounds, if they have not overflowed.
             length, size = row_norms(change), row_norms(image)
             relative = float((length / torch.maximum(size, least)).amax())
         if relative <= tolerance:

@@ -21,10 +21,10 @@ def row_norms(x: Tensor) -> Tensor:
     """Return the Euclidean norm of every row, (N,), of entries of any size."""
     norms = quick_norms(x)
     limits = torch.finfo(norms.dtype)
-    sure = (norms > limits.tiny**0.5 / limits.eps) & (norms < limits.max**0.5)
-    if bool(sure.all()):
+    low, high = limits.tiny**0.5 / limits.eps, limits.max**0.5
+    if not norms.numel() or all(low < float(each) < high for each in torch.aminmax(norms)):
         return norms
-    others = (~sure).nonzero().squeeze(1)
+    others = (~((norms > low) & (norms < high))).nonzero().squeeze(1)
     flat = x[others].flatten(1).to(norms.dtype)
     largest = flat.abs().amax(dim=1) if flat.shape[1] else norms[others]
     scale = torch.where((largest > 0) & largest.isfinite(), largest, torch.ones_like(largest))
@@ -34,4 +34,4 @@ def row_norms(x: Tensor) -> Tensor:
 def unit_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rows of x (N, D) divided by their norms, and these; rows of zeros stay zeros."""
     norms = row_norms(x)
-    return x / torch.where(norms > 0, norms, torch.ones_like(norms))[:, None], norms
+    return x / norms.clamp_min(torch.finfo(x.dtype).tiny)[:, None], norms
