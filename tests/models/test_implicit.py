@@ -289,13 +289,6 @@ def test_gradients_of_nothing_are_zero():
     assert (gradient[[0, 3]].abs().sum(dim=1) > 0).all()
 
 
-def test_second_derivatives_are_refused():
-    module = layer(0.5)
-    x = inputs(n=2, p=20).requires_grad_()
-    with pytest.raises(rd.InvalidInputError, match="Second derivatives"):
-        torch.autograd.grad(module(x).sum(), x, create_graph=True)
-
-
 def test_tapes_are_freed():
     module = layer(0.5)
 
