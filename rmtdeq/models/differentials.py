@@ -143,8 +143,12 @@ def problem_of(
 
 def held_by(layer: nn.Module) -> dict[str, Tensor]:
     """Return the parameters and buffers that a layer may depend on smoothly, by their names."""
-    held = (*layer.named_parameters(), *layer.named_buffers())
-    return {name: value for name, value in held if value.is_floating_point()}
+    held: dict[str, Tensor] = {}
+    for prefix, module in layer.named_modules():
+        for name, value in (*module._parameters.items(), *module._buffers.items()):
+            if value is not None and value.is_floating_point():
+                held[f"{prefix}.{name}" if prefix else name] = value
+    return held
 
 
 class _Step(nn.Module):

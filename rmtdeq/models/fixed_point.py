@@ -137,18 +137,20 @@ def fixed_point(
     if not n:
         return Equilibrium(start, iterations, residual)
     z = start
-    # Here and below: a row is at rest if squares have not underflowed, and lost if they have not overflowed.
+    # Here and below: quick norms decide nothing, since squares may have underflowed in a row that seems to rest.
     for count in range(1, max_iterations + 1):
         image = step(z, *given)
         change = image - z
-        length = quick_norms(change)
-        relative = length / torch.maximum(quick_norms(image), least)
-        if not bool(((relative > tolerance) & (relative < torch.inf) | at_rest).all()):
-            length = row_norms(change)
-            relative = length / torch.maximum(row_norms(image), least)
-        resting = relative <= tolerance
-        new = resting & ~at_rest
-        if bool(new.any()):
+        moving = ~at_rest
+        for norms in (quick_norms, row_norms):
+            length = norms(change)
+            relative = length / torch.maximum(norms(image), least)
+            lowest, worst = (float(each) for each in torch.aminmax(relative[moving]))
+            if tolerance < lowest and worst < math.inf:
+                break
+        if lowest <= tolerance:
+            resting = relative <= tolerance
+            new = resting & moving
             iterations[rows[new]] = count
             residual[rows[new]] = relative[new]
             at_rest = at_rest | resting
@@ -160,7 +162,6 @@ def fixed_point(
                 return Equilibrium(value, iterations, residual)
             value = torch.empty_like(start) if value is None else value
             value[rows[new]] = image[new]
-        worst = float(relative[~at_rest].max())
         progress.watch(count, float(length[~at_rest].max()), worst, tolerance)
         if inputs is not None and int((~at_rest).sum()) <= _WORTHWHILE * at_rest.numel():
             left = (~at_rest).nonzero().squeeze(1)
@@ -198,11 +199,11 @@ def fixed_point_of_batch(
         count += 1
         image = step(z, *inputs)
         change = image - z
-        length, size = quick_norms(change), quick_norms(image)
-        relative = float((length / torch.maximum(size, least)).amax())
-        if not tolerance < relative < math.inf:
-            length, size = row_norms(change), row_norms(image)
-            relative = float((length / torch.maximum(size, least)).amax())
+        for norms in (quick_norms, row_norms):
+            length = norms(change)
+            relative = float((length / torch.maximum(norms(image), least)).amax())
+            if tolerance < relative < math.inf:
+                break
         if relative <= tolerance:
             z = image
             break
@@ -221,7 +222,8 @@ def _least(start: Tensor, tolerance: float) -> Tensor:
 
     A row that decays to zero is at rest when nothing is left of where it began, or of the range of its precision.
     """
-    return (tolerance * row_norms(start)).clamp_min(torch.finfo(start.dtype).tiny)
+    norms = quick_norms(start)  # where squares under- or overflow it is less, and the measure stricter
+    return (tolerance * norms.nan_to_num(nan=0.0, posinf=0.0)).clamp_min(torch.finfo(start.dtype).tiny)
 
 
 class _Progress:

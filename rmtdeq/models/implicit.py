@@ -209,20 +209,19 @@ class ImplicitModule(nn.Module, ABC):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _equilibrium(self, layer: Map, injected: tuple[Tensor, ...], trace: Trace | None) -> Tensor:
         # Not compiled: how many steps are taken depends on the data.
-        if transformed(*injected, *self.parameters()):
-            problem, tensors = self._problem(injected)
-            return problem.at(self._first(layer, injected), *tensors)
+        held = held_by(self)
+        tensors = (*injected, *held.values())
+
+        def problem() -> Problem:
+            return problem_of(self, len(injected), tuple(held), self._rest, self.solver)
+
+        if transformed(*tensors):
+            return problem().at(self._first(layer, injected), *tensors)
         free = tuple(each.detach() for each in injected)
         found = self._solve(layer, free, None if trace is None else trace.start())
         if trace is not None:
             trace.forward = found
-        return attach_gradient(layer, found.value, injected, self.solver, trace, lambda: self._problem(injected))
-
-    def _problem(self, injected: tuple[Tensor, ...]) -> tuple[Problem, tuple[Tensor, ...]]:
-        """Return the equilibrium as a function of tensors, and these."""
-        held = held_by(self)
-        problem = problem_of(self, len(injected), tuple(held), self._rest, self.solver)
-        return problem, (*injected, *held.values())
+        return attach_gradient(layer, found.value, injected, self.solver, trace, problem, tensors)
 
     def _rest(self, step: Step, start: Tensor, injected: tuple[Tensor, ...]) -> Tensor:
         """Bring all rows to rest by a step that holds everything else; what is injected may be looked at."""
@@ -269,13 +268,14 @@ def attach_gradient(
     injected: tuple[Tensor, ...],
     solver: Solver,
     trace: Trace | None = None,
-    problem: Callable[[], tuple[Problem, tuple[Tensor, ...]]] | None = None,
+    problem: Callable[[], Problem] | None = None,
+    tensors: tuple[Tensor, ...] = (),
 ) -> Tensor:
     """Return fixed points `at` with their gradient.
 
     One step on the tape at the fixed point carries the gradient to everything that the layer and `injected` hold; the
     adjoint equation g = Jᵀg + ∂loss/∂z carries it through the fixed point.  Where the gradient is to have derivatives
-    itself, the `problem` has it instead, in the tensors that come with it.
+    itself, the `problem` has it instead, as a function of `tensors`.
     """
     if not torch.is_grad_enabled():
         return at
@@ -297,17 +297,16 @@ def attach_gradient(
             trace.backward, trace.right = found, gradient
         return found.value
 
-    if problem is None:
-        return _Implicit.apply(z, through, None)
-    posed, tensors = problem()
-    return _Implicit.apply(z, through, posed, *tensors)
+    return _Implicit.apply(z, through, problem, *tensors)
 
 
 class _Implicit(torch.autograd.Function):
     """The identity, whose backward pass solves the adjoint equation."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, through: Product, problem: Problem | None, *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, z: Tensor, through: Product, problem: Callable[[], Problem] | None, *tensors: Tensor
+    ) -> Tensor:
         """Return z."""
         ctx.through, ctx.problem = through, problem
         at = z.view_as(z)
@@ -322,14 +321,15 @@ class _Implicit(torch.autograd.Function):
         if not (torch.is_grad_enabled() or transformed(*gradients)):
             return ctx.through(gradients[0]), None, None, *nothing
         z, *tensors = ctx.saved_tensors
-        if ctx.problem is None or _holds_more(ctx.problem, z, tensors):
+        problem = None if ctx.problem is None else ctx.problem()
+        if problem is None or _holds_more(problem, z, tensors):
             raise InvalidInputError(
                 "Second derivatives of this equilibrium are not available: its layer depends on tensors that are "
                 "neither injected nor its parameters. Register them as such, or call backward or grad without "
                 "create_graph."
             )
         wanted = [i for i, needed in enumerate(ctx.needs_input_grad[3:]) if needed]
-        for i, each in zip(wanted, ctx.problem.pull_back(z, tuple(tensors), gradients[0], wanted), strict=True):
+        for i, each in zip(wanted, problem.pull_back(z, tuple(tensors), gradients[0], wanted), strict=True):
             nothing[i] = each
         return None, None, None, *nothing
 

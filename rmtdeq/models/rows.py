@@ -13,8 +13,11 @@ def at_least_single(dtype: torch.dtype) -> torch.dtype:
 
 def quick_norms(x: Tensor) -> Tensor:
     """Return the Euclidean norm of every row, (N,), where squares of its entries neither under- nor overflow."""
+    wide = torch.float32 if x.dtype.itemsize < 4 else None
+    if x.dim() == 2:
+        return torch.linalg.vector_norm(x, dim=1, dtype=wide)
     # All dimensions but the first at once: `flatten` copies images whose channels come last.
-    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())), dtype=at_least_single(x.dtype))
+    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())), dtype=wide)
 
 
 def row_norms(x: Tensor) -> Tensor:
