@@ -18,7 +18,7 @@ from rmtdeq._tables import Table, Tabular, largest, without_rounding
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels import kernel, kernel_operator
-from rmtdeq.kernels.placement import BACKENDS, engine
+from rmtdeq.kernels.placement import BACKENDS, engine, is_tensor
 from rmtdeq.spectra.dense import eigenpairs
 from rmtdeq.spectra.krylov import KrylovPlan, krylov_plan, krylov_spectrum, random_block
 from rmtdeq.spectra.quadrature import SpectralQuadrature
@@ -347,7 +347,11 @@ def empirical_spectrum(
     if backend != "dask":
         # Samples that are on a device are computed with there.
         backend, place = engine(X, backend=backend, device=device)
-    if backend != "dask" or not hasattr(X, "dask"):
+    if place is not None and is_tensor(X):
+        from rmtdeq.kernels.device.inputs import checked
+
+        X = checked(X, "X", place, None, "full")
+    elif backend != "dask" or not hasattr(X, "dask"):
         X = _check.samples(X)
     n = len(X)  # type: ignore[arg-type]
     if top is not None:
@@ -417,7 +421,7 @@ def _exact(
         _check_dense(n, memory_limit)
         return EmpiricalSpectrum(*eigenpairs(np.asarray(kernel(X, deq, kind, **options)), top), n, kind, "exact")
     if place is not None:
-        samples = require("torch").from_numpy(np.require(X, requirements=["C", "W"])).to(place)
+        samples = X if is_tensor(X) else require("torch").from_numpy(np.require(X, requirements=["C", "W"])).to(place)
     if place is None or place.type == "cpu":
         _check_dense(n, memory_limit)
     G = kernel(samples, deq, kind, memory_limit=memory_limit, **options)
