@@ -16,6 +16,7 @@ from distributed.comm import CommClosedError
 
 import rmtdeq as rd
 from rmtdeq.kernels.cluster import client as reached
+from rmtdeq.kernels.cluster import matrix as stored
 from rmtdeq.kernels.cluster import samples as cut
 
 KINDS = ("ck", "ntk", "ntk-full")
@@ -107,8 +108,12 @@ def test_steps_of_lanczos_are_kept(workers, samples, tmp_path):
         rd.empirical_spectrum(1.1 * samples, deq, checkpoint=tmp_path, **options)
 
 
-def test_a_killed_worker_costs_time_and_not_the_result(gaussian, monkeypatch):
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_killed_worker_costs_time_and_not_the_result(gaussian, monkeypatch, copies):
+    # With one copy samples are lost with the worker, as they are where Dask's memory manager let go of the second.
     monkeypatch.setattr(cut, "SIDE", 50)
+    monkeypatch.setattr(cut, "_COPIES", copies)
+    monkeypatch.setattr(stored, "_PAUSE", 0.5)
     X, deq = gaussian(700, 60), rd.DEQ("tanh", 0.3, 0.8)
     V = np.random.default_rng(0).standard_normal((700, 4))
     exact = rd.kernel(X, deq, "ntk") @ V
