@@ -175,7 +175,7 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             return self._kernel(X, Y)
         if Y is not None:
             raise InvalidInputError("Gradients are of the kernel of one set of samples; leave Y out.")
-        return self._kernel(X), self._gradient(np.asarray(X, dtype=np.float64))
+        return self._kernel(X), self._gradient(_check.samples(X).astype(np.float64, copy=False))
 
     def diag(self, X: ArrayLike) -> FloatArray:
         """Return the diagonal of the kernel of samples (n, p), (n,), without the rest of it."""
@@ -256,6 +256,8 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _validated(self, X: ArrayLike, *, reset: bool) -> FloatArray:
         """Samples checked as scikit-learn does, with its sentences."""
+        if hasattr(X, "detach"):  # of types that scikit-learn does not know
+            X = _check.real_array(X, "X")
         try:
             return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
         except ValueError as error:
