@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq._errors import InvalidInputError, MemoryLimitError
+from rmtdeq._memory import available_memory
 from rmtdeq._types import KINDS, FloatArray, IntArray, Kind, Seed
 
 
@@ -48,7 +49,7 @@ def _plain(value: Any) -> np.ndarray[Any, Any]:
     if hasattr(value, "detach"):
         return np.asarray(resolved(value.cpu()).numpy())
     if np.ma.isMaskedArray(value):
-        return value.astype(np.float64).filled(np.nan) if np.ma.is_masked(value) else np.asarray(value.data)
+        return np.where(np.ma.getmaskarray(value), np.nan, value.data) if np.ma.is_masked(value) else value.data
     if isinstance(value, (list, tuple)) and any(hasattr(each, "detach") or np.ma.isMaskedArray(each) for each in value):
         return np.asarray([_plain(each) for each in value])
     kind = _nullable(value)
@@ -68,7 +69,7 @@ def _nullable(value: Any) -> type | None:
     """Return the type for a pandas table or column of numbers some of which may be missing; None for all else."""
     if not hasattr(value, "to_numpy"):
         return None
-    found = getattr(value, "dtypes", getattr(value, "dtype", None))
+    found: Any = getattr(value, "dtypes", getattr(value, "dtype", None))
     columns = list(found) if hasattr(found, "tolist") else [found]
     if not any(getattr(each, "_is_numeric", False) for each in columns):
         return None
@@ -295,21 +296,6 @@ def generator(seed: Seed) -> np.random.Generator:
     if isinstance(seed, np.random.Generator):
         return seed
     return np.random.default_rng(None if seed is None else integer(seed, "seed", low=0, high=1 << 128))
-
-
-def available_memory() -> int:
-    """Return the bytes of memory that can still be had, as the operating system says."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 1 << 62
 
 
 def folder(value: Any, name: str) -> Path:

@@ -132,10 +132,10 @@ def test_samples_of_any_type_are_the_same_samples():
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_kernels_take_samples_of_any_type(backend):
-    X, deq = np.random.default_rng(0).choice([-0.5, 0.25, 1.0], (6, 4)), rd.DEQ("relu", 0.2, 0.8)
+    X, deq = np.random.default_rng(0).choice([-1.0, 1.0, 2.0], (6, 3)), rd.DEQ("relu", 0.2, 0.8)
     exact = rd.kernel(X, deq)
     forms = forms_of(X)
-    for name in set(forms) - {"Int64", "one nullable column", "boolean"}:
+    for name in set(forms) - {"boolean"}:
         found = np.asarray(rd.kernel(forms[name], deq, backend=backend))
         np.testing.assert_allclose(found, exact, rtol=2e-6, err_msg=name)
     rd.DEQKernel("relu").fit(forms["bfloat16"])

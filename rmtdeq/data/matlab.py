@@ -24,6 +24,13 @@ _CLASSES = range(6, 16)
 
 _COMPLEX = 0x08
 _LARGEST = 1 << 31
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_HDF5_AFTER_TEXT = 512
+
+
+def is_hdf5(content: bytes) -> bool:
+    """Say whether the content of a file is that of MATLAB's version 7.3 or another HDF5 file, whole or not."""
+    return content.startswith((_HDF5, b"MATLAB 7.3 ")) or content.startswith(_HDF5, _HDF5_AFTER_TEXT)
 
 
 def read_matrices(content: bytes, names: tuple[str, ...]) -> dict[str, np.ndarray[Any, Any]]:

@@ -13,12 +13,11 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq import _check, _style
 from rmtdeq._checkpoint import Checkpoint, checksum
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._optional import require
 from rmtdeq._tables import Table, Tabular, largest
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels import kernel, kernel_operator
-from rmtdeq.kernels.placement import BACKENDS, engine
+from rmtdeq.kernels.placement import BACKENDS, engine, is_tensor
 from rmtdeq.spectra.dense import eigenpairs
 from rmtdeq.spectra.krylov import KrylovPlan, krylov_plan, krylov_spectrum, random_block
 from rmtdeq.spectra.quadrature import SpectralQuadrature
@@ -305,7 +304,12 @@ def empirical_spectrum(
     if backend != "dask":
         # Samples that are on a device are computed with there.
         backend, place = engine(X, backend=backend, device=device)
-    if backend != "dask" or not hasattr(X, "dask"):
+    if place is not None and backend != "dask" and (method == "exact" or is_tensor(X)):
+        # Checked where they are computed with: they are not brought to the host.
+        from rmtdeq.kernels.device.inputs import checked
+
+        X = checked(X, "X", place, None, "full")
+    elif backend != "dask" or not hasattr(X, "dask"):
         X = _check.samples(X)
     n = len(X)  # type: ignore[arg-type]
     if top is not None:
@@ -370,15 +374,12 @@ def _exact(
     X: Any, deq: DEQ, kind: Kind, top: int | None, memory_limit: float | None, options: dict[str, Any]
 ) -> EmpiricalSpectrum:
     n, place = len(X), options["device"]
-    samples: Any = X
     if options["backend"] == "dask":
         _check_dense(n, memory_limit)
         return EmpiricalSpectrum(*eigenpairs(np.asarray(kernel(X, deq, kind, **options)), top), n, kind, "exact")
-    if place is not None:
-        samples = require("torch").from_numpy(np.require(X, requirements=["C", "W"])).to(place)
     if place is None or place.type == "cpu":
         _check_dense(n, memory_limit)
-    G = kernel(samples, deq, kind, memory_limit=memory_limit, **options)
+    G = kernel(X, deq, kind, memory_limit=memory_limit, **options)
     if place is not None and place.type != "cpu" and G.device.type == "cpu":
         _check_dense(n, memory_limit)
     return EmpiricalSpectrum(*eigenpairs(G, top), n, kind, "exact")
