@@ -33,15 +33,15 @@ def real_array(value: ArrayLike, name: str, *, ndim: int | None = None) -> Float
         array = array.astype(np.float32 if single else np.float64, copy=False)
     if ndim is not None and array.ndim != ndim:
         raise InvalidInputError(f"{name} must have {ndim} dimension(s), not {array.ndim} (shape {array.shape}).")
-    missing = "masked, " if np.ma.is_masked(value) else ""
-    finite(array.size - int(np.isfinite(array).sum()), f"{name} holds", missing)
+    finite(array.size - int(np.isfinite(array).sum()), name, masked=np.ma.is_masked(value))
     return cast(FloatArray, array)
 
 
-def finite(bad: int, where: str, missing: str = "") -> None:
+def finite(bad: int, name: str, *, masked: bool = False) -> None:
     """Raise if some entries, `bad` of them, are missing, NaN or infinite."""
     if bad:
-        raise InvalidInputError(f"{where} {bad} {missing}NaN or infinite value(s); remove or impute them first.")
+        many = f"{bad} masked," if masked else bad
+        raise InvalidInputError(f"{name} holds {many} NaN or infinite value(s); remove or impute them first.")
 
 
 def _plain(value: Any) -> np.ndarray[Any, Any]:

@@ -73,7 +73,7 @@ def checked(X: Any, name: str, place: torch.device, dtype: np.dtype[Any] | None,
     X = _check.resolved(X).to(place)
     if X.dtype not in (torch.float32, torch.float64):
         X = X.double()
-    _check.finite(X.numel() - int(X.isfinite().sum()), f"{name} holds")
+    _check.finite(X.numel() - int(X.isfinite().sum()), name)
     if dtype is not None:
         X = X.to(getattr(torch, str(dtype)))
     if products != "full":
