@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-import rmtdeq as rd
 from rmtdeq._memory import available_memory
 
 GIB = 1 << 30
@@ -44,10 +42,3 @@ def test_no_limit_and_a_limit_that_is_used_up(tmp_path):
     assert available_memory(free) == 8 * GIB
     full = machine(tmp_path / "full", "0::/a\n", **{"a/memory.max": "4096\n", "a/memory.current": "8192\n"})
     assert available_memory(full) == 0
-
-
-def test_a_limit_is_refused_where_it_would_be_ignored():
-    X, deq = np.eye(4), rd.DEQ("tanh", 0.2, 0.8)
-    for call in (rd.kernel, rd.kernel_operator):
-        with pytest.raises(rd.InvalidInputError, match="limits of their own"):
-            call(X, deq, backend="dask", memory_limit=1e9)

@@ -273,7 +273,7 @@ def read_svhn(path: str | Path) -> tuple[Images, Labels]:
     Raises
     ------
     InvalidInputError
-        The file is damaged, or has other contents.
+        The file is damaged, of MATLAB's version 7.3, or has other contents.
     DataNotFoundError
         The file does not exist.
 

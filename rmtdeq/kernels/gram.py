@@ -15,7 +15,7 @@ from rmtdeq._types import FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels.fill import Outputs, scratch_bytes
 from rmtdeq.kernels.matrix import fill_matrix
-from rmtdeq.kernels.placement import BACKENDS, UNLIMITED, is_tensor, placement
+from rmtdeq.kernels.placement import BACKENDS, is_tensor, placement
 from rmtdeq.kernels.plan import make_plan
 
 
@@ -71,7 +71,8 @@ def kernel(
         Arrays (n, m) to write into, such as memory maps; one for each kind.  Where the computation is interrupted, a
         note on the exception says which part of them is complete.
     memory_limit : float, optional
-        Bytes that the result may take; nine tenths of the free memory by default.
+        Bytes that the result may take; nine tenths of the free memory by default.  With ``backend="dask"``, whose
+        result is not computed yet and need never be whole in one place, bytes that a block of it may take.
     progress : bool
         Show a progress bar if standard error is a terminal.
 
@@ -113,12 +114,18 @@ def kernel(
     if backend == "dask":
         if out is not None:
             raise InvalidInputError("out= is not for backend='dask', whose arrays have to_zarr and store.")
-        if memory_limit is not None:
-            raise InvalidInputError(UNLIMITED)
         from rmtdeq.kernels.cluster.arrays import cluster_kernel
 
         arrays = cluster_kernel(
-            X, deq, kinds, Y=Y, tau0_squared=tau0_squared, dtype=dtype, device=device, products=products
+            X,
+            deq,
+            kinds,
+            Y=Y,
+            tau0_squared=tau0_squared,
+            dtype=dtype,
+            device=device,
+            products=products,
+            memory_limit=memory_limit,
         )
         return arrays[0] if isinstance(kind, str) else arrays
     place = placement(X, Y, backend=backend, device=device, dtype=dtype, products=products)

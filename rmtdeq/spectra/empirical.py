@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq import _check, _style
 from rmtdeq._checkpoint import Checkpoint, checksum
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._optional import require
 from rmtdeq._tables import Table, Tabular, largest, without_rounding
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
@@ -347,7 +346,8 @@ def empirical_spectrum(
     if backend != "dask":
         # Samples that are on a device are computed with there.
         backend, place = engine(X, backend=backend, device=device)
-    if place is not None and is_tensor(X):
+    if place is not None and backend != "dask" and (method == "exact" or is_tensor(X)):
+        # Checked where they are computed with: they are not brought to the host.
         from rmtdeq.kernels.device.inputs import checked
 
         X = checked(X, "X", place, None, "full")
@@ -416,15 +416,12 @@ def _exact(
     X: Any, deq: DEQ, kind: Kind, top: int | None, memory_limit: float | None, options: dict[str, Any]
 ) -> EmpiricalSpectrum:
     n, place = len(X), options["device"]
-    samples: Any = X
     if options["backend"] == "dask":
         _check_dense(n, memory_limit)
         return EmpiricalSpectrum(*eigenpairs(np.asarray(kernel(X, deq, kind, **options)), top), n, kind, "exact")
-    if place is not None:
-        samples = X if is_tensor(X) else require("torch").from_numpy(np.require(X, requirements=["C", "W"])).to(place)
     if place is None or place.type == "cpu":
         _check_dense(n, memory_limit)
-    G = kernel(samples, deq, kind, memory_limit=memory_limit, **options)
+    G = kernel(X, deq, kind, memory_limit=memory_limit, **options)
     if place is not None and place.type != "cpu" and G.device.type == "cpu":
         _check_dense(n, memory_limit)
     return EmpiricalSpectrum(*eigenpairs(G, top), n, kind, "exact")

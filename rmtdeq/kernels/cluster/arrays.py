@@ -70,6 +70,7 @@ def cluster_kernel(
     dtype: DTypeLike | None,
     device: Any,
     products: str,
+    memory_limit: float | None,
 ) -> tuple[Any, ...]:
     """Return kernels as dask arrays (n, m), one for each kind; parameters as for `rmtdeq.kernel`.
 
@@ -78,10 +79,20 @@ def cluster_kernel(
     from dask.delayed import delayed
 
     _check.choice(products, "products", PRODUCTS)
+    if memory_limit is not None:
+        _check.memory_allowed(memory_limit)
     reach = client()
     rows = pieces(X, "X", dtype, products, reach)
     columns = None if Y is None else pieces(Y, "Y", rows.dtype, products, reach)
     agree(rows, columns)
+    if memory_limit is not None:
+        height, width = max(rows.chunks), max((rows if columns is None else columns).chunks)
+        _check.memory(
+            height * width * len(kinds) * rows.dtype.itemsize,
+            memory_limit,
+            f"A block of the result, {len(kinds)} kernel(s) of {height} x {width} entries,",
+            "backend='dask' computes it at a time on a worker, so raise the limit",
+        )
     recipe = recipe_for(rows, columns, model_of(deq, rows, tau0_squared), kinds, products, device)
     if columns is None:
         tiles, across = lower_tiles(recipe, rows), rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from time import sleep
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError, MemoryLimitError
 from rmtdeq._progress import progress_bar
 from rmtdeq._types import FloatArray, Kind
@@ -112,21 +114,24 @@ def cluster_operator(
     dtype: DTypeLike | None,
     device: Any,
     products: str,
+    memory_limit: float | None,
     progress: bool,
 ) -> KernelOperator:
     """Return a kernel of the workers as an operator; parameters as for `rmtdeq.kernel_operator`."""
     if method not in ("auto", "cluster", "matrix-free"):
         raise InvalidInputError(f"backend='dask' has the methods 'cluster' and 'matrix-free', not {method!r}.")
+    limit = math.inf if memory_limit is None else _check.memory_allowed(memory_limit)[0]
     reach = client()
     rows = pieces(X, "X", dtype, products, reach)
     model = model_of(deq, rows, tau0_squared)
     recipe = recipe_for(rows, None, model, (kind,), products, device)
     n = rows.norms.size
-    needed, free = n * (n + rows.chunks[0]) / 2 * rows.dtype.itemsize, memory_of(reach)
+    needed, free = n * (n + rows.chunks[0]) / 2 * rows.dtype.itemsize, min(memory_of(reach), limit)
     if method == "cluster" and needed > free:
+        source = "memory_limit" if free == limit else "memory of the workers"
         raise MemoryLimitError(
-            f"Half the kernel of {n} samples takes {needed / 2**30:.3g} GiB, more than the {free / 2**30:.3g} GiB of "
-            "the workers; 'matrix-free' needs none, more workers have more."
+            f"Half the kernel of {n} samples takes {needed / 2**30:.3g} GiB, more than the {source} of "
+            f"{free / 2**30:.3g} GiB; 'matrix-free' needs none, more workers have more memory."
         )
     if method == "auto":
         method = "cluster" if needed <= free else "matrix-free"
