@@ -75,12 +75,12 @@ def test_threads_of_a_dask_worker(settled):
 
 
 def test_errors_and_interrupts(settled, monkeypatch):
-    fail, caller = fill.Worker.fill, threading.current_thread()
+    real, caller = fill.Worker.fill, threading.get_ident()
 
     def interrupted(self, *arguments, **options):
-        if threading.current_thread() is caller:
-            signal.raise_signal(signal.SIGINT)
-        fail(self, *arguments, **options)
+        # Whichever thread is first: the caller may have had no block yet.
+        signal.pthread_kill(caller, signal.SIGINT)
+        real(self, *arguments, **options)
 
     monkeypatch.setattr(fill.Worker, "fill", interrupted)
     with pytest.raises(KeyboardInterrupt):
