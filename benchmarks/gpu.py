@@ -24,7 +24,7 @@ from rmtdeq.io import manifest, save_figure
 
 KINDS = {"CK": ("ck",), "NTK": ("ntk",), "both": ("ck", "ntk")}
 PRECISIONS = (("float32", "full"), ("float32", "tf32"), ("float32", "bfloat16"), ("float64", "full"))
-LARGEST_ON_CPU = 8192
+LARGEST_ON_CPU = 16384
 CHECKED = 64
 
 
@@ -100,6 +100,8 @@ def against_product_and_writing(options, device, deq):
                 options.rounds,
             )
             del outputs, others
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
             for engine in engines(device):
 
                 def kernels(engine=engine, X=X, kinds=kinds, products=products):
@@ -173,6 +175,10 @@ def figure_of(rows, sizes, options, title):
     left.set_yticks(at, names, fontsize=7)
     left.invert_yaxis()
     left.set_xscale("log")
+    shortest, longest = left.get_xlim()
+    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if shortest <= tick <= longest]
+    left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    left.set_xticks([], minor=True)
     left.set_xlabel(f"time / (2 X Xᵀ + a write of the results), n = {options.n}, p = {options.p}")
     left.legend(frameon=False, fontsize=7, loc="lower right", bbox_to_anchor=(1, 1.0), ncols=2)
     n = sizes["sizes"]

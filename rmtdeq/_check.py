@@ -14,30 +14,69 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq._errors import InvalidInputError, MemoryLimitError
+from rmtdeq._memory import available_memory
 from rmtdeq._types import KINDS, FloatArray, IntArray, Kind, Seed
 
 
 def real_array(value: ArrayLike, name: str, *, ndim: int | None = None) -> FloatArray:
     """Return `value` as a finite floating-point array (float32 stays float32, all else is float64)."""
     dense(value, name)
-    if hasattr(value, "detach"):  # a tensor, which may carry gradients or lie on another device
-        value = value.detach().cpu().numpy()
     try:
-        array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{name} is not a rectangular array of numbers: {error}.") from error
-    if np.ma.is_masked(value):
-        raise InvalidInputError(f"{name} is a masked array with masked values; fill or remove them first.")
+        array = _plain(value)
+    except Exception as error:  # an object with __array__ raises what it likes
+        reason = _short_text(str(error))
+        raise InvalidInputError(f"{name} is not a rectangular array of numbers: {reason}.") from error
     if array.dtype.kind not in "fiub":
         raise InvalidInputError(f"{name} must hold real numbers, not {array.dtype}.")
-    if array.dtype not in (np.float32, np.float64):
-        array = array.astype(np.float64)
+    single = array.dtype.newbyteorder("=") == np.float32
+    with np.errstate(over="ignore"):  # what a longer type holds beyond the range of doubles counts as infinite below
+        array = array.astype(np.float32 if single else np.float64, copy=False)
     if ndim is not None and array.ndim != ndim:
         raise InvalidInputError(f"{name} must have {ndim} dimension(s), not {array.ndim} (shape {array.shape}).")
-    if array.size and not np.isfinite(array).all():
-        bad = int(array.size - np.isfinite(array).sum())
-        raise InvalidInputError(f"{name} holds {bad} NaN or infinite value(s); remove or impute them first.")
+    finite(array.size - int(np.isfinite(array).sum()), name, masked=np.ma.is_masked(value))
     return cast(FloatArray, array)
+
+
+def finite(bad: int, name: str, *, masked: bool = False) -> None:
+    """Raise if some entries, `bad` of them, are missing, NaN or infinite."""
+    if bad:
+        many = f"{bad} masked," if masked else bad
+        raise InvalidInputError(f"{name} holds {many} NaN or infinite value(s); remove or impute them first.")
+
+
+def _plain(value: Any) -> np.ndarray[Any, Any]:
+    """Return an array, tensor, table or nested list of any type as an array of numpy's own, NaN for what is missing."""
+    if hasattr(value, "detach"):
+        return np.asarray(resolved(value.cpu()).numpy())
+    if np.ma.isMaskedArray(value):
+        return np.where(np.ma.getmaskarray(value), np.nan, value.data) if np.ma.is_masked(value) else value.data
+    if isinstance(value, (list, tuple)) and any(hasattr(each, "detach") or np.ma.isMaskedArray(each) for each in value):
+        return np.asarray([_plain(each) for each in value])
+    kind = _nullable(value)
+    array = np.asarray(value) if kind is None else np.asarray(value.to_numpy(dtype=kind, na_value=np.nan))
+    foreign = array.dtype.kind == "V" and array.dtype.type is not np.void  # such as bfloat16 of other libraries
+    return array.astype(np.float64) if foreign else array
+
+
+def resolved(value: Any) -> Any:
+    """Return the values of a real tensor without gradient or lazy sign, in a floating type that numpy knows."""
+    value = value.detach().resolve_conj().resolve_neg()
+    known = not value.is_floating_point() or str(value.dtype) in ("torch.float32", "torch.float64")
+    return value if known else value.double()
+
+
+def _nullable(value: Any) -> type | None:
+    """Return the type for a pandas table or column of numbers some of which may be missing; None for all else."""
+    if not hasattr(value, "to_numpy"):
+        return None
+    found: Any = getattr(value, "dtypes", getattr(value, "dtype", None))
+    columns = list(found) if hasattr(found, "tolist") else [found]
+    if not any(getattr(each, "_is_numeric", False) for each in columns):
+        return None
+    kinds = [getattr(each, "numpy_dtype", each) for each in columns]
+    if not all(isinstance(each, np.dtype) and each.kind in "fiub" for each in kinds):
+        return None
+    return np.float32 if all(each == np.float32 for each in kinds) else np.float64
 
 
 def dense(value: Any, name: str) -> None:
@@ -68,6 +107,25 @@ def samples(X: ArrayLike, name: str = "X") -> FloatArray:
     if 0 in array.shape:
         raise InvalidInputError(f"{name} is empty: shape {array.shape}.")
     return array
+
+
+def exponents(X: FloatArray, axis: int | None = None) -> IntArray:
+    """Return the e for which ``ldexp(X, -e)``, exact, has its largest entry, or that of each row, between 1/2 and 1."""
+    return cast(IntArray, np.frexp(np.abs(X).max(axis=axis, keepdims=True))[1])
+
+
+def mean_squared_norm(X: FloatArray, name: str = "X") -> float:
+    """Return the mean squared norm of samples; raise if it is one that nothing can be computed with."""
+    exponent = exponents(X)
+    scaled = np.ldexp(X.astype(np.float64, copy=False), -exponent)
+    mean = float(np.einsum("ij,ij->", scaled, scaled)) / len(X)
+    size = 0.5 * math.log10(mean) + float(exponent.item()) * math.log10(2) if mean else 0.0
+    if not _NORMS[0] <= size <= _NORMS[1]:
+        raise InvalidInputError(
+            f"The root mean squared norm of {name} is 1e{size:+.0f}, and must lie between 1e{_NORMS[0]} and "
+            f"1e{_NORMS[1]}: scale the data so that squared norms are of order one, as rmtdeq.center_and_scale does."
+        )
+    return math.ldexp(mean, 2 * int(exponent.item()))
 
 
 def precision(dtype: DTypeLike | None, X: FloatArray) -> np.dtype[Any]:
@@ -136,7 +194,11 @@ def flag(value: Any, name: str) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
+    return _short_text(repr(value))
+
+
+def _short_text(text: str) -> str:
+    text = " ".join(text.split())
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -177,6 +239,8 @@ def kinds(kind: str | Iterable[str]) -> tuple[Kind, ...]:
 
 
 _ORDER_ONE = (0.1, 10.0)
+_NORMS = (-100, 8)
+"""Powers of ten between which a norm may lie."""
 
 RELABEL = "numpy.unique(y, return_inverse=True)[1]"
 """What makes labels 0 ... K-1 of any others."""
@@ -187,9 +251,9 @@ def labels(y: ArrayLike, n: int, classes: int | None = None, *, p: int | None = 
     if classes is not None:
         classes = integer(classes, "classes")
     try:
-        array = np.asarray(y)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"y is not an array of labels: {error}.") from error
+        array = _plain(y)
+    except Exception as error:  # as in `real_array`
+        raise InvalidInputError(f"y is not an array of labels: {_short_text(str(error))}.") from error
     if array.ndim != 1 or array.shape[0] != n:
         raise InvalidInputError(
             f"y must hold one label for each of the {n} samples, not shape {array.shape}{transposed(array.shape, p)}."
@@ -232,21 +296,6 @@ def generator(seed: Seed) -> np.random.Generator:
     if isinstance(seed, np.random.Generator):
         return seed
     return np.random.default_rng(None if seed is None else integer(seed, "seed", low=0, high=1 << 128))
-
-
-def available_memory() -> int:
-    """Return the bytes of memory that can still be had, as the operating system says."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 1 << 62
 
 
 def folder(value: Any, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 
@@ -9,5 +10,12 @@ def progress_bar(show: bool, **options: Any) -> Any:
     """Return a tqdm bar, made with its options, that is shown on a terminal if it is to be shown at all."""
     from tqdm import tqdm
 
-    # None: silent where stderr is not a terminal.
-    return tqdm(disable=None if show else True, leave=False, **options)
+    return tqdm(disable=not (show and _on_a_terminal()), leave=False, **options)
+
+
+def _on_a_terminal() -> bool:
+    """Say whether anybody sees standard error; services have none, and programs close theirs."""
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):
+        return False

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from contextlib import contextmanager
 from threading import Event, Lock, local
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
 
 from rmtdeq._progress import progress_bar
 
 T = TypeVar("T")
 
 _here = local()
+
+_PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+
+
+def wait_patiently() -> None:
+    """Let OpenMP's threads sleep while they wait for one another, unless the user has asked for something else.
+
+    By default they spin.  Beside other programs on the same cores they spin for a thread that has no core: training
+    took eight times as long as with threads that sleep.  OpenMP reads this when it is loaded, with torch or by numba,
+    so it is for programs, which know that they are first.
+    """
+    for name, value in _PATIENT.items():
+        os.environ.setdefault(name, value)
 
 
 def threads(most: int | None = None) -> int:
@@ -84,7 +99,7 @@ def share_out(
                 run(0, queue)
                 return
             shares = [deque(list(queue)[number::workers]) if fixed else queue for number in range(workers)]
-            with _blas().limit(limits=1):
+            with _one_blas_thread:
                 # The caller's thread is one of them.
                 with ThreadPoolExecutor(workers - 1) as pool:
                     tasks = [pool.submit(run, number, shares[number]) for number in range(1, workers)]
@@ -97,30 +112,64 @@ def share_out(
             raise
 
 
-@lru_cache(maxsize=1)
-def _blas() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController().select(user_api="blas")
-
-
 class _OneBlasThread:
-    """BLAS limited to one thread for as long as somebody in this process wants it so."""
+    """BLAS limited to one thread for as long as somebody in this process wants it so.
+
+    BLAS has one number of threads for the whole process: whoever comes first remembers it, the last one to leave, in
+    whichever thread, brings it back, and those in between find the limit and leave it.
+    """
 
     def __init__(self) -> None:
-        self._lock, self._wanted, self._limit = Lock(), 0, ExitStack()
+        self._forget()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
 
-    def enter(self) -> None:
-        with self._lock:
-            if not self._wanted:
-                self._limit.enter_context(_blas().limit(limits=1))
-            self._wanted += 1
+    def _forget(self) -> None:
+        self._lock, self._wanted, self._lift = Lock(), 0, _nothing
 
-    def leave(self) -> None:
+    def _after_fork(self) -> None:
+        """Bring back the number in a forked process, which has none of the threads that wanted the limit."""
+        self._lift()
+        self._forget()
+
+    def __enter__(self) -> None:
         with self._lock:
-            self._wanted -= 1
+            try:
+                if not self._wanted:
+                    self._lift = _limit_blas()
+                self._wanted += 1
+            except BaseException:
+                self._lift()
+                raise
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._wanted = max(0, self._wanted - 1)
             if not self._wanted:
-                self._limit.close()
+                lift, self._lift = self._lift, _nothing
+                lift()
+
+
+def _nothing() -> None:
+    """Lift no limit."""
+
+
+def _limit_blas() -> Callable[[], None]:
+    """Give every BLAS that is loaded by now one thread; return what brings back what it had."""
+    controller = ThreadpoolController().select(user_api="blas")
+    limiter = controller.limit(limits=1)
+
+    def anybody_may() -> None:
+        # threadpoolctl lets only the thread that set the number of an OpenBLAS set it again, and ignores the others.
+        for library in controller.lib_controllers:
+            getattr(library, "clear_controlling_thread", lambda **_: None)(force=True)
+
+    def lift() -> None:
+        anybody_may()
+        limiter.restore_original_limits()
+        anybody_may()
+
+    return lift
 
 
 _one_blas_thread = _OneBlasThread()
@@ -129,10 +178,10 @@ _one_blas_thread = _OneBlasThread()
 @contextmanager
 def alone() -> Iterator[None]:
     """Use no thread but this one, which is one of several that somebody else shares work out to."""
+    before = getattr(_here, "alone", False)
     _here.alone = True
-    _one_blas_thread.enter()
     try:
-        yield
+        with _one_blas_thread:
+            yield
     finally:
-        _one_blas_thread.leave()
-        _here.alone = False
+        _here.alone = before

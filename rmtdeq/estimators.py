@@ -8,6 +8,8 @@ would be another function on test samples than on those of the training.
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from rmtdeq._errors import IllPosedError, InvalidInputError
 from rmtdeq._optional import require
 from rmtdeq._types import KINDS, FloatArray, Function
 from rmtdeq.deq import DEQ
+from rmtdeq.gauss import activation
 from rmtdeq.kernels import kernel, kernel_diagonal
 from rmtdeq.kernels.placement import engine
 
@@ -30,6 +33,9 @@ from sklearn.gaussian_process.kernels import Hyperparameter, Kernel  # noqa: E40
 from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E402
 
 _FEATURES = "features"
+_CONTRACTION = "contraction"
+_NEAR, _FAR, _SMALLEST_SLOPE = 12.0, 1e3, 1e-3
+_LOWEST, _MARGIN = 1e-3, 0.95
 _STEP = 1e-3
 _STENCIL = ((-2, 1 / 12), (-1, -2 / 3), (1, 2 / 3), (2, -1 / 12))
 
@@ -53,9 +59,14 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         squared norms are far from one.
     tau0_squared : float
         Where a centred activation is centred: the mean squared norm of the samples, scaled, as far as it is known.
-    sigma_a2_bounds, sigma_b2_bounds : (float, float) or "fixed"
-        Range in which a Gaussian process seeks the hyperparameter.  At the upper end for σ_a² the model must still be
-        a contraction: for activations whose slope is at most 1 every σ_a² below 1 is.  σ_a² = 0 is always fixed.
+    sigma_a2_bounds : "contraction", (float, float) or "fixed"
+        Range in which a Gaussian process seeks σ_a².  ``"contraction"``: from 0.001 to 0.95/L², L the largest slope of
+        the activation for arguments up to 1000.  There the model is a contraction, whatever σ_b² and the samples.
+        Where that leaves no range, as for polynomials, whether there is a kernel depends on σ_b² and the samples, and
+        both variances are kept as they are.  In a range of your own the model must be a contraction up to the upper
+        end.  σ_a² = 0 is always fixed.
+    sigma_b2_bounds : (float, float) or "fixed"
+        The same for σ_b².
     backend, dtype, device
         As for `rmtdeq.kernel`.
 
@@ -97,8 +108,8 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         *,
         scale: float | str = 1.0,
         tau0_squared: float = 1.0,
-        sigma_a2_bounds: tuple[float, float] | str = (1e-3, 0.95),
-        sigma_b2_bounds: tuple[float, float] | str = (1e-3, 1e3),
+        sigma_a2_bounds: tuple[float, float] | str = _CONTRACTION,
+        sigma_b2_bounds: tuple[float, float] | str = (1e-3, 1e2),
         backend: str = "auto",
         dtype: DTypeLike | None = None,
         device: Any = None,
@@ -175,7 +186,16 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             return self._kernel(X, Y)
         if Y is not None:
             raise InvalidInputError("Gradients are of the kernel of one set of samples; leave Y out.")
-        return self._kernel(X), self._gradient(np.asarray(X, dtype=np.float64))
+        try:
+            return self._value_and_gradient(X)
+        except IllPosedError as error:
+            error.add_note(
+                f"For a search of hyperparameters, lower the upper end of sigma_a2_bounds, or pass {_CONTRACTION!r}."
+            )
+            raise
+
+    def _value_and_gradient(self, X: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        return self._kernel(X), self._gradient(_check.samples(X).astype(np.float64, copy=False))
 
     def diag(self, X: ArrayLike) -> FloatArray:
         """Return the diagonal of the kernel of samples (n, p), (n,), without the rest of it."""
@@ -188,16 +208,34 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     @property
     def hyperparameter_sigma_a2(self) -> Any:
         """The variance of the recurrent weights as scikit-learn describes it."""
-        return Hyperparameter("sigma_a2", "numeric", self.sigma_a2_bounds if self.sigma_a2 else "fixed")
+        if self.sigma_a2 == 0:
+            return Hyperparameter("sigma_a2", "numeric", "fixed")
+        bounds = self._contraction_bounds() if self._within_contraction else self.sigma_a2_bounds
+        return Hyperparameter("sigma_a2", "numeric", bounds)
 
     @property
     def hyperparameter_sigma_b2(self) -> Any:
         """The variance of the input weights as scikit-learn describes it."""
-        return Hyperparameter("sigma_b2", "numeric", self.sigma_b2_bounds)
+        unsafe = self._within_contraction and self.sigma_a2 != 0 and self._contraction_bounds() == "fixed"
+        return Hyperparameter("sigma_b2", "numeric", "fixed" if unsafe else self.sigma_b2_bounds)
+
+    @property
+    def _within_contraction(self) -> bool:
+        return isinstance(self.sigma_a2_bounds, str) and self.sigma_a2_bounds == _CONTRACTION
+
+    def _contraction_bounds(self) -> tuple[float, float] | str:
+        """Return the range of σ_a² in which the model is a contraction on all samples for every σ_b²."""
+        # A map of slope L at most brings no two random variables further apart than L times.
+        highest = _MARGIN / max(self._largest_slope(), _SMALLEST_SLOPE) ** 2
+        return (_LOWEST, highest) if highest > _LOWEST else "fixed"
 
     def __dir__(self) -> list[str]:
         # scikit-learn's estimators evaluate all properties here, and its kernels find theirs here.
         return list(object.__dir__(self))
+
+    def _largest_slope(self) -> float:
+        slope = _largest_slope if isinstance(self.activation, Hashable) else _largest_slope.__wrapped__
+        return slope(self.activation)
 
     # What both are made of.
 
@@ -237,11 +275,7 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         for k, name in enumerate(free):
             for steps, weight in _STENCIL:
                 deq = self._deq(**{name: getattr(self, name) * math.exp(steps * _STEP)})
-                try:
-                    result[..., k] += weight / _STEP * self._entries(rows, None, deq, np.float64)
-                except IllPosedError as error:
-                    error.add_note(f"For a search of hyperparameters, lower the upper end of {name}_bounds.")
-                    raise
+                result[..., k] += weight / _STEP * self._entries(rows, None, deq, np.float64)
         return result
 
     def _scaled(self, X: ArrayLike) -> FloatArray:
@@ -256,7 +290,21 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _validated(self, X: ArrayLike, *, reset: bool) -> FloatArray:
         """Samples checked as scikit-learn does, with its sentences."""
+        if hasattr(X, "detach"):  # of types that scikit-learn does not know
+            X = _check.real_array(X, "X")
         try:
             return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
         except ValueError as error:
             raise InvalidInputError(str(error)) from error
+
+
+@lru_cache(maxsize=32)
+def _largest_slope(spec: str | Activation | Function) -> float:
+    """Return the largest slope of an activation, infinite where it has no finite values."""
+    phi = activation(spec)
+    near = np.linspace(-_NEAR, _NEAR, 48001)
+    far = np.geomspace(_NEAR, _FAR, 2001)[1:]
+    u = np.concatenate([-far[::-1], near, far])
+    with np.errstate(all="ignore"):  # beyond the range of the numbers, which is told by what comes out
+        slopes = np.abs(np.diff(np.asarray(phi.fn(u), dtype=float)) / np.diff(u))
+    return float(slopes.max()) if np.isfinite(slopes).all() else math.inf

@@ -8,14 +8,24 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+# Each of several processes has a core: threads of libraries would only wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
 # Before anything imports Triton: without a card its kernels run in its interpreter.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from rmtdeq.gauss import Activation, activation
+
+# A law holds however busy the machine is.
+settings.register_profile("any clock", deadline=None)
+settings.load_profile("any clock")
 
 REGISTERED = (
     "tanh",

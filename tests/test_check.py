@@ -85,3 +85,87 @@ def test_labels_that_are_not_those_of_classes_come_with_what_makes_them(y):
     if max(y) in (3, "c"):
         with pytest.raises(rd.InvalidInputError, match="return_inverse"):
             spectrum.alignments(y, 3)
+
+
+def forms_of(X):
+    """The same samples as the tensors, arrays, tables and lists that people have them in, by name."""
+    torch, pd = pytest.importorskip("torch"), pytest.importorskip("pandas")
+    T = torch.from_numpy(X)
+
+    class Container:
+        def __array__(self, dtype=None, copy=None):
+            return X
+
+    return {
+        "gradient": T.clone().requires_grad_(),
+        "conjugate's imaginary part": torch.complex(T, -T).conj().imag,
+        "negative": torch._neg_view(-T),
+        "float16": T.half(),
+        "bfloat16": T.bfloat16(),
+        "float8_e4m3fn": T.to(torch.float8_e4m3fn),
+        "float8_e5m2": T.to(torch.float8_e5m2),
+        "tensor rows": list(T.bfloat16()),
+        "numpy float16": X.astype(np.float16),
+        "long double": X.astype(np.longdouble),
+        "big-endian": X.astype(">f8"),
+        "big-endian float32": X.astype(">f4"),
+        "masked, nothing masked": np.ma.masked_array(X, np.zeros(X.shape, bool)),
+        "container": Container(),
+        "Float64": pd.DataFrame(X).astype("Float64"),
+        "Float32": pd.DataFrame(X).astype("Float32"),
+        "Int64": pd.DataFrame(X).astype("Int64"),
+        "one nullable column": pd.DataFrame(X).astype({0: "Int64"}),
+        "boolean": pd.DataFrame(X > 0).astype("boolean"),
+    }
+
+
+def test_samples_of_any_type_are_the_same_samples():
+    X = np.random.default_rng(0).choice([-1.0, 0.0, 1.0, 2.0], (6, 4))
+    for name, form in forms_of(X).items():
+        expected = (X > 0).astype(float) if name == "boolean" else X
+        found = _check.samples(form)
+        np.testing.assert_array_equal(found, expected, err_msg=name)
+        assert found.dtype == (np.float32 if name in ("Float32", "big-endian float32") else np.float64), name
+        assert found.dtype.isnative
+        assert type(found) is np.ndarray
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_kernels_take_samples_of_any_type(backend):
+    X, deq = np.random.default_rng(0).choice([-1.0, 1.0, 2.0], (6, 3)), rd.DEQ("relu", 0.2, 0.8)
+    exact = rd.kernel(X, deq)
+    forms = forms_of(X)
+    for name in set(forms) - {"boolean"}:
+        found = np.asarray(rd.kernel(forms[name], deq, backend=backend))
+        np.testing.assert_allclose(found, exact, rtol=2e-6, err_msg=name)
+    rd.DEQKernel("relu").fit(forms["bfloat16"])
+
+
+def test_missing_numbers_are_told_as_such():
+    torch, pd = pytest.importorskip("torch"), pytest.importorskip("pandas")
+    X = np.random.default_rng(0).standard_normal((5, 3))
+    table = pd.DataFrame(X).astype("Float64")
+    table.iloc[1, 2] = pd.NA
+    mask = np.arange(15).reshape(5, 3) == 4
+    for bad in (
+        table,
+        pd.DataFrame([[1, None], [2, 3]]).astype("Int64"),
+        np.ma.masked_array(X, mask),
+        list(np.ma.masked_array(X, mask)),
+        np.longdouble("1e4000") * mask,
+        torch.where(torch.from_numpy(mask), np.nan, 1.0).bfloat16(),
+    ):
+        with pytest.raises(rd.InvalidInputError, match=r"X holds 1 .*NaN or infinite value"):
+            _check.samples(bad)
+    with pytest.raises(rd.InvalidInputError, match="real numbers, not object"):
+        _check.samples(pd.DataFrame({"a": ["1", "2"], "b": pd.array([1, 2], dtype="Int64")}))
+    with pytest.raises(rd.InvalidInputError, match="complex"):
+        _check.samples(torch.complex(torch.ones(2, 2), torch.ones(2, 2)).conj())
+
+
+def test_labels_may_be_tensors_and_nullable():
+    torch, pd = pytest.importorskip("torch"), pytest.importorskip("pandas")
+    for y in (torch.tensor([0, 1, 1]), torch.tensor([0.0, 1, 1]).bfloat16(), pd.Series([0, 1, 1], dtype="Int64")):
+        np.testing.assert_array_equal(_check.labels(y, 3), [0, 1, 1])
+    with pytest.raises(rd.InvalidInputError, match="not whole"):
+        _check.labels(pd.Series([0, pd.NA, 1], dtype="Int64"), 3)

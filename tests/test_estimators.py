@@ -3,11 +3,14 @@
 import pickle
 import subprocess
 import sys
+import warnings
+from itertools import product
 
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import WhiteKernel
 from sklearn.kernel_ridge import KernelRidge
@@ -184,7 +187,7 @@ def test_gradients_are_differences_of_the_kernel_and_of_the_likelihood(samples, 
 def test_hyperparameters_are_logarithms_and_can_be_fixed(samples):
     mine = rd.DEQKernel(sigma_a2=0.3, sigma_b2=0.7, sigma_a2_bounds=(0.1, 0.6))
     np.testing.assert_allclose(mine.theta, np.log([0.3, 0.7]))
-    np.testing.assert_allclose(mine.bounds, np.log([[0.1, 0.6], [1e-3, 1e3]]))
+    np.testing.assert_allclose(mine.bounds, np.log([[0.1, 0.6], [1e-3, 1e2]]))
     assert mine.clone_with_theta(np.log([0.2, 0.5])).sigma_b2 == pytest.approx(0.5)
     assert mine.n_dims == 2
     assert not mine.is_stationary()
@@ -208,6 +211,52 @@ def test_gaussian_processes_find_the_model_that_made_the_targets():
     labels = (y > np.median(y)).astype(int)
     gpc = GaussianProcessClassifier(rd.DEQKernel("relu"), optimizer=None).fit(X[:120], labels[:120])
     assert gpc.score(X[120:], labels[120:]) > 0.6
+
+
+@pytest.mark.parametrize("size", [0.5, 1.0, pytest.param(2.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "process", [pytest.param(GaussianProcessClassifier, marks=pytest.mark.slow), GaussianProcessRegressor]
+)
+def test_gaussian_processes_stay_where_there_is_a_kernel(process, size):
+    X = size * rd.center_and_scale(np.random.default_rng(3).standard_normal((10, 8)))
+    y = X[:, 0] * X[:, 1] / size**2
+    with warnings.catch_warnings():
+        # An optimum at an end of a range is none of ours.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        targets = y > np.median(y) if process is GaussianProcessClassifier else y
+        found = process(rd.DEQKernel("erf"), n_restarts_optimizer=2, random_state=0).fit(X, targets)
+    assert np.isfinite(found.log_marginal_likelihood_value_)
+    assert 1e-3 - 1e-12 <= found.kernel_.sigma_a2 <= 0.95 * np.pi / 4 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("activation", "highest"),
+    [
+        ("erf", 0.95 * np.pi / 4),
+        ("tanh", 0.95),
+        ("relu", 0.95),
+        ("two_slopes(2, 0.5)", 0.95 / 4),
+        ("abs", 0.95),
+        ("sin", 0.95),
+        (np.poly1d([0.5, 3.0]), 0.95 * 4),
+    ],
+)
+@pytest.mark.parametrize("kind", ["ck", "ntk-full"])
+def test_there_is_a_kernel_at_the_ends_of_the_ranges(activation, highest, kind):
+    X = np.random.default_rng(0).standard_normal((4, 8)) / np.sqrt(8)
+    mine = rd.DEQKernel(activation, kind=kind, centered=False)
+    assert np.exp(mine.bounds[0, 1]) == pytest.approx(highest, rel=1e-5)
+    for theta in product(*mine.bounds):
+        found, slope = mine.clone_with_theta(np.array(theta))(X, eval_gradient=True)
+        assert np.isfinite(found).all()
+        assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("activation", ["polynomial(0, 0.5, 0, 0.1)", "steps((0.0,), (0.0, 1.0))", np.exp])
+def test_without_a_largest_slope_nothing_is_sought(activation):
+    assert rd.DEQKernel(activation).n_dims == 0
+    assert rd.DEQKernel(activation, sigma_a2_bounds=(0.1, 0.3)).n_dims == 2
+    assert rd.DEQKernel(activation, 0.0).n_dims == 1
 
 
 def test_engines_and_precisions_agree(samples):

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import rmtdeq
 from rmtdeq._check import suggestion
 from rmtdeq._errors import RmtdeqError
+from rmtdeq._threads import wait_patiently
 from rmtdeq.cli import designs, jobs, reproduce, spectra, training
 from rmtdeq.cli.outputs import require_outputs
 
@@ -28,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
     """Reports a bad argument in one line."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        _tell(f"{self.prog}: {message} (see {self.prog} --help)")
         raise SystemExit(_FAILED)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def guarded(call: Callable[[], int]) -> int:
     """Return the exit code of a program; what goes wrong is told in one line."""
+    wait_patiently()
     # What the package says about its choices (where a matrix is kept, in which precision) is for the user to read.
     logging.basicConfig(format="rmtdeq: %(message)s")
     logging.getLogger("rmtdeq").setLevel(logging.INFO)
@@ -76,11 +78,18 @@ def guarded(call: Callable[[], int]) -> int:
                 return _told(call)
         finally:
             # A reader that has gone is found missing here, and not by the interpreter in the end.
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except BrokenPipeError:
         # What is still to be written goes nowhere, without complaint.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _NO_READER
+
+
+def _tell(line: str) -> None:
+    """Write a line on standard error, which services do not have: `print` would write it on standard output then."""
+    if sys.stderr is not None:
+        print(line, file=sys.stderr)
 
 
 @contextmanager
@@ -92,7 +101,7 @@ def _warnings_in_one_line() -> Iterator[None]:
         text = " ".join(str(message).split())
         if text not in told:
             told.add(text)
-            print(f"rmtdeq: {text}", file=sys.stderr)
+            _tell(f"rmtdeq: {text}")
 
     with warnings.catch_warnings():
         warnings.showwarning = tell
@@ -106,14 +115,14 @@ def _told(call: Callable[[], int]) -> int:
     except BrokenPipeError:
         raise
     except RmtdeqError as error:
-        print(f"rmtdeq: {' '.join(str(error).split())}", file=sys.stderr)
+        _tell(f"rmtdeq: {' '.join(str(error).split())}")
         return _FAILED
     except OSError as error:
-        print(f"rmtdeq: {error}", file=sys.stderr)
+        _tell(f"rmtdeq: {error}")
         return _FAILED
     except KeyboardInterrupt as error:
         notes = " ".join(getattr(error, "__notes__", ()))
-        print(f"rmtdeq: interrupted; no file was left half written. {notes}".rstrip(), file=sys.stderr)
+        _tell(f"rmtdeq: interrupted; no file was left half written. {notes}".rstrip())
         return _INTERRUPTED
 
 

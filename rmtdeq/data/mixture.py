@@ -17,6 +17,7 @@ from rmtdeq.data.shares import shares
 
 _SYMMETRY = 1e-10
 _NEGATIVE = 1e-10
+_LARGEST = 1e60
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,13 @@ class GaussianMixture:
         share = np.full(classes, 1.0) if weights is None else _check.real_array(weights, "weights", ndim=1)
         if share.shape != (classes,) or not (share > 0).all():
             raise InvalidInputError(f"weights must be {classes} positive numbers, one a class, not {weights!r}.")
-        share = share / share.sum()
+        share = share / share.max()
+        share /= share.sum()
+        if max(float(abs(each).max()) for each in (mu, *parts)) > _LARGEST:
+            raise InvalidInputError(
+                f"means or covariances hold entries beyond {_LARGEST:g}, whose products no number holds; both are "
+                "meant to be of order one."
+            )
         for array in (mu, share, *parts):
             array.flags.writeable = False
         object.__setattr__(self, "means", mu)
@@ -115,7 +122,7 @@ class GaussianMixture:
                 f"Class {int(sizes.argmin())} has {int(sizes.min())} sample(s); every class needs at least two."
             )
         p = X.shape[1]
-        _check.heed_scale(float(np.einsum("ij,ij->", X, X, dtype=float)) / len(X), stacklevel=3)
+        _check.heed_scale(_check.mean_squared_norm(X), stacklevel=3)
         parts = [X[y == a].astype(float) for a in range(sizes.size)]
         means = [part.mean(axis=0) for part in parts]
         centred = [part - mean for part, mean in zip(parts, means, strict=True)]

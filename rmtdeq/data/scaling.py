@@ -48,12 +48,19 @@ def center_and_scale(X: ArrayLike, *, reference: ArrayLike | None = None) -> Flo
     known = X if reference is None else _check.samples(reference, "reference").astype(float)
     if known.shape[1] != X.shape[1]:
         raise InvalidInputError(f"X has {X.shape[1]} features and reference {known.shape[1]}; they must agree.")
-    # Divided first, so that no square is beyond the range of the numbers.
-    size = float(np.abs(known).max())
-    centre = known.mean(axis=0) if size == 0 else (known / size).mean(axis=0) * size
-    spread = 0.0 if size == 0 else math.sqrt(np.mean(np.square((known - centre) / size).sum(axis=1)))
+    # Brought to order one first, so that no square is beyond the range of the numbers.
+    exponent = _check.exponents(known)
+    scaled = np.ldexp(known, -exponent)
+    centre = scaled.mean(axis=0)
+    spread = math.sqrt(np.mean(np.square(scaled - centre).sum(axis=1)))
     if spread <= _NEGLIGIBLE:
         raise InvalidInputError(
             f"The samples of {'X' if reference is None else 'reference'} are all the same, so they cannot be scaled."
         )
-    return np.asarray((X - centre) / size / spread)
+    with np.errstate(over="ignore"):
+        result = (np.ldexp(X, -exponent) - centre) / spread
+    if not np.isfinite(result).all():
+        raise InvalidInputError(
+            "X holds values so much larger than those of reference that no number holds their ratio."
+        )
+    return np.asarray(result)

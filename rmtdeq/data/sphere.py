@@ -38,10 +38,12 @@ def on_sphere(X: ArrayLike, norm: float = 1.0, seed: Seed = 0) -> FloatArray:
     X = _check.samples(X).astype(float)
     radius = _check.number(norm, "norm", low=0, open_low=True)
     rng = _check.generator(seed)
-    lengths = np.linalg.norm(X, axis=1, keepdims=True)
-    if not lengths.all():
-        raise InvalidInputError(f"Row {int(np.argmin(lengths))} of X is zero and has no direction; leave it out.")
-    unit = X / lengths
+    zero = ~X.any(axis=1)
+    if zero.any():
+        raise InvalidInputError(f"Row {int(np.argmax(zero))} of X is zero and has no direction; leave it out.")
+    # Brought to order one first, so that no square is beyond the range of the numbers.
+    unit = np.ldexp(X, -_check.exponents(X, axis=1))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     for _ in range(_ROUNDS):
         # Each pair is met once, and the later of the two is turned.
         nearness = np.abs(unit @ unit.T)

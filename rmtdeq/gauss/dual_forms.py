@@ -151,7 +151,9 @@ def _collinear(
     inside = np.concatenate([edges[:, :1] - 1, (edges[:, :-1] + edges[:, 1:]) / 2, edges[:, -1:] + 1], axis=1)
     inside = inside if knots.size else np.zeros_like(left)
     i = (h[:, None, :] < inside[..., None]).sum(axis=2)
-    above = np.where(pairs.sign[:, None, None] > 0, k[:, None, :] < inside[..., None], k[:, None, :] > inside[..., None])
+    above = np.where(
+        pairs.sign[:, None, None] > 0, k[:, None, :] < inside[..., None], k[:, None, :] > inside[..., None]
+    )
     j = above.sum(axis=2)
     sign = pairs.sign[:, None]
     constant = intercepts[i] / pairs.size_u[:, None] - sign * intercepts[j] / pairs.size_v[:, None]

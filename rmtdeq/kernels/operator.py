@@ -134,7 +134,8 @@ def kernel_operator(
     dtype : dtype, optional
         float64 or float32 of the entries; that of X by default.  ``"auto"`` does not lower it where it is given.
     memory_limit : float, optional
-        Bytes that the stored entries may take; nine tenths of the free memory by default.
+        Bytes that the stored entries may take; nine tenths of the free memory by default.  With ``backend="dask"``,
+        bytes on all workers together, by default six tenths of what they have.
     group : torch.distributed.ProcessGroup, optional
         Processes with a device each, all of which make the same operator and use it in the same way: each keeps n²
         entries divided by their number (``"device"``), or computes as much (``"matrix-free"``).
@@ -175,7 +176,7 @@ def kernel_operator(
             raise InvalidInputError("folder= and group= are not for backend='dask', whose workers keep the tiles.")
         from rmtdeq.kernels.cluster.matrix import cluster_operator
 
-        return cluster_operator(X, deq, kinds[0], method, tau0_squared, dtype, device, products, progress)
+        return cluster_operator(X, deq, kinds[0], method, tau0_squared, dtype, device, products, memory_limit, progress)
     place = placement(X, backend=backend, device=device, dtype=dtype, products=products, keep=True)
     if method == "float32" and dtype is not None and place.dtype != np.float32:
         raise InvalidInputError(f"method='float32' stores single precision, and dtype={place.dtype} asks for more.")

@@ -23,7 +23,6 @@ from rmtdeq.kernels.profile import SHORT, Profile, ScaleTable, scale_table
 
 logger = logging.getLogger(__name__)
 
-_NOTICEABLE = 1.0
 _DEGREES = (SHORT, 96, 512)
 _POINTS_PER_PAIR, _POINTS_PER_CLOSED_PAIR = 500, 2
 """Hermite coefficients at points of the table that take the time of an exact entry."""
@@ -39,17 +38,21 @@ class Series:
 
     Attributes
     ----------
-    hermite_x : ndarray (n, degree + 1)
-    hermite_y : ndarray (degree + 1, m)
+    of_rows, hermite_y : ndarray (degree + 1, n), (degree + 1, m)
         Hermite coefficients of rows and columns.
     degrees, cutoffs : ndarray
         See `ScaleTable.cutoffs`.
     """
 
-    hermite_x: FloatArray
+    of_rows: FloatArray
     hermite_y: FloatArray
     degrees: IntArray
     cutoffs: FloatArray
+
+    @cached_property
+    def hermite_x(self) -> FloatArray:
+        """Those of rows, (n, degree + 1), a row's together in memory, as the CPU's engines take them."""
+        return np.ascontiguousarray(self.of_rows.T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +134,7 @@ class Plan:
                 degree = _DEGREES[length]
                 rows = self._used.coefficients(degree, self.rows)
                 columns = rows if self.same else self._used.coefficients(degree, self.columns)
-                known[length] = Series(np.ascontiguousarray(rows.T), columns, *self._used.cutoffs(degree))
+                known[length] = Series(rows, columns, *self._used.cutoffs(degree))
             return known[length]
 
 
@@ -221,6 +224,5 @@ def _load_machine_code(dtype: np.dtype[Any], progress: bool) -> None:
             np.zeros((1, 13)), np.zeros((13, 1)), one, one, 0.0, 1.0, np.array([12]), one,
             np.zeros((1, 1), dtype=np.uint8), False,
         )  # fmt: skip
-    taken = perf_counter() - start
-    if taken > _NOTICEABLE:
-        logger.info("Compiled the kernel engine for %s in %.1f s; the next process loads it.", dtype, taken)
+    if sum(solve_block.stats.cache_misses.values()):
+        logger.info("Compiled the kernel engine for %s in %.1f s.", dtype, perf_counter() - start)

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from rmtdeq._compiled import compiled
 from rmtdeq._types import FloatArray, IntArray
 
 STRIP = 64
@@ -31,10 +31,10 @@ _X, _INVERSE, _R, _VALUE, _SLOPE, _BEND, _MOVE, _GAIN, _RECIPROCAL, _AFTER, _TAN
 _SECTIONS = 12
 
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
-_OPTIONS: dict[str, Any] = {"cache": True, "error_model": "numpy", "fastmath": _FAST, "nogil": True}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": _FAST, "nogil": True}
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _move(x, r, v, s, c, scale, sigma_a2):  # type: ignore[no-untyped-def]
     """One step for the entry j at r, where the series is v, its slope s and half its curvature c.
 
@@ -54,7 +54,7 @@ def _move(x, r, v, s, c, scale, sigma_a2):  # type: ignore[no-untyped-def]
     return moved, d * (1.0 + abs(q)), v + d * (s + c * d), s1, gain, inverse * (2.0 - gain * inverse)
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _start(b, y, h, inverse_sigma, sigma_a2):  # type: ignore[no-untyped-def]
     """From the root of the series' quartic part, one step with the series up to degree 12."""
     h0, h1, h2, h3, h4, h5, h6 = h[0], h[1], h[2], h[3], h[4], h[5], h[6]
@@ -92,7 +92,7 @@ def _start(b, y, h, inverse_sigma, sigma_a2):  # type: ignore[no-untyped-def]
         b[_SLOPE + j], b[_GAIN + j], b[_RECIPROCAL + j] = s, gain, inverse
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _eight_degrees(b, y, h):  # type: ignore[no-untyped-def]
     """Eight steps of Horner's rule; the slices make every distance a constant."""
     h0, h1, h2, h3, h4, h5, h6, h7 = h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]
@@ -109,7 +109,7 @@ def _eight_degrees(b, y, h):  # type: ignore[no-untyped-def]
         b[_VALUE + j], b[_SLOPE + j], b[_BEND + j] = v, s, c
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _evaluate(b, y, h, degree):  # type: ignore[no-untyped-def]
     """Horner's rule for the series, its slope and half its curvature; `degree` is a multiple of eight."""
     top, last = h[degree], y[STRIP * degree : STRIP * degree + STRIP]
@@ -121,7 +121,7 @@ def _evaluate(b, y, h, degree):  # type: ignore[no-untyped-def]
         _eight_degrees(b, y[STRIP * k : STRIP * (k + 8)], h[k : k + 8])
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _step(b, inverse_sigma, sigma_a2, strongest):  # type: ignore[no-untyped-def]
     """One step for the whole strip; entries that stay beyond the series are not waited for."""
     for j in range(STRIP):
@@ -133,7 +133,7 @@ def _step(b, inverse_sigma, sigma_a2, strongest):  # type: ignore[no-untyped-def
         b[_MOVE + j] = d if min(abs(before), abs(r)) <= strongest else 0.0
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _all_within(b, section, limit):  # type: ignore[no-untyped-def]
     """Say whether every entry is at most `limit` in size; NaN is not."""
     count = 0.0
@@ -142,7 +142,7 @@ def _all_within(b, section, limit):  # type: ignore[no-untyped-def]
     return count == STRIP
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _largest(b, most):  # type: ignore[no-untyped-def]
     """Return the largest |r|, counted as `most` where it is larger."""
     largest = 0.0
@@ -151,7 +151,7 @@ def _largest(b, most):  # type: ignore[no-untyped-def]
     return largest
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _solve_strip(b, y, h, inverse_sigma, sigma_a2, degrees, cutoffs):  # type: ignore[no-untyped-def]
     """Solve the strip's equations; entries that the series does not serve end beyond the last cutoff."""
     _start(b, y, h, inverse_sigma, sigma_a2)
@@ -177,7 +177,7 @@ def _solve_strip(b, y, h, inverse_sigma, sigma_a2, degrees, cutoffs):  # type: i
             return
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _finish(b, inverse_sigma, full):  # type: ignore[no-untyped-def]
     """Turn solved series into entries; say whether 1 - σ_a² E φ'φ' is positive for all."""
     positive = 0.0
@@ -191,13 +191,13 @@ def _finish(b, inverse_sigma, full):  # type: ignore[no-untyped-def]
     return positive == STRIP
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _copy(source, target):  # type: ignore[no-untyped-def]
     for j in range(STRIP):
         target[j] = source[j]
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _store(out, tile, row, column, height, width):  # type: ignore[no-untyped-def]
     """Write a whole tile at (row, column)."""
     for a in range(height):
@@ -206,7 +206,7 @@ def _store(out, tile, row, column, height, width):  # type: ignore[no-untyped-de
             target[j] = source[j]
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _store_transposed(out, tile, row, column, height, width):  # type: ignore[no-untyped-def]
     for j in range(width):
         target, source = out[row + j, column : column + height], tile[j:]
@@ -214,7 +214,7 @@ def _store_transposed(out, tile, row, column, height, width):  # type: ignore[no
             target[a] = source[STRIP * a]
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _store_some(out, tile, done, row, column, height, width, mirror, down, across):  # type: ignore[no-untyped-def]
     """Write a tile's finished entries at (row, column), and with `mirror` their transpose at (down, across)."""
     for a in range(height):
@@ -225,7 +225,7 @@ def _store_some(out, tile, done, row, column, height, width, mirror, down, acros
                     out[down + j, across + a] = tile[STRIP * a + j]
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def solve_block(
     gram: FloatArray,
     carried: FloatArray,

@@ -13,13 +13,14 @@ from typing import Any
 import numba
 import numpy as np
 
+from rmtdeq._compiled import compiled
 from rmtdeq._types import ComplexArray, FloatArray
 
 _STRIP = 32
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _update(re, im, a, load_re, load_im, scale_re, scale_im):  # type: ignore[no-untyped-def]
     """Add ``load s_a s_aᵀ`` to B, for a strip of blocks."""
     k = re.shape[0]
@@ -53,7 +54,7 @@ def _update(re, im, a, load_re, load_im, scale_re, scale_im):  # type: ignore[no
             row_im[m] = x * scale_im[m] + y * scale_re[m]
 
 
-@numba.njit(**_OPTIONS)
+@compiled(**_OPTIONS)
 def _solve_strip(w, gram, values, start, re, im, work):  # type: ignore[no-untyped-def]
     """Compute P of one point and one strip of blocks, lower triangle."""
     k = gram.shape[0]
@@ -114,7 +115,7 @@ def block_form(w: ComplexArray, gram: FloatArray, eigenvalues: FloatArray, produ
     return result
 
 
-@numba.njit(parallel=True, **_OPTIONS)
+@compiled(parallel=True, **_OPTIONS)
 def _traces(w, gram, values, weights):  # type: ignore[no-untyped-def]
     points, k = w.shape
     first = np.zeros((points, k), dtype=np.complex128)
@@ -144,7 +145,7 @@ def _traces(w, gram, values, weights):  # type: ignore[no-untyped-def]
     return first, second
 
 
-@numba.njit(parallel=True, **_OPTIONS)
+@compiled(parallel=True, **_OPTIONS)
 def _form(w, gram, values, products):  # type: ignore[no-untyped-def]
     points, k = w.shape
     result = np.zeros((points, k, k), dtype=np.complex128)

@@ -382,3 +382,23 @@ class TestSvhn:
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(DataNotFoundError, match="does not exist"):
             read_svhn(tmp_path / "test_32x32.mat")
+
+
+TEXT = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT + b"\x00\x02IM" + bytes(384) + b"\x89HDF\r\n\x1a\n" + bytes(90),
+        TEXT + b"\x00\x02IM",
+        b"\x89HDF\r\n\x1a\n" + bytes(200),
+    ],
+    ids=["whole", "cut off", "without text"],
+)
+def test_matlab_files_that_are_hdf5_are_named_so(tmp_path, content):
+    path = tmp_path / "train_32x32.mat"
+    path.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=r"7\.3, which is HDF5.*-v7.*h5py") as caught:
+        read_svhn(path)
+    assert "damaged" not in str(caught.value)

@@ -281,3 +281,15 @@ def test_rounding_in_a_covariance_is_no_reason_to_refuse_it():
     assert rd.GaussianMixture(MEANS[:1], [noisy]).covariances[0] == pytest.approx(FULL, abs=1e-12)
     rank_one = np.outer(ROOT[0], ROOT[0])
     rd.GaussianMixture(MEANS[:1], [rank_one]).sample(3, 0)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200, 5e-324])
+def test_norms_that_nothing_can_be_computed_with_are_refused(size):
+    X = size * np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
+    with pytest.raises(rd.InvalidInputError, match="root mean squared norm"):
+        rd.GaussianMixture.from_data(X, [0, 0, 1, 1])
+    if size > 1:
+        with pytest.raises(rd.InvalidInputError, match="order one"):
+            rd.GaussianMixture(X[:2], [1.0, 1.0])
+        with pytest.raises(rd.InvalidInputError, match="order one"):
+            rd.GaussianMixture(X[:2] / size, [1.0, size])

@@ -56,3 +56,16 @@ def test_images_come_out_as_load_dataset_has_them():
 def test_what_cannot_be_scaled_is_refused(X, reference, says):
     with pytest.raises(rd.InvalidInputError, match=says):
         rd.center_and_scale(X, reference=reference)
+
+
+@pytest.mark.parametrize("size", [1.7e308, 1e200, 1e-200, 1e-310])
+def test_samples_of_any_size_are_scaled_alike(size):
+    pattern = np.array([[1.0, 0.0], [-1.0, 0.0], [-1.0, 1.0]])
+    scaled = rd.center_and_scale(size * pattern)
+    np.testing.assert_allclose(scaled, rd.center_and_scale(pattern), rtol=1e-12)
+    assert np.mean((scaled**2).sum(axis=1)) == pytest.approx(1, abs=1e-14)
+
+
+def test_samples_beyond_all_comparison_with_the_reference_are_refused():
+    with pytest.raises(rd.InvalidInputError, match="so much larger"):
+        rd.center_and_scale([[1e300, 0.0]], reference=[[1e-300, 0.0], [0.0, 1e-300]])

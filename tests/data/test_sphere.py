@@ -47,3 +47,10 @@ BAD = {
 def test_bad_input_is_refused(make, match):
     with pytest.raises(rd.InvalidInputError, match=match):
         make()
+
+
+@pytest.mark.parametrize("size", [1e200, 1.7e308, 1e-200, 1e-310, 5e-324])
+def test_norms_whose_squares_are_beyond_the_numbers(size):
+    X = np.array([[size, 0.0], [0.0, size], [size, size], [1.0, 0.5]])
+    expected = [[1, 0], [0, 1], [0.5**0.5, 0.5**0.5], [0.8**0.5, 0.2**0.5]]
+    np.testing.assert_allclose(rd.on_sphere(X), expected, rtol=1e-15)

@@ -11,8 +11,19 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-# Triton has no wheels but for Linux.
-collect_ignore = [] if find_spec("triton") else ["test_triton.py"]
+# Triton has no wheels but for Linux, and machines with a GPU may lack Dask.
+NEEDED = {"test_triton.py": "triton", "test_cluster.py": "distributed"}
+collect_ignore = [name for name, module in NEEDED.items() if not find_spec(module)]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say where the engines of torch and Triton were tried: on a CPU they prove nothing of a GPU."""
+    if find_spec("torch"):
+        import torch
+
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+        terminalreporter.write_line(f"torch and Triton computed on: {device}")
+
 
 REACH = 9.5
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(24)

@@ -173,6 +173,7 @@ class Gelu:
         a2, b2, rho, p, q, c, root = self._orthant(at)
         chance = mp.mpf(1) / 4 + mp.atan2(c, root) / (2 * mp.pi)
         determinant = a2 * b2 * at.s**2
+
         # E[u f(u) P(Z' < v)] and its like: under f(u) u has variance a²/(1 + a²), and v's mean of slope rho/a² on u.
         def mixed(x2, y2):
             within = x2 / (1 + x2)

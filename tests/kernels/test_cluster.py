@@ -16,6 +16,7 @@ from distributed.comm import CommClosedError
 
 import rmtdeq as rd
 from rmtdeq.kernels.cluster import client as reached
+from rmtdeq.kernels.cluster import matrix as stored
 from rmtdeq.kernels.cluster import samples as cut
 
 KINDS = ("ck", "ntk", "ntk-full")
@@ -107,8 +108,12 @@ def test_steps_of_lanczos_are_kept(workers, samples, tmp_path):
         rd.empirical_spectrum(1.1 * samples, deq, checkpoint=tmp_path, **options)
 
 
-def test_a_killed_worker_costs_time_and_not_the_result(gaussian, monkeypatch):
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_killed_worker_costs_time_and_not_the_result(gaussian, monkeypatch, copies):
+    # With one copy samples are lost with the worker, as they are where Dask's memory manager let go of the second.
     monkeypatch.setattr(cut, "SIDE", 50)
+    monkeypatch.setattr(cut, "_COPIES", copies)
+    monkeypatch.setattr(stored, "_PAUSE", 0.5)
     X, deq = gaussian(700, 60), rd.DEQ("tanh", 0.3, 0.8)
     V = np.random.default_rng(0).standard_normal((700, 4))
     exact = rd.kernel(X, deq, "ntk") @ V
@@ -239,3 +244,24 @@ def test_the_command_line_uses_a_scheduler(workers, tmp_path, capsys, monkeypatc
     said = capsys.readouterr().err
     assert "--backend dask" in said
     assert "No Dask scheduler answers" in said
+
+
+def test_the_memory_limit_is_heeded(workers, samples):
+    deq = rd.DEQ("relu", 0.3, 0.8)
+    block, half = 19 * 19 * 8, 150 * (150 + 19) // 2 * 8
+    for kind, needed in (("ck", block), (("ck", "ntk"), 2 * block)):
+        rd.kernel(samples, deq, kind, backend="dask", memory_limit=needed)
+        with pytest.raises(rd.MemoryLimitError, match=r"block .*19 x 19 .*memory_limit"):
+            rd.kernel(samples, deq, kind, backend="dask", memory_limit=needed - 1)
+    options = {"backend": "dask", "progress": False}
+    assert rd.kernel_operator(samples, deq, memory_limit=half, **options).method == "cluster"
+    assert rd.kernel_operator(samples, deq, memory_limit=half - 1, **options).method == "matrix-free"
+    with pytest.raises(rd.MemoryLimitError, match="memory_limit"):
+        rd.kernel_operator(samples, deq, method="cluster", memory_limit=half - 1, **options)
+    with pytest.raises(rd.MemoryLimitError, match="memory_limit"):
+        rd.empirical_spectrum(samples, deq, method="lanczos", storage="cluster", memory_limit=half - 1, **options)
+    with pytest.raises(rd.MemoryLimitError, match="memory_limit"):
+        rd.empirical_spectrum(samples, deq, memory_limit=half, **options)
+    for call in (rd.kernel, rd.kernel_operator):
+        with pytest.raises(rd.InvalidInputError, match="memory_limit"):
+            call(samples, deq, memory_limit=-1, **options)

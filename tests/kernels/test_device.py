@@ -177,3 +177,26 @@ def test_samples_that_require_gradients_are_taken_as_they_are_and_that_is_said(g
     found = rd.kernel(X.clone().requires_grad_(), deq, backend="torch")
     assert "no gradient" in caplog.text
     assert torch.equal(found, rd.kernel(X, deq, backend="torch"))
+
+
+@pytest.mark.parametrize("options", [{}, {"top": 2}, {"method": "lanczos", "top": 2}, {"method": "slq", "steps": 8}])
+def test_samples_on_a_device_stay_there(gaussian, monkeypatch, options):
+    X, deq, moved = gaussian(30, 7), rd.DEQ("tanh", 0.3, 0.8), []
+    expected = rd.empirical_spectrum(X, deq, progress=False, **options)
+
+    def counted(own):
+        def call(self, *args, **rest):
+            moved.append(tuple(self.shape))
+            return own(self, *args, **rest)
+
+        return call
+
+    for name in ("cpu", "numpy", "tolist", "__array__"):
+        monkeypatch.setattr(torch.Tensor, name, counted(getattr(torch.Tensor, name)))
+    T = torch.from_numpy(X).to(DEVICE)
+    found = rd.empirical_spectrum(T, deq, backend="torch", progress=False, **options)
+    assert moved  # results come to the host
+    assert (30, 7) not in moved
+    np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, rtol=0, atol=1e-10)
+    with pytest.raises(rd.InvalidInputError, match="1 NaN"):
+        rd.empirical_spectrum(torch.where(T[0, 0] == T, torch.nan, T), deq, backend="torch", **options)

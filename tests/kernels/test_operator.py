@@ -57,7 +57,7 @@ def test_products_are_those_of_the_matrix(make, samples, name, kind, backend):
     for product, exact in (
         (op @ V, dense @ V),
         (op @ V[:, 0], dense @ V[:, 0]),
-        (op.matvec(V[:, :1]), dense @ V[:, :1]),
+        (op.matmat(V[:, :1]), dense @ V[:, :1]),
         (op.T @ V, dense @ V),
         (op.H @ V, dense @ V),
         (op.rmatvec(V[:, 1]), dense @ V[:, 1]),

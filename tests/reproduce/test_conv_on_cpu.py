@@ -13,6 +13,7 @@ from rmtdeq.models.pcdeq import PcDEQConv2d
 SCRIPT = str(Path(__file__).parents[2] / "scripts" / "pcdeq_conv_on_cpu.py")
 
 
+@pytest.mark.slow
 def test_the_convolutional_classifier_is_trained_in_half_precision_and_goes_on(monkeypatch, capsys, data_dir, tmp_path):
     monkeypatch.setenv("RMTDEQ_DATA", str(data_dir))
     for folder, epochs in (("whole", ("2",)), ("parts", ("1", "2"))):

@@ -30,8 +30,8 @@ def model_of(deq: DEQ, rows: Pieces, tau0_squared: float | None) -> DEQ:
 
 def recipe_for(
     rows: Pieces, columns: Pieces | None, model: DEQ, kinds: Sequence[Kind], products: str, device: Any
-) -> Any:
-    """Check well-posedness on all samples, and return what their tiles share, on every worker."""
+) -> Recipe:
+    """Check well-posedness on all samples, and return what their tiles share."""
     norms = rows.norms if columns is None else np.concatenate([rows.norms, columns.norms])
     table = tabulate(model, kinds, float(norms.min()), float(norms.max()))
     place = None if device is None else str(device)
@@ -40,17 +40,21 @@ def recipe_for(
             against = rows.client.submit(refusal, place, pure=False).result()
         if against is not None:
             raise InvalidInputError(f"A worker of the cluster says: {against}")
-    recipe = Recipe(table, tuple(kinds), rows.dtype, products, place)
-    return rows.client.scatter(recipe, broadcast=True, hash=False)
+    return Recipe(table, tuple(kinds), rows.dtype, products, place)
 
 
-def lower_tiles(recipe: Any, rows: Pieces) -> dict[tuple[int, int], Any]:
+def sent(recipe: Recipe, reach: Any) -> Any:
+    """Give every worker what its tiles share."""
+    return reach.scatter(recipe, broadcast=True, hash=False)
+
+
+def lower_tiles(recipe: Recipe, rows: Pieces) -> dict[tuple[int, int], Any]:
     """Return the tiles of a symmetric kernel on and below the diagonal, by their place, not computed yet."""
     from dask.delayed import delayed
 
-    compute = delayed(tile, pure=False)
+    compute, shared = delayed(tile, pure=False), sent(recipe, rows.client)
     return {
-        (i, j): compute(recipe, rows.parts[i], None if i == j else rows.parts[j])
+        (i, j): compute(shared, rows.parts[i], None if i == j else rows.parts[j])
         for i in range(len(rows))
         for j in range(i + 1)
     }
@@ -66,6 +70,7 @@ def cluster_kernel(
     dtype: DTypeLike | None,
     device: Any,
     products: str,
+    memory_limit: float | None,
 ) -> tuple[Any, ...]:
     """Return kernels as dask arrays (n, m), one for each kind; parameters as for `rmtdeq.kernel`.
 
@@ -74,17 +79,27 @@ def cluster_kernel(
     from dask.delayed import delayed
 
     _check.choice(products, "products", PRODUCTS)
+    if memory_limit is not None:
+        _check.memory_allowed(memory_limit)
     reach = client()
     rows = pieces(X, "X", dtype, products, reach)
     columns = None if Y is None else pieces(Y, "Y", rows.dtype, products, reach)
     agree(rows, columns)
+    if memory_limit is not None:
+        height, width = max(rows.chunks), max((rows if columns is None else columns).chunks)
+        _check.memory(
+            height * width * len(kinds) * rows.dtype.itemsize,
+            memory_limit,
+            f"A block of the result, {len(kinds)} kernel(s) of {height} x {width} entries,",
+            "backend='dask' computes it at a time on a worker, so raise the limit",
+        )
     recipe = recipe_for(rows, columns, model_of(deq, rows, tau0_squared), kinds, products, device)
     if columns is None:
         tiles, across = lower_tiles(recipe, rows), rows
     else:
-        compute, across = delayed(tile, pure=False), columns
+        compute, across, shared = delayed(tile, pure=False), columns, sent(recipe, reach)
         tiles = {
-            (i, j): compute(recipe, rows.parts[i], columns.parts[j])
+            (i, j): compute(shared, rows.parts[i], columns.parts[j])
             for i in range(len(rows))
             for j in range(len(columns))
         }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Callable
 from itertools import pairwise
 from time import sleep
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError, MemoryLimitError
 from rmtdeq._progress import progress_bar
 from rmtdeq._types import FloatArray, Kind
@@ -17,9 +20,11 @@ from rmtdeq.deq import DEQ
 from rmtdeq.kernels.cluster.arrays import lower_tiles, model_of, recipe_for
 from rmtdeq.kernels.cluster.client import client, lost, memory_of, said
 from rmtdeq.kernels.cluster.samples import Pieces, pieces
-from rmtdeq.kernels.cluster.tasks import add, multiply
+from rmtdeq.kernels.cluster.tasks import Recipe, add, multiply
 from rmtdeq.kernels.identity import identity
 from rmtdeq.kernels.operator import KernelOperator
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -32,30 +37,20 @@ class ClusterMatrix:
 
     Parameters
     ----------
-    recipe : Future of Recipe
+    recipe : Recipe
         Of one kind.
     rows : Pieces
     keep : bool
     """
 
-    def __init__(self, recipe: Any, rows: Pieces, keep: bool) -> None:
-        self._rows, self._keep = rows, keep
+    def __init__(self, recipe: Recipe, rows: Pieces, keep: bool) -> None:
+        self._recipe, self._rows, self._keep = recipe, rows, keep
         self._tiles = lower_tiles(recipe, rows)
         self._kept = False
 
     def compute(self, progress: bool) -> None:
         """Let the workers compute what they keep."""
-        if self._kept or not self._keep:
-            return
-        from distributed import as_completed, futures_of
-
-        persisted = self._rows.client.persist(list(self._tiles.values()))
-        with progress_bar(progress, total=len(persisted), desc="kernel", unit="tile") as bar, said():
-            for future in as_completed(futures_of(persisted)):
-                future.result()
-                bar.update()
-        self._tiles = dict(zip(self._tiles, persisted, strict=True))
-        self._kept = True
+        self._patiently(lambda: self._persist(progress), "the kernel")
 
     def close(self) -> None:
         """Let the workers forget their tiles."""
@@ -63,8 +58,38 @@ class ClusterMatrix:
 
     def product(self, V: FloatArray, progress: bool) -> FloatArray:
         """Return the product with vectors (n, b), in double precision."""
+        return self._patiently(lambda: self._multiply(V, progress), "a product")
+
+    def _patiently(self, step: Callable[[], T], what: str) -> T:
+        """Take a step that a lost worker may cost: the workers that are left begin it again with all that they need."""
+        with said():
+            for _ in range(_TRIES - 1):
+                try:
+                    return step()
+                except lost() as error:
+                    logger.warning("Lost a part of %s with a worker (%s): computing it again.", what, error)
+                    sleep(_PAUSE)
+                    self._rows, self._kept = self._rows.sent_again(), False
+                    self._tiles = lower_tiles(self._recipe, self._rows)
+            return step()
+
+    def _persist(self, progress: bool) -> None:
+        if self._kept or not self._keep:
+            return
+        from distributed import as_completed, futures_of
+
+        persisted = self._rows.client.persist(list(self._tiles.values()))
+        with progress_bar(progress, total=len(persisted), desc="kernel", unit="tile") as bar:
+            for future in as_completed(futures_of(persisted)):
+                future.result()
+                bar.update()
+        self._tiles = dict(zip(self._tiles, persisted, strict=True))
+        self._kept = True
+
+    def _multiply(self, V: FloatArray, progress: bool) -> FloatArray:
         from dask.delayed import delayed
 
+        self._persist(progress)
         rows, reach = self._rows, self._rows.client
         parts = [V[start:stop] for start, stop in pairwise(rows.bounds)]
         # Part of the graph, and not scattered: what is lost with a worker is sent again.
@@ -77,15 +102,7 @@ class ClusterMatrix:
         }
         every = range(len(rows))
         sums = [total([found[max(i, j), min(i, j)] for j in every], [int(j > i) for j in every]) for i in every]
-        with said():
-            for _ in range(_TRIES - 1):
-                try:
-                    return np.concatenate(reach.gather(reach.compute(sums)))
-                except lost() as error:
-                    logger.warning("Lost a part of a product with a worker (%s): computing it again.", error)
-                    sleep(_PAUSE)
-                    rows.keep_copies()
-            return np.concatenate(reach.gather(reach.compute(sums)))
+        return np.concatenate(reach.gather(reach.compute(sums)))
 
 
 def cluster_operator(
@@ -97,21 +114,24 @@ def cluster_operator(
     dtype: DTypeLike | None,
     device: Any,
     products: str,
+    memory_limit: float | None,
     progress: bool,
 ) -> KernelOperator:
     """Return a kernel of the workers as an operator; parameters as for `rmtdeq.kernel_operator`."""
     if method not in ("auto", "cluster", "matrix-free"):
         raise InvalidInputError(f"backend='dask' has the methods 'cluster' and 'matrix-free', not {method!r}.")
+    limit = math.inf if memory_limit is None else _check.memory_allowed(memory_limit)[0]
     reach = client()
     rows = pieces(X, "X", dtype, products, reach)
     model = model_of(deq, rows, tau0_squared)
     recipe = recipe_for(rows, None, model, (kind,), products, device)
     n = rows.norms.size
-    needed, free = n * (n + rows.chunks[0]) / 2 * rows.dtype.itemsize, memory_of(reach)
+    needed, free = n * (n + rows.chunks[0]) / 2 * rows.dtype.itemsize, min(memory_of(reach), limit)
     if method == "cluster" and needed > free:
+        source = "memory_limit" if free == limit else "memory of the workers"
         raise MemoryLimitError(
-            f"Half the kernel of {n} samples takes {needed / 2**30:.3g} GiB, more than the {free / 2**30:.3g} GiB of "
-            "the workers; 'matrix-free' needs none, more workers have more."
+            f"Half the kernel of {n} samples takes {needed / 2**30:.3g} GiB, more than the {source} of "
+            f"{free / 2**30:.3g} GiB; 'matrix-free' needs none, more workers have more memory."
         )
     if method == "auto":
         method = "cluster" if needed <= free else "matrix-free"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -23,7 +23,7 @@ _FEWEST, _MOST = 8, 128
 """Pieces: fewer rows each where there would be fewer, more where there would be more."""
 
 _COPIES = 2
-"""Workers that hold each piece, so that one may be lost."""
+"""Workers that hold each piece at first; the scheduler's memory manager may let the second go."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,9 @@ class Pieces:
     dtype : dtype
         Of the kernels.
     features : int
-    scattered : bool
-        Whether the workers hold what they cannot compute again.
+    held : list of ndarray, or None
+        The pieces as this process keeps them, to be sent again where theirs are lost with workers; None where workers
+        can compute theirs again.
     """
 
     client: Any
@@ -52,7 +53,7 @@ class Pieces:
     norms: FloatArray
     dtype: np.dtype[Any]
     features: int
-    scattered: bool
+    held: list[FloatArray] | None
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -62,10 +63,9 @@ class Pieces:
         """(n, p)."""
         return self.norms.size, self.features
 
-    def keep_copies(self) -> None:
-        """Let two workers hold each piece again, where one is gone."""
-        if self.scattered:
-            _keep_copies(self.client, self.parts)
+    def sent_again(self) -> Pieces:
+        """Return the same pieces, on the workers that there are now."""
+        return self if self.held is None else replace(self, parts=_sent(self.client, self.held))
 
     def rows(self, i: int) -> int:
         """Number of rows of a piece."""
@@ -98,6 +98,7 @@ def pieces(X: ArrayLike, name: str, dtype: DTypeLike | None, products: str, reac
     from dask.delayed import delayed
 
     example: FloatArray
+    held: list[FloatArray] | None
     if is_dask(X):
         if X.ndim != 2 or 0 in X.shape or np.isnan(X.shape).any():  # type: ignore[union-attr]
             raise InvalidInputError(f"{name} must be a matrix (n, p) of known shape, not {X.shape}.")  # type: ignore[union-attr]
@@ -106,26 +107,27 @@ def pieces(X: ArrayLike, name: str, dtype: DTypeLike | None, products: str, reac
         shape = X.shape  # type: ignore[union-attr]
         bounds = _bounds(shape[0])
         rows: Any = X.rechunk({0: tuple(np.diff(bounds).tolist()), 1: -1})  # type: ignore[union-attr]
-        parts = list(rows.to_delayed().ravel())
+        held, parts = None, list(rows.to_delayed().ravel())
         example = np.empty(1, dtype=X.dtype)  # type: ignore[union-attr]
     else:
         array = _check.samples(X, name)
         shape, bounds = array.shape, _bounds(len(array))
         held = [array[start:stop].copy() for start, stop in pairwise(bounds)]
-        parts = reach.scatter(held, hash=False)
-        _keep_copies(reach, parts)
+        parts = _sent(reach, held)
         example = array[:1]
     precision = _precision(example, dtype, products)
     norms = [delayed(squared_norms)(part, products, precision) for part in parts]
     with said():
         found = reach.gather(reach.compute(norms))
-    return Pieces(reach, parts, bounds, np.concatenate(found), precision, int(shape[1]), not is_dask(X))
+    return Pieces(reach, parts, bounds, np.concatenate(found), precision, int(shape[1]), held)
 
 
-def _keep_copies(reach: Any, parts: list[Any]) -> None:
+def _sent(reach: Any, held: list[FloatArray]) -> list[Any]:
+    parts: list[Any] = reach.scatter(held, hash=False)
     workers = len(workers_of(reach))
     if workers > 1:
         reach.replicate(parts, n=min(_COPIES, workers))
+    return parts
 
 
 def _bounds(n: int) -> list[int]:

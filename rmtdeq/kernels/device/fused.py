@@ -13,20 +13,13 @@ from rmtdeq.kernels.fill import Block, Outputs, diagonal_entries, exact_entries,
 from rmtdeq.kernels.plan import Plan
 
 _TILE, _WARPS = 32, 4
-"""Rows and columns of a tile whose inner products are there, and warps that share it."""
-
-_PRODUCT_TILE, _PRODUCT_WARPS, _DEPTH = 64, 8, 32
-"""The same where the tile makes them, and how many features it multiplies at a time."""
+"""Rows and columns of a tile, and warps that share it."""
 
 _MOST_STEPS = 60
 
 
 class FusedWorker(DeviceWorker):
-    """Fills blocks by `triton_tiles.solve_tiles`.
-
-    Products that tensor cores make are made by the tile itself.  In full precision they are the library's, a block at
-    a time.
-    """
+    """Fills blocks by `triton_tiles.solve_tiles`; their inner products are the library's."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
@@ -52,9 +45,7 @@ class FusedWorker(DeviceWorker):
     ) -> None:
         """Fill tensors on the device; `mirror` writes what is computed `below` the diagonal above it, too."""
         plan, tables = self._plan, self._tables
-        gram = carried = self._constants
-        if plan.inputs.products == "full":
-            gram, carried = tables.gram(slice(block.top, block.bottom), slice(block.left, block.right))
+        gram, carried = tables.gram(slice(block.top, block.bottom), slice(block.left, block.right))
         remaining, length = block.size, 0
         while remaining and tables.series(length) is not None:
             bad, remaining = self._launch(length, block, gram, carried, outputs, origin, below, mirror)
@@ -82,15 +73,11 @@ class FusedWorker(DeviceWorker):
     ) -> tuple[int, int]:
         """Compute what the series number `length` serves; return how many entries have no solution, and are left."""
         plan, tables, unused = self._plan, self._tables, self._constants
-        multiply = plan.inputs.products != "full"
-        size, warps = (_PRODUCT_TILE, _PRODUCT_WARPS) if multiply else (_TILE, _WARPS)
-        left, right = tables.operands if multiply else (unused, unused)
         of_rows, of_columns, degrees, cutoffs = tables.coefficients(length)
         counts = torch.zeros(2, dtype=torch.int32, device=tables.device)
         some = next(iter(outputs.values()))
-        grid = -(-block.shape[0] // size), -(-block.shape[1] // size)
+        grid = -(-block.shape[0] // _TILE), -(-block.shape[1] // _TILE)
         solve_tiles[grid](
-            left, right, left.shape[-1],
             gram, carried, gram.stride(0), carried.stride(0),
             *(outputs.get(kind, unused) for kind in KINDS), some.stride(0), *origin,
             of_rows, of_columns, *tables.scales, of_rows.shape[1], of_columns.shape[1],
@@ -98,9 +85,8 @@ class FusedWorker(DeviceWorker):
             self._constants, counts,
             block.top, block.bottom, block.left, block.right,
             *(kind in outputs for kind in KINDS),
-            multiply=multiply, precision="tf32", carries=not multiply and carried is not gram,
-            same=plan.same, below=below, mirror=mirror, again=length > 0,
-            size=size, depth=_DEPTH, most_steps=_MOST_STEPS, num_warps=warps, enable_fp_fusion=True,
+            carries=carried is not gram, same=plan.same, below=below, mirror=mirror, again=length > 0,
+            size=_TILE, most_steps=_MOST_STEPS, num_warps=_WARPS, enable_fp_fusion=True,
         )  # fmt: skip
         bad, remaining = counts.tolist()
         return bad, remaining

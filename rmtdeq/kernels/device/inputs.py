@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, IntArray
 from rmtdeq.kernels.inputs import Samples
 from rmtdeq.kernels.rounding import rounded_bits
@@ -66,12 +65,10 @@ def checked(X: Any, name: str, place: torch.device, dtype: np.dtype[Any] | None,
     _check.dense(X, name)
     if not isinstance(X, Tensor) or X.ndim != 2 or not X.numel() or X.is_complex():
         X = torch.from_numpy(np.require(_check.samples(X, name), requirements=["C", "W"]))
-    X = X.detach().to(place)
+    X = _check.resolved(X).to(place)
     if X.dtype not in (torch.float32, torch.float64):
         X = X.double()
-    bad = X.numel() - int(X.isfinite().sum())
-    if bad:
-        raise InvalidInputError(f"{name} holds {bad} NaN or infinite value(s); remove or impute them first.")
+    _check.finite(X.numel() - int(X.isfinite().sum()), name)
     if dtype is not None:
         X = X.to(getattr(torch, str(dtype)))
     if products != "full":

@@ -27,7 +27,9 @@ _SHARE = 0.8
 def free_memory(device: torch.device) -> float:
     """Return the bytes that can be had on a device; on the host nine tenths of what is free."""
     if device.type == "cuda":
-        return _SHARE * torch.cuda.mem_get_info(device)[0]
+        # What torch has had before and keeps for the next tensor is free for it.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return _SHARE * (torch.cuda.mem_get_info(device)[0] + kept)
     return _check.memory_allowed(None)[0] if device.type == "cpu" else float("inf")
 
 
@@ -96,16 +98,6 @@ class DeviceTables:
             ) from error
 
     @cached_property
-    def operands(self) -> tuple[Tensor, Tensor]:
-        """Samples of rows and columns as tensor cores take them; they have been rounded to that before."""
-        left, right, _ = self.products
-        # Triton's interpreter does not multiply bfloat16; the numbers are the same.
-        if self._plan.inputs.products != "bfloat16" or self.device.type == "cpu":
-            return left, right
-        rows = left.bfloat16()
-        return rows, rows if right is left else right.bfloat16()
-
-    @cached_property
     def scales(self) -> tuple[Tensor, Tensor]:
         """1/σ of rows and columns, zero where σ is zero."""
         rows = self.to(_reciprocal(self._plan.rows.sigma))
@@ -133,7 +125,7 @@ class DeviceTables:
         if length == len(self._series):
             series = self._plan.series(length)
             assert series is not None
-            rows = self.to(series.hermite_x.T)
+            rows = self.to(series.of_rows)
             columns = rows if self._plan.same else self.to(series.hermite_y)
             degrees = self.to(series.degrees).to(torch.int32)
             self._series.append((rows, columns, degrees, self.to(series.cutoffs)))

@@ -1,8 +1,11 @@
-"""The inner loop of the kernels as a Triton kernel: product, fixed points and all outputs of a tile in one pass.
+"""The inner loop of the kernels as a Triton kernel: fixed points and all outputs of a tile in one pass.
 
 The algorithm is that of `series`: Mehler's series of an entry, as short as the tile's largest correlation allows, and
-steps of third order.  A program computes one tile of a block, in double precision all but the product.  An entry that
-the series does not serve is left NaN in the outputs; the next launch, with a longer series, takes up those.
+steps of third order.  A program computes one tile of a block, in double precision.  An entry that the series does not
+serve is left NaN in the outputs; the next launch, with a longer series, takes up those.
+
+The inner products are the library's: made here, by the tile's own tensor-core product, they took longer on an H100 than
+a product of the library and its way through memory.
 """
 
 from __future__ import annotations
@@ -47,7 +50,6 @@ def _store(out, stride, row, column, entries, i, j, wanted, mirror: tl.constexpr
 
 @triton.jit(do_not_specialize=_VARIES)
 def solve_tiles(  # type: ignore[no-untyped-def]
-    left, right, features,
     gram, carried, gram_stride, carried_stride,
     ck, ntk, full, out_stride, out_row, out_column,
     rows, columns, scale_rows, scale_columns, height, width,
@@ -55,20 +57,16 @@ def solve_tiles(  # type: ignore[no-untyped-def]
     constants, counts,
     top, bottom, first, last,
     with_ck: tl.constexpr, with_ntk: tl.constexpr, with_full: tl.constexpr,
-    multiply: tl.constexpr, precision: tl.constexpr, carries: tl.constexpr,
-    same: tl.constexpr, below: tl.constexpr, mirror: tl.constexpr, again: tl.constexpr,
-    size: tl.constexpr, depth: tl.constexpr, most_steps: tl.constexpr,
+    carries: tl.constexpr, same: tl.constexpr, below: tl.constexpr, mirror: tl.constexpr, again: tl.constexpr,
+    size: tl.constexpr, most_steps: tl.constexpr,
 ):  # fmt: skip
     """Compute one tile; program (a, b) that of the a-th rows and b-th columns.
 
     Parameters
     ----------
-    left, right : pointers (·, features)
-        Samples of rows and columns, if the tile is to `multiply` them.
-    features : int
     gram, carried : pointers (bottom - top, ·)
-        Inner products from row `top` and column `first` on, if not; what `full` takes the slope times, if that is
-        something else (`carries`).
+        Inner products from row `top` and column `first` on; what `full` takes the slope times, if that is something
+        else (`carries`).
     gram_stride, carried_stride : int
         From row to row.
     ck, ntk, full : pointers
@@ -112,25 +110,8 @@ def solve_tiles(  # type: ignore[no-untyped-def]
         if tl.max(wanted.to(tl.int32)) == 0:
             return
 
-    if multiply:
-        product = tl.zeros((size, size), dtype=tl.float32)
-        k = tl.arange(0, depth)
-        for done in range(0, features, depth):
-            within = (done + k) < features
-            a = tl.load(
-                left + i.to(tl.int64)[:, None] * features + (done + k)[None, :],
-                mask=inside_rows[:, None] & within[None, :], other=0.0,
-            )  # fmt: skip
-            b = tl.load(
-                right + j.to(tl.int64)[None, :] * features + (done + k)[:, None],
-                mask=inside_columns[None, :] & within[:, None], other=0.0,
-            )  # fmt: skip
-            product = tl.dot(a, b, product, input_precision=precision)
-        inner = product.to(tl.float64)
-    else:
-        in_gram = (i - top).to(tl.int64)[:, None] * gram_stride + (j - first)[None, :]
-        inner = tl.load(gram + in_gram, mask=wanted, other=0.0).to(tl.float64)
-
+    in_gram = (i - top).to(tl.int64)[:, None] * gram_stride + (j - first)[None, :]
+    inner = tl.load(gram + in_gram, mask=wanted, other=0.0).to(tl.float64)
     a2, b2 = tl.load(constants), tl.load(constants + 1)
     inverse_scale = (
         tl.load(scale_rows + i, mask=inside_rows, other=0.0)[:, None]
