@@ -51,8 +51,9 @@ class Pairs:
 
     def at(self, index: IntArray, theta: FloatArray) -> Pairs:
         """Return some of the pairs, at other angles."""
-        columns = (self.sigma_u, self.sigma_v, self.size_u, self.size_v)
-        return Pairs(*(column[index] for column in columns), theta, self.sign[index])
+        return Pairs(
+            self.sigma_u[index], self.sigma_v[index], self.size_u[index], self.size_v[index], theta, self.sign[index]
+        )
 
 
 class DualForm(Protocol):
@@ -99,6 +100,8 @@ class Activation:
         Closed form of the dual activation.
     expectations : Expectations, optional
         Of `fn`, in closed form.
+    rise : callable, optional
+        ``fn(u)`` less the number ``fn(0)``, to full precision next to zero, for a function that is not zero there.
 
     Raises
     ------
@@ -121,6 +124,7 @@ class Activation:
     shift: float = 0.0
     dual_form: DualForm | None = field(default=None, repr=False)
     expectations: Expectations | None = field(default=None, repr=False)
+    rise: Function | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not callable(self.fn):
@@ -160,8 +164,12 @@ class Activation:
 
     def __call__(self, u: FloatArray) -> FloatArray:
         """Return φ(u)."""
-        values = self.fn(u)
-        return values - self.shift if self.shift else values
+        if not self.shift:
+            return self.fn(u)
+        if self.rise is not None:
+            # Centred, it may be small next to what is taken off.
+            return self.rise(u) + (float(self.fn(np.zeros(1))[0]) - self.shift)
+        return self.fn(u) - self.shift
 
     def slope(self, u: FloatArray) -> FloatArray:
         """Return φ'(u): the given derivative, or that of the piecewise interpolant."""

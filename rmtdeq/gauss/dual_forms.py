@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtr
 
-from rmtdeq._types import FloatArray
+from rmtdeq._types import BoolArray, FloatArray
 from rmtdeq.gauss.activations import DualForm, Pairs
 from rmtdeq.gauss.quadrature import legendre, normal_density
 
@@ -190,8 +190,8 @@ def _density_integrals(pairs: Pairs, knots: FloatArray, weights: FloatArray) -> 
     """
     lag, product = _at_knots(pairs, knots)
     theta = np.broadcast_to(pairs.theta[:, None, None], lag.shape)
-    # Where all knots are within one standard deviation, exp(-q/2) - 1 is integrated and Σ w ∫ 1 added: bends that add up
-    # to nothing then leave what is small as such.
+    # Where all knots are within one standard deviation, exp(-q/2) - 1 is integrated and Σ w ∫ 1 added: bends that add
+    # up to nothing then leave what is small as such.
     near = abs(knots).max(initial=0.0) < np.minimum(pairs.sigma_u, pairs.sigma_v)
     less_one = np.broadcast_to(near[:, None, None], lag.shape)
     first, second = np.zeros(lag.shape), np.zeros(lag.shape)
@@ -221,9 +221,9 @@ def _panel_sums(
     theta: FloatArray,
     lag: FloatArray,
     product: FloatArray,
-    apart: FloatArray,
+    apart: BoolArray,
     span: FloatArray,
-    less_one: FloatArray,
+    less_one: BoolArray,
     count: int,
 ) -> tuple[FloatArray, FloatArray]:
     """The two integrals of `_density_integrals`, each for one pair of knots, on so many panels.

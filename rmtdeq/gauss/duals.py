@@ -122,8 +122,8 @@ def _quadrature(
     slope_u = activation.slope(sigma_u * xi)
     if s == 0 or sigma_v == 0:
         v = scale_v * r * xi
-        difference = value_u - np.asarray(activation(v), dtype=float) / size_v
-        return float(weights @ difference**2), float(weights @ (slope_u * activation.slope(v)))
+        apart = value_u - np.asarray(activation(v), dtype=float) / size_v
+        return float(weights @ apart**2), float(weights @ (slope_u * activation.slope(v)))
     reach = 10.0
     regular = np.linspace(-reach, reach, 11)
     edges = activation.edges(sigma_v * (REACH + reach)) / scale_v
@@ -132,7 +132,7 @@ def _quadrature(
     crossings = crossings[:, ((crossings > -reach) & (crossings < reach)).any(axis=0)]
     edges = np.concatenate([np.broadcast_to(regular, (xi.size, regular.size)), crossings], axis=1)
     edges = np.sort(np.clip(edges, -reach, reach), axis=1)
-    difference = slope = 0.0
+    difference, slope = 0.0, 0.0
     # Rows in blocks: the inner grid of every outer node at once would not fit into the cache.
     for rows in np.array_split(np.arange(xi.size), max(1, xi.size * edges.shape[1] * _INNER_NODES // 400_000)):
         zeta, inner = panel_nodes(edges[rows], _INNER_NODES)

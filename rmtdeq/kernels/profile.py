@@ -1,10 +1,10 @@
 """What a kernel needs of each sample: the scale of its pre-activation and the expectations at that scale.
 
 All of it depends on the sample's norm alone, so it is computed at a few points of the scales that occur and
-interpolated to rounding.  Expectations over φ(σξ) are analytic in log σ, in the strip |Im log σ| < π/4, whatever kinks or
-jumps φ has: Chebyshev points of log σ serve every activation, on as many segments of the scales as it takes.  Powers of
-σ are straight lines there, sizes being interpolated by their logarithms, and coefficients in units of the size of φ: every
-scale has its digits, however far from the others.
+interpolated to rounding.  Expectations over φ(σξ) are analytic in log σ, in the strip |Im log σ| < π/4, whatever kinks
+or jumps φ has: Chebyshev points of log σ serve every activation, on as many segments of the scales as it takes.  Powers
+of σ are straight lines there, sizes being interpolated by their logarithms, and coefficients in units of the size of φ:
+every scale has its digits, however far from the others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rmtdeq.gauss import Moments, hermite_coefficients, jumps, mean_and_variance
 from rmtdeq.solvers import smallest_fixed_point
 
 _FEW_POINTS, _MANY_POINTS = 16, 32
-_INTERPOLATED = 1e-13
+_INTERPOLATED = 5e-14
 _SLOPES_INTERPOLATED = 1e-12
 _HOPELESS = 1e-5
 """Of coefficients that are still so large twice the points make no rounding."""
@@ -247,12 +247,13 @@ class ScaleTable:
         base = self.deq.sigma_b2 * squared_norms
         # Samples without a pre-activation hold φ(0) exactly, not what the interpolant makes of it.
         silent = base == 0 if self.deq.sigma_a2 * self.value_at_zero**2 == 0 else np.zeros(base.shape, dtype=bool)
-        if self.vanishes:
-            silent |= base < math.exp(2 * self.segments[0].low)
+        nothing = base < math.exp(2 * self.segments[0].low) if self.vanishes else np.zeros(base.shape, dtype=bool)
+        silent |= nothing
         x = self._log_scales(np.where(silent, base.max(), base))
         square, steep = self._sizes(x)
         variance = self.deq.sigma_a2 * square + base
         slope_square = np.maximum(steep - square / np.where(silent, 1.0, variance), 0.0)
+        slope_square[nothing] = 0.0
         if jumps(self.deq.activation):
             slope_square = np.full(base.shape, np.inf)
         mean = self.interpolate(lambda segment: segment.mean / segment.size, x) * np.sqrt(square)

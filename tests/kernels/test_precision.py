@@ -1,0 +1,96 @@
+"""Entries of pairs at any norms and angles against arithmetic of many digits that shares no code with the package."""
+
+from __future__ import annotations
+
+import math
+
+import mpmath as mp
+import numpy as np
+import precise
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import rmtdeq as rd
+
+BOUND = 1e-12
+"""Relative to √(K_ii K_jj)."""
+
+NOTHING = 1e-20
+"""Expectations as small as this, of functions that vanish around zero, may count as zero."""
+
+STEEPEST = {"erf": 4 / np.pi, "sigmoid": 1 / 16, "swish": 1.2105, "gelu": 1.2744, "two_slopes(1.2, -0.3)": 1.44}
+"""Largest φ'²: one elsewhere, or the pieces' own."""
+
+
+def steepest(spec):
+    if not spec.startswith(("hard_tanh", "piecewise")):
+        return STEEPEST.get(spec, 1.0)
+    u = np.linspace(-2, 2, 4001)
+    return float((np.diff(rd.DEQ(spec, 0.1, 1.0).activation(u)) / np.diff(u)).max() ** 2)
+
+
+@st.composite
+def cases(draw, specs):
+    """A model that contracts, and two samples."""
+    spec = draw(st.sampled_from(specs))
+    log = st.floats(-6, 0.3 if spec.startswith("polynomial") else 6)
+    norm = 10 ** draw(log)
+    other = norm if draw(st.booleans()) and draw(st.booleans()) else 10 ** draw(log)
+    angle = 0.0 if draw(st.integers(0, 9)) == 0 else 10 ** draw(st.floats(-9, math.log10(math.pi / 2)))
+    share = 0.0 if draw(st.integers(0, 6)) == 0 else draw(st.floats(0.01, 0.95))
+    # A polynomial's limit depends on the norms; a jump's on the angle, and is zero for parallel samples.
+    sigma_a2 = share * (0.05 if spec.startswith("polynomial") else 0.3 if "steps" in spec else 1 / steepest(spec))
+    model = rd.DEQ(spec, sigma_a2, 10 ** draw(st.floats(-1, 1)), centered=draw(st.booleans()))
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    u, w = np.linalg.qr(rng.standard_normal((draw(st.integers(2, 4)), 2)))[0].T
+    y = draw(st.sampled_from([1.0, -1.0])) * (np.cos(angle) * u + np.sin(angle) * w)
+    return spec, model, np.stack([norm * u, other * y])
+
+
+def check(case, backend):
+    spec, model, X = case
+    kinds = ("ck",) if "steps" in spec else ("ck", "ntk", "ntk-full")
+    try:
+        pinned = model.pinned(float(np.mean(np.sum(X**2, axis=1))))
+        kernels = [np.asarray(G) for G in rd.kernel(X, pinned, kinds, backend=backend, progress=False)]
+    except rd.IllPosedError:
+        # What is taken off large samples' features may be too much for small ones.
+        assert model.centered
+        assert pinned.activation.shift != 0
+        return
+    a2, b2, G = model.sigma_a2, model.sigma_b2, kernels[0]
+    starts = [math.sqrt(a2 * G[i, i] + b2 * (x @ x)) for i, x in enumerate(X)]
+    expected, *samples = precise.entry(spec, pinned.activation.shift, a2, b2, *X, starts, G[0, 1])
+    diagonals = [precise.diagonal(sample, a2, b2) for sample in samples]
+    for k, (kind, found) in enumerate(zip(kinds, kernels, strict=True)):
+        own = [float(diagonal[k]) for diagonal in diagonals]
+        size = float(mp.sqrt(diagonals[0][k] * diagonals[1][k]))
+        assert abs(found[0, 1] - expected[k]) <= BOUND * size + NOTHING, kind
+        assert found[1, 0] == found[0, 1]
+        assert (abs(np.diag(found) - own) <= BOUND * np.array(own) + NOTHING).all(), kind
+
+
+CLOSED = tuple(name for name in precise.FORMS if name not in precise.SMOOTH)
+options = {"derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy", "torch"])
+@settings(max_examples=40, **options)
+@given(case=cases(CLOSED))
+def test_entries_with_a_closed_form(backend, case):
+    check(case, backend)
+
+
+@settings(max_examples=8, **options)
+@given(case=cases(precise.SMOOTH))
+def test_entries_by_quadrature(case):
+    check(case, "numpy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", precise.FORMS)
+@settings(max_examples=math.ceil(2000 / len(precise.FORMS)), **options)
+@given(data=st.data())
+def test_two_thousand_entries(spec, data):
+    check(data.draw(cases((spec,))), data.draw(st.sampled_from(["numba", "numpy", "torch"])))
