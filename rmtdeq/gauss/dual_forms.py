@@ -94,12 +94,11 @@ def piecewise_linear(knots: FloatArray, intercepts: FloatArray, slopes: FloatArr
     By Price's theorem twice: what E φ'φ' loses with the angle are integrals of the normal density at pairs of knots.
     """
     knots, intercepts, slopes = (np.asarray(each, dtype=float) for each in (knots, intercepts, slopes))
-    bends = np.diff(slopes)
+    bends, total = np.diff(slopes), float(slopes[-1] - slopes[0])
 
     def dual(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
         apart, parallel = _collinear(pairs, knots, intercepts - shift, slopes)
-        weights = pairs.sign[:, None, None] * bends[:, None] * bends
-        first, second = _density_integrals(pairs, knots, weights)
+        first, second = pairs.sign * _density_integrals(pairs, knots, bends, total)
         loss = parallel * _versine(pairs.theta) - second
         return apart + 2 * pairs.unit_u * pairs.unit_v * loss, parallel - first
 
@@ -109,20 +108,19 @@ def piecewise_linear(knots: FloatArray, intercepts: FloatArray, slopes: FloatArr
 def piecewise_constant(knots: FloatArray, levels: FloatArray) -> DualForm:
     """Dual of a φ with one level more than it has knots, ascending; the slope is infinite where two jumps meet."""
     knots, levels = np.asarray(knots, dtype=float), np.asarray(levels, dtype=float)
-    jumps = np.diff(levels)
+    jumps, total = np.diff(levels), float(levels[-1] - levels[0])
 
     def dual(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
         apart, _ = _collinear(pairs, knots, levels - shift, np.zeros_like(levels))
-        weights = np.broadcast_to(jumps[:, None] * jumps, (len(pairs.theta), jumps.size, jumps.size))
-        loss, _ = _density_integrals(pairs, knots, weights)
+        loss, _ = _density_integrals(pairs, knots, jumps, total)
         lag, product = _at_knots(pairs, knots)
         sine = np.sin(pairs.theta)[:, None, None]
         meet = abs(lag) <= _BEYOND * sine
         exponent = np.divide(lag, sine, out=np.zeros_like(lag), where=meet & (sine > 0)) ** 2
         density = meet * np.exp(-0.5 * (exponent + product / np.cos(pairs.theta / 2)[:, None, None] ** 2))
-        total = (weights * density).sum(axis=(1, 2)) / (2 * np.pi)
+        mass = np.einsum("a,iab,b->i", jumps, density, jumps) / (2 * np.pi)
         size = pairs.sigma_u * pairs.sigma_v * sine[:, 0, 0]
-        slope = np.divide(total, size, out=np.where(total > 0, np.inf, 0.0), where=size > 0)
+        slope = np.divide(mass, size, out=np.where(mass > 0, np.inf, 0.0), where=size > 0)
         return apart + 2 * loss / (pairs.size_u * pairs.size_v), slope
 
     return dual
@@ -182,68 +180,91 @@ def _moments_between(
     return mass, np.maximum(square, 0.0)
 
 
-def _density_integrals(pairs: Pairs, knots: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """``Σ_ab w_ab ∫₀^θ f_ab(τ) dτ`` and ``Σ_ab w_ab ∫₀^θ (cos τ - cos θ) f_ab(τ) dτ``.
+def _density_integrals(pairs: Pairs, knots: FloatArray, weights: FloatArray, total: float) -> FloatArray:
+    """``Σ_ab w_a w_b ∫₀^θ f_ab(τ) dτ`` and ``Σ_ab w_a w_b ∫₀^θ (cos τ - cos θ) f_ab(τ) dτ``, (2, pairs).
 
     2π f_ab(τ) = exp(-q/2), q = (h_a - k_b)²/sin² τ + h_a k_b/cos²(τ/2): the normal density at the knots h_a of u and
-    k_b of sign·v, at angle τ, times sin τ.
+    k_b of sign·v, at angle τ, times sin τ.  Where the knots of one side are all within a standard deviation, f_ab is
+    little else than its value at zero, which is taken off and counted once, times `total`, the sum of the weights:
+    those that add up to nothing leave what is small as such.
     """
-    lag, product = _at_knots(pairs, knots)
-    theta = np.broadcast_to(pairs.theta[:, None, None], lag.shape)
-    # Where all knots are within one standard deviation, exp(-q/2) - 1 is integrated and Σ w ∫ 1 added: bends that add
-    # up to nothing then leave what is small as such.
-    near = abs(knots).max(initial=0.0) < np.minimum(pairs.sigma_u, pairs.sigma_v)
-    less_one = np.broadcast_to(near[:, None, None], lag.shape)
-    first, second = np.zeros(lag.shape), np.zeros(lag.shape)
-    apart = abs(lag) > 1e-30 * theta
-    ratio = np.divide(theta, lag, out=np.zeros_like(lag), where=apart & (abs(lag) > 1e-8 * theta))
-    span = np.where(apart, 0.5 * np.log1p(_NEGLIGIBLE * ratio**2), 0.0)
-    tiny = apart & (abs(lag) <= 1e-8 * theta)
-    span[tiny] = 0.5 * np.log(_NEGLIGIBLE) + np.log(theta[tiny]) - np.log(abs(lag[tiny]))
+    h, k = _knots_of(pairs, knots)
+    near_u, near_v = (abs(each).max(axis=1, initial=0.0) < 1 for each in (h, k))
+    # A last knot at zero carries the sum.
+    none = np.zeros((len(h), 1))
+    h, k = np.concatenate([h, none], axis=1)[:, :, None], np.concatenate([k, none], axis=1)[:, None, :]
+    own = np.broadcast_to(weights, (len(h), weights.size))
+    w_u, w_v = (np.concatenate([own, total * near[:, None]], axis=1) for near in (near_u, near_v))
+    weight = w_u[:, :, None] * w_v[:, None, :]
+    known = np.arange(weights.size + 1) < weights.size
+    shape = weight.shape
+    theta, h, k, less_u, less_v = (
+        np.broadcast_to(each, shape)
+        for each in (
+            pairs.theta[:, None, None],
+            h,
+            k,
+            near_u[:, None, None] & known[:, None],
+            near_v[:, None, None] & known,
+        )
+    )
+    # Below `start` times √80 no exponential is more than nothing but those that are constant there.
+    lags = np.stack([abs(h - k), np.where(less_v, abs(h), 0.0), np.where(less_u, abs(k), 0.0)])
+    start = np.where(lags > 1e-30 * theta, lags, np.inf).min(axis=0)
+    ratio = np.divide(theta, start, out=np.zeros(shape), where=np.isfinite(start))
+    span = np.where(ratio < 1e8, 0.5 * np.log1p(_NEGLIGIBLE * np.minimum(ratio, 1e8) ** 2), 0.0)
+    far = ratio >= 1e8
+    span[far] = 0.5 * np.log(_NEGLIGIBLE) + np.log(ratio[far])
     panels = 2.0 ** np.ceil(np.log2(np.maximum(_FEWEST_PANELS, span / np.log(2.0))))
-    asked = (weights != 0) & (theta > 0)
+    found = np.zeros((2, weight.size))
+    asked = (weight != 0) & (theta > 0)
     for count in np.unique(panels[asked]):
         chosen = np.flatnonzero(asked & (panels == count))
         size = max(1, _CHUNK // int(count * _PANEL_NODES))
-        for start in range(0, chosen.size, size):
-            at = np.unravel_index(chosen[start : start + size], lag.shape)
-            first[at], second[at] = _panel_sums(
-                theta[at], lag[at], product[at], apart[at], span[at], less_one[at], int(count)
+        for first in range(0, chosen.size, size):
+            at = chosen[first : first + size]
+            found[:, at] = _panel_sums(
+                theta.flat[at], h.flat[at], k.flat[at], less_u.flat[at], less_v.flat[at], span.flat[at], int(count)
             )
-    whole = weights.sum(axis=(1, 2)) * near / (2 * np.pi)
-    return (
-        (weights * first).sum(axis=(1, 2)) + whole * pairs.theta,
-        (weights * second).sum(axis=(1, 2)) + whole * _sine_minus_arc(pairs.theta),
-    )
+    return np.asarray((weight * found.reshape(2, *shape)).sum(axis=(2, 3)))
 
 
 def _panel_sums(
     theta: FloatArray,
-    lag: FloatArray,
-    product: FloatArray,
-    apart: BoolArray,
+    h: FloatArray,
+    k: FloatArray,
+    less_u: BoolArray,
+    less_v: BoolArray,
     span: FloatArray,
-    less_one: BoolArray,
     count: int,
-) -> tuple[FloatArray, FloatArray]:
-    """The two integrals of `_density_integrals`, each for one pair of knots, on so many panels.
+) -> FloatArray:
+    """The two integrals of `_density_integrals`, each for one pair of knots, on so many panels and one below them.
 
-    The panels are of one width where the knots meet, and otherwise of one ratio, from where the integrand begins.
+    The panels are of one ratio, from where the integrand begins; or of one width where there is no such place.
     """
     steps = np.arange(count + 1) / count
-    edges = np.where(apart[:, None], np.exp(span[:, None] * (steps - 1)), steps) * theta[:, None]
+    graded = np.concatenate([np.zeros((len(theta), 1)), np.exp(span[:, None] * (steps - 1))], axis=1)
+    regular = np.arange(count + 2) / (count + 1)
+    edges = np.where(span[:, None] > 0, graded, regular) * theta[:, None]
     x, w = legendre(_PANEL_NODES)
     half, middle = np.diff(edges, axis=1)[..., None] / 2, (edges[:, 1:] + edges[:, :-1])[..., None] / 2
     tau, weight = (middle + half * x).reshape(len(theta), -1), (half * w).reshape(len(theta), -1)
-    exponent = -0.5 * ((lag[:, None] / np.sin(tau)) ** 2 + product[:, None] / np.cos(tau / 2) ** 2)
-    density = np.empty_like(exponent)
-    density[less_one] = np.expm1(exponent[less_one])
-    density[~less_one] = np.exp(exponent[~less_one])
-    density *= weight / (2 * np.pi)
+    density = _density_less(tau, h[:, None], k[:, None], less_u[:, None], less_v[:, None]) * (weight / (2 * np.pi))
     # cos τ - cos θ
     drop = 2 * np.sin((theta[:, None] + tau) / 2) * np.sin((theta[:, None] - tau) / 2)
-    # What lies below the first panel: nothing, or minus one.
-    start = np.where(apart & less_one, edges[:, 0], 0.0)
-    gap = 2 * np.sin((theta + start) / 2) * np.sin((theta - start) / 2)
-    before = (_sine_minus_arc(start) + start * gap) / (2 * np.pi)
-    return density.sum(axis=1) - start / (2 * np.pi), (density * drop).sum(axis=1) - before
+    return np.stack([density.sum(axis=1), (density * drop).sum(axis=1)])
+
+
+def _density_less(tau: FloatArray, h: FloatArray, k: FloatArray, less_u: BoolArray, less_v: BoolArray) -> FloatArray:
+    """2π f(h, k) at angle τ, less its values at h = 0 (`less_u`), at k = 0 (`less_v`), or at either and plus both."""
+    square = np.sin(tau) ** 2
+    whole = np.exp(-0.5 * ((h - k) ** 2 / square + h * k / np.cos(tau / 2) ** 2))
+    of_h, of_k, mixed = -0.5 * h * h / square, -0.5 * k * k / square, h * k * np.cos(tau) / square
+    both = less_u & less_v
+    # exp(a + b) - exp(a), from the rounded exponentials where b is large.
+    base = np.where(both, of_h + of_k, np.where(less_v, of_h, of_k))
+    change = np.where(both, mixed, np.where(less_v, of_k + mixed, of_h + mixed))
+    small = abs(change) < 1
+    rest = np.where(small, np.exp(base) * np.expm1(np.where(small, change, 0.0)), whole - np.exp(base))
+    rest = rest + np.where(both, np.expm1(of_h) * np.expm1(of_k), 0.0)
+    return np.where(less_u | less_v, rest, whole)

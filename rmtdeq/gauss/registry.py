@@ -162,6 +162,7 @@ def polynomial(*coefficients: float | Sequence[float]) -> Activation:
         lambda u: poly.polyval(u, slopes),
         name="polynomial",
         parameters=tuple(map(float, values)),
+        rise=lambda u: poly.polyval(u, np.append(0.0, values[1:])),
     )
 
 
@@ -180,18 +181,23 @@ def piecewise_linear(*points: float | Sequence[float] | FloatArray) -> Activatio
         )
     slopes = np.diff(y) / np.diff(x)
     inner = x[1:-1]
+    # Each piece from its end that is nearer to zero: those that meet there have one value.
+    near = np.arange(slopes.size) + (abs(x[1:]) < abs(x[:-1]))
+    intercepts = y[near] - slopes * x[near]
+    at_zero = intercepts[np.searchsorted(inner, 0.0, side="right")]
 
-    def fn(u: FloatArray) -> FloatArray:
-        piece = np.clip(np.searchsorted(x, u, side="right") - 1, 0, len(slopes) - 1)
-        return y[piece] + slopes[piece] * (u - x[piece])
+    def line(u: FloatArray, constants: FloatArray) -> FloatArray:
+        piece = np.searchsorted(inner, u, side="right")
+        return constants[piece] + slopes[piece] * u
 
     return Activation(
-        fn,
+        lambda u: line(u, intercepts),
         lambda u: slopes[np.searchsorted(inner, u)],
         kinks=tuple(map(float, inner)),
         name="piecewise_linear",
         parameters=(*map(float, x), *map(float, y)),
-        dual_form=dual_forms.piecewise_linear(inner, y[:-1] - slopes * x[:-1], slopes),
+        dual_form=dual_forms.piecewise_linear(inner, intercepts, slopes),
+        rise=lambda u: line(u, intercepts - at_zero),
     )
 
 

@@ -16,6 +16,9 @@ import rmtdeq as rd
 BOUND = 1e-12
 """Relative to √(K_ii K_jj)."""
 
+WIDE = 1e3
+"""Scale of both pre-activations from which on pieces that end level lose digits in proportion."""
+
 NOTHING = 1e-20
 """Expectations as small as this, of functions that vanish around zero, may count as zero."""
 
@@ -55,9 +58,8 @@ def check(case, backend):
         pinned = model.pinned(float(np.mean(np.sum(X**2, axis=1))))
         kernels = [np.asarray(G) for G in rd.kernel(X, pinned, kinds, backend=backend, progress=False)]
     except rd.IllPosedError:
-        # What is taken off large samples' features may be too much for small ones.
-        assert model.centered
-        assert pinned.activation.shift != 0
+        # What is taken off large samples' features may be too much for small ones; polynomials' slopes have no bound.
+        assert spec.startswith("polynomial") or (model.centered and pinned.activation.shift != 0)
         return
     a2, b2, G = model.sigma_a2, model.sigma_b2, kernels[0]
     starts = [math.sqrt(a2 * G[i, i] + b2 * (x @ x)) for i, x in enumerate(X)]
@@ -65,8 +67,9 @@ def check(case, backend):
     diagonals = [precise.diagonal(sample, a2, b2) for sample in samples]
     for k, (kind, found) in enumerate(zip(kinds, kernels, strict=True)):
         own = [float(diagonal[k]) for diagonal in diagonals]
-        size = float(mp.sqrt(diagonals[0][k] * diagonals[1][k]))
-        assert abs(found[0, 1] - expected[k]) <= BOUND * size + NOTHING, kind
+        size = float(mp.sqrt(abs(diagonals[0][k] * diagonals[1][k])))
+        bound = BOUND * max(1.0, min(starts) / WIDE) if spec.startswith(("hard_tanh", "piecewise")) else BOUND
+        assert abs(found[0, 1] - expected[k]) <= bound * size + NOTHING, kind
         assert found[1, 0] == found[0, 1]
         assert (abs(np.diag(found) - own) <= BOUND * np.array(own) + NOTHING).all(), kind
 
