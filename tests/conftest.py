@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +27,37 @@ from rmtdeq.gauss import Activation, activation
 # A law holds however busy the machine is.
 settings.register_profile("any clock", deadline=None)
 settings.load_profile("any clock")
+
+THINNED = {
+    "test_an_experiment_writes_whole_files_with_finite_numbers": 3,
+    "test_coefficients_agree_with_30_digit_quadrature": 3,
+    "test_entries_agree_with_an_independent_quadrature": 2,
+    "test_every_activation_has_the_numbers_of_numba": 3,
+    "test_every_conjugate_kernel_is_matched": 2,
+    "test_kernels_of_layers_are_the_recursion": 2,
+    "test_no_loss_of_a_predicted_spectrum_rises": 3,
+    "test_products_and_spectra": 2,
+    "test_random_networks_come_to_rest_row_by_row": 3,
+    "test_tangent_kernels_are_matched_or_told_to_be_out_of_reach": 3,
+    "test_tangent_kernels_of_all_weights_are_matched": 3,
+    "test_the_predicted_spectrum_foretells_what_the_kernel_does": 3,
+    "test_the_smallest_sizes": 3,
+    "test_weights_stay_nonnegative_through_a_thousand_steps": 3,
+}
+"""Tests of which every so manieth case runs by default; the others, which repeat it, are slow."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what `THINNED` leaves out."""
+    seen: Counter[tuple[Path, str]] = Counter()
+    for item in items:
+        name = getattr(item, "originalname", "")
+        if name in THINNED and item.get_closest_marker("slow") is None:
+            if seen[item.path, name] % THINNED[name]:
+                item.add_marker(pytest.mark.slow)
+            seen[item.path, name] += 1
+
 
 REGISTERED = (
     "tanh",

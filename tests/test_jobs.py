@@ -125,7 +125,22 @@ def test_a_full_disk_leaves_a_job_to_go_on_with(tmp_path, small_disk, monkeypatc
     assert set(kept) <= {path.name for path in (roomy / "kernel").glob("panel-*.npy")}
 
 
-COMPARE = ["compare", "--dataset", "digits", "--n", "150", "--kind", "ck", "--method", "slq", "--top", "3"]
+COMPARE = [
+    "compare",
+    "--dataset",
+    "digits",
+    "--classes",
+    "0",
+    "1",
+    "--n",
+    "100",
+    "--kind",
+    "ck",
+    "--method",
+    "slq",
+    "--top",
+    "3",
+]
 
 
 def test_resume_runs_the_command_again(tmp_path, monkeypatch, capsys):
@@ -168,7 +183,7 @@ def test_a_refused_command_leaves_the_job_alone(tmp_path, monkeypatch, capsys):
     assert main([*COMPARE, "--steps", "8", "--checkpoint", "job"]) == 0
     before = (tmp_path / "job" / "job.json").read_text()
     other = ["--kind", "ntk", "ck", "--seed", "4", "--steps", "8", "--checkpoint", "job"]
-    assert main([*COMPARE[:5], *other, "--method", "slq"]) == 2
+    assert main([*COMPARE[:8], *other, "--method", "slq"]) == 2
     assert (tmp_path / "job" / "job.json").read_text() == before
     assert main([*COMPARE, "--steps", "10", "--checkpoint", "job"]) == 0
     assert '"10"' in (tmp_path / "job" / "job.json").read_text()

@@ -326,13 +326,13 @@ def check_laws(deq, gmm, n, kind):
     assert -far * prediction.stieltjes(far) == pytest.approx(1, abs=1e-5)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(problems([20, 60, 150], matrices=False))
 def test_every_prediction_is_a_law(problem):
     check_laws(*problem)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(problems([10, 30], matrices=True))
 def test_every_prediction_with_covariances_that_do_not_commute_is_a_law(problem):
     check_laws(*problem)

