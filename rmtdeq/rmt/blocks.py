@@ -21,31 +21,33 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {
 
 
 @compiled(**_OPTIONS)
-def _update(re, im, a, load_re, load_im, scale_re, scale_im):  # type: ignore[no-untyped-def]
+def _update(re, im, a, load_re, load_im, work):  # type: ignore[no-untyped-def]
     """Add ``load s_a s_aᵀ`` to B, for a strip of blocks."""
     k = re.shape[0]
+    scale_re, scale_im, size_re, size_im = work[0], work[1], work[2], work[3]
+    factor_re, factor_im = work[4], work[5]
     for m in range(_STRIP):
         x, y = re[a, a, m], im[a, a, m]
         u, v = 1 + load_re[m] * x - load_im[m] * y, load_re[m] * y + load_im[m] * x
         length = u * u + v * v
         scale_re[m], scale_im[m] = u / length, -v / length
+        size_re[m] = load_re[m] * scale_re[m] - load_im[m] * scale_im[m]
+        size_im[m] = load_re[m] * scale_im[m] + load_im[m] * scale_re[m]
     for i in range(k):
         if i == a:
             continue
-        # factor = load · scale · P_ai, kept where the entry itself will be written last
         row_re, row_im = re[max(a, i), min(a, i)], im[max(a, i), min(a, i)]
+        for m in range(_STRIP):
+            factor_re[m] = size_re[m] * row_re[m] - size_im[m] * row_im[m]
+            factor_im[m] = size_re[m] * row_im[m] + size_im[m] * row_re[m]
         for j in range(i + 1):
             if j == a:
                 continue
             other_re, other_im = re[max(a, j), min(a, j)], im[max(a, j), min(a, j)]
             target_re, target_im = re[i, j], im[i, j]
             for m in range(_STRIP):
-                u = load_re[m] * scale_re[m] - load_im[m] * scale_im[m]
-                v = load_re[m] * scale_im[m] + load_im[m] * scale_re[m]
-                x = row_re[m] * other_re[m] - row_im[m] * other_im[m]
-                y = row_re[m] * other_im[m] + row_im[m] * other_re[m]
-                target_re[m] -= u * x - v * y
-                target_im[m] -= u * y + v * x
+                target_re[m] -= factor_re[m] * other_re[m] - factor_im[m] * other_im[m]
+                target_im[m] -= factor_re[m] * other_im[m] + factor_im[m] * other_re[m]
     for i in range(k):
         row_re, row_im = re[max(a, i), min(a, i)], im[max(a, i), min(a, i)]
         for m in range(_STRIP):
@@ -66,7 +68,7 @@ def _solve_strip(w, gram, values, start, re, im, work):  # type: ignore[no-untyp
         for m in range(_STRIP):
             work[0, m] = w[a].real * values[a, start + m]
             work[1, m] = w[a].imag * values[a, start + m]
-        _update(re, im, a, work[0], work[1], work[2], work[3])
+        _update(re, im, a, work[0], work[1], work[2:])
 
 
 def _padded(array: np.ndarray) -> np.ndarray:
@@ -121,7 +123,7 @@ def _traces(w, gram, values, weights):  # type: ignore[no-untyped-def]
     first = np.zeros((points, k), dtype=np.complex128)
     second = np.zeros((points, k, k), dtype=np.complex128)
     for g in numba.prange(points):
-        re, im, work = np.empty((k, k, _STRIP)), np.empty((k, k, _STRIP)), np.empty((4, _STRIP))
+        re, im, work = np.empty((k, k, _STRIP)), np.empty((k, k, _STRIP)), np.empty((8, _STRIP))
         for start in range(0, values.shape[1], _STRIP):
             _solve_strip(w[g], gram, values, start, re, im, work)
             for a in range(k):
@@ -150,7 +152,7 @@ def _form(w, gram, values, products):  # type: ignore[no-untyped-def]
     points, k = w.shape
     result = np.zeros((points, k, k), dtype=np.complex128)
     for g in numba.prange(points):
-        re, im, work = np.empty((k, k, _STRIP)), np.empty((k, k, _STRIP)), np.empty((4, _STRIP))
+        re, im, work = np.empty((k, k, _STRIP)), np.empty((k, k, _STRIP)), np.empty((8, _STRIP))
         for start in range(0, values.shape[1], _STRIP):
             _solve_strip(w[g], gram, values, start, re, im, work)
             for a in range(k):
