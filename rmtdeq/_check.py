@@ -14,20 +14,21 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq._errors import InvalidInputError, MemoryLimitError
+from rmtdeq._memory import available_memory
 from rmtdeq._types import KINDS, FloatArray, IntArray, Kind, Seed
 
 
 def real_array(value: ArrayLike, name: str, *, ndim: int | None = None) -> FloatArray:
     """Return `value` as a finite floating-point array (float32 stays float32, all else is float64)."""
     dense(value, name)
-    if hasattr(value, "detach"):  # a tensor, which may carry gradients or lie on another device
-        value = value.detach().cpu().numpy()
     try:
-        array = np.asarray(value)
+        array = np.asarray(_on_the_host(value) if hasattr(value, "detach") else value)
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"{name} is not a rectangular array of numbers: {error}.") from error
     if np.ma.is_masked(value):
         raise InvalidInputError(f"{name} is a masked array with masked values; fill or remove them first.")
+    if array.dtype == object and hasattr(value, "to_numpy"):
+        array = _of_a_table(value, array)
     if array.dtype.kind not in "fiub":
         raise InvalidInputError(f"{name} must hold real numbers, not {array.dtype}.")
     if array.dtype not in (np.float32, np.float64):
@@ -38,6 +39,26 @@ def real_array(value: ArrayLike, name: str, *, ndim: int | None = None) -> Float
         bad = int(array.size - np.isfinite(array).sum())
         raise InvalidInputError(f"{name} holds {bad} NaN or infinite value(s); remove or impute them first.")
     return cast(FloatArray, array)
+
+
+def _on_the_host(tensor: Any) -> Any:
+    """Return a tensor as an array, whatever its type, device and gradients, or what it is a view of."""
+    tensor = tensor.detach().cpu()
+    if str(tensor.dtype) in _ONLY_TENSORS or "float8" in str(tensor.dtype):
+        tensor = tensor.double()
+    return tensor.resolve_conj().resolve_neg().numpy()
+
+
+_ONLY_TENSORS = ("torch.bfloat16",)
+"""Types of torch that numpy has not, besides those of eight bits."""
+
+
+def _of_a_table(table: Any, array: Any) -> Any:
+    """Return a table of pandas whose columns can miss values, which are NaN then; `array` where it holds no numbers."""
+    try:
+        return table.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        return array
 
 
 def dense(value: Any, name: str) -> None:
@@ -232,21 +253,6 @@ def generator(seed: Seed) -> np.random.Generator:
     if isinstance(seed, np.random.Generator):
         return seed
     return np.random.default_rng(None if seed is None else integer(seed, "seed", low=0, high=1 << 128))
-
-
-def available_memory() -> int:
-    """Return the bytes of memory that can still be had, as the operating system says."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 1 << 62
 
 
 def folder(value: Any, name: str) -> Path:

@@ -17,7 +17,8 @@ from rmtdeq import _check
 from rmtdeq._errors import IllPosedError, InvalidInputError
 from rmtdeq._optional import require
 from rmtdeq._types import KINDS, FloatArray, Function
-from rmtdeq.deq import DEQ
+from rmtdeq.deq import DEQ, PROBES
+from rmtdeq.gauss import activation as as_activation
 from rmtdeq.kernels import kernel, kernel_diagonal
 from rmtdeq.kernels.placement import engine
 
@@ -29,9 +30,18 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel  # noqa: E402
 from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E402
 
-_FEATURES = "features"
+_FEATURES, _CONTRACTION = "features", "contraction"
+_LEAST_VARIANCE, _WITHIN = 1e-3, 0.95
 _STEP = 1e-3
 _STENCIL = ((-2, 1 / 12), (-1, -2 / 3), (1, 2 / 3), (2, -1 / 12))
+
+
+def steepest(activation: Activation) -> float:
+    """Return the largest of 1, φ'² and (φ²)''/2: its reciprocal is a σ_a² up to which the kernel map contracts."""
+    u, width = PROBES, float(PROBES[1] - PROBES[0])
+    squares = np.asarray(activation(u), dtype=float) ** 2
+    bends = np.diff(squares, 2) / (2 * width**2)
+    return float(max(1.0, (activation.slope(u) ** 2).max(), bends.max()))
 
 
 class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Kernel):
@@ -55,7 +65,8 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Where a centred activation is centred: the mean squared norm of the samples, scaled, as far as it is known.
     sigma_a2_bounds, sigma_b2_bounds : (float, float) or "fixed"
         Range in which a Gaussian process seeks the hyperparameter.  At the upper end for σ_a² the model must still be
-        a contraction: for activations whose slope is at most 1 every σ_a² below 1 is.  σ_a² = 0 is always fixed.
+        a contraction: ``"contraction"`` is (1e-3, 0.95 / s), s the largest of 1, φ'² and (φ²)''/2, so that it is one
+        whatever σ_b² and the samples are.  σ_a² = 0 is always fixed.
     backend, dtype, device
         As for `rmtdeq.kernel`.
 
@@ -97,7 +108,7 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         *,
         scale: float | str = 1.0,
         tau0_squared: float = 1.0,
-        sigma_a2_bounds: tuple[float, float] | str = (1e-3, 0.95),
+        sigma_a2_bounds: tuple[float, float] | str = "contraction",
         sigma_b2_bounds: tuple[float, float] | str = (1e-3, 1e3),
         backend: str = "auto",
         dtype: DTypeLike | None = None,
@@ -188,7 +199,10 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     @property
     def hyperparameter_sigma_a2(self) -> Any:
         """The variance of the recurrent weights as scikit-learn describes it."""
-        return Hyperparameter("sigma_a2", "numeric", self.sigma_a2_bounds if self.sigma_a2 else "fixed")
+        bounds = self.sigma_a2_bounds if self.sigma_a2 else "fixed"
+        if isinstance(bounds, str) and bounds == _CONTRACTION:
+            bounds = (_LEAST_VARIANCE, _WITHIN / steepest(as_activation(self.activation)))
+        return Hyperparameter("sigma_a2", "numeric", bounds)
 
     @property
     def hyperparameter_sigma_b2(self) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -120,3 +123,12 @@ def test_within_another_share_of_work_there_is_one_thread():
             assert _threads.threads() == 1
         assert _threads.threads() == 1
     assert _threads.threads() == numba.get_num_threads()
+
+
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_programs_wait_patiently_unless_told_otherwise(given):
+    code = "import os; from rmtdeq.cli import main; main(['solve']); print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.split()[-1] == (given or "PASSIVE")

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import rmtdeq
 from rmtdeq._check import suggestion
 from rmtdeq._errors import RmtdeqError
+from rmtdeq._threads import wait_patiently
 from rmtdeq.cli import designs, jobs, reproduce, spectra, training
 from rmtdeq.cli.outputs import require_outputs
 
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def guarded(call: Callable[[], int]) -> int:
     """Return the exit code of a program; what goes wrong is told in one line."""
+    wait_patiently()
     # What the package says about its choices (where a matrix is kept, in which precision) is for the user to read.
     logging.basicConfig(format="rmtdeq: %(message)s")
     logging.getLogger("rmtdeq").setLevel(logging.INFO)

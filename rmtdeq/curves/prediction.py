@@ -23,6 +23,14 @@ _POINTS = 20
 _SMALL = 1e-13
 _BEYOND = 1.2
 _NEGATIVE = 1e-9
+_GONE = 800.0
+_LARGE = 1e140
+
+_GIVEN = 1e-5
+"""Relative to the largest: negative eigenvalues of a matrix in single precision that are rounding."""
+
+_MEASURED = 1e-2
+"""Likewise of a measured spectrum, whose kernel may have been computed in half precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +42,8 @@ class LossCurve:
     Attributes
     ----------
     nodes : ndarray (k,)
-        Eigenvalues; or points of the complex plane around them, where only the resolvent is known.
+        Eigenvalues, none of them negative; or points of the complex plane around them, where only the resolvent is
+        known.
     weights : ndarray (k,)
         Squared components of the initial residual in the eigenvectors; or what stands for them.
     step : float
@@ -45,6 +54,13 @@ class LossCurve:
     weights: FloatArray | ComplexArray
     step: float
     method: str
+
+    def __post_init__(self) -> None:
+        """Refuse what is no spectrum, or no residual's."""
+        for name in ("nodes", "weights"):
+            values = getattr(self, name)
+            if not np.isfinite(values).all() or (np.isrealobj(self.nodes) and (values < 0).any()):
+                raise InvalidInputError(f"The {name} of a loss curve must be finite and not negative.")
 
     def __repr__(self) -> str:
         return f"LossCurve(method={self.method!r}, step={self.step:.4g}, loss {float(self.loss(0)):.4g} at the start)"
@@ -65,17 +81,22 @@ class LossCurve:
         flat = tau.astype(float).ravel()
         result = np.empty(flat.size)
         for part in np.array_split(np.arange(flat.size), max(1, flat.size * self.nodes.size // 1_000_000)):
-            result[part] = 0.5 * np.real(self._factors(flat[part]) @ self.weights)
+            # Added up in the same order for all epochs, so that rounding does not let what falls rise.
+            result[part] = 0.5 * np.real(self._factors(flat[part]) * self.weights).sum(axis=1)
         return np.maximum(result, 0.0).reshape(tau.shape)
 
     def _factors(self, tau: FloatArray) -> FloatArray | ComplexArray:
+        """g(λ)^{2τ}, by the logarithm of g: whole powers do not depend on its branch."""
         if self.method == "flow":
-            return np.asarray(np.exp(-2 * self.step * np.multiply.outer(tau, self.nodes)))
-        # A power by its logarithm: whole powers do not depend on the branch, and a base of zero is -inf, then zero.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            factors = np.exp(np.multiply.outer(2 * tau, np.log((1 - self.step * self.nodes).astype(complex))))
-        factors[tau == 0] = 1.0
-        return np.asarray(factors.real if np.isrealobj(self.nodes) else factors)
+            exponents = -2 * self.step * self.nodes
+            decay, phase = np.real(exponents), np.imag(exponents)
+        else:
+            factors = 1 - self.step * self.nodes
+            decay, phase = 2 * np.log(np.maximum(abs(factors), np.finfo(float).tiny)), 2 * np.angle(factors)
+        # Beyond some time nothing is left of what decays, and larger exponents would overflow.
+        time = np.minimum(tau[:, None], _GONE / np.maximum(-decay, _GONE / np.finfo(float).max))
+        size = np.exp(time * decay)
+        return size if np.isrealobj(self.nodes) else np.asarray(size * np.exp(1j * (time * phase)))
 
     def epochs_to(self, share: float) -> int:
         """Return the number of epochs after which at most this share of the initial loss is left.
@@ -154,14 +175,17 @@ def predict_training(
     Raises
     ------
     InvalidInputError
-        Shapes that do not fit; a spectrum of which only the top is known; no positive step; a step for which gradient
-        descent diverges, η λ_max ≥ 2.
+        Shapes that do not fit; a spectrum of which only the top is known, or with negative eigenvalues beyond
+        rounding; no positive step; a step for which gradient descent diverges, η λ_max ≥ 2.
     ConvergenceError
         The mixture equations of a prediction could not be solved at some point.
 
     Notes
     -----
-    A kernel that does not change lets the residual decay as r(τ) = (1 - ηK)^τ r(0).  Of a predicted spectrum what
+    A kernel that does not change lets the residual decay as r(τ) = (1 - ηK)^τ r(0), and the loss never rises.  Negative
+    eigenvalues that rounding leaves (down to -1e-5 of the largest of a matrix, -1e-2 of a measured spectrum, whose
+    products may have been in half precision) count as zero, as do positive ones of their size: what they are about is
+    never learnt.  Of a predicted spectrum what
     counts is the measure of the classes' indicator vectors on it, outliers and bulk; it is integrated along a contour
     around the positive axis, on which the resolvent is smooth (`SpectrumPrediction.class_resolvent`).  What it predicts
     on negative eigenvalues, which no kernel has, is taken as what is never learnt.
@@ -180,12 +204,16 @@ def predict_training(
     if start.shape != y.shape:
         raise InvalidInputError(f"initial has {start.size} entries and y has {y.size}; they must agree.")
     residual = start - y
+    if abs(residual).max(initial=0.0) > _LARGE:
+        raise InvalidInputError(
+            f"Residuals y - initial beyond {_LARGE:g} have a loss that overflows; scale the targets."
+        )
     if isinstance(spectrum, SpectrumPrediction):
         top = max(spectrum.edges[-1][1], float(spectrum.outliers.max(initial=0.0)))
         _check_step(eta, top, method)
         return LossCurve(*_around(spectrum, residual, eta, top, method), eta, method)
     values, vectors = _eigenpairs(spectrum, y.size)
-    _check_step(eta, float(values[-1]), method)
+    _check_step(eta, float(values.max(initial=0.0)), method)
     return LossCurve(values, (vectors.T @ residual) ** 2, eta, method)
 
 
@@ -203,7 +231,9 @@ def _eigenpairs(spectrum: EmpiricalSpectrum | ArrayLike, n: int) -> tuple[FloatA
             raise InvalidInputError(
                 "The loss needs all eigenvectors; use empirical_spectrum(X, deq, kind, method='exact') without top."
             )
-        values, vectors = spectrum.eigenvalues, spectrum.vectors
+        values = _check.real_array(spectrum.eigenvalues, "eigenvalues", ndim=1).astype(float)
+        vectors = _check.real_array(spectrum.vectors, "vectors", ndim=2).astype(float)
+        rounding = _MEASURED
     else:
         if isinstance(spectrum, GaussianMixture):
             raise InvalidInputError(
@@ -216,13 +246,15 @@ def _eigenpairs(spectrum: EmpiricalSpectrum | ArrayLike, n: int) -> tuple[FloatA
         if abs(kernel - kernel.T).max(initial=0.0) > 1e-4 * abs(kernel).max(initial=0.0):
             raise InvalidInputError("A kernel is a symmetric matrix; this one is not.")
         values, vectors = np.linalg.eigh((kernel + kernel.T) / 2)
-        if values[0] < -1e-5 * abs(values[-1]):
-            raise InvalidInputError(
-                f"A kernel has no negative eigenvalues; this one has {values[0]:.3g} beside {values[-1]:.3g}."
-            )
+        rounding = _GIVEN
     if values.size != n:
         raise InvalidInputError(f"y holds {n} targets, and the kernel is of {values.size} samples.")
-    return values, vectors
+    if values.min(initial=0.0) < -rounding * abs(values).max(initial=0.0):
+        raise InvalidInputError(
+            f"A kernel has no negative eigenvalues; this one has {values.min():.3g} beside {values.max():.3g}."
+        )
+    # Rounding makes of zeros what has either sign; the negative ones would grow.
+    return np.where(values <= -values.min(initial=0.0), 0.0, values), vectors
 
 
 def _around(
@@ -241,27 +273,46 @@ def _around(
     components = residual * np.sqrt(prediction.n * probabilities)
     if top <= 0:
         raise InvalidInputError("The predicted kernel has no positive eigenvalue.")
-    right, tilt = _BEYOND * top, _TILT
-    if method == "descent":
-        # |1 - ηz| is 1 where the cosine of the angle is η|z|/2.  Well within, what oscillates decays: for long steps
-        # the contour ends nearer, and its cone is flatter.
-        right = min(right, (top + 2 / step) / 2)
-        tilt = min(tilt, float(np.arccos(step * right / 2)) / 2)
     small = _SMALL * top
-    s, ray = _panels(np.log(small), np.log(right), int(np.ceil(np.log(right / small) / (_PANEL * tilt))))
-    parts = [(np.exp(s + 1j * tilt), ray * np.exp(s + 1j * tilt))]
-    # Both ends are closed by arcs, the right one finely enough for outliers close to it.
-    for radius, start, end in ((small, np.pi, tilt), (right, tilt, 0.0)):
-        angle, width = _panels(start, end, 8)
-        parts.append((radius * np.exp(1j * angle), 1j * width * radius * np.exp(1j * angle)))
-    z, dz = (np.concatenate(each) for each in zip(*parts, strict=True))
+    if method == "flow" or step * top <= 1:
+        right = _BEYOND * top
+        paths = [_arc(small, np.pi, _TILT), _ray(small, right, _TILT), _arc(right, _TILT, 0.0)]
+    else:
+        # 1 - ηz is -1 at 2/η as it is 1 at 0, and both ends may be close: two rays that meet where it is imaginary, and
+        # small enough there for what oscillates to decay.
+        tilt, end = _TILT / 2, 2 / step
+        corner, close = end / (2 * np.cos(tilt)), (end - top) / 2
+        paths = [_arc(small, np.pi, tilt), _ray(small, corner, tilt)]
+        # From there on they mirror those that come from zero.
+        paths += [(end - z.conj(), -dz.conj()) for z, dz in (_ray(corner, close, tilt), _arc(close, tilt, 0.0))]
+    z, dz = (np.concatenate(each) for each in zip(*paths, strict=True))
     form = np.einsum("a,zab,b->z", components, prediction.class_resolvent(z), components)
-    weights = -1j / np.pi * form * dz
-    # Re(-i f) = Im f.  What lies on negative eigenvalues stays: it has the node zero.
-    missing = float(components @ components - np.real(weights.sum()))
-    if missing > _NEGATIVE * float(components @ components):
-        z, weights = np.append(z, 0.0), np.append(weights, missing)
-    return z, weights
+    # What is within the left arc is never learnt: it has the node zero.  It is taken out of the resolvent, in which it
+    # has a pole that the contour comes close to.
+    null = float(np.real(-z[0] * form[0]))
+    weights = -1j / np.pi * (form + null / z) * dz
+    # Re(-i f) = Im f.  What lies on negative eigenvalues stays, too.
+    total, found = float(components @ components), null + float(np.real(weights.sum()))
+    inner = paths[0][0].size
+    kept = null + float(np.real(weights[:inner].sum()))
+    if total - found > _NEGATIVE * total:
+        kept += total - found
+    return np.append(z[inner:], 0.0), np.append(weights[inner:], kept)
+
+
+def _ray(start: float, end: float, tilt: float) -> tuple[ComplexArray, ComplexArray]:
+    """Points and weights on a ray from zero, between two distances from it."""
+    scales = np.log(end / start)
+    s, width = _panels(np.log(start), np.log(end), int(np.ceil(abs(scales) / (_PANEL * tilt))))
+    z = np.exp(s + 1j * tilt)
+    return z, width * z
+
+
+def _arc(radius: float, start: float, end: float) -> tuple[ComplexArray, ComplexArray]:
+    """Points and weights on an arc around zero."""
+    angle, width = _panels(start, end, 8)
+    z = radius * np.exp(1j * angle)
+    return z, 1j * width * z
 
 
 def _panels(start: float, end: float, count: int) -> tuple[FloatArray, FloatArray]:

@@ -61,14 +61,15 @@ class TrainingRun(Tabular):
         steps = float(self.at[-1] - self.at[0])
         if not steps or not self.loss[0]:
             return 0.0
-        with np.errstate(divide="ignore"):
-            exponent = float(np.log(self.loss[-1] / self.loss[0]) / steps)
+        with np.errstate(divide="ignore"):  # nothing may be left
+            exponent = float((np.log(self.loss[-1]) - np.log(self.loss[0])) / steps)
         return -exponent if self.step is None else float(-np.expm1(exponent))
 
     @property
     def drift(self) -> float:
-        """Largest relative change of the recurrent norm."""
-        return float(abs(self.recurrent_norm / self.recurrent_norm[0] - 1).max())
+        """Largest relative change of the recurrent norm; infinite if it begins at zero and changes."""
+        change, start = float(abs(self.recurrent_norm - self.recurrent_norm[0]).max()), float(self.recurrent_norm[0])
+        return change / start if start else np.inf if change else 0.0
 
     def table(self) -> Table:
         """Return the course by epoch (of a flow, by time); what was not measured at one is NaN."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rmtdeq._check import choice
 from rmtdeq._errors import DataNotFoundError, InvalidInputError, RmtdeqError
-from rmtdeq.data.matlab import read_matrices
+from rmtdeq.data.matlab import is_hdf5, read_matrices
 
 __all__ = [
     "CIFAR10_BATCHES",
@@ -283,7 +283,13 @@ def read_svhn(path: str | Path) -> tuple[Images, Labels]:
     """
     path = Path(path)
     with _naming(path, "a MATLAB file of version 5"):
-        contents = read_matrices(path.read_bytes(), ("X", "y"))
+        stored_bytes = path.read_bytes()
+        if is_hdf5(stored_bytes):
+            raise InvalidInputError(
+                f"{path} is a MATLAB file of version 7.3, which is HDF5, not version 5: in MATLAB, save it again "
+                "with save(..., '-v7'); in Python, read it with h5py, and write it with scipy.io.savemat."
+            )
+        contents = read_matrices(stored_bytes, ("X", "y"))
     if "X" not in contents or "y" not in contents:
         raise InvalidInputError(f"{path} lacks the matrices X and y of SVHN's cropped digits; {_REMEDY}.")
     stored = np.asarray(contents["X"])

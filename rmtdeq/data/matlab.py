@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 _HEADER = 128
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _COMPRESSED, _MATRIX = 15, 14
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 """Types of the stored numbers."""
@@ -24,6 +25,11 @@ _CLASSES = range(6, 16)
 
 _COMPLEX = 0x08
 _LARGEST = 1 << 31
+
+
+def is_hdf5(content: bytes) -> bool:
+    """Say whether a file is of version 7.3, which is HDF5, with a header of MATLAB's before it or not."""
+    return content.startswith(b"MATLAB 7.3") or _HDF5 in (content[:8], content[512:520])
 
 
 def read_matrices(content: bytes, names: tuple[str, ...]) -> dict[str, np.ndarray[Any, Any]]:

@@ -51,9 +51,9 @@ def center_and_scale(X: ArrayLike, *, reference: ArrayLike | None = None) -> Flo
     # Divided first, so that no square is beyond the range of the numbers.
     size = float(np.abs(known).max())
     centre = known.mean(axis=0) if size == 0 else (known / size).mean(axis=0) * size
-    spread = 0.0 if size == 0 else math.sqrt(np.mean(np.square((known - centre) / size).sum(axis=1)))
+    spread = 0.0 if size == 0 else math.sqrt(np.mean(np.square(known / size - centre / size).sum(axis=1)))
     if spread <= _NEGLIGIBLE:
         raise InvalidInputError(
             f"The samples of {'X' if reference is None else 'reference'} are all the same, so they cannot be scaled."
         )
-    return np.asarray((X - centre) / size / spread)
+    return np.asarray((X / size - centre / size) / spread)

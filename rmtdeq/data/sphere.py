@@ -38,10 +38,12 @@ def on_sphere(X: ArrayLike, norm: float = 1.0, seed: Seed = 0) -> FloatArray:
     X = _check.samples(X).astype(float)
     radius = _check.number(norm, "norm", low=0, open_low=True)
     rng = _check.generator(seed)
-    lengths = np.linalg.norm(X, axis=1, keepdims=True)
-    if not lengths.all():
-        raise InvalidInputError(f"Row {int(np.argmin(lengths))} of X is zero and has no direction; leave it out.")
-    unit = X / lengths
+    sizes = abs(X).max(axis=1, keepdims=True)
+    if not sizes.all():
+        raise InvalidInputError(f"Row {int(np.argmin(sizes))} of X is zero and has no direction; leave it out.")
+    # By powers of two first, which cost no digits, so that no square is beyond the range of the numbers.
+    unit = np.ldexp(X, -np.frexp(sizes)[1])
+    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
     for _ in range(_ROUNDS):
         # Each pair is met once, and the later of the two is turned.
         nearness = np.abs(unit @ unit.T)

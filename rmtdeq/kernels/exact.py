@@ -51,7 +51,8 @@ def solve_pairs(
     size = 4 * sigma_u * sigma_v
     offset = deq.sigma_b2 * squared_distance - (sigma_u - sigma_v) ** 2
     low, high = np.zeros_like(size), np.ones_like(size)
-    gain = np.clip(1 - deq.sigma_a2 * slope_square, 0.05, 1.0)
+    # Without recurrence the slope is not asked for; that of a function that jumps is infinite.
+    gain = np.clip(1 - deq.sigma_a2 * slope_square, 0.05, 1.0) if deq.sigma_a2 else np.ones_like(size)
     t = np.clip((deq.sigma_b2 * squared_distance / gain - (sigma_u - sigma_v) ** 2) / size, 0.0, 1.0)
     # Equal samples need no equation: their entry is the one on the diagonal.
     difference, slope = np.zeros_like(t), slope_square.copy()

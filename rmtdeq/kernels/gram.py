@@ -15,7 +15,7 @@ from rmtdeq._types import FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels.fill import Outputs, scratch_bytes
 from rmtdeq.kernels.matrix import fill_matrix
-from rmtdeq.kernels.placement import BACKENDS, is_tensor, placement
+from rmtdeq.kernels.placement import BACKENDS, UNLIMITED, is_tensor, placement
 from rmtdeq.kernels.plan import make_plan
 
 
@@ -113,6 +113,8 @@ def kernel(
     if backend == "dask":
         if out is not None:
             raise InvalidInputError("out= is not for backend='dask', whose arrays have to_zarr and store.")
+        if memory_limit is not None:
+            raise InvalidInputError(UNLIMITED)
         from rmtdeq.kernels.cluster.arrays import cluster_kernel
 
         arrays = cluster_kernel(

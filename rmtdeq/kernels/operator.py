@@ -22,7 +22,7 @@ from rmtdeq.kernels.host_matrix import HostMatrix
 from rmtdeq.kernels.identity import identity
 from rmtdeq.kernels.inputs import Samples
 from rmtdeq.kernels.panels import Layout, Panels
-from rmtdeq.kernels.placement import BACKENDS, placement
+from rmtdeq.kernels.placement import BACKENDS, UNLIMITED, placement
 from rmtdeq.kernels.plan import Plan, make_plan
 from rmtdeq.kernels.storage import METHODS, Wish, choose
 
@@ -173,6 +173,8 @@ def kernel_operator(
     if backend == "dask":
         if where is not None or group is not None:
             raise InvalidInputError("folder= and group= are not for backend='dask', whose workers keep the tiles.")
+        if memory_limit is not None:
+            raise InvalidInputError(UNLIMITED)
         from rmtdeq.kernels.cluster.matrix import cluster_operator
 
         return cluster_operator(X, deq, kinds[0], method, tau0_squared, dtype, device, products, progress)

@@ -18,6 +18,12 @@ from rmtdeq.kernels.rounding import PRODUCTS, rounded
 
 BACKENDS = ("auto", "numba", "numpy", "torch", "triton", "dask")
 
+UNLIMITED = (
+    "memory_limit= is not for backend='dask', whose workers have limits of their own: Client(memory_limit='8GiB'), or "
+    "dask worker --memory-limit."
+)
+"""Why the memory of a cluster is not limited here."""
+
 logger = logging.getLogger(__name__)
 
 _SMALL = 1 << 20

@@ -74,6 +74,7 @@ class DEQModule(ImplicitModule):
         ConvergenceError
             The iteration, or that of the gradient, does not come to rest.
         """
+        x = self.own(x)
         check_inputs(x, self.B)
         z = super().forward(x.reshape(-1, x.shape[-1]), trace)
         return z.reshape(*x.shape[:-1], z.shape[-1])

@@ -13,6 +13,7 @@ from torch import Tensor
 from rmtdeq import _check
 from rmtdeq._errors import ConvergenceError
 from rmtdeq.models.acceleration import Anderson, Broyden, Plain
+from rmtdeq.models.rows import quick_norms, row_norms
 
 Step = Callable[..., Tensor]
 """A map of a state (N, …), followed by any number of inputs (N, …), to the next state."""
@@ -101,20 +102,6 @@ class Equilibrium:
         return f"{name}({shape} in {self.value.dtype}: {worst})"
 
 
-def row_norms(x: Tensor) -> Tensor:
-    """Return the Euclidean norm of every row, (N,)."""
-    return torch.linalg.vector_norm(x.flatten(1), dim=1)
-
-
-def relative_change(new: Tensor, old: Tensor) -> Tensor:
-    """Return ‖new - old‖/‖new‖ of each row, zero where nothing changed."""
-    return _ratio(row_norms(new - old), row_norms(new))
-
-
-def _ratio(change: Tensor, size: Tensor) -> Tensor:
-    return torch.where(change == 0, change, change / size)
-
-
 def fixed_point(
     step: Step, start: Tensor, inputs: tuple[Tensor, ...] | None, method: str, tolerance: float, max_iterations: int
 ) -> Equilibrium:
@@ -142,23 +129,28 @@ def fixed_point(
     accelerator = METHODS[method]()
     value: Tensor | None = None
     iterations = torch.zeros(n, dtype=torch.int64, device=start.device)
-    residual = torch.full((n,), torch.inf, dtype=start.dtype, device=start.device)
     rows = torch.arange(n, device=start.device)
     at_rest = torch.zeros(n, dtype=torch.bool, device=start.device)
+    progress = _Progress(start.dtype)
+    least = _least(start, tolerance)
+    residual = torch.full_like(least, torch.inf)
     if not n:
         return Equilibrium(start, iterations, residual)
-    progress = _Progress(start.dtype)
-    # A row that decays to zero is at rest when nothing is left of where it began.
-    least = tolerance * row_norms(start)
     z = start
+    # Here and below: quick norms decide nothing, since squares may have underflowed in a row that seems to rest.
     for count in range(1, max_iterations + 1):
         image = step(z, *given)
         change = image - z
-        length = row_norms(change)
-        relative = _ratio(length, torch.maximum(row_norms(image), least))
-        resting = relative <= tolerance
-        new = resting & ~at_rest
-        if bool(new.any()):
+        moving = ~at_rest
+        for norms in (quick_norms, row_norms):
+            length = norms(change)
+            relative = length / torch.maximum(norms(image), least)
+            lowest, worst = (float(each) for each in torch.aminmax(relative[moving]))
+            if tolerance < lowest and worst < math.inf:
+                break
+        if lowest <= tolerance:
+            resting = relative <= tolerance
+            new = resting & moving
             iterations[rows[new]] = count
             residual[rows[new]] = relative[new]
             at_rest = at_rest | resting
@@ -170,7 +162,6 @@ def fixed_point(
                 return Equilibrium(value, iterations, residual)
             value = torch.empty_like(start) if value is None else value
             value[rows[new]] = image[new]
-        worst = float(relative[~at_rest].max())
         progress.watch(count, float(length[~at_rest].max()), worst, tolerance)
         if inputs is not None and int((~at_rest).sum()) <= _WORTHWHILE * at_rest.numel():
             left = (~at_rest).nonzero().squeeze(1)
@@ -202,16 +193,17 @@ def fixed_point_of_batch(
     """
     n = start.shape[0]
     accelerator, progress = METHODS[method](), _Progress(start.dtype, after=_WINDOW)
-    entries = tuple(range(1, start.dim()))
-    # A row that decays to zero is at rest when nothing is left of where it began.
-    least = (tolerance * torch.linalg.vector_norm(start, dim=entries)).clamp_min(torch.finfo(start.dtype).tiny)
+    least = _least(start, tolerance)
     z, count, relative = start, 0, 0.0
     while n:
         count += 1
         image = step(z, *inputs)
         change = image - z
-        length, size = (torch.linalg.vector_norm(each, dim=entries) for each in (change, image))
-        relative = float((length / torch.maximum(size, least)).amax())
+        for norms in (quick_norms, row_norms):
+            length = norms(change)
+            relative = float((length / torch.maximum(norms(image), least)).amax())
+            if tolerance < relative < math.inf:
+                break
         if relative <= tolerance:
             z = image
             break
@@ -222,7 +214,16 @@ def fixed_point_of_batch(
             raise progress.exhausted(max_iterations, relative, tolerance)
         z = accelerator.next(z, image, change)
     iterations = torch.full((n,), count, dtype=torch.int64, device=start.device)
-    return Equilibrium(z, iterations, torch.full((n,), relative, dtype=start.dtype, device=start.device))
+    return Equilibrium(z, iterations, torch.full_like(least, relative))
+
+
+def _least(start: Tensor, tolerance: float) -> Tensor:
+    """Return the norm below which the changes of a row are no longer measured by the row itself, (N,).
+
+    A row that decays to zero is at rest when nothing is left of where it began, or of the range of its precision.
+    """
+    norms = quick_norms(start)  # where squares under- or overflow it is less, and the measure stricter
+    return (tolerance * norms.nan_to_num(nan=0.0, posinf=0.0)).clamp_min(torch.finfo(start.dtype).tiny)
 
 
 class _Progress:
@@ -289,7 +290,7 @@ def exported(step: Step, start: Tensor, inputs: tuple[Tensor, ...], tolerance: f
 
     def body(count: Tensor, z: Tensor, change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         new = step(z, *inputs)
-        return count + 1, new, relative_change(new, z).amax()
+        return count + 1, new, (quick_norms(new - z) / quick_norms(new).clamp_min(torch.finfo(z.dtype).tiny)).amax()
 
     infinite = torch.full((), torch.inf, dtype=start.dtype, device=start.device)
     count = torch.zeros((), dtype=torch.int64, device=start.device)

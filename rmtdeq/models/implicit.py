@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.forward_ad import unpack_dual
 
 from rmtdeq._errors import ConvergenceError, InvalidInputError
+from rmtdeq.models.differentials import Problem, held_by, not_batched, not_transformed, problem_of, transformed
 from rmtdeq.models.fixed_point import Equilibrium, Solver, Step, exported
-from rmtdeq.models.inputs import require_tensor
+from rmtdeq.models.inputs import not_recorded, require_precision, require_tensor
 from rmtdeq.models.krylov import Arnoldi, gmres
 
 _RITZ = 40
@@ -146,6 +146,7 @@ class ImplicitModule(nn.Module, ABC):
         ConvergenceError
             The iteration, or that of the gradient, does not come to rest.
         """
+        x = self.own(x)
         with full_precision(x):
             return self.equilibrium(self.injected(x), trace)
 
@@ -154,6 +155,7 @@ class ImplicitModule(nn.Module, ABC):
 
         `start` are equilibria of similar inputs, or for similar weights, to begin with.
         """
+        x = self.own(x)
         with torch.no_grad(), full_precision(x):
             return self._solve(self.map(), self.injected(x), check_start(start))
 
@@ -162,12 +164,37 @@ class ImplicitModule(nn.Module, ABC):
 
         Below 1 the equilibrium is stable and the iteration comes to it; estimated from 40 Arnoldi steps.
         """
+        x = self.own(x)
         with full_precision(x):
             layer, injected = self.map(), tuple(each.detach() for each in self.injected(x))
             at = self._solve(layer, injected, None).value
             generator = torch.Generator().manual_seed(0)
             start = torch.randn(at.shape, generator=generator, dtype=torch.float64).to(at)
             return largest_modulus(layer.adjoint(at, injected), start)
+
+    def own(self, x: Tensor) -> Tensor:
+        """Return checked inputs, in mixed precision in that of the weights, which equilibria are computed in.
+
+        Raises
+        ------
+        InvalidInputError
+            x is no dense real tensor, or the weights are of a precision that torch does not compute in.
+        """
+        if not torch.compiler.is_compiling():
+            not_recorded(x)
+        require_tensor(x)
+        like = next((each for each in self.parameters() if each.is_floating_point()), x)
+        if like is not x:
+            require_precision(like)
+        mixed = torch.is_autocast_enabled(x.device.type) and x.is_floating_point()
+        return x.to(like.dtype) if mixed else x
+
+    def __prepare_scriptable__(self) -> None:
+        """Refuse `torch.jit.script`."""
+        raise InvalidInputError(
+            "The steps to an equilibrium cannot be scripted: take torch.export, or torch.compile, which leaves them as "
+            "they are."
+        )
 
     def equilibrium(self, injected: tuple[Tensor, ...], trace: Trace | None = None) -> Tensor:
         """Return the equilibria of what the inputs are to the layer, with gradients."""
@@ -182,17 +209,31 @@ class ImplicitModule(nn.Module, ABC):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _equilibrium(self, layer: Map, injected: tuple[Tensor, ...], trace: Trace | None) -> Tensor:
         # Not compiled: how many steps are taken depends on the data.
+        held = held_by(self)
+        tensors = (*injected, *held.values())
+
+        def problem() -> Problem:
+            return problem_of(self, len(injected), tuple(held), self._rest, self.solver)
+
+        if transformed(*tensors):
+            return problem().at(self._first(layer, injected), *tensors)
         free = tuple(each.detach() for each in injected)
         found = self._solve(layer, free, None if trace is None else trace.start())
         if trace is not None:
             trace.forward = found
-        return attach_gradient(layer, found.value, injected, self.solver, trace)
+        return attach_gradient(layer, found.value, injected, self.solver, trace, problem, tensors)
+
+    def _rest(self, step: Step, start: Tensor, injected: tuple[Tensor, ...]) -> Tensor:
+        """Bring all rows to rest by a step that holds everything else; what is injected may be looked at."""
+        return self.solver.rest(step, start, None, self.solver.method).value
 
     def _first(self, layer: Map, injected: tuple[Tensor, ...]) -> Tensor:
         return (layer.initial or self.initial)(*injected)
 
     @torch.no_grad()
     def _solve(self, layer: Map, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
+        not_transformed("Looking at a solve")
+        not_recorded()
         first = self._first(layer, injected)
         if first.dim() < 2:
             raise InvalidInputError("Inputs are one sample a row, (N, p); a single sample x is x[None].")
@@ -201,25 +242,10 @@ class ImplicitModule(nn.Module, ABC):
         return self.solver.rest(layer.step, first, injected, self.solver.method)
 
 
-def full_precision(x: Tensor) -> torch.autocast:
-    """Return a context without mixed precision, which cannot tell a fixed point from its neighbours.
-
-    Raises
-    ------
-    InvalidInputError
-        x is no real tensor.
-    """
-    require_tensor(x)
-    _no_tangent(x)
-    return torch.autocast(x.device.type, enabled=False)
-
-
-def _no_tangent(x: Tensor) -> None:
-    """Raise in forward mode: a tangent that passed through would be that of one step."""
-    if unpack_dual(x).tangent is not None:
-        raise InvalidInputError(
-            "Forward-mode derivatives of an equilibrium are not available; take backward or torch.autograd.grad."
-        )
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Return a context without mixed precision, which cannot tell a fixed point from its neighbours."""
+    mixed = torch.is_autocast_enabled(x.device.type)
+    return torch.autocast(x.device.type, enabled=False) if mixed else nullcontext()
 
 
 def check_start(start: Any) -> Equilibrium | None:
@@ -242,16 +268,18 @@ def attach_gradient(
     injected: tuple[Tensor, ...],
     solver: Solver,
     trace: Trace | None = None,
+    problem: Callable[[], Problem] | None = None,
+    tensors: tuple[Tensor, ...] = (),
 ) -> Tensor:
     """Return fixed points `at` with their gradient.
 
     One step on the tape at the fixed point carries the gradient to everything that the layer and `injected` hold; the
-    adjoint equation g = Jᵀg + ∂loss/∂z carries it through the fixed point.
+    adjoint equation g = Jᵀg + ∂loss/∂z carries it through the fixed point.  Where the gradient is to have derivatives
+    itself, the `problem` has it instead, as a function of `tensors`.
     """
     if not torch.is_grad_enabled():
         return at
     z = layer.step(at, *injected)
-    _no_tangent(z)
     if not z.requires_grad:
         return z
     product = layer.adjoint(at, injected)
@@ -269,27 +297,46 @@ def attach_gradient(
             trace.backward, trace.right = found, gradient
         return found.value
 
-    return _Implicit.apply(z, through)
+    return _Implicit.apply(z, through, problem, *tensors)
 
 
 class _Implicit(torch.autograd.Function):
-    """The identity, whose backward pass solves the adjoint equation, and which has no other derivatives."""
+    """The identity, whose backward pass solves the adjoint equation."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, through: Product) -> Tensor:
+    def forward(
+        ctx: Any, z: Tensor, through: Product, problem: Callable[[], Problem] | None, *tensors: Tensor
+    ) -> Tensor:
         """Return z."""
-        ctx.through = through
-        return z.view_as(z)
+        ctx.through, ctx.problem = through, problem
+        at = z.view_as(z)
+        ctx.save_for_backward(at, *tensors)
+        return at
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Return the solution of the adjoint equation."""
-        if torch.is_grad_enabled():
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the solution of the adjoint equation; where that is to have derivatives, the problem's gradients."""
+        nothing: list[Tensor | None] = [None] * len(ctx.needs_input_grad[3:])
+        not_batched(gradients[0])
+        if not (torch.is_grad_enabled() or transformed(*gradients)):
+            return ctx.through(gradients[0]), None, None, *nothing
+        z, *tensors = ctx.saved_tensors
+        problem = None if ctx.problem is None else ctx.problem()
+        if problem is None or _holds_more(problem, z, tensors):
             raise InvalidInputError(
-                "Second derivatives through an equilibrium are not available; call backward or grad without "
+                "Second derivatives of this equilibrium are not available: its layer depends on tensors that are "
+                "neither injected nor its parameters. Register them as such, or call backward or grad without "
                 "create_graph."
             )
-        return ctx.through(gradients[0]), None
+        wanted = [i for i, needed in enumerate(ctx.needs_input_grad[3:]) if needed]
+        for i, each in zip(wanted, problem.pull_back(z, tuple(tensors), gradients[0], wanted), strict=True):
+            nothing[i] = each
+        return None, None, None, *nothing
+
+
+def _holds_more(problem: Problem, z: Tensor, tensors: list[Tensor]) -> bool:
+    """Return whether a step depends on more that has gradients than the tensors that it is a function of."""
+    return problem.bind(*(each.detach() for each in tensors))(z.detach()).requires_grad
 
 
 @torch.no_grad()

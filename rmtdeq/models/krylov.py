@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from rmtdeq._errors import ConvergenceError
-from rmtdeq.models.fixed_point import Equilibrium, row_norms
+from rmtdeq.models.fixed_point import Equilibrium
+from rmtdeq.models.rows import at_least_single, row_norms, unit_rows
 
 _RESTART = 30
 _LOOK = 5
@@ -26,12 +27,10 @@ class Arnoldi:
     """
 
     def __init__(self, product: Callable[[Tensor], Tensor], start: Tensor) -> None:
-        self._product, self._shape = product, start.shape
-        flat = start.flatten(1)
-        self.norms = row_norms(flat)
-        first = flat / self.norms.clamp_min(torch.finfo(flat.dtype).tiny)[:, None]
+        self._product, self._shape, self._dtype = product, start.shape, start.dtype
+        first, self.norms = unit_rows(start.flatten(1).to(at_least_single(start.dtype)))
         self.basis = first[:, None, :]
-        self.reduced = flat.new_zeros(flat.shape[0], 1, 0)
+        self.reduced = first.new_zeros(first.shape[0], 1, 0)
 
     def extend(self, steps: int) -> None:
         """Take further steps: `basis` is then (N, k + 1, D) and `reduced`, upper Hessenberg, (N, k + 1, k)."""
@@ -40,18 +39,20 @@ class Arnoldi:
         reduced[:, :size, :k] = self.reduced
         basis = self.basis.new_zeros(n, size + steps, self.basis.shape[2])
         basis[:, :size] = self.basis
-        limits = torch.finfo(basis.dtype)
+        rounding = 10 * torch.finfo(self._dtype).eps
         for j in range(k, k + steps):
-            w = self._product(basis[:, j].reshape(self._shape)).flatten(1)
+            w = self._product(basis[:, j].reshape(self._shape).to(self._dtype)).flatten(1).to(basis.dtype)
             length = row_norms(w)
             for _ in range(2):  # twice is enough: the basis stays orthogonal to rounding
                 shares = torch.einsum("nkd,nd->nk", basis[:, : j + 1], w)
                 w = w - torch.einsum("nkd,nk->nd", basis[:, : j + 1], shares)
                 reduced[:, : j + 1, j] += shares
             left = row_norms(w)
-            goes_on = left > 10 * limits.eps * length
+            goes_on = left > rounding * length
             reduced[:, j + 1, j] = torch.where(goes_on, left, torch.zeros_like(left))
-            basis[:, j + 1] = torch.where(goes_on[:, None], w / left.clamp_min(limits.tiny)[:, None], 0.0)
+            basis[:, j + 1] = torch.where(
+                goes_on[:, None], w / torch.where(goes_on, left, torch.ones_like(left))[:, None], 0.0
+            )
         self.basis, self.reduced = basis, reduced
 
     def least_squares(self) -> tuple[Tensor, Tensor]:
@@ -60,9 +61,9 @@ class Arnoldi:
         right[:, 0, 0] = self.norms
         small, wanted = self.reduced.cpu(), right.cpu()
         shares = torch.linalg.lstsq(small, wanted, driver="gelsd").solution
-        gap = torch.linalg.vector_norm(wanted - small @ shares, dim=(1, 2)).to(right.device)
+        gap = row_norms(wanted - small @ shares).to(right.device)
         found = torch.einsum("nkd,nk->nd", self.basis[:, :-1], shares[:, :, 0].to(right.device))
-        return found.reshape(self._shape), gap
+        return found.reshape(self._shape).to(self._dtype), gap
 
 
 def gmres(

@@ -93,6 +93,7 @@ class ImplicitRegression(ImplicitModule):
         ConvergenceError
             The iteration, or that of the gradient, does not come to rest.
         """
+        x = self.own(x)
         with full_precision(x):
             injected = self.injected(x)
             return self.read_out(self.equilibrium(injected, trace), *injected)
@@ -118,6 +119,11 @@ class ImplicitRegression(ImplicitModule):
         dict of str to Factor
             The gradient of output i in a parameter is ``outer(left[i], right[i])``; of a vector, ``left`` is one.
         """
+        x = self.own(x)
+        with full_precision(x):
+            return self._gradients(x, trace)
+
+    def _gradients(self, x: Tensor, trace: Trace | None) -> dict[str, Factor]:
         injected = self.injected(x)
         layer = self.map()
         z = self._solve(layer, injected, None if trace is None else trace.start()).value

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import eigh, qr
 
-from rmtdeq._types import FloatArray
+from rmtdeq._types import FloatArray, IntArray
 
 _NEGLIGIBLE = 1e-12
 
@@ -50,6 +50,22 @@ class RitzPairs:
     values: FloatArray
     coordinates: FloatArray
     residuals: FloatArray
+
+    def copies(self, pairs: slice, apart: FloatArray) -> IntArray:
+        """Return how many values, its own counted, may be the same eigenvalue's as each of some.
+
+        From a start of b random vectors comes a copy of every eigenvalue for each of them, as far as there are so many:
+        fewer than b copies are all there are.
+
+        Parameters
+        ----------
+        pairs : slice
+            The ones that are asked about.
+        apart : ndarray (d,)
+            How far each of all values may be from its eigenvalue.
+        """
+        asked = self.values[pairs, None]
+        return np.asarray((abs(asked - self.values) <= np.maximum(apart[pairs, None], apart)).sum(axis=1))
 
 
 class KrylovSubspace:
@@ -90,6 +106,11 @@ class KrylovSubspace:
     def dimension(self) -> int:
         """Number of basis vectors whose images under the operator are known."""
         return self._known
+
+    @property
+    def size(self) -> int:
+        """Number of basis vectors."""
+        return self._size
 
     @property
     def invariant(self) -> bool:
@@ -139,7 +160,7 @@ class KrylovSubspace:
         self._known = old
 
     def extend(self, vectors: FloatArray) -> None:
-        """Add new directions to a subspace that has become invariant."""
+        """Add vectors to the newest block: more copies of repeated eigenvalues, or directions not yet seen."""
         basis = self._basis[:, : self._size]
         for _ in range(2):
             vectors = vectors - basis @ (basis.T @ vectors)

@@ -15,7 +15,7 @@ from rmtdeq._tables import Table, Tabular, by_class, largest, numbers, without_r
 from rmtdeq._types import FloatArray
 from rmtdeq.equivalents import SpectrumPrediction
 from rmtdeq.rmt import kolmogorov_smirnov, wasserstein
-from rmtdeq.spectra.empirical import EmpiricalSpectrum, draw_masses
+from rmtdeq.spectra.empirical import EmpiricalSpectrum, draw_masses, even_edges
 
 _LEFT = 0.55
 _LARGEST = 5
@@ -174,7 +174,7 @@ class SpectrumComparison(Tabular):
             self._draw_logarithmic(ax, values[values > 0], bins, others)
         else:
             if self.bulk is not None:
-                edges = np.histogram_bin_edges(values, bins)
+                edges = even_edges(values, bins)
                 draw_masses(ax, edges, *self._bulk_masses(edges), np.diff(edges))
                 ax.set_xlabel("eigenvalue")
                 ax.set_ylabel("density")

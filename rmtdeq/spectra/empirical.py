@@ -14,11 +14,11 @@ from rmtdeq import _check, _style
 from rmtdeq._checkpoint import Checkpoint, checksum
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
-from rmtdeq._tables import Table, Tabular, largest
+from rmtdeq._tables import Table, Tabular, largest, without_rounding
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.deq import DEQ
 from rmtdeq.kernels import kernel, kernel_operator
-from rmtdeq.kernels.placement import BACKENDS, engine
+from rmtdeq.kernels.placement import BACKENDS, engine, is_tensor
 from rmtdeq.spectra.dense import eigenpairs
 from rmtdeq.spectra.krylov import KrylovPlan, krylov_plan, krylov_spectrum, random_block
 from rmtdeq.spectra.quadrature import SpectralQuadrature
@@ -30,6 +30,14 @@ BLOCK = 8
 
 STEPS = 64
 """Block Lanczos steps for a density."""
+
+
+_NARROWEST = 1e-300
+_EQUAL = 1e-9
+"""Of the largest value: values whose spread is less are one value."""
+
+_FARTHEST = 40.0
+"""Standard deviations of a Gaussian, beyond which it is zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +56,8 @@ class EmpiricalSpectrum(Tabular):
     kind : str
     method : str
     rest : SpectralQuadrature or None
-        The distribution of the other eigenvalues, with its error (method "slq").
+        The distribution of the other eigenvalues, and of those of the largest whose eigenspaces were not found whole,
+        with its error (method "slq").
     """
 
     eigenvalues: FloatArray
@@ -94,10 +103,25 @@ class EmpiricalSpectrum(Tabular):
                 )
             return self.eigenvalues
         others = self.rest.quantiles((np.arange(self.rest.count) + 0.5) / self.rest.count)
-        return np.sort(np.concatenate([others[: self.n - self.eigenvalues.size], self.eigenvalues]))
+        lower = others[: self.n - self.eigenvalues.size]
+        return np.sort(np.concatenate([np.minimum(lower, self.eigenvalues[0]), self.eigenvalues]))
+
+    def cdf(self, x: ArrayLike) -> FloatArray:
+        """Return the share of the eigenvalues up to x; those that rounding has made negative are zeros."""
+        x = _check.real_array(x, "x")
+        return np.asarray(np.searchsorted(np.maximum(self.all_values, 0.0), x, side="right") / self.n)
+
+    def cdf_error(self, x: ArrayLike) -> FloatArray:
+        """Return the standard error of `cdf` where x is no eigenvalue; zero where all eigenvalues are known."""
+        x = _check.real_array(x, "x")
+        self.all_values  # noqa: B018 - raises where only the top is known
+        return np.zeros(x.shape) if self.rest is None else self.rest.cdf_error(x) * (self.rest.count / self.n)
 
     def masses(self, edges: ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Return the share of the eigenvalues between neighbouring edges, and its standard error.
+
+        An edge belongs to what is below it, the first to what is above it; eigenvalues that rounding has made negative
+        are zeros.
 
         Parameters
         ----------
@@ -108,18 +132,20 @@ class EmpiricalSpectrum(Tabular):
         -------
         mass : ndarray (k,)
         error : ndarray (k,)
-            Zero where all eigenvalues are known.
+            Of edges that are no eigenvalues; zero where all eigenvalues are known.
         """
         try:
             edges = np.asarray(edges, dtype=float)
         except (TypeError, ValueError) as error:
             raise InvalidInputError(f"edges must be two or more ascending numbers: {error}.") from error
-        if edges.ndim != 1 or edges.size < 2 or not (np.diff(edges) > 0).all():
+        if edges.ndim != 1 or edges.size < 2 or not (edges[1:] > edges[:-1]).all():
             raise InvalidInputError("edges must be two or more ascending numbers.")
-        mass = np.diff(np.searchsorted(self.all_values, edges, side="right")) / self.n
+        values = np.maximum(self.all_values, 0.0)
+        below = np.append(np.searchsorted(values, edges[:1]), np.searchsorted(values, edges[1:], side="right"))
+        mass = np.diff(below) / self.n
         if self.rest is None:
             return mass, np.zeros(mass.shape)
-        return mass, self.rest.masses(edges)[1] * self.rest.count / self.n
+        return mass, self.rest.masses(edges)[1] * (self.rest.count / self.n)
 
     def density(self, x: ArrayLike, bandwidth: float | None = None) -> FloatArray:
         """Return the eigenvalues' density smoothed with a Gaussian.
@@ -128,7 +154,8 @@ class EmpiricalSpectrum(Tabular):
         ----------
         x : array_like
         bandwidth : float, optional
-            Standard deviation of the Gaussian; by default Silverman's rule on the central half of the spectrum.
+            Standard deviation of the Gaussian; by default Silverman's rule on the central half of the spectrum, on all
+            of it where that half is one value, and on this value itself where there is no other.
 
         Raises
         ------
@@ -138,14 +165,18 @@ class EmpiricalSpectrum(Tabular):
         x = _check.real_array(x, "x")
         values = self.all_values
         if bandwidth is None:
+            size = float(abs(values).max())
             low, high = np.quantile(values, [0.25, 0.75])
-            spread = (high - low) / 1.349 or float(values.std()) or 1.0
-            bandwidth = 0.9 * float(spread) * values.size**-0.2
-        width = _check.number(bandwidth, "bandwidth", low=0, open_low=True)
+            spreads = [float(high - low) / 1.349, float(values.std()), size]
+            spread = next((each for each in spreads if each > _EQUAL * size), 1.0)
+            bandwidth = 0.9 * spread * values.size**-0.2
+        width = _check.number(bandwidth, "bandwidth", low=_NARROWEST)
         result = np.zeros(x.size)
         flat = x.ravel()
         for part in np.array_split(values, max(1, values.size * flat.size // 4_000_000)):
-            result += np.exp(-0.5 * ((flat[:, None] - part) / width) ** 2).sum(axis=1)
+            # Farther away there is nothing, and the square might be too large.
+            apart = np.minimum(abs(flat[:, None] - part), _FARTHEST * width) / width
+            result += np.exp(-0.5 * apart**2).sum(axis=1)
         return (result / (values.size * width * np.sqrt(2 * np.pi))).reshape(x.shape)
 
     def alignments(self, y: ArrayLike, classes: int | None = None) -> FloatArray:
@@ -185,15 +216,14 @@ class EmpiricalSpectrum(Tabular):
         """
         ax = _style.axes(ax)
         values = self.all_values if self.has_density else self.eigenvalues
-        positive = values[values > 0]
+        positive = np.sort(values[without_rounding(values, largest(values)) > 0])
         logarithmic = positive.size > 0 and positive[-1] > _style.WIDE * positive[0]
         if logarithmic:
             edges = np.geomspace(positive[0], positive[-1], bins + 1)
-            edges[0] *= 1 - 1e-9  # the first counts, too
             unit, per = np.diff(np.log10(edges)), " per decade"
             ax.set_xscale("log")
         else:
-            edges = np.histogram_bin_edges(values, bins)
+            edges = even_edges(values, bins)
             unit, per = np.diff(edges), ""
         if self.has_density:
             draw_masses(ax, edges, *self.masses(edges), unit)
@@ -204,6 +234,16 @@ class EmpiricalSpectrum(Tabular):
             ax.set_ylabel(f"density{per} among the {values.size} largest")
         ax.set_xlabel("eigenvalue")
         return ax
+
+
+def even_edges(values: FloatArray, bins: int) -> FloatArray:
+    """Return the edges of equal bins; around values that are all equal, up to rounding, they are wider than these."""
+    low, high = float(values.min()), float(values.max())
+    size = max(abs(low), abs(high))
+    if high - low <= _EQUAL * size:
+        half = size / 2 or 0.5
+        low, high = low - half, high + half
+    return np.linspace(low, high, bins + 1)
 
 
 def draw_masses(ax: Any, edges: FloatArray, mass: FloatArray, error: FloatArray, unit: FloatArray) -> None:
@@ -263,8 +303,8 @@ def empirical_spectrum(
     steps : int, optional
         Products for the density of ``"slq"``, at least, 64 by default; more resolve finer structure.
     block : int
-        Vectors multiplied at a time; for ``"slq"`` they are the probes.  An eigenvalue repeated more often than this
-        is found this many times.
+        Vectors multiplied at a time; for ``"slq"`` they are the probes.  Where an eigenvalue among the largest may be
+        repeated more often, more random vectors are added until all of its copies are found.
     storage : str
         How the matrix is kept for ``"lanczos"`` and ``"slq"``: the `method` of `kernel_operator`.
     checkpoint : path, optional
@@ -294,9 +334,11 @@ def empirical_spectrum(
 
     Notes
     -----
-    Stochastic Lanczos quadrature: Ubaru, Chen, Saad, SIAM J. Matrix Anal. Appl. 38 (2017).  Converged eigenpairs count
-    exactly and are taken out of the probes first.  The error bars are the standard error over probes and the change
-    over the last quarter of the steps, added in squares.
+    Stochastic Lanczos quadrature: Ubaru, Chen, Saad, SIAM J. Matrix Anal. Appl. 38 (2017).  The largest eigenvalues
+    count exactly, and are taken out of the probes, where all of their eigenspaces has been found.  The error bars are
+    the standard error over Gaussian probes and what the moments of the probes leave open, added in squares; they are
+    those of the distribution function where it does not jump.  Iterations that end early, since the probes have met
+    every eigenvalue, give all eigenvalues exactly if at most one is repeated as often as there are probes.
     """
     _check.choice(method, "method", METHODS)
     (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))
@@ -305,7 +347,11 @@ def empirical_spectrum(
     if backend != "dask":
         # Samples that are on a device are computed with there.
         backend, place = engine(X, backend=backend, device=device)
-    if backend != "dask" or not hasattr(X, "dask"):
+    if place is not None and is_tensor(X):
+        from rmtdeq.kernels.device.inputs import checked
+
+        X = checked(X, "X", place, None, "full")
+    elif backend != "dask" or not hasattr(X, "dask"):
         X = _check.samples(X)
     n = len(X)  # type: ignore[arg-type]
     if top is not None:
@@ -375,7 +421,7 @@ def _exact(
         _check_dense(n, memory_limit)
         return EmpiricalSpectrum(*eigenpairs(np.asarray(kernel(X, deq, kind, **options)), top), n, kind, "exact")
     if place is not None:
-        samples = require("torch").from_numpy(np.require(X, requirements=["C", "W"])).to(place)
+        samples = X if is_tensor(X) else require("torch").from_numpy(np.require(X, requirements=["C", "W"])).to(place)
     if place is None or place.type == "cpu":
         _check_dense(n, memory_limit)
     G = kernel(samples, deq, kind, memory_limit=memory_limit, **options)

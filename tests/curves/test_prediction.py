@@ -67,6 +67,95 @@ def test_a_spectrum_serves_as_well_as_its_kernel():
     np.testing.assert_allclose(of_spectrum.loss(EPOCHS), of_kernel.loss(EPOCHS), rtol=1e-9)
 
 
+LATE = np.append(0, np.unique(np.round(np.geomspace(1, 1e15, 200))))
+DUPLICATES = {
+    "exact": {},
+    "single precision": {"dtype": "float32"},
+    "tf32 products": {"dtype": "float32", "products": "tf32"},
+    "lanczos": {"method": "lanczos", "top": 60},
+    "slq": {"method": "slq", "top": 60, "dtype": "float32"},
+    "kernel": None,
+    "kernel in single precision": {"dtype": "float32"},
+}
+
+
+@pytest.mark.parametrize("method", ["descent", "flow"])
+@pytest.mark.parametrize("name", DUPLICATES)
+def test_no_loss_rises_whatever_rounding_leaves_of_a_spectrum(name, method):
+    """Of samples that occur twice half of the eigenvalues are zero: what is of them is never learnt."""
+    rng = np.random.default_rng(0)
+    X = np.repeat(rng.standard_normal((30, 40)) / np.sqrt(40), 2, axis=0)
+    y, deq = rng.standard_normal(60), rd.DEQ("erf", 0.2, 0.8)
+    if name.startswith("kernel"):
+        spectrum = rd.kernel(X, deq, "ntk").astype((DUPLICATES[name] or {}).get("dtype", float))
+        top = float(np.linalg.eigvalsh(spectrum.astype(float))[-1])
+    else:
+        spectrum = rd.empirical_spectrum(X, deq, "ntk", **DUPLICATES[name])
+        top = float(spectrum.eigenvalues[-1])
+    pairs = y.reshape(-1, 2)
+    never = 0.25 * float(((pairs[:, 0] - pairs[:, 1]) ** 2).sum())
+    for share in (0.3, 1.0, 1.99, 2 - 1e-12):
+        losses = rd.predict_training(spectrum, y, share / top, method=method).loss(LATE)
+        assert (np.diff(losses) <= 0).all()
+        assert losses[0] == pytest.approx(0.5 * y @ y, rel=1e-5)
+        if share <= 1.99:
+            assert losses[LATE.searchsorted(1e3)] == pytest.approx(never, rel=1e-3)
+
+
+def test_negative_eigenvalues_are_zeros_up_to_rounding():
+    vectors = np.eye(3)
+    for low in (-1e-7, -9e-6):
+        curve = rd.predict_training(np.diag([1.0, low, -low]), [1.0, 1.0, 1.0], 1.0)
+        np.testing.assert_array_equal(curve.loss([0, 1, 10**12, 1e300]), [1.5, 1.0, 1.0, 1.0])
+    spectrum = rd.EmpiricalSpectrum(np.array([-2e-3, 0.5, 1.0]), vectors, 3, "ntk", "exact")
+    np.testing.assert_array_equal(rd.predict_training(spectrum, np.ones(3), 1.0).loss([0, 10**9]), [1.5, 0.5])
+    for values in ([-0.5, 0.5, 1.0], [-1.0, -1.0, -1.0], [np.nan, 0.5, 1.0]):
+        with pytest.raises(rd.InvalidInputError, match=r"negative eigenvalues|NaN"):
+            rd.predict_training(rd.EmpiricalSpectrum(np.array(values), vectors, 3, "ntk", "exact"), np.ones(3), 1.0)
+
+
+@pytest.mark.parametrize("method", ["descent", "flow"])
+@pytest.mark.parametrize("share", [0.5, 1.0, 1.0 + 1e-9, 1.9, 2 - 1e-6, 2 - 1e-10])
+@pytest.mark.parametrize("n", [160, 900])
+def test_no_loss_of_a_predicted_spectrum_rises(n, share, method):
+    """Nor later than there are epochs; of more samples than dimensions the CK's null space is never learnt."""
+    prediction = rd.predict_spectrum(rd.DEQ("tanh", 0.2, 0.8), example_mixture(200, 2), n, "ck")
+    top = max(prediction.edges[-1][1], prediction.outliers.max(initial=0.0))
+    curve = rd.predict_training(prediction, [-1.0, 1.0], share / top, method=method)
+    losses = curve.loss(np.append(0, np.unique(np.round(np.geomspace(1, 1e18, 300)))))
+    assert losses[0] == pytest.approx(n / 2, rel=1e-6)
+    assert (np.diff(losses) <= 1e-12 * losses[0]).all()
+
+
+def test_a_step_at_its_limit_is_refused_and_one_below_is_not():
+    top = 0.3
+    with pytest.raises(rd.InvalidInputError, match="diverges"):
+        rd.predict_training(np.diag([top, 0.1]), [1.0, 1.0], 2 / top)
+    curve = rd.predict_training(np.diag([top, 0.1]), [1.0, 1.0], np.nextafter(2 / top, 0))
+    assert (np.diff(curve.loss(LATE)) <= 0).all()
+    assert float(curve.loss(10_000)) == pytest.approx(0.5)  # it turns over and over
+
+
+def test_curves_that_are_none_are_refused():
+    for nodes, weights in (([1.0], [-1.0]), ([-1.0], [1.0]), ([np.nan], [1.0]), ([1.0], [np.inf])):
+        with pytest.raises(rd.InvalidInputError, match="finite and not negative"):
+            rd.LossCurve(np.array(nodes), np.array(weights), 0.1, "flow")
+    with pytest.raises(rd.InvalidInputError, match="overflows"):
+        rd.predict_training(np.eye(2), [1e200, 1.0], 0.1)
+
+
+def test_a_loss_of_zero_is_a_curve():
+    curve = rd.predict_training(np.eye(2), [0.0, 0.0], 0.1)
+    assert curve.epochs_to(0.1) == 0
+    np.testing.assert_array_equal(curve.loss(LATE), 0.0)
+    curve.plot()
+
+
+def test_flow_ends_where_nothing_can_be_learnt():
+    curve = rd.predict_training(np.diag([2.0, 0.0]), [1.0, 3.0], 1e30, method="flow")
+    np.testing.assert_array_equal(curve.loss([0, 1, 1e300, np.finfo(float).max]), [5.0, 4.5, 4.5, 4.5])
+
+
 def test_epochs_to_a_share_of_the_loss():
     curve = rd.predict_training(np.diag([1.0, 0.01]), [1.0, 1.0], 1.0)
     count = curve.epochs_to(0.1)

@@ -154,3 +154,33 @@ def test_pairs_that_cannot_settle_raise():
     deq = rd.DEQ(rd.Activation(lambda u: np.sin(40 * u)), 0.2, 0.8, centered=False)
     with pytest.raises(rd.RmtdeqError, match="lower sigma_a2"):
         rd.kernel(np.eye(2)[[0, 0]] * [[1.0], [1.0 + 1e-3]], deq, "ntk")
+
+
+JUMPS = {
+    "steps": (lambda: rd.activation("steps(0, 0, 1)"), lambda r: 0.5 - np.arccos(r) / (2 * np.pi)),
+    "sign": (lambda: rd.Activation(np.sign, kinks=(0,)), lambda r: 1 - 2 * np.arccos(r) / np.pi),
+}
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy", "torch"])
+@pytest.mark.parametrize("name", JUMPS)
+def test_layers_that_jump_at_every_angle(name, backend):
+    """Without recurrence the entry is the arc-sine law, for parallel and opposite samples, too."""
+    made, law = JUMPS[name]
+    angles = np.array([0.0, 1e-9, 1e-6, 1e-3, 0.04, 0.5, 1.5, 3.0, np.pi - 1e-3, np.pi])
+    X = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    K = rd.kernel(X, rd.DEQ(made(), 0.0, 1.0, centered=False), backend=backend)
+    np.testing.assert_allclose(K[0], law(np.cos(angles)), atol=1e-8)
+    assert np.linalg.eigvalsh(K)[0] > -1e-8
+    near = rd.kernel([[1, 0], [0.999, 0.04]], rd.DEQ(made(), 0.0, 1.0, centered=False), backend=backend)
+    assert near[0, 1] == pytest.approx({"steps": 0.4936, "sign": 0.974}[name], abs=6e-4)
+
+
+@pytest.mark.parametrize("family", ["ternary", "quantised"])
+def test_designed_layers_that_jump_make_a_kernel(family):
+    X, _ = rd.load_dataset("digits", n=200)
+    X[0], X[2] = X[1], -X[3]
+    K = rd.design(rd.DEQ("relu", 0.2, 0.8), tau0_squared=1.0, kind="ck", family=family).kernel(X, "ck")
+    diagonal = np.sqrt(np.outer(np.diag(K), np.diag(K)))
+    assert (abs(K) <= diagonal * (1 + 1e-9)).all()
+    assert np.linalg.eigvalsh(K)[0] > -1e-6 * len(X)

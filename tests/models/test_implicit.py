@@ -10,9 +10,11 @@ import torch
 
 import rmtdeq as rd
 from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ, Solver, Trace, traced
+from rmtdeq.models.fixed_point import METHODS as METHODS_OF
 from rmtdeq.models.fixed_point import fixed_point
 from rmtdeq.models.implicit import ImplicitModule, Map, attach_gradient
 from rmtdeq.models.krylov import Arnoldi, gmres
+from rmtdeq.models.rows import row_norms
 
 METHODS = ["iteration", "anderson", "broyden"]
 ADJOINTS = [*METHODS, "gmres"]
@@ -287,13 +289,6 @@ def test_gradients_of_nothing_are_zero():
     assert (gradient[[0, 3]].abs().sum(dim=1) > 0).all()
 
 
-def test_second_derivatives_are_refused():
-    module = layer(0.5)
-    x = inputs(n=2, p=20).requires_grad_()
-    with pytest.raises(rd.InvalidInputError, match="Second derivatives"):
-        torch.autograd.grad(module(x).sum(), x, create_graph=True)
-
-
 def test_tapes_are_freed():
     module = layer(0.5)
 
@@ -342,6 +337,114 @@ def test_a_batch_rests_as_a_whole(make, method):
     )
     for ours, theirs in zip(a, b, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-8 * float(ours.abs().max()))
+
+
+class Network(Layer):
+    """z = φ(W z + x)."""
+
+    def __init__(self, W, activation, solver):
+        super().__init__(W, solver)
+        self.activation = activation
+
+    def step(self, z, *injected):
+        return self.activation(z @ self.W.T + injected[0])
+
+
+ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "leaky": torch.nn.LeakyReLU(0.1)}
+ROWS = {
+    "usual": lambda x, b, rng, tiny: None,
+    "rows at rest": lambda x, b, rng, tiny: x.__setitem__(rng.random(len(x)) < 0.4, 0),
+    "masked gradients": lambda x, b, rng, tiny: b.__setitem__(rng.random(len(b)) < 0.4, 0),
+    "both at once": lambda x, b, rng, tiny: (x.__setitem__(0, 0), b.__setitem__(-1, 0)),
+    "all at rest": lambda x, b, rng, tiny: (x.fill(0), b.fill(0)),
+    "many scales": lambda x, b, rng, tiny: [each.__imul__(10 ** rng.uniform(-12, 1, (len(x), 1))) for each in (x, b)],
+    "next to nothing": lambda x, b, rng, tiny: (x[:1].__imul__(tiny), b[-1:].__imul__(tiny)),
+}
+
+
+def norms(x):
+    largest = x.abs().amax(dim=1)
+    return largest * (x / largest.clamp_min(1e-300)[:, None]).norm(dim=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("stop", ["row", "batch"])
+@pytest.mark.parametrize("method", ADJOINTS)
+@pytest.mark.parametrize("rows", ROWS)
+def test_random_networks_come_to_rest_row_by_row(rows, method, stop, dtype):
+    solver = Solver("iteration" if method == "gmres" else method, method, stop=stop)
+    for seed, phi in ((seed, phi) for seed in range(4) for phi in ACTIVATIONS.values()):
+        rng = np.random.default_rng([seed, 7])
+        n, m = (int(rng.integers(*limits)) for limits in ((1, 9), (1, 30)))
+        W, x, b = (rng.standard_normal(shape) for shape in ((m, m), (n, m), (n, m)))
+        if seed == 0:
+            W = np.outer(W[0], W[0])  # changes of one direction alone
+        W *= rng.uniform(0.2, 0.95) / np.linalg.norm(W, 2)
+        ROWS[rows](x, b, rng, 1e-200 if dtype == torch.float64 else 1e-30)
+        W, x, b = (torch.from_numpy(each).to(dtype) for each in (W, x, b))
+        network = Network(W, phi, solver)
+        z = network(x.requires_grad_())
+        (gradient,) = torch.autograd.grad(z, x, b)
+        # In double precision: the plain iteration, and the dense solution of (1 - W' D) g = b.
+        W, exact, b, at = W.double(), torch.zeros(n, m).double(), b.double(), x.detach().double()
+        for _ in range(600):
+            exact = phi(exact @ W.T + at)
+        u = (exact @ W.T + at).requires_grad_()
+        slopes = torch.autograd.grad(phi(u).sum(), u)[0]
+        dense = torch.stack(
+            [d * torch.linalg.solve(torch.eye(m).double() - W.T * d, v) for d, v in zip(slopes, b, strict=True)]
+        )
+        # A change of `tolerance` in a step leaves 1/(1 - 0.95) times that.
+        limit = 40 * solver.tolerance_for(dtype)
+        for found, true in ((z.detach(), exact), (gradient, dense)):
+            assert (norms(found.double() - true) <= limit * norms(true)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("stop", ["row", "batch"])
+@pytest.mark.parametrize("method", ADJOINTS)
+def test_half_precision_comes_to_rest(method, stop, dtype):
+    solver = Solver("iteration" if method == "gmres" else method, method, stop=stop)
+    module, x = layer(0.5, solver=solver).to(dtype), inputs(n=5, p=20, dtype=dtype)
+    x[1] = 0
+    z = module(x.requires_grad_())
+    (gradient,) = torch.autograd.grad(z[1:].sum(), x)
+    exact = layer(0.5).to(dtype).double()
+    wide = x.detach().double().requires_grad_()
+    true = exact(wide)
+    (slope,) = torch.autograd.grad(true[1:].sum(), wide)
+    assert z.dtype == gradient.dtype == dtype
+    limit = 2 * solver.tolerance_for(dtype)
+    for found, expected in ((z.detach(), true.detach()), (gradient, slope)):
+        assert (norms(found.double() - expected) <= limit * norms(expected)).all()
+    assert float(module.spectral_radius(x.detach())[1]) == pytest.approx(0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("method", ["anderson", "broyden"])
+def test_accelerated_steps_do_not_depend_on_the_scale_of_a_row(method):
+    # Powers of two: linear layers do the same at every scale, to the last bit.
+    Linear = type("Linear", (Layer,), {"step": lambda self, z, *injected: z @ self.W.T + injected[0]})
+    module = Linear(layer(0.9).W.detach(), Solver(method, stop="batch"))
+    x = inputs(n=1, p=20)
+    scales = torch.tensor([2.0**-900, 2.0**-60, 1.0, 2.0**900], dtype=torch.float64)[:, None]
+    z = module.solve(x * scales).value
+    torch.testing.assert_close(z / scales, z[2:3].expand(4, -1), rtol=1e-10, atol=1e-13)
+    still = METHODS_OF[method]()
+    at = torch.zeros(2, 3, dtype=torch.float64)
+    for _ in range(4):  # twice the same state and change, and a row that does not move
+        image = torch.tensor([[0.0, 0, 0], [1, 2, 3]], dtype=torch.float64)
+        at = still.next(torch.zeros_like(at), image, image)
+        torch.testing.assert_close(at, image)
+
+
+def test_norms_of_rows_neither_underflow_nor_overflow():
+    for dtype, least, most in ((torch.float32, 1e-38, 1e38), (torch.float64, 1e-300, 1e300)):
+        x = torch.tensor([3.0, 4.0], dtype=dtype) / 5
+        scales = torch.tensor([0, least, 1e-10, 1, most], dtype=dtype)
+        torch.testing.assert_close(row_norms(scales[:, None] * x), scales, rtol=1e-6, atol=0)
+    wild = torch.tensor([[torch.inf, 1], [torch.nan, 1], [1, 0]])
+    torch.testing.assert_close(row_norms(wild), torch.tensor([torch.inf, torch.nan, 1]), equal_nan=True)
+    assert row_norms(torch.zeros(0, 3)).shape == (0,)
 
 
 def test_a_batch_that_does_not_rest_is_an_error():

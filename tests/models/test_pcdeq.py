@@ -383,15 +383,6 @@ class TestAsATorchModule:
         found.sum().backward()
         assert all(bool(value.grad.isfinite().all()) for value in layer.parameters())
 
-    @pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # torch's own
-    def test_derivatives_that_are_not_had_are_refused(self, kind, positivity):
-        layer, x = self.case(kind, positivity)
-        with pytest.raises(rd.InvalidInputError, match="Forward-mode"):
-            torch.func.jvp(layer, (x,), (torch.ones_like(x),))
-        x.requires_grad_()
-        with pytest.raises(rd.InvalidInputError, match="Second derivatives"):
-            torch.autograd.grad(layer(x).sum(), x, create_graph=True)
-
     def test_gradcheck(self, kind, positivity):
         layer, x = self.case(kind, positivity)
         layer.solver = Solver(tolerance=1e-13)

@@ -8,7 +8,6 @@ import pytest
 
 import rmtdeq as rd
 from rmtdeq.spectra import krylov
-from rmtdeq.spectra.quadrature import SpectralQuadrature
 
 mpl.use("Agg")
 
@@ -275,21 +274,6 @@ def test_comparison_and_figures_take_a_quadrature(X, slq, exact):
     assert by_quadrature.bulk.size == N - prediction.outliers.size
     assert by_quadrature.plot().containers
     assert slq.plot().containers
-
-
-def test_quantiles_invert_the_distribution_function():
-    rng = np.random.default_rng(0)
-    nodes, weights = np.sort(rng.gamma(1.0, size=30)), rng.dirichlet(np.ones(30), size=4)
-    law = SpectralQuadrature(nodes, weights, 100)
-    levels = np.linspace(0.001, 0.999, 97)
-    np.testing.assert_allclose(law.cdf(law.quantiles(levels)), levels, atol=1e-12)
-    assert law.cdf(nodes[:1] - 1e-9) == 0
-    assert law.cdf(nodes[-1:] + 1e-9) == 1
-    # Within the mass of a group of nodes, on either side of them.
-    share = weights.mean(axis=0)
-    below = np.cumsum(share) - share
-    group = max(share[k : k + 4].sum() for k in range(27))
-    assert (abs(law.cdf(nodes) - below) <= group + 1e-12).all()
 
 
 @pytest.mark.parametrize("edges", [[1.0], [2.0, 1.0], [0.0, np.nan, 1.0], [[0.0, 1.0]]])

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from rmtdeq import _check
 from rmtdeq._errors import ConvergenceError, IllPosedError, InvalidInputError
 from rmtdeq._types import Seed
-from rmtdeq.models.fixed_point import Equilibrium, Solver
+from rmtdeq.models.differentials import not_transformed, transformed
+from rmtdeq.models.fixed_point import Equilibrium, Solver, Step
 from rmtdeq.models.implicit import ImplicitModule, Map, Product, check_start, full_precision, largest_modulus
 from rmtdeq.models.pcdeq.activation import ConcaveActivation, concave_activation
 from rmtdeq.models.pcdeq.certificate import Certificate
@@ -96,7 +97,7 @@ class PcDEQ(ImplicitModule):
     def weight(self) -> Tensor:
         """Return W, nonnegative, on the tape."""
         if self.positivity == "clamp":
-            if torch.compiler.is_exporting():
+            if torch.compiler.is_exporting() or transformed(*factors(self.recurrent)):
                 return projected(self.recurrent)
             project(self.recurrent)
         return self.recurrent.weight
@@ -155,7 +156,8 @@ class PcDEQ(ImplicitModule):
         x = x.to(factors(self.recurrent)[0].dtype)
         if self.map_input:
             return (self._positive(x),)
-        self._check_sign(x)
+        if not transformed(x):  # else values are looked at within the solve
+            self._check_sign(x)
         return (x,)
 
     def _positive(self, x: Tensor) -> Tensor:
@@ -200,6 +202,7 @@ class PcDEQ(ImplicitModule):
         ConvergenceError
             The solver's `max_iterations` are too few.
         """
+        x = self.own(x)
         with torch.no_grad(), full_precision(x):
             weight, injected = self.weight(), self.injected(x)
             found = self._solve(self._with(weight), injected, check_start(start))
@@ -223,6 +226,7 @@ class PcDEQ(ImplicitModule):
             does not, u is the equilibrium, and it holds below that, as on the way from zero.
         """
         steps = _check.integer(steps, "steps")
+        x = self.own(x)
         with torch.no_grad(), full_precision(x):
             weight, injected = self.weight(), self.injected(x)
             upper = None if self.activation.saturates else self._solve(self._with(weight), injected, None).value
@@ -275,25 +279,38 @@ class PcDEQ(ImplicitModule):
 
     def _solve_by_entries(self, layer: Map, injected: tuple[Tensor, ...], start: Equilibrium | None) -> Equilibrium:
         """Iterate until every entry's relative change is small: an entry that still grows cannot hide beside others."""
+        not_transformed("Looking at a solve")
         first = self._first(layer, injected)
         z = first if start is None or start.value.shape != first.shape else start.value.clamp(min=0)
-        tolerance, most = self.solver.tolerance_for(first.dtype), self.solver.max_iterations
+        return self._rest_by_entries(lambda z: layer.step(z, *injected), z, lambda: self._blame(injected[0]))
+
+    def _rest(self, step: Step, start: Tensor, injected: tuple[Tensor, ...]) -> Tensor:
+        if not self.map_input:
+            self._check_sign(injected[0])
+        return (
+            super()._rest(step, start, injected)
+            if self.activation.saturates
+            else self._rest_by_entries(step, start).value
+        )
+
+    def _rest_by_entries(self, step: Step, z: Tensor, blame: Callable[[], None] = lambda: None) -> Equilibrium:
+        tolerance, most = self.solver.tolerance_for(z.dtype), self.solver.max_iterations
         change, count = z.new_zeros(len(z)), 0
-        while len(first):
+        while len(z):
             count += 1
-            image = layer.step(z, *injected)
+            image = step(z)
             change = ((image - z).abs() / image).flatten(1).amax(dim=1)
             largest = float(change.amax())
             z = image
             if largest <= tolerance:
                 break
             if count == most or not math.isfinite(largest):
-                self._blame(injected[0])
+                blame()
                 raise ConvergenceError(
                     f"The iteration has not come to rest after {count} steps: some entry still changes by "
                     f"{largest:.1e} of its size, more than {tolerance:.1e}. It will: allow more with max_iterations."
                 )
-        iterations = torch.full((len(first),), count, dtype=torch.int64, device=first.device)
+        iterations = torch.full((len(z),), count, dtype=torch.int64, device=z.device)
         return Equilibrium(z, iterations, change)
 
     def _blame(self, x: Tensor) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import Seed
+from rmtdeq.models.differentials import transformed
 from rmtdeq.models.fixed_point import Solver
 from rmtdeq.models.pcdeq.activation import ConcaveActivation
 from rmtdeq.models.pcdeq.base import PcDEQ
@@ -137,7 +138,8 @@ class PcDEQConv2d(PcDEQ):
     def injected(self, x: Tensor) -> tuple[Tensor]:
         """Return the inputs made positive, on a CPU in the order that its convolutions are fastest in."""
         (x,) = super().injected(x)
-        return (x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x,)
+        ordered = x.device.type == "cpu" and not transformed(x)  # vmap knows no order of channels
+        return (x.contiguous(memory_format=torch.channels_last) if ordered else x,)
 
     def affine(self, weight: Tensor, z: Tensor, x: Tensor) -> Tensor:
         """Return W * z + x."""
