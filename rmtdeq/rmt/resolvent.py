@@ -25,6 +25,7 @@ _NEWTON_STEPS = 25
 _FEW_STEPS = 12
 _ROUNDING = 1e-8
 _ROUNDING_DEAR = 1e-7
+_FAST = 1e-2
 _SHRINK = 0.05
 _DESCENT = 0.05
 _SHORTEST = 0.9
@@ -164,7 +165,9 @@ def _newton(
         sound = np.all(np.isfinite(new), axis=1)
         length = (abs(step) / np.maximum(abs(new), 1e-300)).max(axis=1)
         # Steps shrink faster and faster: what is left after one is less than the step times the last one's shrinking.
-        left = length if model.commuting else length * (length / np.maximum(length_before[active], length))
+        # With the exact Jacobian that is taken on trust only once steps shrink as fast as they do near a solution.
+        shrinking = length / np.maximum(length_before[active], length)
+        left = length * np.where((shrinking <= _FAST) | (not model.commuting), shrinking, 1.0)
         length_before[active] = length
         small = np.all(inside, axis=1) & ((left <= limit[active]) | np.all(abs(gap) < 1e-15, axis=1))
         before = q[active]
