@@ -22,13 +22,14 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {
 
 @compiled(**_OPTIONS)
 def _update(re, im, a, load_re, load_im, work):  # type: ignore[no-untyped-def]
-    """Add ``load s_a s_aᵀ`` to B, for a strip of blocks."""
+    """Add ``load s_a s_aᵀ`` to B, for a strip of blocks; leave what det B grows by in the last rows of `work`."""
     k = re.shape[0]
     scale_re, scale_im, size_re, size_im = work[0], work[1], work[2], work[3]
-    factor_re, factor_im = work[4], work[5]
+    factor_re, factor_im, growth_re, growth_im = work[4], work[5], work[6], work[7]
     for m in range(_STRIP):
         x, y = re[a, a, m], im[a, a, m]
         u, v = 1 + load_re[m] * x - load_im[m] * y, load_re[m] * y + load_im[m] * x
+        growth_re[m], growth_im[m] = u, v
         length = u * u + v * v
         scale_re[m], scale_im[m] = u / length, -v / length
         size_re[m] = load_re[m] * scale_re[m] - load_im[m] * scale_im[m]
@@ -57,8 +58,8 @@ def _update(re, im, a, load_re, load_im, work):  # type: ignore[no-untyped-def]
 
 
 @compiled(**_OPTIONS)
-def _solve_strip(w, gram, values, start, re, im, work):  # type: ignore[no-untyped-def]
-    """Compute P of one point and one strip of blocks, lower triangle."""
+def _solve_strip(w, gram, values, start, re, im, work, angles):  # type: ignore[no-untyped-def]
+    """Compute P of one point and one strip of blocks, lower triangle; add the arguments of det B to `angles` if any."""
     k = gram.shape[0]
     for a in range(k):
         for b in range(a + 1):
@@ -69,6 +70,9 @@ def _solve_strip(w, gram, values, start, re, im, work):  # type: ignore[no-untyp
             work[0, m] = w[a].real * values[a, start + m]
             work[1, m] = w[a].imag * values[a, start + m]
         _update(re, im, a, work[0], work[1], work[2:])
+        for m in range(angles.size):
+            # Loads in the upper half plane turn det B by less than π each.
+            angles[m] += np.arctan2(work[9, m], work[8, m])
 
 
 def _padded(array: np.ndarray) -> np.ndarray:
@@ -99,6 +103,22 @@ def block_traces(
     return first, second
 
 
+def block_arguments(w: ComplexArray, gram: FloatArray, eigenvalues: FloatArray, weights: FloatArray) -> FloatArray:
+    """Sum ``weight · arg det B`` over the blocks, for many points; each continuous from 0 at w = 0.
+
+    Parameters
+    ----------
+    w, gram, eigenvalues, weights
+        As for `block_traces`, w in the upper half plane.
+
+    Returns
+    -------
+    ndarray (points,)
+    """
+    result: FloatArray = _arguments(w, gram, _padded(eigenvalues.T), _padded(weights))
+    return result
+
+
 def block_form(w: ComplexArray, gram: FloatArray, eigenvalues: FloatArray, products: FloatArray) -> ComplexArray:
     """Sum ``P_ab · products_ab`` over the blocks, for many points.
 
@@ -123,9 +143,10 @@ def _traces(w, gram, values, weights):  # type: ignore[no-untyped-def]
     first = np.zeros((points, k), dtype=np.complex128)
     second = np.zeros((points, k, k), dtype=np.complex128)
     for g in numba.prange(points):
-        re, im, work = np.empty((k, k, _STRIP)), np.empty((k, k, _STRIP)), np.empty((8, _STRIP))
+        none = np.empty(0)
+        re, im, work = np.empty((k, k, _STRIP)), np.empty((k, k, _STRIP)), np.empty((10, _STRIP))
         for start in range(0, values.shape[1], _STRIP):
-            _solve_strip(w[g], gram, values, start, re, im, work)
+            _solve_strip(w[g], gram, values, start, re, im, work, none)
             for a in range(k):
                 sum_re = sum_im = 0.0
                 for m in range(_STRIP):
@@ -152,9 +173,10 @@ def _form(w, gram, values, products):  # type: ignore[no-untyped-def]
     points, k = w.shape
     result = np.zeros((points, k, k), dtype=np.complex128)
     for g in numba.prange(points):
-        re, im, work = np.empty((k, k, _STRIP)), np.empty((k, k, _STRIP)), np.empty((8, _STRIP))
+        none = np.empty(0)
+        re, im, work = np.empty((k, k, _STRIP)), np.empty((k, k, _STRIP)), np.empty((10, _STRIP))
         for start in range(0, values.shape[1], _STRIP):
-            _solve_strip(w[g], gram, values, start, re, im, work)
+            _solve_strip(w[g], gram, values, start, re, im, work, none)
             for a in range(k):
                 for b in range(a + 1):
                     sum_re = sum_im = 0.0
@@ -165,4 +187,19 @@ def _form(w, gram, values, products):  # type: ignore[no-untyped-def]
         for a in range(k):
             for b in range(a):
                 result[g, b, a] = result[g, a, b]
+    return result
+
+
+@compiled(parallel=True, **_OPTIONS)
+def _arguments(w, gram, values, weights):  # type: ignore[no-untyped-def]
+    points, k = w.shape
+    result = np.zeros(points)
+    for g in numba.prange(points):
+        angles = np.empty(_STRIP)
+        re, im, work = np.empty((k, k, _STRIP)), np.empty((k, k, _STRIP)), np.empty((10, _STRIP))
+        for start in range(0, values.shape[1], _STRIP):
+            angles[:] = 0.0
+            _solve_strip(w[g], gram, values, start, re, im, work, angles)
+            for m in range(_STRIP):
+                result[g] += weights[start + m] * angles[m]
     return result

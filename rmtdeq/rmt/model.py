@@ -152,6 +152,16 @@ class GramModel:
         p = self.covariances.dimension
         return np.asarray(e / p), np.asarray(jacobian * (self.ratios / p))
 
+    def argument(self, q: ComplexArray) -> FloatArray:
+        """Return the argument of det R̄^{-1} for points q (points, K), zero at q = 0 and continuous from there."""
+        w = q * self.ratios
+        total = np.zeros(w.shape[0])
+        for part in self._blocks:
+            total += part.argument(w)
+        if self._head is not None:
+            total += self._head.argument(w)
+        return total
+
     def mean_form(self, q: ComplexArray) -> ComplexArray:
         """Return ``(s_a ⊗ μ_a)ᵀ (I - R̄)(s_b ⊗ μ_b)`` for points q (points, K), shape (points, K, K)."""
         family, w = self.covariances, q * self.ratios
@@ -181,6 +191,14 @@ class _Blocks:
         from rmtdeq.rmt.blocks import block_traces
 
         return block_traces(w, self.gram, self.eigenvalues, self.multiplicities)
+
+    def argument(self, w: ComplexArray) -> FloatArray:
+        """The argument of det B."""
+        if self._common:
+            return np.angle(1 + (w * np.diag(self.gram)) @ self.eigenvalues.T) @ self.multiplicities
+        from rmtdeq.rmt.blocks import block_arguments
+
+        return block_arguments(w, self.gram, self.eigenvalues, self.multiplicities)
 
     def form(self, w: ComplexArray) -> ComplexArray:
         """``(s_a ⊗ μ_a)ᵀ B^{-1} (s_b ⊗ μ_b)``."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from rmtdeq._errors import ConvergenceError
 from rmtdeq._progress import progress_bar
-from rmtdeq._types import ComplexArray
+from rmtdeq._types import ComplexArray, FloatArray
 from rmtdeq.rmt.model import GramModel
 
 _TOLERANCE = 1e-8
@@ -30,6 +30,7 @@ _SHRINK = 0.05
 _DESCENT = 0.05
 _SHORTEST = 0.9
 _FEW = 16
+_ALMOST_REAL = 1e-12
 
 
 def resolvent_diagonal(model: GramModel, z: ComplexArray) -> ComplexArray:
@@ -75,25 +76,27 @@ class LineResolvent:
         self._q = np.empty((0, model.shifts.size), dtype=complex)
         self._bar = progress_bar(model.dear, desc="mixture equations", unit="point")
 
-    def __call__(self, z: ComplexArray) -> ComplexArray:
-        """Return q_a(z) for points (points,), as `resolvent_diagonal` does."""
-        if z.size > max(_FEW, 2 * self._x.size):
+    def __call__(self, z: ComplexArray, guess: ComplexArray | None = None) -> ComplexArray:
+        """Return q_a(z) for points (points,), as `resolvent_diagonal` does, from a guess (points, K) if there is one."""
+        if guess is None and z.size > max(_FEW, 2 * self._x.size):
             # Every other point first, for the others to start from.
             order = np.argsort(z.real)
             result = np.empty((z.size, self._q.shape[1]), dtype=complex)
             for part in (order[::2], order[1::2]):
                 result[part] = self(z[part])
             return result
-        return self._solve(z)
+        return self._solve(z, guess)
 
-    def _solve(self, z: ComplexArray) -> ComplexArray:
+    def _solve(self, z: ComplexArray, guess: ComplexArray | None) -> ComplexArray:
         q = np.empty((z.size, self._q.shape[1]), dtype=complex)
         good = np.zeros(z.size, dtype=bool)
-        if self._x.size > 1:
-            guess = np.stack([np.interp(z.real, self._x, column) for column in self._q.T], axis=1)
+        if guess is None and self._x.size > 1:
+            guess = np.stack([np.interp(z.real, self._x, column) for column in self._q.T], axis=1).astype(complex)
+        if guess is not None:
+            guess.imag = np.maximum(guess.imag, _ALMOST_REAL * abs(guess))
             exact = self.model.commuting
             tolerance = _TOLERANCE if exact else _TOLERANCE_DEAR
-            q, good = _newton(self.model, z, guess.astype(complex), tolerance, exact)
+            q, good = _newton(self.model, z, guess, tolerance, exact)
         if not good.all():
             q[~good] = resolvent_diagonal(self.model, z[~good])
         x, order = np.unique(np.concatenate([self._x, z.real]), return_index=True)
@@ -207,6 +210,17 @@ def _damped(model: GramModel, z: ComplexArray, q: ComplexArray) -> ComplexArray:
     raise ConvergenceError(
         f"The mixture equations could not be solved at {int((~good).sum())} point(s), such as z = {z[~good][0]:.6g}."
     )
+
+
+def distribution(model: GramModel, z: ComplexArray, q: ComplexArray) -> FloatArray:
+    """Return the fraction of the spectrum below each point just above the real axis, where the solution is q.
+
+    ``log det(H - z)/n`` has the deterministic equivalent ``Σ_a π_a ((λ_a - z) q_a - 1 - log q_a) + log det B(q) / n``,
+    stationary in q; its imaginary part is -π times that fraction.
+    """
+    own = np.angle(q) - ((model.shifts - z[:, None]) * q).imag
+    n = model.ratios.sum() * model.covariances.dimension
+    return np.asarray((own @ model.probabilities - model.argument(q) / n) / np.pi)
 
 
 def resolvent_derivative(model: GramModel, z: ComplexArray, q: ComplexArray) -> ComplexArray:
