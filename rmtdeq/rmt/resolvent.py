@@ -28,6 +28,7 @@ _ROUNDING_DEAR = 1e-7
 _FAST = 1e-2
 _SHRINK = 0.05
 _DESCENT = 0.05
+_STEEPEST = 1e-6
 _SHORTEST = 0.9
 _FEW = 16
 _ALMOST_REAL = 1e-12
@@ -126,7 +127,7 @@ def _descend(model: GramModel, z: ComplexArray) -> ComplexArray:
             good |= stuck
         q[pending[good]] = new[good]
         height[pending[good]] = lower[good]
-        stride[pending] = np.where(good, np.maximum(stride[pending] ** 2, _DESCENT), np.sqrt(stride[pending]))
+        stride[pending] = np.where(good, np.maximum(stride[pending] ** 2, _STEEPEST), np.sqrt(stride[pending]))
         pending = pending[~(good & last)]
     return q
 

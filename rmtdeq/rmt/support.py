@@ -31,7 +31,7 @@ _CLOSE = 1e-9  # points this close, relative to their distance from the nearest 
 _SEARCHES = 20
 _HALVINGS = 60
 _SHRINK = 0.05  # of the distance from an end, at every step towards it
-_END = 1e-8
+_END = 1e-7
 _BESIDE = 1e-3
 _WRONG = 1e-2
 _NEGLIGIBLE = 1e-8
@@ -40,6 +40,8 @@ _NODES = 12
 _PANEL_ERROR = 1e-6
 _PANEL_ERROR_DEAR = 1e-5
 _NARROWEST = 1e-12
+
+_Pair = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +116,25 @@ class _Scan:
             x, np.concatenate([self.below, other.below])[order], np.concatenate([self.inside, other.inside])[order]
         )
 
+    def taken(self, keep: BoolArray) -> _Scan:
+        """Return the scan of some of the points."""
+        return _Scan(self.x[keep], self.below[keep], self.inside[keep])
+
+    def runs(self, line: _Line) -> list[tuple[_Pair, _Pair]]:
+        """Return the runs of points inside, as pairs of neighbours at both ends: one outside, one inside."""
+        change = np.flatnonzero(np.diff(np.concatenate([[False], self.inside, [False]]).astype(int)))
+        x = np.concatenate([line.shifts[:1], self.x]).tolist()
+        return [((x[i], x[i + 1]), (x[j + 1], x[j])) for i, j in zip(change[::2], change[1::2], strict=True)]
+
     def hidden(self, line: _Line) -> FloatArray:
         """Return points in between neighbours outside the support that have some of the spectrum between them."""
         a, b = self.x[:-1], self.x[1:]
         outside = ~self.inside[:-1] & ~self.inside[1:]
         held = outside & (np.diff(self.below) > _HIDDEN) & line.apart(a, b)
         return line.middle(a[held], b[held])
+
+
+_NOTHING = _Scan(np.empty(0), np.empty(0), np.empty(0, dtype=bool))
 
 
 def bulk(model: GramModel) -> Bulk:
@@ -143,25 +158,26 @@ def bulk(model: GramModel) -> Bulk:
     between = (merged[:-1] + merged[1:]) / 2
     scan = _Scan.of(line, np.concatenate([merged[1:] - line.floor, merged + line.floor, between, [top]]))
     atoms = _atoms(line, scan)
-    parts: list[Interval] = []
+    ends: dict[_Pair, float] = {}
+    parts: dict[_Pair, Interval] = {}
     for _ in range(_SEARCHES):
         for _ in range(_HALVINGS):
             middle = scan.hidden(line)
             if not middle.size:
                 break
             scan = scan.joined(_Scan.of(line, middle))
-        ends, beside = _ends(line, scan)
-        scan = scan.joined(_Scan.of(line, beside))
-        # What lay between an end and the point outside that it was sought from shows now.
-        if scan.hidden(line).size:
-            continue
-        parts, stray = _intervals(line, ends)
-        found = _Scan.of(line, stray)
-        gaps = _gaps(found, scan, ends)
-        if not gaps.x.size:
+        runs = scan.runs(line)
+        found = _ends(line, [pair for run in runs for pair in run if pair not in ends])
+        ends |= found
+        missed = _beside(line, scan, found)
+        support = {(ends[first], ends[last]) for first, last in runs}
+        if not missed.x.size:
+            done, missed = _intervals(line, scan, sorted(support - parts.keys()))
+            parts |= done
+        if not missed.x.size:
             break
-        scan = scan.joined(gaps)
-    law = Bulk(tuple(part for part in parts if part.mass > _NEGLIGIBLE), atoms)
+        scan = scan.joined(missed)
+    law = Bulk(tuple(parts[pair] for pair in sorted(support & parts.keys()) if parts[pair].mass > _NEGLIGIBLE), atoms)
     if abs(law.mass - 1) > _WRONG:
         raise ConvergenceError(
             f"The predicted density has mass {law.mass:.4f} instead of 1: its support could not be resolved."
@@ -181,71 +197,80 @@ def _atoms(line: _Line, scan: _Scan) -> tuple[tuple[float, float], ...]:
     return tuple((float(s), float(m)) for s, m in zip(line.shifts, masses, strict=True) if m > _LEAST)
 
 
-def _gaps(found: _Scan, scan: _Scan, ends: list[tuple[float, float]]) -> _Scan:
-    """Return those points of intervals that lie in gaps: outside the support, and mass on both sides of them."""
-    keep = np.zeros(found.x.size, dtype=bool)
-    for low, high in ends:
-        before, after = scan.below[[np.searchsorted(scan.x, low) - 1, np.searchsorted(scan.x, high)]]
-        within = (found.x > low) & (found.x < high) & ~found.inside
-        keep |= within & (found.below > before + _HIDDEN) & (found.below < after - _HIDDEN)
-    return _Scan(found.x[keep], found.below[keep], found.inside[keep])
-
-
-def _ends(line: _Line, scan: _Scan) -> tuple[list[tuple[float, float]], FloatArray]:
-    """Locate both ends of every run of inside points: secants of Im², which is linear there, from within.
-
-    Returns
-    -------
-    list of (float, float)
-    ndarray
-        Points beside the ends: a little outside, and as far inside as the search has come.
-    """
-    change = np.flatnonzero(np.diff(np.concatenate([[False], scan.inside, [False]]).astype(int)))
-    starts, stops = change[::2], change[1::2] - 1
-    padded = np.concatenate([line.shifts[:1], scan.x, scan.x[-1:]])
-    outer = np.concatenate([padded[starts], padded[stops + 2]])
-    inner = np.concatenate([scan.x[starts], scan.x[stops]])
-    end, further = inner.copy(), inner.copy()
-    square = np.full(inner.shape, np.nan)
-    further_square = square.copy()
-    square[:] = line.imaginary(line.solve(inner)) ** 2
+def _ends(line: _Line, pairs: list[_Pair]) -> dict[_Pair, float]:
+    """Locate ends of the support in between points outside and inside: secants of Im², linear there, from within."""
+    if not pairs:
+        return {}
+    outer, inner = np.array(pairs).T
+    end = inner.copy()
+    q = line.solve(inner)
+    square = line.imaginary(q) ** 2
+    further, further_q, further_square = inner.copy(), q.copy(), np.zeros(inner.shape)
     active = np.flatnonzero(line.apart(outer, inner))
     for _ in range(_HALVINGS):
         if not active.size:
             break
-        o, i = outer[active], inner[active]
+        o, i, f = outer[active], inner[active], further[active]
         falls = square[active] < further_square[active]
-        rate = np.where(falls, (further_square[active] - square[active]), 1.0)
-        root = i - np.where(falls, square[active] * (further[active] - i) / rate, np.inf)
         # A density that grows towards its end (a hard edge) has no square root there.
+        root = i - square[active] * np.where(falls, f - i, 0.0) / np.where(
+            falls, further_square[active] - square[active], 1.0
+        )
         sound = falls & (abs(root - i) < abs(o - i))
         trial = np.where(sound, root + _SHRINK * (i - root), line.middle(o, i))
         done = (sound & (abs(root - end[active]) <= _END * abs(root - line.nearest(root)))) | ~line.apart(o, i)
         end[active] = np.where(sound, root, np.where(done, i, end[active]))
-        active, trial = active[~done], trial[~done]
-        q = line.solve(trial)
-        within = line.inside(q)
+        # Solutions, too, are linear in the square root of the distance from the end.
+        share = np.where(sound, abs(trial - root) / np.where(sound, abs(i - root), 1.0), 0.25) ** 0.5
+        reach = np.where(sound, abs(f - root) / np.where(sound, abs(i - root), 1.0), 4.0) ** 0.5
+        guess = q[active] - (further_q[active] - q[active]) * ((1 - share) / (reach - 1))[:, None]
+        active, trial, guess = active[~done], trial[~done], guess[~done]
+        new = line.solve(trial, guess)
+        within = line.inside(new)
         outer[active[~within]] = trial[~within]
         moved = active[within]
-        further[moved], further_square[moved] = inner[moved], square[moved]
-        inner[moved], square[moved] = trial[within], line.imaginary(q[within]) ** 2
-    k = starts.size
-    low, high = end[:k], end[k:]
-    beside = end + np.sign(outer - end) * np.minimum(_BESIDE * np.tile(high - low, 2), abs(outer - end) / 2)
-    return list(zip(low.tolist(), high.tolist(), strict=True)), np.concatenate([beside, inner])
+        further[moved], further_q[moved], further_square[moved] = inner[moved], q[moved], square[moved]
+        inner[moved], q[moved], square[moved] = trial[within], new[within], line.imaginary(new[within]) ** 2
+    return dict(zip(pairs, end.tolist(), strict=True))
 
 
-def _intervals(line: _Line, ends: list[tuple[float, float]]) -> tuple[list[Interval], FloatArray]:
-    """Expand the density on every interval, all panels of one size in one go.
+def _beside(line: _Line, scan: _Scan, ends: dict[_Pair, float]) -> _Scan:
+    """Return points beside ends where it shows that part of the spectrum is hidden before the next point outside."""
+    if not ends:
+        return _NOTHING
+    outer, inner = np.array(list(ends)).T
+    end = np.array(list(ends.values()))
+    away = end + (outer - end) * _BESIDE
+    far = line.apart(away, end)
+    found = _Scan.of(line, away[far])
+    before = scan.below[np.searchsorted(scan.x, outer[far][np.argsort(away[far])])]
+    return found.taken(abs(found.below - before) > _HIDDEN)
+
+
+def _gaps(line: _Line, x: FloatArray, scan: _Scan, ends: list[_Pair]) -> _Scan:
+    """Return those points of intervals that lie in gaps: outside the support, and mass on both sides of them."""
+    found = _Scan.of(line, x)
+    keep = np.zeros(found.x.size, dtype=bool)
+    padded = np.concatenate([[0.0], scan.below])
+    for low, high in ends:
+        before, after = padded[np.searchsorted(scan.x, low)], padded[np.searchsorted(scan.x, high) + 1]
+        within = (found.x > low) & (found.x < high) & ~found.inside
+        keep |= within & (found.below > before + _HIDDEN) & (found.below < after - _HIDDEN)
+    return found.taken(keep)
+
+
+def _intervals(line: _Line, scan: _Scan, ends: list[_Pair]) -> tuple[dict[_Pair, Interval], _Scan]:
+    """Expand the density on intervals, all panels of one size in one go.
 
     Returns
     -------
-    list of Interval
-    ndarray
-        Nodes that seem to lie outside the support.
+    dict of Interval
+        Those in which no gap was met.
+    _Scan
+        Nodes that turned out to lie in gaps.
     """
     if not ends:
-        return [], np.empty(0)
+        return {}, _NOTHING
     nodes, weights = legendre.leggauss(_NODES)
     to_coefficients = (np.arange(_NODES) + 0.5)[:, None] * legendre.legvander(nodes, _NODES - 1).T * weights
     # Values of a series at the nodes of both halves of its panel: there the next solutions start.
@@ -257,34 +282,40 @@ def _intervals(line: _Line, ends: list[tuple[float, float]]) -> tuple[list[Inter
     guess = None
     most = _PANEL_ERROR_DEAR if line.dear else _PANEL_ERROR
     done: list[tuple[np.ndarray, FloatArray, FloatArray]] = []
-    stray: list[FloatArray] = []
+    gaps, whole = _NOTHING, np.ones(len(ends), dtype=bool)
     while owner.size:
         theta = (left + right)[:, None] / 2 + (right - left)[:, None] / 2 * nodes
         x, slope = np.empty_like(theta), np.empty_like(theta)
-        for k, frame in enumerate(frames):
+        for k in np.unique(owner):
             mine = owner == k
-            x[mine], slope[mine] = frame.position(theta[mine])
+            x[mine], slope[mine] = frames[k].position(theta[mine])
         q = line.solve(x.ravel(), guess)
-        stray.append(x.ravel()[~line.inside(q)])
         values = line.imaginary(q).reshape(x.shape) / np.pi * slope
         coefficients = values @ to_coefficients.T
         width = right - left
         error = width * abs(coefficients[:, 2 * _NODES // 3 :]).max(axis=1)
         good = (error <= most) | (width < _NARROWEST)
+        stray = ~line.inside(q)
+        if stray.any():
+            met = _gaps(line, x.ravel()[stray], scan, ends)
+            gaps = gaps.joined(met)
+            whole &= [not ((low < met.x) & (met.x < high)).any() for low, high in ends]
         done.append((owner[good], left[good], coefficients[good]))
-        middle = (left + right)[~good] / 2
-        left, right = np.concatenate([left[~good], middle]), np.concatenate([middle, right[~good]])
-        owner = np.tile(owner[~good], 2)
-        rest = q.reshape(*x.shape, -1)[~good]
-        guess = np.concatenate([np.einsum("ij,pja->pia", half, rest) for half in halves]).reshape(-1, q.shape[1])
+        rest = ~good & whole[owner]
+        middle = (left + right)[rest] / 2
+        left, right = np.concatenate([left[rest], middle]), np.concatenate([middle, right[rest]])
+        owner = np.tile(owner[rest], 2)
+        panels = q.reshape(*x.shape, -1)[rest]
+        guess = np.concatenate([np.einsum("ij,pja->pia", half, panels) for half in halves]).reshape(-1, q.shape[1])
     owners, lefts, series = (np.concatenate(parts) for parts in zip(*done, strict=True))
-    result = []
-    for k, frame in enumerate(frames):
-        mine = np.flatnonzero(owners == k)
+    result = {}
+    for k in np.flatnonzero(whole):
+        frame, mine = frames[k], np.flatnonzero(owners == k)
         mine = mine[np.argsort(lefts[mine])]
-        result.append(Interval(frame.low, frame.high, frame.origin, np.append(lefts[mine], np.pi), series[mine]))
-        _add_foot(line, result[-1])
-    return result, np.concatenate(stray)
+        part = Interval(frame.low, frame.high, frame.origin, np.append(lefts[mine], np.pi), series[mine])
+        _add_foot(line, part)
+        result[ends[k]] = part
+    return result, gaps
 
 
 def _add_foot(line: _Line, part: Interval) -> None:
@@ -306,4 +337,4 @@ def _first_breaks(line: _Line, frame: Interval) -> FloatArray:
     """Panels to begin with: they end at the shifts inside the interval, where the density may peak."""
     shifts = line.shifts
     inside = shifts[(shifts > frame.low) & (shifts < frame.high)]
-    return np.unique(np.concatenate([[0.0, np.pi / 2, np.pi], frame.angle(inside)]))
+    return np.unique(np.concatenate([[0.0, np.pi], frame.angle(inside)]))
