@@ -27,6 +27,9 @@ _APART = 1e3  # floors: shifts closer than this are one, lest the foot of one's 
 _BEYOND = 1.001  # of the range: a point above the support
 _INSIDE = 1e-6  # Im m, relative to |q|, that counts as inside the support
 _HIDDEN = 1e-6  # mass that is looked for
+_TRAPEZIUM = 0.1  # of a trapezium's mass,
+_ROUGHLY = 1e-4  # and mass, that a scan may be off
+_NEAR = 0.2  # of the distance from a shift, that the last point inside may be from an end
 _CLOSE = 1e-9  # points this close, relative to their distance from the nearest shift, are not told apart
 _SEARCHES = 20
 _HALVINGS = 60
@@ -96,29 +99,42 @@ class _Line:
 
 @dataclass(frozen=True, eq=False)
 class _Scan:
-    """Points of the line, ascending."""
+    """Points of the line, ascending.
+
+    Attributes
+    ----------
+    x : ndarray (points,)
+    below : ndarray (points,)
+        The fraction of the spectrum below.
+    density : ndarray (points,)
+        0 outside the support.
+    """
 
     x: FloatArray
     below: FloatArray
-    inside: BoolArray
+    density: FloatArray
 
     @classmethod
     def of(cls, line: _Line, x: FloatArray) -> _Scan:
         """Scan points (points,)."""
         x = np.unique(x)
         q = line.solve(x)
-        return cls(x, distribution(line.resolvent.model, line.above(x), q), line.inside(q))
+        density = np.where(line.inside(q), line.imaginary(q) / np.pi, 0.0)
+        return cls(x, distribution(line.resolvent.model, line.above(x), q), density)
+
+    @property
+    def inside(self) -> BoolArray:
+        return self.density > 0
 
     def joined(self, other: _Scan) -> _Scan:
         """Return the scan of the points of both."""
         x, order = np.unique(np.concatenate([self.x, other.x]), return_index=True)
-        return _Scan(
-            x, np.concatenate([self.below, other.below])[order], np.concatenate([self.inside, other.inside])[order]
-        )
+        below, density = np.concatenate([self.below, other.below]), np.concatenate([self.density, other.density])
+        return _Scan(x, below[order], density[order])
 
     def taken(self, keep: BoolArray) -> _Scan:
         """Return the scan of some of the points."""
-        return _Scan(self.x[keep], self.below[keep], self.inside[keep])
+        return _Scan(self.x[keep], self.below[keep], self.density[keep])
 
     def runs(self, line: _Line) -> list[tuple[_Pair, _Pair]]:
         """Return the runs of points inside, as pairs of neighbours at both ends: one outside, one inside."""
@@ -126,15 +142,27 @@ class _Scan:
         x = np.concatenate([line.shifts[:1], self.x]).tolist()
         return [((x[i], x[i + 1]), (x[j + 1], x[j])) for i, j in zip(change[::2], change[1::2], strict=True)]
 
-    def hidden(self, line: _Line) -> FloatArray:
-        """Return points in between neighbours outside the support that have some of the spectrum between them."""
+    def unexplained(self, line: _Line) -> FloatArray:
+        """Return points in between neighbours whose densities do not tell how much of the spectrum lies between them."""
         a, b = self.x[:-1], self.x[1:]
-        outside = ~self.inside[:-1] & ~self.inside[1:]
-        held = outside & (np.diff(self.below) > _HIDDEN) & line.apart(a, b)
-        return line.middle(a[held], b[held])
+        mass, middle = np.diff(self.below), line.middle(a, b)
+        left, right = self.density[:-1], self.density[1:]
+        # Between points inside, the trapezium on a logarithmic scale; next to a point outside, a root that ends there
+        # or before; between points outside, nothing.
+        shift = line.nearest(middle)
+        per_log = (left * abs(a - shift) + right * abs(b - shift)) / 2
+        trapezium = per_log * abs(np.log(abs(b - shift) / abs(a - shift)))
+        within, without = (left > 0) & (right > 0), (left <= 0) & (right <= 0)
+        told = np.where(
+            within,
+            abs(mass - trapezium) <= _TRAPEZIUM * mass + _ROUGHLY,
+            np.where(without, mass <= _HIDDEN, mass <= np.minimum(2 * _NEAR * per_log, (left + right) * abs(b - a) / 3)),
+        )
+        seek = ~told & (mass > _HIDDEN) & line.apart(a, b)
+        return middle[seek]
 
 
-_NOTHING = _Scan(np.empty(0), np.empty(0), np.empty(0, dtype=bool))
+_NOTHING = _Scan(np.empty(0), np.empty(0), np.empty(0))
 
 
 def bulk(model: GramModel) -> Bulk:
@@ -162,12 +190,12 @@ def bulk(model: GramModel) -> Bulk:
     parts: dict[_Pair, Interval] = {}
     for _ in range(_SEARCHES):
         for _ in range(_HALVINGS):
-            middle = scan.hidden(line)
+            middle = scan.unexplained(line)
             if not middle.size:
                 break
             scan = scan.joined(_Scan.of(line, middle))
         runs = scan.runs(line)
-        found = _ends(line, [pair for run in runs for pair in run if pair not in ends])
+        found = _ends(line, scan, [pair for run in runs for pair in run if pair not in ends])
         ends |= found
         missed = _beside(line, scan, found)
         support = {(ends[first], ends[last]) for first, last in runs}
@@ -197,40 +225,43 @@ def _atoms(line: _Line, scan: _Scan) -> tuple[tuple[float, float], ...]:
     return tuple((float(s), float(m)) for s, m in zip(line.shifts, masses, strict=True) if m > _LEAST)
 
 
-def _ends(line: _Line, pairs: list[_Pair]) -> dict[_Pair, float]:
+def _ends(line: _Line, scan: _Scan, pairs: list[_Pair]) -> dict[_Pair, float]:
     """Locate ends of the support in between points outside and inside: secants of Im², linear there, from within."""
     if not pairs:
         return {}
     outer, inner = np.array(pairs).T
-    end = inner.copy()
+    start, beyond = np.searchsorted(scan.x, inner), np.searchsorted(scan.x, outer)
+    apart = line.apart(outer, inner)
+    # Next to its end a density is a root, of mass two thirds of height times width.
+    width = 1.5 * abs(scan.below[start] - scan.below[np.minimum(beyond, scan.x.size - 1)]) / scan.density[start]
+    root = inner + np.sign(outer - inner) * width
+    end = np.where(apart, root, inner)
     q = line.solve(inner)
     square = line.imaginary(q) ** 2
-    further, further_q, further_square = inner.copy(), q.copy(), np.zeros(inner.shape)
-    active = np.flatnonzero(line.apart(outer, inner))
-    for _ in range(_HALVINGS):
+    further_square = np.full(inner.shape, np.inf)
+    active = np.flatnonzero(apart)
+    for step in range(_HALVINGS):
         if not active.size:
             break
-        o, i, f = outer[active], inner[active], further[active]
-        falls = square[active] < further_square[active]
-        # A density that grows towards its end (a hard edge) has no square root there.
-        root = i - square[active] * np.where(falls, f - i, 0.0) / np.where(
-            falls, further_square[active] - square[active], 1.0
-        )
-        sound = falls & (abs(root - i) < abs(o - i))
-        trial = np.where(sound, root + _SHRINK * (i - root), line.middle(o, i))
-        done = (sound & (abs(root - end[active]) <= _END * abs(root - line.nearest(root)))) | ~line.apart(o, i)
-        end[active] = np.where(sound, root, np.where(done, i, end[active]))
+        o, i, r = outer[active], inner[active], root[active]
+        sound = (abs(r - i) < abs(o - i)) & ((r - i) * (o - i) > 0)
+        trial = np.where(sound, r + _SHRINK * (i - r), line.middle(o, i))
         # Solutions, too, are linear in the square root of the distance from the end.
-        share = np.where(sound, abs(trial - root) / np.where(sound, abs(i - root), 1.0), 0.25) ** 0.5
-        reach = np.where(sound, abs(f - root) / np.where(sound, abs(i - root), 1.0), 4.0) ** 0.5
-        guess = q[active] - (further_q[active] - q[active]) * ((1 - share) / (reach - 1))[:, None]
-        active, trial, guess = active[~done], trial[~done], guess[~done]
-        new = line.solve(trial, guess)
+        q_i = q[active]
+        new = line.solve(trial, q_i.real + 1j * q_i.imag * np.where(sound, _SHRINK, 0.25)[:, None] ** 0.5)
         within = line.inside(new)
         outer[active[~within]] = trial[~within]
         moved = active[within]
-        further[moved], further_q[moved], further_square[moved] = inner[moved], q[moved], square[moved]
-        inner[moved], q[moved], square[moved] = trial[within], new[within], line.imaginary(new[within]) ** 2
+        value = line.imaginary(new[within]) ** 2
+        falls = value < square[moved]
+        # A density that grows towards its end (a hard edge) has no square root there.
+        rate = np.where(falls, (square[moved] - value) / (trial[within] - inner[moved]), 1.0)
+        root[moved] = np.where(falls, trial[within] + value / rate, np.nan)
+        inner[moved], q[moved], square[moved] = trial[within], new[within], value
+        found = abs(root[active] - end[active]) <= _END * abs(root[active] - line.nearest(inner[active]))
+        narrow = ~line.apart(outer[active], inner[active])
+        end[active] = np.where(narrow & ~found, inner[active], root[active])
+        active = active[~(found & within) & ~narrow]
     return dict(zip(pairs, end.tolist(), strict=True))
 
 
