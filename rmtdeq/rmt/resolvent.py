@@ -92,7 +92,7 @@ class LineResolvent:
         q = np.empty((z.size, self._q.shape[1]), dtype=complex)
         good = np.zeros(z.size, dtype=bool)
         if guess is None and self._x.size > 1:
-            guess = np.stack([np.interp(z.real, self._x, column) for column in self._q.T], axis=1).astype(complex)
+            guess = self._interpolated(z.real)
         if guess is not None:
             guess.imag = np.maximum(guess.imag, _ALMOST_REAL * abs(guess))
             exact = self.model.commuting
@@ -104,6 +104,18 @@ class LineResolvent:
         self._x, self._q = x, np.concatenate([self._q, q])[order]
         self._bar.update(z.size)
         return q
+
+
+    def _interpolated(self, x: FloatArray) -> ComplexArray:
+        """Between solved neighbours, linear in the logarithm of the distance from the nearest shift."""
+        right = np.clip(np.searchsorted(self._x, x), 1, self._x.size - 1)
+        shifts = self.model.shifts
+        shift = shifts[np.argmin(abs(x[:, None] - shifts), axis=1)]
+        a, b, x = self._x[right - 1] - shift, self._x[right] - shift, np.clip(x, self._x[0], self._x[-1]) - shift
+        same = (a * b > 0) & (x * b > 0)
+        ratios = [np.log(np.where(same, v, np.e) / np.where(same, a, 1.0)) for v in (x, b)]
+        share = np.where(same, ratios[0] / ratios[1], (x - a) / (b - a))[:, None]
+        return np.asarray((1 - share) * self._q[right - 1] + share * self._q[right])
 
 
 def _descend(model: GramModel, z: ComplexArray) -> ComplexArray:

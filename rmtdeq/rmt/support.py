@@ -27,13 +27,14 @@ _APART = 1e3  # floors: shifts closer than this are one, lest the foot of one's 
 _BEYOND = 1.001  # of the range: a point above the support
 _INSIDE = 1e-6  # Im m, relative to |q|, that counts as inside the support
 _HIDDEN = 1e-6  # mass that is looked for
-_TRAPEZIUM = 0.1  # of a trapezium's mass,
-_ROUGHLY = 1e-4  # and mass, that a scan may be off
+_TRAPEZIUM = 0.03  # of a trapezium's mass,
+_ROUGHLY = 1e-5  # and mass, that a scan may be off
+_VALLEY = 1.25
 _NEAR = 0.2  # of the distance from a shift, that the last point inside may be from an end
 _CLOSE = 1e-9  # points this close, relative to their distance from the nearest shift, are not told apart
 _SEARCHES = 20
 _HALVINGS = 60
-_SHRINK = 0.05  # of the distance from an end, at every step towards it
+_SHRINK = 0.15  # of the distance from an end, at every step towards it
 _END = 1e-7
 _BESIDE = 1e-3
 _WRONG = 1e-2
@@ -158,6 +159,12 @@ class _Scan:
             abs(mass - trapezium) <= _TRAPEZIUM * mass + _ROUGHLY,
             np.where(without, mass <= _HIDDEN, mass <= np.minimum(2 * _NEAR * per_log, (left + right) * abs(b - a) / 3)),
         )
+        # A valley that steepens towards its bottom may have a gap there.
+        height = self.density * abs(self.x - line.nearest(self.x))
+        valley = np.zeros(self.x.size, dtype=bool)
+        valley[1:-1] = self.inside[1:-1] & (height[1:-1] < np.minimum(height[:-2], height[2:]))
+        valley[1:-1] &= (height[:-2] + height[2:]) / 2 > _VALLEY * height[1:-1]
+        told &= ~(within & (valley[:-1] | valley[1:]))
         seek = ~told & (mass > _HIDDEN) & line.apart(a, b)
         return middle[seek]
 
