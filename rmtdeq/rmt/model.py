@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rmtdeq._types import ComplexArray, FloatArray
+from rmtdeq._types import ComplexArray, FloatArray, IntArray
 from rmtdeq.rmt.covariances import CovarianceFamily
 from rmtdeq.rmt.noncommuting import Head
 
@@ -15,6 +15,7 @@ _RANK = 1e-10
 _DIRECTIONS = 5.0
 _LARGE = 64
 _CHUNK = 500_000
+_LITTLE = 3e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,13 +175,20 @@ class GramModel:
 
 
 class _Blocks:
-    """Diagonal blocks of B, one for each of some coordinates, in some directions of the s_a."""
+    """Diagonal blocks of B, one for each of some coordinates, in some directions of the s_a.
+
+    Blocks that differ little from the identity act through the first two moments of their eigenvalues: with
+    ``T = Σ_a w_a d_a s_a s_aᵀ`` of norm at most ε, what is left out of the gradient of ``log det (I + T)`` is at most
+    ε² of it.
+    """
 
     def __init__(self, factors: FloatArray, family: CovarianceFamily, part: slice) -> None:
         self.gram = factors @ factors.T
-        self.eigenvalues = family.eigenvalues[part]
-        self.multiplicities = family.multiplicities[part]
-        self.mean_products = family.mean_products[part]
+        sizes = (family.eigenvalues[part] * np.diag(self.gram)).max(axis=1, initial=0.0)
+        order = np.argsort(-sizes, kind="stable")
+        self.eigenvalues = family.eigenvalues[part][order]
+        self.multiplicities = family.multiplicities[part][order]
+        self.mean_products = family.mean_products[part][order]
         self._common = factors.shape[1] == 1
 
     def traces(self, w: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
@@ -190,15 +198,43 @@ class _Blocks:
         # Compiled code loads with the first model of several directions.
         from rmtdeq.rmt.blocks import block_traces
 
-        return block_traces(w, self.gram, self.eigenvalues, self.multiplicities)
+        strips = self._strips(w)
+        first, second = block_traces(w, self.gram, self.eigenvalues, self.multiplicities, strips)
+        _, means, products = self._tails
+        hessian = -products[strips]
+        return first + means[strips] + np.einsum("gab,gb->ga", hessian, w), second + hessian
 
     def argument(self, w: ComplexArray) -> FloatArray:
         """The argument of det B."""
         if self._common:
-            return np.angle(1 + (w * np.diag(self.gram)) @ self.eigenvalues.T) @ self.multiplicities
+            return np.asarray(np.angle(1 + (w * np.diag(self.gram)) @ self.eigenvalues.T) @ self.multiplicities)
         from rmtdeq.rmt.blocks import block_arguments
 
-        return block_arguments(w, self.gram, self.eigenvalues, self.multiplicities)
+        strips = self._strips(w)
+        exact = block_arguments(w, self.gram, self.eigenvalues, self.multiplicities, strips)
+        _, means, products = self._tails
+        return exact + ((means[strips] * w).sum(axis=1) - np.einsum("ga,gab,gb->g", w, products[strips], w) / 2).imag
+
+    def _strips(self, w: ComplexArray) -> IntArray:
+        """How many strips of blocks differ from the identity by more than a little."""
+        largest, _, _ = self._tails
+        return np.asarray((abs(w) @ largest.T > _LITTLE).sum(axis=1))
+
+    @cached_property
+    def _tails(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """From every strip on: the largest d_a |s_a|², the sums of d_a |s_a|² and of d_a d_b (s_a·s_b)²."""
+        from rmtdeq.rmt.blocks import STRIP
+
+        starts = np.arange(0, self.eigenvalues.shape[0], STRIP)
+        values = self.eigenvalues * np.diag(self.gram)
+        weighted = self.multiplicities[:, None] * values
+        normal = self.gram**2 / np.maximum(np.outer(np.diag(self.gram), np.diag(self.gram)), 1e-300)
+        products = np.add.reduceat(weighted[:, :, None] * values[:, None, :], starts) * normal
+        parts = np.maximum.reduceat(values, starts), np.add.reduceat(weighted, starts), products
+        return (
+            np.maximum.accumulate(parts[0][::-1])[::-1],
+            *(np.concatenate([np.cumsum(part[::-1], axis=0)[::-1], 0 * part[:1]]) for part in parts[1:]),
+        )
 
     def form(self, w: ComplexArray) -> ComplexArray:
         """``(s_a ⊗ μ_a)ᵀ B^{-1} (s_b ⊗ μ_b)``."""

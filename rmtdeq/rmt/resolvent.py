@@ -26,6 +26,7 @@ _FEW_STEPS = 12
 _ROUNDING = 1e-8
 _ROUNDING_DEAR = 1e-7
 _FAST = 1e-2
+_GUESS = 1e-2
 _SHRINK = 0.05
 _DESCENT = 0.05
 _STEEPEST = 1e-6
@@ -158,7 +159,8 @@ def _newton(
     index = np.arange(q.shape[1])
     rounding = _ROUNDING if model.commuting else _ROUNDING_DEAR
     last: tuple[ComplexArray, ComplexArray] | None = None
-    length_before = np.zeros(z.shape)
+    # A guess is taken to be off by at least this.
+    length_before = np.full(z.shape, _GUESS)
     for step_number in range(_NEWTON_STEPS):
         # Convergence is fast: steps that have stopped shrinking are what rounding leaves.
         limit = tolerance if step_number < _FEW_STEPS else np.maximum(tolerance, rounding)
