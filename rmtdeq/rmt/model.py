@@ -15,7 +15,7 @@ _RANK = 1e-10
 _DIRECTIONS = 5.0
 _LARGE = 64
 _CHUNK = 500_000
-_LITTLE = 3e-4
+_LITTLE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +119,12 @@ class GramModel:
         least = min(_DIRECTIONS * self.covariances.truncation, 0.99)
         return Head(self.covariances.head, self.factors[:, sizes > least * sizes.max()])
 
+    @cached_property
+    def _diagonals(self) -> _Blocks:
+        """What the head would be without off-diagonal entries."""
+        assert self._head is not None
+        return _Blocks(self._head.factors, self.covariances, slice(0, self._head.matrices.shape[1]))
+
     def traces(self, q: ComplexArray, exact: bool = True) -> tuple[ComplexArray, ComplexArray]:
         """Return ``e_a = (1/p) tr[(s_a s_aᵀ ⊗ C_a) R̄]`` and its Jacobian in q.
 
@@ -146,8 +152,7 @@ class GramModel:
         if head is not None:
             gradient, hessian = head.traces(w, exact)
             if not exact:
-                diagonals = _Blocks(head.factors, self.covariances, slice(0, head.matrices.shape[1]))
-                _, hessian = diagonals.traces(w)
+                _, hessian = self._diagonals.traces(w)
             e += gradient
             jacobian += hessian
         p = self.covariances.dimension

@@ -41,9 +41,11 @@ _WRONG = 1e-2
 _NEGLIGIBLE = 1e-8
 _LEAST = 1e-5  # of an atom
 _NODES = 12
+_TAIL = 3  # last terms of a series that must be small
 _PANEL_ERROR = 1e-6
 _PANEL_ERROR_DEAR = 1e-5
 _NARROWEST = 1e-12
+_EVEN = 1.5  # the largest density about a shift over the smallest where it does not peak
 
 _Pair = tuple[float, float]
 
@@ -314,7 +316,7 @@ def _intervals(line: _Line, scan: _Scan, ends: list[_Pair]) -> tuple[dict[_Pair,
     # Values of a series at the nodes of both halves of its panel: there the next solutions start.
     halves = [legendre.legvander((nodes + side) / 2, _NODES - 1) @ to_coefficients for side in (-1, 1)]
     frames = [_frame(line, low, high) for low, high in ends]
-    starts = [_first_breaks(line, frame) for frame in frames]
+    starts = [_first_breaks(scan, line, frame) for frame in frames]
     owner = np.repeat(np.arange(len(frames)), [b.size - 1 for b in starts])
     left, right = np.concatenate([b[:-1] for b in starts]), np.concatenate([b[1:] for b in starts])
     guess = None
@@ -331,7 +333,7 @@ def _intervals(line: _Line, scan: _Scan, ends: list[_Pair]) -> tuple[dict[_Pair,
         values = line.imaginary(q).reshape(x.shape) / np.pi * slope
         coefficients = values @ to_coefficients.T
         width = right - left
-        error = width * abs(coefficients[:, 2 * _NODES // 3 :]).max(axis=1)
+        error = width * abs(coefficients[:, -_TAIL:]).max(axis=1)
         good = (error <= most) | (width < _NARROWEST)
         stray = ~line.inside(q)
         if stray.any():
@@ -371,8 +373,11 @@ def _frame(line: _Line, low: float, high: float) -> Interval:
     return Interval(max(low, origin + line.floor), high, origin, np.array([0.0, np.pi]), np.zeros((1, 1)))
 
 
-def _first_breaks(line: _Line, frame: Interval) -> FloatArray:
-    """Panels to begin with: they end at the shifts inside the interval, where the density may peak."""
-    shifts = line.shifts
-    inside = shifts[(shifts > frame.low) & (shifts < frame.high)]
-    return np.unique(np.concatenate([[0.0, np.pi], frame.angle(inside)]))
+def _first_breaks(scan: _Scan, line: _Line, frame: Interval) -> FloatArray:
+    """Panels to begin with: they end at those shifts inside the interval where the density may peak."""
+    shifts = line.shifts[(line.shifts > frame.low) & (line.shifts < frame.high)]
+    at = np.searchsorted(scan.x, shifts)
+    # Points stand close to both sides of every shift, and beyond them others.
+    around = scan.density[at[:, None] + np.arange(-2, 2)] if shifts.size else np.empty((0, 4))
+    even = around.max(axis=1) <= _EVEN * around.min(axis=1)
+    return np.unique(np.concatenate([[0.0, np.pi], frame.angle(shifts[~even])]))
