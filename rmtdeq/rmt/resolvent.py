@@ -159,8 +159,8 @@ def _newton(
     index = np.arange(q.shape[1])
     rounding = _ROUNDING if model.commuting else _ROUNDING_DEAR
     last: tuple[ComplexArray, ComplexArray] | None = None
-    # A guess is taken to be off by at least this.
-    length_before = np.full(z.shape, _GUESS)
+    # With the exact Jacobian a guess is taken to be off by at least this.
+    length_before = np.full(z.shape, _GUESS if exact and model.commuting else 0.0)
     for step_number in range(_NEWTON_STEPS):
         # Convergence is fast: steps that have stopped shrinking are what rounding leaves.
         limit = tolerance if step_number < _FEW_STEPS else np.maximum(tolerance, rounding)
