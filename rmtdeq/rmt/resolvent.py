@@ -27,6 +27,7 @@ _ROUNDING = 1e-8
 _ROUNDING_DEAR = 1e-7
 _FAST = 1e-2
 _GUESS = 1e-2
+_GAP = 1e-3
 _SHRINK = 0.05
 _DESCENT = 0.05
 _STEEPEST = 1e-6
@@ -101,10 +102,17 @@ class LineResolvent:
             q, good = _newton(self.model, z, guess, tolerance, exact)
         if not good.all():
             q[~good] = resolvent_diagonal(self.model, z[~good])
-        x, order = np.unique(np.concatenate([self._x, z.real]), return_index=True)
-        self._x, self._q = x, np.concatenate([self._q, q])[order]
-        self._bar.update(z.size)
+        self._keep(z, q)
         return q
+
+    def afresh(self, z: ComplexArray) -> None:
+        """Solve without regard to neighbours, and forget what was found at these points."""
+        self._keep(z, resolvent_diagonal(self.model, z))
+
+    def _keep(self, z: ComplexArray, q: ComplexArray) -> None:
+        x, order = np.unique(np.concatenate([z.real, self._x]), return_index=True)
+        self._x, self._q = x, np.concatenate([q, self._q])[order]
+        self._bar.update(z.size)
 
 
     def _interpolated(self, x: FloatArray) -> ComplexArray:
@@ -187,7 +195,9 @@ def _newton(
         shrinking = length / np.maximum(length_before[active], length)
         left = length * np.where((shrinking <= _FAST) | (not model.commuting), shrinking, 1.0)
         length_before[active] = length
-        small = np.all(inside, axis=1) & ((left <= limit[active]) | np.all(abs(gap) < 1e-15, axis=1))
+        # Steps may be small far from any solution, where the approximate Jacobian is large.
+        gaps = abs(gap).max(axis=1)
+        small = np.all(inside, axis=1) & (((left <= limit[active]) & (gaps <= _GAP)) | (gaps < 1e-15))
         before = q[active]
         q[active] = np.where(sound[:, None], new, before)
         good[active[sound & small]] = True

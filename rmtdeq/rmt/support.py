@@ -135,6 +135,22 @@ class _Scan:
         below, density = np.concatenate([self.below, other.below]), np.concatenate([self.density, other.density])
         return _Scan(x, below[order], density[order])
 
+    def extended(self, line: _Line, x: FloatArray) -> _Scan:
+        """Return the scan of these points as well.
+
+        A solution that is real but for rounding may be a wrong one; where the distribution function does not ascend,
+        new points are solved once more.
+        """
+        new = _Scan.of(line, x)
+        both = self.joined(new)
+        before = np.maximum.accumulate(np.append(0.0, both.below))[:-1]
+        after = np.minimum.accumulate(np.append(1.0, both.below[::-1]))[:-1][::-1]
+        wrong = np.isin(both.x, new.x) & ((both.below < before - _HIDDEN) | (both.below > after + _HIDDEN))
+        if wrong.any():
+            line.resolvent.afresh(line.above(both.x[wrong]))
+            both = self.joined(_Scan.of(line, new.x))
+        return both
+
     def taken(self, keep: BoolArray) -> _Scan:
         """Return the scan of some of the points."""
         return _Scan(self.x[keep], self.below[keep], self.density[keep])
@@ -202,7 +218,7 @@ def bulk(model: GramModel) -> Bulk:
             middle = scan.unexplained(line)
             if not middle.size:
                 break
-            scan = scan.joined(_Scan.of(line, middle))
+            scan = scan.extended(line, middle)
         runs = scan.runs(line)
         found = _ends(line, scan, [pair for run in runs for pair in run if pair not in ends])
         ends |= found
