@@ -30,7 +30,8 @@ def covariances_of(
         return (variances if covariance == "diagonal" else [np.asarray(v.mean()) for v in variances]), None
     found = [part.T @ part / (len(part) - 1) for part in parts]
     if covariance == "full":
-        return [_shrunk(c, best_shrinkage(x) if share == "auto" else share) for c, x in zip(found, parts, strict=True)], None
+        shares = [best_shrinkage(part) if isinstance(share, str) else share for part in parts]
+        return [_shrunk(c, s) for c, s in zip(found, shares, strict=True)], None
     sizes = np.array([len(part) for part in parts])
     _, basis = np.linalg.eigh(np.einsum("a,aij->ij", sizes / sizes.sum(), np.stack(found)))
     values = np.array([np.maximum(np.einsum("ij,ij->j", basis, c @ basis), 0.0) for c in found])

@@ -235,11 +235,8 @@ class _Blocks:
         weighted = self.multiplicities[:, None] * values
         normal = self.gram**2 / np.maximum(np.outer(np.diag(self.gram), np.diag(self.gram)), 1e-300)
         products = np.add.reduceat(weighted[:, :, None] * values[:, None, :], starts) * normal
-        parts = np.maximum.reduceat(values, starts), np.add.reduceat(weighted, starts), products
-        return (
-            np.maximum.accumulate(parts[0][::-1])[::-1],
-            *(np.concatenate([np.cumsum(part[::-1], axis=0)[::-1], 0 * part[:1]]) for part in parts[1:]),
-        )
+        largest = np.maximum.accumulate(np.maximum.reduceat(values, starts)[::-1])[::-1]
+        return largest, _from_each_on(np.add.reduceat(weighted, starts)), _from_each_on(products)
 
     def form(self, w: ComplexArray) -> ComplexArray:
         """``(s_a ⊗ μ_a)ᵀ B^{-1} (s_b ⊗ μ_b)``."""
@@ -249,6 +246,11 @@ class _Blocks:
         from rmtdeq.rmt.blocks import block_form
 
         return block_form(w, self.gram, self.eigenvalues, self.mean_products)
+
+
+def _from_each_on(parts: FloatArray) -> FloatArray:
+    """Sums of parts from each on to the last, and of none."""
+    return np.concatenate([np.cumsum(parts[::-1], axis=0)[::-1], np.zeros((1, *parts.shape[1:]))])
 
 
 def _common_traces(

@@ -86,7 +86,7 @@ class Head:
         return result
 
     def argument(self, w: ComplexArray) -> FloatArray:
-        """Return the argument of det B, (points,), zero at w = 0 and continuous from there, w in the upper half plane."""
+        """Return the argument of det B, (points,), zero at w = 0 and continuous from there, Im w > 0."""
         result = np.empty(w.shape[0])
         for part, frame in self._frames(w):
             result[part] = _argument(frame.scaled(w[part])[1])

@@ -80,7 +80,7 @@ class LineResolvent:
         self._bar = progress_bar(model.dear, desc="mixture equations", unit="point")
 
     def __call__(self, z: ComplexArray, guess: ComplexArray | None = None) -> ComplexArray:
-        """Return q_a(z) for points (points,), as `resolvent_diagonal` does, from a guess (points, K) if there is one."""
+        """Return q_a(z) for points (points,), as `resolvent_diagonal` does; from a guess (points, K) if any."""
         if guess is None and z.size > max(_FEW, 2 * self._x.size):
             # Every other point first, for the others to start from.
             order = np.argsort(z.real)
@@ -113,7 +113,6 @@ class LineResolvent:
         x, order = np.unique(np.concatenate([z.real, self._x]), return_index=True)
         self._x, self._q = x, np.concatenate([q, self._q])[order]
         self._bar.update(z.size)
-
 
     def _interpolated(self, x: FloatArray) -> ComplexArray:
         """Between solved neighbours, linear in the logarithm of the distance from the nearest shift."""

@@ -162,7 +162,7 @@ class _Scan:
         return [((x[i], x[i + 1]), (x[j + 1], x[j])) for i, j in zip(change[::2], change[1::2], strict=True)]
 
     def unexplained(self, line: _Line) -> FloatArray:
-        """Return points in between neighbours whose densities do not tell how much of the spectrum lies between them."""
+        """Return points between neighbours whose densities do not tell how much of the spectrum lies there."""
         a, b = self.x[:-1], self.x[1:]
         mass, middle = np.diff(self.below), line.middle(a, b)
         left, right = self.density[:-1], self.density[1:]
@@ -175,7 +175,9 @@ class _Scan:
         told = np.where(
             within,
             abs(mass - trapezium) <= _TRAPEZIUM * mass + _ROUGHLY,
-            np.where(without, mass <= _HIDDEN, mass <= np.minimum(2 * _NEAR * per_log, (left + right) * abs(b - a) / 3)),
+            np.where(
+                without, mass <= _HIDDEN, mass <= np.minimum(2 * _NEAR * per_log, (left + right) * abs(b - a) / 3)
+            ),
         )
         # A valley that steepens towards its bottom may have a gap there.
         height = self.density * abs(self.x - line.nearest(self.x))
@@ -255,17 +257,17 @@ def _ends(line: _Line, scan: _Scan, pairs: list[_Pair]) -> dict[_Pair, float]:
     if not pairs:
         return {}
     outer, inner = np.array(pairs).T
+    # An end before the first point is that point, not apart from it.
     start, beyond = np.searchsorted(scan.x, inner), np.searchsorted(scan.x, outer)
     apart = line.apart(outer, inner)
     # Next to its end a density is a root, of mass two thirds of height times width.
-    width = 1.5 * abs(scan.below[start] - scan.below[np.minimum(beyond, scan.x.size - 1)]) / scan.density[start]
+    width = 1.5 * abs(scan.below[start] - scan.below[beyond]) / scan.density[start]
     root = inner + np.sign(outer - inner) * width
     end = np.where(apart, root, inner)
     q = line.solve(inner)
     square = line.imaginary(q) ** 2
-    further_square = np.full(inner.shape, np.inf)
     active = np.flatnonzero(apart)
-    for step in range(_HALVINGS):
+    for _ in range(_HALVINGS):
         if not active.size:
             break
         o, i, r = outer[active], inner[active], root[active]
@@ -294,12 +296,14 @@ def _beside(line: _Line, scan: _Scan, ends: dict[_Pair, float]) -> _Scan:
     """Return points beside ends where it shows that part of the spectrum is hidden before the next point outside."""
     if not ends:
         return _NOTHING
-    outer, inner = np.array(list(ends)).T
+    outer = np.array(list(ends))[:, 0]
     end = np.array(list(ends.values()))
     away = end + (outer - end) * _BESIDE
     far = line.apart(away, end)
     found = _Scan.of(line, away[far])
-    before = scan.below[np.searchsorted(scan.x, outer[far][np.argsort(away[far])])]
+    padded = np.append(scan.below, 0.0)
+    at = np.where(outer < scan.x[0], -1, np.searchsorted(scan.x, outer))
+    before = padded[at[far][np.argsort(away[far])]]
     return found.taken(abs(found.below - before) > _HIDDEN)
 
 
