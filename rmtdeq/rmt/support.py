@@ -169,8 +169,9 @@ class _Scan:
         # Between points inside, the trapezium on a logarithmic scale; next to a point outside, a root that ends there
         # or before; between points outside, nothing.
         shift = line.nearest(middle)
-        per_log = (left * abs(a - shift) + right * abs(b - shift)) / 2
-        trapezium = per_log * abs(np.log(abs(b - shift) / abs(a - shift)))
+        near, far = (np.maximum(abs(x - shift), line.floor) for x in (a, b))
+        per_log = (left * near + right * far) / 2
+        trapezium = per_log * abs(np.log(far / near))
         within, without = (left > 0) & (right > 0), (left <= 0) & (right <= 0)
         told = np.where(
             within,
@@ -213,6 +214,9 @@ def bulk(model: GramModel) -> Bulk:
     between = (merged[:-1] + merged[1:]) / 2
     scan = _Scan.of(line, np.concatenate([merged[1:] - line.floor, merged + line.floor, between, [top]]))
     atoms = _atoms(line, scan)
+    # An atom holds whatever is closer to it than can be told apart: intervals end there.
+    at = np.array([position for position, _ in atoms])
+    scan = scan.joined(_Scan(at, scan.below[np.searchsorted(scan.x, at + line.floor)], np.zeros(at.size)))
     ends: dict[_Pair, float] = {}
     parts: dict[_Pair, Interval] = {}
     for _ in range(_SEARCHES):
@@ -227,7 +231,7 @@ def bulk(model: GramModel) -> Bulk:
         missed = _beside(line, scan, found)
         support = {(ends[first], ends[last]) for first, last in runs}
         if not missed.x.size:
-            done, missed = _intervals(line, scan, sorted(support - parts.keys()))
+            done, missed = _intervals(line, scan, sorted(support - parts.keys()), atoms)
             parts |= done
         if not missed.x.size:
             break
@@ -319,7 +323,9 @@ def _gaps(line: _Line, x: FloatArray, scan: _Scan, ends: list[_Pair]) -> _Scan:
     return found.taken(keep)
 
 
-def _intervals(line: _Line, scan: _Scan, ends: list[_Pair]) -> tuple[dict[_Pair, Interval], _Scan]:
+def _intervals(
+    line: _Line, scan: _Scan, ends: list[_Pair], atoms: tuple[tuple[float, float], ...]
+) -> tuple[dict[_Pair, Interval], _Scan]:
     """Expand the density on intervals, all panels of one size in one go.
 
     Returns
@@ -373,7 +379,8 @@ def _intervals(line: _Line, scan: _Scan, ends: list[_Pair]) -> tuple[dict[_Pair,
         frame, mine = frames[k], np.flatnonzero(owners == k)
         mine = mine[np.argsort(lefts[mine])]
         part = Interval(frame.low, frame.high, frame.origin, np.append(lefts[mine], np.pi), series[mine])
-        _add_foot(line, part)
+        if part.origin not in dict(atoms):
+            _add_foot(line, part)
         result[ends[k]] = part
     return result, gaps
 
