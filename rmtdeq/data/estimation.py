@@ -14,27 +14,31 @@ COVARIANCES = ("full", "common", "diagonal", "scalar")
 MATRICES = COVARIANCES[:2]
 
 
-def covariances_of(parts: Sequence[FloatArray], covariance: str, shrinkage: float | str) -> list[FloatArray]:
-    """Return the unbiased covariances of classes, shrunk; each part holds the samples of one, less their mean."""
+def covariances_of(
+    parts: Sequence[FloatArray], covariance: str, shrinkage: float | str
+) -> tuple[list[FloatArray], tuple[FloatArray, FloatArray] | None]:
+    """Return the unbiased covariances of classes, shrunk, and their common eigenvectors and eigenvalues (K, p) if any.
+
+    Each part holds the samples of one class, less their mean.
+    """
     matrices = _check.choice(covariance, "covariance", COVARIANCES) in MATRICES
     share = shrinkage if shrinkage == "auto" else _check.number(shrinkage, "shrinkage", low=0, high=1)
     if share and not matrices:
         raise InvalidInputError(f"shrinkage= is for the covariances {' and '.join(MATRICES)}, not {covariance!r}.")
     if not matrices:
         variances = [(part**2).sum(axis=0) / (len(part) - 1) for part in parts]
-        return variances if covariance == "diagonal" else [np.asarray(v.mean()) for v in variances]
+        return (variances if covariance == "diagonal" else [np.asarray(v.mean()) for v in variances]), None
     found = [part.T @ part / (len(part) - 1) for part in parts]
-    if covariance == "common":
-        sizes = np.array([len(part) for part in parts])
-        _, basis = np.linalg.eigh(np.einsum("a,aij->ij", sizes / sizes.sum(), np.stack(found)))
-        variances = [np.maximum(np.einsum("ij,ij->j", basis, c @ basis), 0.0) for c in found]
-        found = [(basis * v) @ basis.T for v in variances]
-        # One basis for all asks for one share.
-        parts = [np.concatenate(parts)]
-    shares = [best_shrinkage(part) if isinstance(share, str) else share for part in parts]
-    if covariance == "common":
-        shares *= len(found)
-    return [_shrunk(c, s) for c, s in zip(found, shares, strict=True)]
+    if covariance == "full":
+        shares = [best_shrinkage(part) if isinstance(share, str) else share for part in parts]
+        return [_shrunk(c, s) for c, s in zip(found, shares, strict=True)], None
+    sizes = np.array([len(part) for part in parts])
+    _, basis = np.linalg.eigh(np.einsum("a,aij->ij", sizes / sizes.sum(), np.stack(found)))
+    values = np.array([np.maximum(np.einsum("ij,ij->j", basis, c @ basis), 0.0) for c in found])
+    # One basis for all asks for one share.
+    one = best_shrinkage(np.concatenate(parts)) if isinstance(share, str) else share
+    values = (1 - one) * values + one * values.mean(axis=1, keepdims=True)
+    return [(basis * v) @ basis.T for v in values], (basis, values)
 
 
 def best_shrinkage(centred: FloatArray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -51,6 +51,8 @@ class GaussianMixture:
     means: FloatArray
     covariances: tuple[FloatArray, ...]
     weights: FloatArray
+    principal: tuple[FloatArray, FloatArray] | None = field(init=False, repr=False)
+    """Eigenvectors (p, p) and eigenvalues (K, p) of covariances that were estimated with one basis; else None."""
 
     def __init__(
         self, means: ArrayLike, covariances: Sequence[ArrayLike] | FloatArray, weights: ArrayLike | None = None
@@ -78,6 +80,7 @@ class GaussianMixture:
         object.__setattr__(self, "means", mu)
         object.__setattr__(self, "covariances", parts)
         object.__setattr__(self, "weights", share)
+        object.__setattr__(self, "principal", None)
 
     @classmethod
     def from_data(
@@ -126,8 +129,11 @@ class GaussianMixture:
         parts = [X[y == a].astype(float) for a in range(sizes.size)]
         means = [part.mean(axis=0) for part in parts]
         centred = [part - mean for part, mean in zip(parts, means, strict=True)]
-        covariances = [p * c for c in covariances_of(centred, covariance, shrinkage)]
-        return cls(np.array(means) * np.sqrt(p), covariances, sizes / sizes.sum())
+        covariances, common = covariances_of(centred, covariance, shrinkage)
+        mixture = cls(np.array(means) * np.sqrt(p), [p * c for c in covariances], sizes / sizes.sum())
+        if common is not None:
+            object.__setattr__(mixture, "principal", (common[0], p * common[1]))
+        return mixture
 
     @property
     def classes(self) -> int:

@@ -359,11 +359,15 @@ def predict_spectrum(
 def _standard_model(gmm: GaussianMixture, n: int, truncation: float) -> GramModel:
     """The model of WᵀW, without shifts or low-rank part."""
     k = gmm.classes
+    covariances, means = list(gmm.covariances), gmm.means
+    if gmm.principal is not None:
+        vectors, values = gmm.principal
+        covariances, means = list(values), means @ vectors
     return GramModel(
         gram=np.ones((k, k)),
         shifts=np.zeros(k),
         ratios=gmm.class_sizes(n) / gmm.dimension,
-        covariances=covariance_family(gmm.covariances, gmm.means, gmm.weights, truncation),
+        covariances=covariance_family(covariances, means, gmm.weights, truncation),
         norm_variances=gmm.norm_variances,
         coupling=np.zeros((3 * k, 3 * k)),
     )

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rmtdeq._types import ComplexArray, FloatArray
+from rmtdeq._types import ComplexArray, FloatArray, IntArray
 from rmtdeq.rmt.covariances import CovarianceFamily
 from rmtdeq.rmt.noncommuting import Head
 
@@ -15,6 +15,7 @@ _RANK = 1e-10
 _DIRECTIONS = 5.0
 _LARGE = 64
 _CHUNK = 500_000
+_LITTLE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +119,12 @@ class GramModel:
         least = min(_DIRECTIONS * self.covariances.truncation, 0.99)
         return Head(self.covariances.head, self.factors[:, sizes > least * sizes.max()])
 
+    @cached_property
+    def _diagonals(self) -> _Blocks:
+        """What the head would be without off-diagonal entries."""
+        assert self._head is not None
+        return _Blocks(self._head.factors, self.covariances, slice(0, self._head.matrices.shape[1]))
+
     def traces(self, q: ComplexArray, exact: bool = True) -> tuple[ComplexArray, ComplexArray]:
         """Return ``e_a = (1/p) tr[(s_a s_aᵀ ⊗ C_a) R̄]`` and its Jacobian in q.
 
@@ -145,12 +152,21 @@ class GramModel:
         if head is not None:
             gradient, hessian = head.traces(w, exact)
             if not exact:
-                diagonals = _Blocks(head.factors, self.covariances, slice(0, head.matrices.shape[1]))
-                _, hessian = diagonals.traces(w)
+                _, hessian = self._diagonals.traces(w)
             e += gradient
             jacobian += hessian
         p = self.covariances.dimension
         return np.asarray(e / p), np.asarray(jacobian * (self.ratios / p))
+
+    def argument(self, q: ComplexArray) -> FloatArray:
+        """Return the argument of det R̄^{-1} for points q (points, K), zero at q = 0 and continuous from there."""
+        w = q * self.ratios
+        total = np.zeros(w.shape[0])
+        for part in self._blocks:
+            total += part.argument(w)
+        if self._head is not None:
+            total += self._head.argument(w)
+        return total
 
     def mean_form(self, q: ComplexArray) -> ComplexArray:
         """Return ``(s_a ⊗ μ_a)ᵀ (I - R̄)(s_b ⊗ μ_b)`` for points q (points, K), shape (points, K, K)."""
@@ -164,13 +180,20 @@ class GramModel:
 
 
 class _Blocks:
-    """Diagonal blocks of B, one for each of some coordinates, in some directions of the s_a."""
+    """Diagonal blocks of B, one for each of some coordinates, in some directions of the s_a.
+
+    Blocks that differ little from the identity act through the first two moments of their eigenvalues: with
+    ``T = Σ_a w_a d_a s_a s_aᵀ`` of norm at most ε, what is left out of the gradient of ``log det (I + T)`` is at most
+    ε² of it.
+    """
 
     def __init__(self, factors: FloatArray, family: CovarianceFamily, part: slice) -> None:
         self.gram = factors @ factors.T
-        self.eigenvalues = family.eigenvalues[part]
-        self.multiplicities = family.multiplicities[part]
-        self.mean_products = family.mean_products[part]
+        sizes = (family.eigenvalues[part] * np.diag(self.gram)).max(axis=1, initial=0.0)
+        order = np.argsort(-sizes, kind="stable")
+        self.eigenvalues = family.eigenvalues[part][order]
+        self.multiplicities = family.multiplicities[part][order]
+        self.mean_products = family.mean_products[part][order]
         self._common = factors.shape[1] == 1
 
     def traces(self, w: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
@@ -180,7 +203,40 @@ class _Blocks:
         # Compiled code loads with the first model of several directions.
         from rmtdeq.rmt.blocks import block_traces
 
-        return block_traces(w, self.gram, self.eigenvalues, self.multiplicities)
+        strips = self._strips(w)
+        first, second = block_traces(w, self.gram, self.eigenvalues, self.multiplicities, strips)
+        _, means, products = self._tails
+        hessian = -products[strips]
+        return first + means[strips] + np.einsum("gab,gb->ga", hessian, w), second + hessian
+
+    def argument(self, w: ComplexArray) -> FloatArray:
+        """The argument of det B."""
+        if self._common:
+            return np.asarray(np.angle(1 + (w * np.diag(self.gram)) @ self.eigenvalues.T) @ self.multiplicities)
+        from rmtdeq.rmt.blocks import block_arguments
+
+        strips = self._strips(w)
+        exact = block_arguments(w, self.gram, self.eigenvalues, self.multiplicities, strips)
+        _, means, products = self._tails
+        return exact + ((means[strips] * w).sum(axis=1) - np.einsum("ga,gab,gb->g", w, products[strips], w) / 2).imag
+
+    def _strips(self, w: ComplexArray) -> IntArray:
+        """How many strips of blocks differ from the identity by more than a little."""
+        largest, _, _ = self._tails
+        return np.asarray((abs(w) @ largest.T > _LITTLE).sum(axis=1))
+
+    @cached_property
+    def _tails(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """From every strip on: the largest d_a |s_a|², the sums of d_a |s_a|² and of d_a d_b (s_a·s_b)²."""
+        from rmtdeq.rmt.blocks import STRIP
+
+        starts = np.arange(0, self.eigenvalues.shape[0], STRIP)
+        values = self.eigenvalues * np.diag(self.gram)
+        weighted = self.multiplicities[:, None] * values
+        normal = self.gram**2 / np.maximum(np.outer(np.diag(self.gram), np.diag(self.gram)), 1e-300)
+        products = np.add.reduceat(weighted[:, :, None] * values[:, None, :], starts) * normal
+        largest = np.maximum.accumulate(np.maximum.reduceat(values, starts)[::-1])[::-1]
+        return largest, _from_each_on(np.add.reduceat(weighted, starts)), _from_each_on(products)
 
     def form(self, w: ComplexArray) -> ComplexArray:
         """``(s_a ⊗ μ_a)ᵀ B^{-1} (s_b ⊗ μ_b)``."""
@@ -190,6 +246,11 @@ class _Blocks:
         from rmtdeq.rmt.blocks import block_form
 
         return block_form(w, self.gram, self.eigenvalues, self.mean_products)
+
+
+def _from_each_on(parts: FloatArray) -> FloatArray:
+    """Sums of parts from each on to the last, and of none."""
+    return np.concatenate([np.cumsum(parts[::-1], axis=0)[::-1], np.zeros((1, *parts.shape[1:]))])
 
 
 def _common_traces(

@@ -24,6 +24,7 @@ from rmtdeq._types import ComplexArray, FloatArray
 _CHUNK = 4_000_000
 _LARGE = 1e6
 _ZERO = 1e-14
+_SMALL = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,13 @@ class Head:
             lengths, inverse = frame.inverse(w[part])
             rotated = (lifted @ frame.basis) / lengths[:, None, :]
             result[part] = np.matmul(np.matmul(rotated, inverse), rotated.transpose(0, 2, 1))
+        return result
+
+    def argument(self, w: ComplexArray) -> FloatArray:
+        """Return the argument of det B, (points,), zero at w = 0 and continuous from there, Im w > 0."""
+        result = np.empty(w.shape[0])
+        for part, frame in self._frames(w):
+            result[part] = _argument(frame.scaled(w[part])[1])
         return result
 
     def _frames(self, w: ComplexArray) -> Iterator[tuple[np.ndarray, _Frame]]:
@@ -161,9 +169,28 @@ class _Frame:
 
         D is the root of B's size in each direction, so that M is well conditioned in a basis that suits.
         """
+        lengths, matrix = self.scaled(w)
+        return lengths, np.linalg.inv(matrix)
+
+    def scaled(self, w: ComplexArray) -> tuple[FloatArray, ComplexArray]:
+        """Return D and ``D^{-1} Vᵀ B V D^{-1}``."""
         count, order, _ = self.terms.shape
         lengths = np.sqrt(1 + abs(w) @ np.einsum("akk->ak", self.terms))
         matrix = (w @ self.terms.reshape(count, -1)).reshape(-1, order, order)
         matrix[:, np.arange(order), np.arange(order)] += 1
         matrix /= lengths[:, :, None] * lengths[:, None, :]
-        return lengths, np.linalg.inv(matrix)
+        return lengths, matrix
+
+
+def _argument(matrix: ComplexArray) -> FloatArray:
+    """Arguments of determinants of symmetric matrices (points, order, order) with Im ≥ 0, as those of eigenvalues.
+
+    Theirs lie between 0 and π, and so do those of Schur complements, which have Im ≥ 0 again.
+    """
+    order = matrix.shape[1]
+    if order <= _SMALL:
+        return np.asarray(np.angle(np.linalg.eigvals(matrix)).sum(axis=1))
+    half = order // 2
+    leading, side = matrix[:, :half, :half], matrix[:, :half, half:]
+    complement = matrix[:, half:, half:] - side.transpose(0, 2, 1) @ np.linalg.solve(leading, side)
+    return _argument(leading) + _argument(complement)

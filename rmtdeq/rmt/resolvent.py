@@ -15,7 +15,7 @@ import numpy as np
 
 from rmtdeq._errors import ConvergenceError
 from rmtdeq._progress import progress_bar
-from rmtdeq._types import ComplexArray
+from rmtdeq._types import ComplexArray, FloatArray
 from rmtdeq.rmt.model import GramModel
 
 _TOLERANCE = 1e-8
@@ -25,10 +25,15 @@ _NEWTON_STEPS = 25
 _FEW_STEPS = 12
 _ROUNDING = 1e-8
 _ROUNDING_DEAR = 1e-7
+_FAST = 1e-2
+_GUESS = 1e-2
+_GAP = 1e-3
 _SHRINK = 0.05
 _DESCENT = 0.05
+_STEEPEST = 1e-6
 _SHORTEST = 0.9
 _FEW = 16
+_ALMOST_REAL = 1e-12
 
 
 def resolvent_diagonal(model: GramModel, z: ComplexArray) -> ComplexArray:
@@ -74,31 +79,51 @@ class LineResolvent:
         self._q = np.empty((0, model.shifts.size), dtype=complex)
         self._bar = progress_bar(model.dear, desc="mixture equations", unit="point")
 
-    def __call__(self, z: ComplexArray) -> ComplexArray:
-        """Return q_a(z) for points (points,), as `resolvent_diagonal` does."""
-        if z.size > max(_FEW, 2 * self._x.size):
+    def __call__(self, z: ComplexArray, guess: ComplexArray | None = None) -> ComplexArray:
+        """Return q_a(z) for points (points,), as `resolvent_diagonal` does; from a guess (points, K) if any."""
+        if guess is None and z.size > max(_FEW, 2 * self._x.size):
             # Every other point first, for the others to start from.
             order = np.argsort(z.real)
             result = np.empty((z.size, self._q.shape[1]), dtype=complex)
             for part in (order[::2], order[1::2]):
                 result[part] = self(z[part])
             return result
-        return self._solve(z)
+        return self._solve(z, guess)
 
-    def _solve(self, z: ComplexArray) -> ComplexArray:
+    def _solve(self, z: ComplexArray, guess: ComplexArray | None) -> ComplexArray:
         q = np.empty((z.size, self._q.shape[1]), dtype=complex)
         good = np.zeros(z.size, dtype=bool)
-        if self._x.size > 1:
-            guess = np.stack([np.interp(z.real, self._x, column) for column in self._q.T], axis=1)
+        if guess is None and self._x.size > 1:
+            guess = self._interpolated(z.real)
+        if guess is not None:
+            guess.imag = np.maximum(guess.imag, _ALMOST_REAL * abs(guess))
             exact = self.model.commuting
             tolerance = _TOLERANCE if exact else _TOLERANCE_DEAR
-            q, good = _newton(self.model, z, guess.astype(complex), tolerance, exact)
+            q, good = _newton(self.model, z, guess, tolerance, exact)
         if not good.all():
             q[~good] = resolvent_diagonal(self.model, z[~good])
-        x, order = np.unique(np.concatenate([self._x, z.real]), return_index=True)
-        self._x, self._q = x, np.concatenate([self._q, q])[order]
-        self._bar.update(z.size)
+        self._keep(z, q)
         return q
+
+    def afresh(self, z: ComplexArray) -> None:
+        """Solve without regard to neighbours, and forget what was found at these points."""
+        self._keep(z, resolvent_diagonal(self.model, z))
+
+    def _keep(self, z: ComplexArray, q: ComplexArray) -> None:
+        x, order = np.unique(np.concatenate([z.real, self._x]), return_index=True)
+        self._x, self._q = x, np.concatenate([q, self._q])[order]
+        self._bar.update(z.size)
+
+    def _interpolated(self, x: FloatArray) -> ComplexArray:
+        """Between solved neighbours, linear in the logarithm of the distance from the nearest shift."""
+        right = np.clip(np.searchsorted(self._x, x), 1, self._x.size - 1)
+        shifts = self.model.shifts
+        shift = shifts[np.argmin(abs(x[:, None] - shifts), axis=1)]
+        a, b, x = self._x[right - 1] - shift, self._x[right] - shift, np.clip(x, self._x[0], self._x[-1]) - shift
+        same = (a * b > 0) & (x * b > 0)
+        ratios = [np.log(np.where(same, v, np.e) / np.where(same, a, 1.0)) for v in (x, b)]
+        share = np.where(same, ratios[0] / ratios[1], (x - a) / (b - a))[:, None]
+        return np.asarray((1 - share) * self._q[right - 1] + share * self._q[right])
 
 
 def _descend(model: GramModel, z: ComplexArray) -> ComplexArray:
@@ -122,7 +147,7 @@ def _descend(model: GramModel, z: ComplexArray) -> ComplexArray:
             good |= stuck
         q[pending[good]] = new[good]
         height[pending[good]] = lower[good]
-        stride[pending] = np.where(good, np.maximum(stride[pending] ** 2, _DESCENT), np.sqrt(stride[pending]))
+        stride[pending] = np.where(good, np.maximum(stride[pending] ** 2, _STEEPEST), np.sqrt(stride[pending]))
         pending = pending[~(good & last)]
     return q
 
@@ -141,7 +166,8 @@ def _newton(
     index = np.arange(q.shape[1])
     rounding = _ROUNDING if model.commuting else _ROUNDING_DEAR
     last: tuple[ComplexArray, ComplexArray] | None = None
-    length_before = np.zeros(z.shape)
+    # With the exact Jacobian a guess is taken to be off by at least this.
+    length_before = np.full(z.shape, _GUESS if exact and model.commuting else 0.0)
     for step_number in range(_NEWTON_STEPS):
         # Convergence is fast: steps that have stopped shrinking are what rounding leaves.
         limit = tolerance if step_number < _FEW_STEPS else np.maximum(tolerance, rounding)
@@ -164,9 +190,13 @@ def _newton(
         sound = np.all(np.isfinite(new), axis=1)
         length = (abs(step) / np.maximum(abs(new), 1e-300)).max(axis=1)
         # Steps shrink faster and faster: what is left after one is less than the step times the last one's shrinking.
-        left = length if model.commuting else length * (length / np.maximum(length_before[active], length))
+        # With the exact Jacobian that is taken on trust only once steps shrink as fast as they do near a solution.
+        shrinking = length / np.maximum(length_before[active], length)
+        left = length * np.where((shrinking <= _FAST) | (not model.commuting), shrinking, 1.0)
         length_before[active] = length
-        small = np.all(inside, axis=1) & ((left <= limit[active]) | np.all(abs(gap) < 1e-15, axis=1))
+        # Steps may be small far from any solution, where the approximate Jacobian is large.
+        gaps = abs(gap).max(axis=1)
+        small = np.all(inside, axis=1) & (((left <= limit[active]) & (gaps <= _GAP)) | (gaps < 1e-15))
         before = q[active]
         q[active] = np.where(sound[:, None], new, before)
         good[active[sound & small]] = True
@@ -204,6 +234,17 @@ def _damped(model: GramModel, z: ComplexArray, q: ComplexArray) -> ComplexArray:
     raise ConvergenceError(
         f"The mixture equations could not be solved at {int((~good).sum())} point(s), such as z = {z[~good][0]:.6g}."
     )
+
+
+def distribution(model: GramModel, z: ComplexArray, q: ComplexArray) -> FloatArray:
+    """Return the fraction of the spectrum below each point just above the real axis, where the solution is q.
+
+    ``log det(H - z)/n`` has the deterministic equivalent ``Σ_a π_a ((λ_a - z) q_a - 1 - log q_a) + log det B(q) / n``,
+    stationary in q; its imaginary part is -π times that fraction.
+    """
+    own = np.angle(q) - ((model.shifts - z[:, None]) * q).imag
+    n = model.ratios.sum() * model.covariances.dimension
+    return np.asarray((own @ model.probabilities - model.argument(q) / n) / np.pi)
 
 
 def resolvent_derivative(model: GramModel, z: ComplexArray, q: ComplexArray) -> ComplexArray:

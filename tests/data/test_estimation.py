@@ -72,3 +72,19 @@ def test_other_shrinkages_are_refused(covariance, shrinkage, says):
     X = np.random.default_rng(0).standard_normal((20, 4))
     with pytest.raises(rd.InvalidInputError, match=says):
         rd.GaussianMixture.from_data(X, np.arange(20) % 2, covariance, shrinkage)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3, "auto"])
+def test_common_covariances_are_predicted_in_the_basis_they_were_estimated_in(shrinkage):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 400)
+    X = rng.standard_normal((400, 30)) * np.linspace(0.5, 2, 30) * (1 + y[:, None]) / 8
+    known = rd.GaussianMixture.from_data(X, y, "common", shrinkage)
+    vectors, values = known.principal
+    for matrix, row in zip(known.covariances, values, strict=True):
+        np.testing.assert_allclose((vectors * row) @ vectors.T, matrix, atol=1e-12)
+    unknown = rd.GaussianMixture(known.means, known.covariances, known.weights)
+    assert unknown.principal is None
+    one, other = (rd.predict_spectrum(rd.DEQ("tanh", 0.2, 0.8), gmm, 60) for gmm in (known, unknown))
+    np.testing.assert_allclose(one.edges, other.edges, rtol=1e-6)
+    np.testing.assert_allclose(one.outliers, other.outliers, rtol=1e-6)

@@ -9,7 +9,8 @@ import pytest
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
-from rmtdeq.rmt import bulk, kolmogorov_smirnov
+from rmtdeq.rmt import bulk, kolmogorov_smirnov, resolvent_diagonal
+from rmtdeq.rmt.resolvent import LineResolvent, distribution
 
 RATIOS = (0.05, 0.2, 0.5, 0.9, 1.0, 1.1, 2.0, 5.0, 20.0)
 
@@ -198,3 +199,54 @@ def test_sampled_eigenvalues_follow_the_law(sampler, ratios):
     law = bulk(drawn.model)
     # Eigenvalues are rigid: the distance is of order 1/n up to logarithms, here 0.003–0.005; chance plays no part.
     assert kolmogorov_smirnov(np.linalg.eigvalsh(drawn.draw(0)), law.cdf, law.atoms) < 0.015
+
+
+def just_above(model, x):
+    z = x + 1j * 1e-10 * abs(x - model.shifts.min())
+    return distribution(model, z, resolvent_diagonal(model, z))
+
+
+@pytest.mark.parametrize("c", [0.2, 1.0, 5.0])
+def test_the_distribution_of_white_data_is_known_at_single_points(gram_model, c):
+    low, high = (1 - np.sqrt(c)) ** 2, (1 + np.sqrt(c)) ** 2
+    x = low + (high - low) * np.linspace(0.02, 0.98, 13)
+    expected = [max(0.0, 1 - 1 / c) + mass_below(c, low, high, at) for at in x]
+    np.testing.assert_allclose(just_above(gram_model([np.ones(3)], [c]), x), expected, atol=1e-9)
+
+
+def decades(gram_model, count, ratios, k=3, p=240):
+    """Return a class-wise model whose variances span so many decades."""
+    rng = np.random.default_rng(0)
+    variances = 10 ** np.linspace(0, -count, p) * np.exp(0.3 * rng.standard_normal((k, p)))
+    factors = np.eye(k) * 0.1 + 1
+    return gram_model(variances, ratios, gram=factors @ factors.T, shifts=np.linspace(0.01, 0.02, k))
+
+
+@pytest.mark.parametrize("count", [2, 4, 8, 12])
+@pytest.mark.parametrize("ratio", [0.1, 0.3])
+def test_few_points_are_solved_however_many_decades_the_spectrum_spans(gram_model, monkeypatch, count, ratio):
+    points = []
+    solve = LineResolvent._solve
+    monkeypatch.setattr(LineResolvent, "_solve", lambda self, z, guess: points.append(z.size) or solve(self, z, guess))
+    law = bulk(decades(gram_model, count, [ratio] * 3))
+    assert law.mass == pytest.approx(1, abs=1e-6)
+    assert sum(points) < 4000
+
+
+@pytest.mark.parametrize("ratio", [0.3, 2.0])
+@pytest.mark.parametrize("count", [2, 6])
+def test_the_law_has_the_distribution_known_at_single_points(gram_model, count, ratio):
+    model = decades(gram_model, count, [ratio] * 3)
+    law = bulk(model)
+    x = np.unique(law.quantiles(np.linspace(0.001, 0.999, 200)))
+    x = x[np.min(abs(x[:, None] - model.shifts), axis=1) > 1e-6]
+    np.testing.assert_allclose(law.cdf(x), just_above(model, x), atol=1e-4 if ratio > 1 else 1e-6)
+
+
+def test_gaps_of_little_width_are_found(gram_model):
+    # Two laws that do not see each other, a thousandth of their width apart.
+    c, k = 0.3, 1.001
+    width = 4 * np.sqrt(c)
+    law = bulk(gram_model([np.ones(2)] * 2, [c, c], gram=np.eye(2), shifts=[0.0, k * width]))
+    low, high = (1 - np.sqrt(c)) ** 2, (1 + np.sqrt(c)) ** 2
+    np.testing.assert_allclose(law.edges, [(low, high), (low + k * width, high + k * width)], rtol=1e-6)
