@@ -42,8 +42,7 @@ _NEGLIGIBLE = 1e-8
 _LEAST = 1e-5  # of an atom
 _NODES = 12
 _TAIL = 3  # last terms of a series that must be small
-_PANEL_ERROR = 1e-6
-_PANEL_ERROR_DEAR = 1e-5
+_PANEL_ERROR = 1e-5
 _NARROWEST = 1e-12
 _EVEN = 1.5  # the largest density about a shift over the smallest where it does not peak
 
@@ -57,10 +56,6 @@ class _Line:
     resolvent: LineResolvent
     shifts: FloatArray
     reach: float
-
-    @property
-    def dear(self) -> bool:
-        return self.resolvent.model.dear
 
     @property
     def floor(self) -> float:
@@ -346,7 +341,6 @@ def _intervals(
     owner = np.repeat(np.arange(len(frames)), [b.size - 1 for b in starts])
     left, right = np.concatenate([b[:-1] for b in starts]), np.concatenate([b[1:] for b in starts])
     guess = None
-    most = _PANEL_ERROR_DEAR if line.dear else _PANEL_ERROR
     done: list[tuple[np.ndarray, FloatArray, FloatArray]] = []
     gaps, whole = _NOTHING, np.ones(len(ends), dtype=bool)
     while owner.size:
@@ -360,7 +354,7 @@ def _intervals(
         coefficients = values @ to_coefficients.T
         width = right - left
         error = width * abs(coefficients[:, -_TAIL:]).max(axis=1)
-        good = (error <= most) | (width < _NARROWEST)
+        good = (error <= _PANEL_ERROR) | (width < _NARROWEST)
         stray = ~line.inside(q)
         if stray.any():
             met = _gaps(line, x.ravel()[stray], scan, ends)
