@@ -28,13 +28,14 @@ def covariances_of(
     if not matrices:
         variances = [(part**2).sum(axis=0) / (len(part) - 1) for part in parts]
         return (variances if covariance == "diagonal" else [np.asarray(v.mean()) for v in variances]), None
-    found = [part.T @ part / (len(part) - 1) for part in parts]
     if covariance == "full":
         shares = [best_shrinkage(part) if isinstance(share, str) else share for part in parts]
+        found = [part.T @ part / (len(part) - 1) for part in parts]
         return [_shrunk(c, s) for c, s in zip(found, shares, strict=True)], None
-    sizes = np.array([len(part) for part in parts])
-    _, basis = np.linalg.eigh(np.einsum("a,aij->ij", sizes / sizes.sum(), np.stack(found)))
-    values = np.array([np.maximum(np.einsum("ij,ij->j", basis, c @ basis), 0.0) for c in found])
+    # Each class's covariance counts as often as the class has samples.
+    weighted = np.concatenate([part * np.sqrt(len(part) / (len(part) - 1)) for part in parts])
+    _, basis = np.linalg.eigh(weighted.T @ weighted / len(weighted))
+    values = np.array([((part @ basis) ** 2).sum(axis=0) / (len(part) - 1) for part in parts])
     # One basis for all asks for one share.
     one = best_shrinkage(np.concatenate(parts)) if isinstance(share, str) else share
     values = (1 - one) * values + one * values.mean(axis=1, keepdims=True)
