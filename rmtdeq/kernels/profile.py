@@ -318,10 +318,13 @@ class ScaleTable:
     def check_tangent(self, kinds: Sequence[Kind]) -> None:
         """Raise if one of the kernels is infinite for some sample."""
         steepest = float(self.slope_square.max())
+        if jumps(self.deq.activation) and (self.deq.sigma_a2 or "ntk-full" in kinds) and set(kinds) != {"ck"}:
+            raise IllPosedError(
+                f"The NTK of {named(self.deq)} is infinite: the activation jumps, and E φ'² is infinite. It has a "
+                "conjugate kernel, 'ck'; without recurrence, sigma_a2 = 0, also 'ntk', which is the same."
+            )
         # Without recurrence the slope is that of the read-in alone.
         worst = self.deq.sigma_a2 * steepest if self.deq.sigma_a2 else 0.0
-        if "ntk-full" in kinds and not math.isfinite(steepest):
-            worst = math.inf
         if set(kinds) != {"ck"} and not worst < 1:
             raise IllPosedError(
                 f"The NTK of {named(self.deq)} is infinite: σ_a² E φ'² reaches {worst:.4g} on these data, and it must "
