@@ -83,8 +83,12 @@ def test_errors_and_interrupts(settled, monkeypatch):
         real(self, *arguments, **options)
 
     monkeypatch.setattr(fill.Worker, "fill", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        rd.kernel(settled, DEQ, progress=False)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            rd.kernel(settled, DEQ, progress=False)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     monkeypatch.setattr(fill.Worker, "fill", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         rd.kernel(settled, DEQ, progress=False)
