@@ -97,3 +97,18 @@ def test_entries_by_quadrature(case):
 @given(data=st.data())
 def test_two_thousand_entries(spec, data):
     check(data.draw(cases((spec,))), data.draw(st.sampled_from(["numba", "numpy", "torch"])))
+
+
+@pytest.mark.parametrize("spec", ["relu", "leaky_relu(0.1)", "abs"])
+@pytest.mark.parametrize("seed", range(6))
+def test_nearly_parallel_samples_of_many_norms_settle(spec, seed):
+    rng = np.random.default_rng(seed)
+    X = np.logspace(-2, 1, 120)[:, None] * (rng.standard_normal(20) / 20**0.5 + 1e-4 * rng.standard_normal((120, 20)))
+    for G in rd.kernel(X, rd.DEQ(spec, 0.2, 0.8, centered=False), ("ck", "ntk"), progress=False):
+        size = np.sqrt(np.diag(G))
+        assert (abs(G) <= (1 + 1e-12) * np.outer(size, size)).all()
+
+
+def test_a_pair_of_far_norms_near_the_limit_settles():
+    X = np.array([[0.10137186470832997, 1.66491308873071e-05], [10, 0]])
+    check(("relu", rd.DEQ("relu", 0.9, 0.1, centered=False), X), "numpy")
