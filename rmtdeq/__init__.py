@@ -19,7 +19,9 @@ _HOME = {
     "Activation": "rmtdeq.gauss",
     "activation": "rmtdeq.gauss",
     "activation_names": "rmtdeq.gauss",
-    "DEQ": "rmtdeq.deq",
+    "DEQ": "rmtdeq.network",
+    "Layer": "rmtdeq.network",
+    "Network": "rmtdeq.network",
     "DEQKernel": "rmtdeq.estimators",
     "DesignStatus": "rmtdeq.designs",
     "ExplicitNetwork": "rmtdeq.designs",
@@ -86,9 +88,11 @@ __all__ = [
     "InitialCondition",
     "InvalidInputError",
     "KernelComparison",
+    "Layer",
     "LossCurve",
     "MemoryLimitError",
     "MissingDependencyError",
+    "Network",
     "RmtdeqError",
     "Section",
     "SpectrumComparison",
@@ -142,7 +146,6 @@ if TYPE_CHECKING:
         load_dataset,
         on_sphere,
     )
-    from rmtdeq.deq import DEQ
     from rmtdeq.designs import DesignStatus, ExplicitNetwork, KernelComparison, compare_kernels, design
     from rmtdeq.equivalents import (
         Coefficients,
@@ -155,6 +158,7 @@ if TYPE_CHECKING:
     from rmtdeq.estimators import DEQKernel  # noqa: F401
     from rmtdeq.gauss import Activation, activation, activation_names
     from rmtdeq.kernels import finite_width_kernel, kernel, kernel_operator, sample_features
+    from rmtdeq.network import DEQ, Layer, Network
     from rmtdeq.report import Section, write_report
     from rmtdeq.spectra import EmpiricalSpectrum, SpectrumComparison, compare, empirical_spectrum
     from rmtdeq.training import (

@@ -19,10 +19,10 @@ from rmtdeq import _check
 from rmtdeq._errors import IllPosedError, InvalidInputError
 from rmtdeq._optional import require
 from rmtdeq._types import KINDS, FloatArray, Function
-from rmtdeq.deq import DEQ
 from rmtdeq.gauss import activation
 from rmtdeq.kernels import kernel, kernel_diagonal
-from rmtdeq.kernels.placement import engine
+from rmtdeq.kernels.computation import engine
+from rmtdeq.network import DEQ
 
 if TYPE_CHECKING:
     from rmtdeq.gauss import Activation

@@ -11,10 +11,10 @@ from rmtdeq import _style
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
 from rmtdeq.curves import ClassificationRun, LossCurve, TrainingRun
-from rmtdeq.deq import DEQ, preactivation_scale
 from rmtdeq.designs import ExplicitNetwork, KernelComparison
 from rmtdeq.equivalents import SpectrumPrediction
 from rmtdeq.gauss import moments
+from rmtdeq.network import DEQ, preactivation_scale
 from rmtdeq.spectra import SpectrumComparison
 
 T = TypeVar("T")
@@ -149,7 +149,7 @@ def draw_activations(deq: DEQ, network: ExplicitNetwork, ax: Any) -> None:
     """Draw the activations over three standard deviations of their inputs, in units of their outputs'."""
     own = deq.pinned(network.tau0_squared).activation
     xi = np.linspace(-3, 3, 601)
-    curves = [("DEQ", own, preactivation_scale(deq, network.tau0_squared).value, _style.DATA_EDGE)]
+    curves = [("DEQ", own, preactivation_scale(deq.layer, network.tau0_squared).value, _style.DATA_EDGE)]
     scale = float(np.sqrt(network.tau0_squared))
     for depth, layer in enumerate(network.layers):
         colour = (_style.THEORY, _style.CLASSES[1])[depth % 2]

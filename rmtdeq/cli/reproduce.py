@@ -44,7 +44,7 @@ def _place(options: argparse.Namespace) -> Place:
     from rmtdeq.reproduce import Place
 
     if options.device != "cpu":
-        from rmtdeq.kernels.placement import engine
+        from rmtdeq.kernels.computation import engine
 
         # A device that is not there is told once, before anything is computed.
         engine(None, backend="torch", device=options.device)

@@ -26,7 +26,7 @@ from rmtdeq.cli.options import (
 from rmtdeq.data.problems import Problem
 from rmtdeq.equivalents.coefficients import coefficient_scales
 from rmtdeq.kernels import kernel_diagonal
-from rmtdeq.kernels.placement import BACKENDS
+from rmtdeq.kernels.computation import BACKENDS
 
 _NO_MEAN = 1e-10
 

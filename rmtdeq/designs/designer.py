@@ -13,7 +13,6 @@ from scipy.optimize import brentq, least_squares
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Kind
-from rmtdeq.deq import DEQ, require_deq, require_varying
 from rmtdeq.designs.families import AUTO, FAMILIES, Basis, Family
 from rmtdeq.designs.kernel_fit import fit_kernel
 from rmtdeq.designs.matching import Vectors, one_layer, two_layers
@@ -21,6 +20,7 @@ from rmtdeq.designs.network import DesignStatus, ExplicitNetwork, NormMatch, rel
 from rmtdeq.designs.recursion import moments_of_layer, moments_of_member, propagate
 from rmtdeq.equivalents import KernelCoefficients, solve
 from rmtdeq.kernels import kernel
+from rmtdeq.network import DEQ, require_deq, require_varying
 
 _EXACT = 1e-10
 _VANISHES = 1e-12

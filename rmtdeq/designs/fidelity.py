@@ -13,9 +13,9 @@ from rmtdeq import _check, _style
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._tables import Table, Tabular, largest
 from rmtdeq._types import KINDS, FloatArray, Kind
-from rmtdeq.deq import DEQ, require_deq
 from rmtdeq.designs.network import ExplicitNetwork
 from rmtdeq.kernels import kernel
+from rmtdeq.network import DEQ, require_deq
 
 
 @dataclass(frozen=True, eq=False)

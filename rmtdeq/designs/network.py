@@ -23,7 +23,8 @@ from rmtdeq.designs.recursion import explicit_coefficients
 from rmtdeq.equivalents import KernelCoefficients
 from rmtdeq.equivalents.coefficients import coefficient_scales
 from rmtdeq.gauss import Activation, activation
-from rmtdeq.kernels import layered_kernel
+from rmtdeq.kernels import kernel
+from rmtdeq.network import Network
 
 if TYPE_CHECKING:
     from rmtdeq.models import ExplicitModule
@@ -58,14 +59,14 @@ class NormMatch:
     residual: float
 
 
-@dataclass(frozen=True, eq=False)
-class ExplicitNetwork(Tabular):
+@dataclass(frozen=True, eq=False, repr=False)
+class ExplicitNetwork(Network, Tabular):
     """A network x ↦ σ_L(W_L … σ_1(W_1 x)/√m_1 …)/√m_L of at most a few layers, W of independent N(0, 1) entries.
 
     Attributes
     ----------
-    layers : tuple of Activation
-        σ_1 … σ_L, each without mean at the scale of its input.
+    layers : tuple of Layer
+        Ordinary ones with σ_b² = 1, made of σ_1 … σ_L, each without mean at the scale of its input.
     tau0_squared : float
         Mean squared norm of the inputs that it was made for.
     targets : dict
@@ -76,17 +77,19 @@ class ExplicitNetwork(Tabular):
         Of piecewise linear layers fitted to the kernel.
     """
 
-    layers: tuple[Activation, ...]
     tau0_squared: float
     targets: Mapping[Kind, KernelCoefficients]
     family: str
     status: DesignStatus
     at_norms: NormMatch | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", Network(self.layers).layers)
+
     @property
-    def depth(self) -> int:
-        """Number of hidden layers."""
-        return len(self.layers)
+    def activations(self) -> tuple[Activation, ...]:
+        """σ_1 … σ_L."""
+        return tuple(layer.activation for layer in self.layers)
 
     def coefficients(self, kind: str | None = None) -> KernelCoefficients:
         """Return the coefficients of a kernel, by default the first that was asked for.
@@ -94,7 +97,7 @@ class ExplicitNetwork(Tabular):
         They are, for the CK (NTK) of a DEQ, α1 (β1), α2, α3 and γ² (κ²) of `Coefficients`.
         """
         name: Kind = next(iter(self.targets)) if kind is None else _check.kinds(_check.choice(kind, "kind", KINDS))[0]
-        return explicit_coefficients(self.layers, self.tau0_squared, name)
+        return explicit_coefficients(self.activations, self.tau0_squared, name)
 
     def errors(self, kind: str) -> FloatArray:
         """Return the relative errors of the four coefficients of a kernel that was asked for, (4,).
@@ -114,7 +117,7 @@ class ExplicitNetwork(Tabular):
                 index.append(f"{kind}, {name}")
                 for column, value in zip(columns.values(), (wanted, found[name], float(error)), strict=True):
                     column.append(value)
-        layers = (f"layer {depth}: {layer!r}" for depth, layer in enumerate(self.layers, start=1))
+        layers = (f"layer {depth}: {phi!r}" for depth, phi in enumerate(self.activations, start=1))
         # The least of any coefficient's: a column holds them all.
         sizes = (coefficient_scales(target.diagonal, self.tau0_squared) for target in self.targets.values())
         scales = dict.fromkeys(("DEQ", "network"), min(value for each in sizes for value in vars(each).values()))
@@ -158,9 +161,9 @@ class ExplicitNetwork(Tabular):
         ndarray (n, m), or a tuple of them
         """
         wanted = next(iter(self.targets)) if kind is None else kind
-        return layered_kernel(
+        return kernel(
             X,
-            self.layers,
+            self,
             wanted,
             Y=Y,
             backend=backend,
@@ -201,7 +204,7 @@ class ExplicitNetwork(Tabular):
         from rmtdeq.models import ExplicitModule
 
         widths = list(width) if np.iterable(width) else [width] * self.depth
-        return ExplicitModule(in_features, widths, self.layers, seed)
+        return ExplicitModule(in_features, widths, self.activations, seed)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write a description as JSON and return its path.
@@ -217,7 +220,7 @@ class ExplicitNetwork(Tabular):
             "family": self.family,
             "status": self.status.name,
             "tau0_squared": self.tau0_squared,
-            "layers": [_described(layer) for layer in self.layers],
+            "layers": [_described(phi) for phi in self.activations],
             "targets": {kind: vars(target) for kind, target in self.targets.items()},
             "at_norms": None if self.at_norms is None else vars(self.at_norms),
         }
@@ -258,7 +261,7 @@ class ExplicitNetwork(Tabular):
             raise InvalidInputError(f"{path} does not describe an explicit network ({reason}).") from error
 
     def __repr__(self) -> str:
-        layers = ", ".join(repr(layer) for layer in self.layers)
+        layers = ", ".join(map(repr, self.activations))
         fitted = "" if self.at_norms is None else f", at its norms {self.at_norms.residual:.1e}"
         return f"ExplicitNetwork({layers}; residual {self.residual:.1e}{fitted}, {self.status.name.lower()})"
 

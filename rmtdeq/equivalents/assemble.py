@@ -13,8 +13,8 @@ from rmtdeq._linear import SymmetricOperator
 from rmtdeq._types import KINDS, FloatArray, IntArray
 from rmtdeq.data import GaussianMixture
 from rmtdeq.data.mixture import require_mixture
-from rmtdeq.deq import DEQ
 from rmtdeq.equivalents.expansion import ClassExpansion, expand
+from rmtdeq.network import DEQ
 
 DIAGONALS = ("sample", "class")
 

@@ -12,8 +12,8 @@ from rmtdeq import _check
 from rmtdeq._errors import IllPosedError, InvalidInputError
 from rmtdeq._tables import Table, Tabular, without_rounding
 from rmtdeq._types import KINDS, FloatArray, Kind
-from rmtdeq.deq import DEQ, preactivation_scale
 from rmtdeq.gauss import Moments, moments
+from rmtdeq.network import DEQ, preactivation_scale
 from rmtdeq.solvers import Status
 
 
@@ -169,7 +169,7 @@ def solve(deq: DEQ, tau0_squared: float, kind: str | Iterable[str] = ("ck", "ntk
     0.93487 0.36992 0.34499
     """
     kinds = _check.kinds(kind)
-    found = preactivation_scale(deq, tau0_squared)
+    found = preactivation_scale(deq.layer, tau0_squared)
     tau0_squared = float(tau0_squared)
     tau = found.value
     at = moments(deq.activation, tau)

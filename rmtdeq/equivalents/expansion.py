@@ -10,9 +10,9 @@ from rmtdeq._check import choice, squared_norm
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import LEVELS, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
-from rmtdeq.deq import DEQ, require_deq
 from rmtdeq.equivalents.coefficients import solve
 from rmtdeq.equivalents.scalar_kernel import diagonal_kernel, scalar_kernel
+from rmtdeq.network import DEQ, require_deq
 
 _CENTRED = 1e-10
 _DEGENERATE = 1e-12

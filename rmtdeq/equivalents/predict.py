@@ -15,8 +15,8 @@ from rmtdeq._tables import Table, Tabular, by_class, intervals, largest, numbers
 from rmtdeq._types import KINDS, ComplexArray, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
 from rmtdeq.data.mixture import require_mixture
-from rmtdeq.deq import DEQ, require_deq, require_varying
 from rmtdeq.equivalents.expansion import expand
+from rmtdeq.network import DEQ, require_deq, require_varying
 from rmtdeq.rmt import (
     Bulk,
     GramModel,

@@ -17,8 +17,8 @@ from rmtdeq._check import choice, real_array
 from rmtdeq._check import kinds as check_kinds
 from rmtdeq._errors import ConvergenceError, IllPosedError, InvalidInputError
 from rmtdeq._types import KINDS, FloatArray, IntArray, Kind
-from rmtdeq.deq import DEQ, named, preactivation_scale
 from rmtdeq.gauss import Activation, hermite_coefficients, moments
+from rmtdeq.network import DEQ, preactivation_scale
 
 _DEGREES = (32, 64, 128, 256, 512)
 _TAIL = 1e-13
@@ -183,10 +183,10 @@ class _Diagonal:
     """Jets in one squared norm u: s, which solves ``s = σ_a² E φ(√s ξ)² + σ_b² u``, and E φ² and E φ'² there."""
 
     def __init__(self, deq: DEQ, norm: float, kind: Kind) -> None:
-        sigma = preactivation_scale(deq, norm).value
+        sigma = preactivation_scale(deq.layer, norm).value
         if sigma**2 < _LEAST:
             raise InvalidInputError(
-                f"{named(deq)} at squared norm {norm:.4g} has preactivations of variance {sigma**2:.4g}, whose square "
+                f"{deq.layer.title} at squared norm {norm:.4g} has preactivations of variance {sigma**2:.4g}, whose square "
                 "is nothing in double precision; scale the samples, or raise sigma_b2."
             )
         phi, a2 = deq.activation, deq.sigma_a2
@@ -195,7 +195,7 @@ class _Diagonal:
         gain = a2 * square[1]
         if not gain < 1:
             raise IllPosedError(
-                f"{named(deq)} is no contraction at squared norm {norm:.4g}: the diagonal of the kernel map has slope "
+                f"{deq.layer.title} is no contraction at squared norm {norm:.4g}: the diagonal of the kernel map has slope "
                 f"{gain:.4g}, and it must be below 1; lower sigma_a2."
             )
         slope = deq.sigma_b2 / (1 - gain)
@@ -206,7 +206,7 @@ class _Diagonal:
         tangent = a2 * moments(phi, sigma).first_square
         if not tangent < 1:
             raise IllPosedError(
-                f"The NTK of {named(deq)} is infinite at squared norm {norm:.4g}: σ_a² E φ'² is {tangent:.4g}, and it "
+                f"The NTK of {deq.layer.title} is infinite at squared norm {norm:.4g}: σ_a² E φ'² is {tangent:.4g}, and it "
                 "must be below 1; lower sigma_a2."
             )
         self.slope_square = self._along(self._in_scale(phi, sigma, phi.slope(sigma * xi) ** 2))
@@ -318,7 +318,7 @@ class _Pairs:
                     break
                 return rho
         raise ConvergenceError(
-            f"The off-diagonal entries of the kernel of {named(self.deq)} did not settle; lower sigma_a2."
+            f"The off-diagonal entries of the kernel of {self.deq.layer.title} did not settle; lower sigma_a2."
         )
 
 

@@ -6,6 +6,8 @@ With V = sign·φ(sign·v) the squared distance of the normalised features is wh
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.special import ndtr
 
@@ -36,14 +38,19 @@ def _sine_minus_arc(theta: FloatArray) -> FloatArray:
     return np.where(theta < 0.1, series, np.sin(theta) - theta * np.cos(theta))
 
 
-def folded_linear(linear: float, absolute: float) -> DualForm:
+@dataclass(frozen=True)
+class FoldedLinear:
     """Dual of φ(u) = linear·u + absolute·|u|: ReLU, leaky ReLU and |u| (arc-cosine kernel).
 
     Source: Cho and Saul 2009, degree 1, written for |u|, whose product with u vanishes in expectation.
     """
-    mean = np.sqrt(2 / np.pi)
 
-    def dual(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
+    linear: float
+    absolute: float
+
+    def __call__(self, pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
+        """Evaluate the form."""
+        linear, absolute, mean = self.linear, self.absolute, np.sqrt(2 / np.pi)
         u, v, sign, theta = pairs.unit_u, pairs.unit_v, pairs.sign, pairs.theta
         # Along u, along |u| less its mean, and along the constant.
         even = absolute**2 * (1 - mean**2) * (u - sign * v) ** 2
@@ -52,8 +59,6 @@ def folded_linear(linear: float, absolute: float) -> DualForm:
         both = sign * absolute**2
         loss = (linear**2 + both) * _versine(theta) - both * (2 / np.pi) * _sine_minus_arc(theta)
         return apart + 2 * u * v * loss, linear**2 + both * (1 - 2 * theta / np.pi)
-
-    return dual
 
 
 def error_function(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:

@@ -40,7 +40,7 @@ def relu() -> Activation:
         lambda u: np.where(u > 0, 1.0, 0.0),
         kinks=(0.0,),
         name="relu",
-        dual_form=dual_forms.folded_linear(0.5, 0.5),
+        dual_form=dual_forms.FoldedLinear(0.5, 0.5),
     )
 
 
@@ -53,7 +53,7 @@ def leaky_relu(slope: float = 0.01) -> Activation:
         kinks=(0.0,),
         name="leaky_relu",
         parameters=(slope,),
-        dual_form=dual_forms.folded_linear(0.5 * (1 + slope), 0.5 * (1 - slope)),
+        dual_form=dual_forms.FoldedLinear(0.5 * (1 + slope), 0.5 * (1 - slope)),
     )
 
 
@@ -66,7 +66,7 @@ def two_slopes(above: float = 1.0, below: float = 0.0) -> Activation:
         kinks=(0.0,),
         name="two_slopes",
         parameters=(above, below),
-        dual_form=dual_forms.folded_linear(0.5 * (above + below), 0.5 * (above - below)),
+        dual_form=dual_forms.FoldedLinear(0.5 * (above + below), 0.5 * (above - below)),
     )
 
 
@@ -147,7 +147,7 @@ def hard_tanh(a: float = 1.0, c: float = 1.0) -> Activation:
 
 def absolute() -> Activation:
     """|u|."""
-    return Activation(np.abs, np.sign, kinks=(0.0,), name="abs", dual_form=dual_forms.folded_linear(0.0, 1.0))
+    return Activation(np.abs, np.sign, kinks=(0.0,), name="abs", dual_form=dual_forms.FoldedLinear(0.0, 1.0))
 
 
 def polynomial(*coefficients: float | Sequence[float]) -> Activation:

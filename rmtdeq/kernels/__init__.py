@@ -3,8 +3,8 @@
 from rmtdeq.kernels.diagonal import kernel_diagonal
 from rmtdeq.kernels.finite_width import finite_width_kernel, sample_features
 from rmtdeq.kernels.gram import kernel
-from rmtdeq.kernels.layered import layered_kernel
-from rmtdeq.kernels.operator import KernelOperator, kernel_operator
+from rmtdeq.kernels.operator import kernel_operator
+from rmtdeq.kernels.store import KernelOperator
 
 __all__ = [
     "KernelOperator",
@@ -12,6 +12,5 @@ __all__ = [
     "kernel",
     "kernel_diagonal",
     "kernel_operator",
-    "layered_kernel",
     "sample_features",
 ]

@@ -7,15 +7,14 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq import _check
 from rmtdeq._types import KINDS, FloatArray
-from rmtdeq.deq import DEQ
-from rmtdeq.kernels.fill import Block, diagonal_entries
-from rmtdeq.kernels.placement import placement
+from rmtdeq.kernels.computation import Computation, placement
 from rmtdeq.kernels.plan import make_plan
+from rmtdeq.network import Network
 
 
 def kernel_diagonal(
     X: ArrayLike,
-    deq: DEQ,
+    deq: Network,
     kind: str = "ck",
     *,
     tau0_squared: float | None = None,
@@ -40,8 +39,6 @@ def kernel_diagonal(
         As for `rmtdeq.kernel`.
     """
     (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))
-    place = placement(X, backend="numpy", dtype=dtype)
-    n = place.inputs.shape[0]
-    plan = make_plan(place, deq, (name,), tau0_squared)
-    entries = diagonal_entries(plan, Block(0, n, 0, n), (name,))[1][name]
-    return np.asarray(entries, dtype=place.dtype)
+    inputs = placement(X, None, Computation("numpy", dtype=dtype)).inputs
+    plan = make_plan(inputs, deq, (name,), tau0_squared)
+    return np.asarray(plan.diagonal(slice(0, inputs.shape[0]), (name,))[name], dtype=inputs.dtype)

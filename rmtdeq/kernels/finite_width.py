@@ -13,7 +13,7 @@ from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
 from rmtdeq._progress import progress_bar
 from rmtdeq._types import FloatArray, Seed
-from rmtdeq.deq import DEQ, require_deq
+from rmtdeq.network import DEQ, require_deq
 
 if TYPE_CHECKING:
     import torch

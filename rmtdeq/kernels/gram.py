@@ -1,4 +1,4 @@
-"""The exact kernels of an implicit network on data."""
+"""The exact kernels of a network on data."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Kind
-from rmtdeq.deq import DEQ
+from rmtdeq.kernels.computation import Computation, is_tensor, placement
 from rmtdeq.kernels.fill import Outputs, scratch_bytes
-from rmtdeq.kernels.matrix import fill_matrix
-from rmtdeq.kernels.placement import BACKENDS, is_tensor, placement
+from rmtdeq.kernels.matrix import engine_of, fill_matrix
 from rmtdeq.kernels.plan import make_plan
+from rmtdeq.network import Network, require_network
 
 
 def kernel(
     X: ArrayLike,
-    deq: DEQ,
+    deq: Network,
     kind: str | Sequence[str] = "ck",
     *,
     Y: ArrayLike | None = None,
@@ -34,18 +34,18 @@ def kernel(
     memory_limit: float | None = None,
     progress: bool = True,
 ) -> Any:
-    """Compute the exact kernels of an implicit network of infinite width.
+    """Compute the exact kernels of a network of infinite width.
 
     Parameters
     ----------
     X : array_like (n, p)
         One sample a row, squared norms of order one.  Zero rows are allowed: if φ(0) = 0 their kernel with
         every sample is zero, otherwise what the recurrence makes of φ(0).
-    deq : DEQ
-        A centred model is pinned at `tau0_squared` (see `DEQ.pinned`).
+    deq : DEQ or Network
+        A centred model is pinned at `tau0_squared` (see `Network.pinned`).
     kind : str or tuple of str
-        ``"ck"``, ``"ntk"`` (input weights fixed), ``"ntk-full"`` (all weights trained); several are computed in
-        one pass.
+        ``"ck"``, ``"ntk"`` (input weights and bias of the first layer fixed), ``"ntk-full"`` (all weights trained);
+        several are computed in one pass.
     Y : array_like (m, p), optional
         Columns; X itself by default.  Blocks computed one at a time fit together only if a centred model is
         centred at one place: pass `tau0_squared`, or a pinned model.
@@ -97,7 +97,8 @@ def kernel(
     Notes
     -----
     K_ij = σ_a² G_ij + σ_b² x_i·x_j with G_ij = E φ(u)φ(v), (u, v) Gaussian with covariances K_ii, K_ij, K_jj, is
-    the CK (arXiv 2402.02697), G_ij / (1 - σ_a² E φ'(u)φ'(v)) the NTK (arXiv 2310.14062).  Entries are sums of Mehler's
+    the CK (arXiv 2402.02697), G_ij / (1 - σ_a² E φ'(u)φ'(v)) the NTK (arXiv 2310.14062); for several layers see
+    `Network`.  An entry goes through all layers at once: nothing of n² entries is there but the results.  Entries are sums of Mehler's
     series; for nearly parallel pairs closed forms or two-dimensional quadratures.  In double precision they are within
     1e-12 of √(K_ii K_jj) for norms from 1e-6 to 1e6 and any angle; for piecewise linear activations that end level
     within as much up to pre-activations of 1e3, and in proportion beyond.  Expectations below 1e-20, of functions
@@ -112,42 +113,47 @@ def kernel(
     ((100, 100), True)
     """
     kinds = _check.kinds(kind)
-    _check.choice(backend, "backend", BACKENDS)
-    if backend == "dask":
+    how = Computation(backend, device, dtype, products, memory_limit)
+    results = dense_kernels(X, deq, kinds, how, Y=Y, tau0_squared=tau0_squared, out=out, progress=progress)
+    return results[0] if isinstance(kind, str) else results
+
+
+def dense_kernels(
+    X: ArrayLike,
+    network: Network,
+    kinds: tuple[Kind, ...],
+    how: Computation,
+    *,
+    Y: ArrayLike | None = None,
+    tau0_squared: float | None = None,
+    out: FloatArray | Sequence[FloatArray] | None = None,
+    progress: bool = True,
+) -> tuple[Any, ...]:
+    """Compute one kernel for each kind; parameters as for `kernel`."""
+    require_network(network)
+    if how.backend == "dask":
         if out is not None:
             raise InvalidInputError("out= is not for backend='dask', whose arrays have to_zarr and store.")
         from rmtdeq.kernels.cluster.arrays import cluster_kernel
 
-        arrays = cluster_kernel(
-            X,
-            deq,
-            kinds,
-            Y=Y,
-            tau0_squared=tau0_squared,
-            dtype=dtype,
-            device=device,
-            products=products,
-            memory_limit=memory_limit,
-        )
-        return arrays[0] if isinstance(kind, str) else arrays
-    place = placement(X, Y, backend=backend, device=device, dtype=dtype, products=products)
-    plan = make_plan(place, deq, kinds, tau0_squared, progress)
+        return cluster_kernel(X, network, kinds, how, Y=Y, tau0_squared=tau0_squared)
+    place = placement(X, Y, how)
+    engine = engine_of(make_plan(place.inputs, network, kinds, tau0_squared), place, progress)
     shape, precision = place.inputs.shape, place.dtype
     if place.device is not None and is_tensor(X) and out is None:
         from rmtdeq.kernels.device.tables import device_outputs
 
         home = X.device  # type: ignore[union-attr]
-        outputs: Outputs = device_outputs(kinds, shape, precision, home, memory_limit)
+        outputs: Outputs = device_outputs(kinds, shape, precision, home, how.memory_limit)
     else:
-        outputs = _outputs(out, kinds, shape, precision, memory_limit)
+        outputs = _outputs(out, kinds, shape, precision, how.memory_limit)
         for array in outputs.values():
             if any(isinstance(each, np.ndarray) and np.may_share_memory(array, each) for each in (X, Y)):
                 raise InvalidInputError(
                     "out shares memory with the samples, which are needed until the end; copy them."
                 )
-    fill_matrix(plan, outputs, precision, progress=progress)
-    results = tuple(outputs[name] for name in kinds)
-    return results[0] if isinstance(kind, str) else results
+    fill_matrix(engine, outputs, progress=progress)
+    return tuple(outputs[name] for name in kinds)
 
 
 def _outputs(

@@ -6,17 +6,15 @@ import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rmtdeq._checkpoint import Checkpoint
 from rmtdeq._threads import share_out
 from rmtdeq._types import FloatArray, Kind
-from rmtdeq.kernels.fill import HEIGHT, WIDTH, Block
-from rmtdeq.kernels.matrix import BlockWorker, worker_for, workers_for
+from rmtdeq.kernels.fill import HEIGHT, WIDTH, Block, BlockWorker, Engine
+from rmtdeq.kernels.matrix import workers_for
 from rmtdeq.kernels.panels import Panels, below_diagonal
-from rmtdeq.kernels.plan import Plan
 
 
 class HostMatrix:
@@ -24,11 +22,9 @@ class HostMatrix:
 
     Parameters
     ----------
-    plan : Plan
+    engine : Engine
         Of X with itself.
     kind : str
-    dtype : dtype
-        Of the entries.
     panels : Panels or None
     temporary : Path, optional
         Folder that goes with the matrix.
@@ -38,15 +34,14 @@ class HostMatrix:
 
     def __init__(
         self,
-        plan: Plan,
+        engine: Engine,
         kind: Kind,
-        dtype: np.dtype[Any],
         panels: Panels | None,
         temporary: Path | None = None,
         kept: Checkpoint | None = None,
     ) -> None:
         self._kept = kept
-        self._plan, self._kind, self._dtype, self._panels = plan, kind, dtype, panels
+        self._engine, self._kind, self._panels = engine, kind, panels
         self._remove_files: Callable[[], object] = lambda: None
         if temporary is not None:
             self._remove_files = weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
@@ -61,16 +56,16 @@ class HostMatrix:
     def compute(self, progress: bool) -> None:
         """Compute the panels that are missing."""
         if self._panels is not None and self._panels.missing:
-            n = self._plan.inputs.shape[0]
+            n = self._engine.plan.inputs.shape[0]
             self._panels.compute(self._fill, f"{self._kind}, half of {n} x {n}", progress)
 
     def _fill(self, blocks: list[Block], entries: list[FloatArray]) -> None:
         def work(_: int) -> Callable[[tuple[Block, FloatArray]], None]:
-            worker = worker_for(self._plan, self._dtype)
+            worker = self._engine.worker()
             return lambda pair: self._fill_one(worker, *pair)
 
         pairs = list(zip(blocks, entries, strict=True))
-        share_out(pairs, work, workers_for(self._plan, len(pairs)))
+        share_out(pairs, work, workers_for(self._engine, len(pairs)))
 
     def _fill_one(self, worker: BlockWorker, block: Block, entries: FloatArray) -> None:
         worker.fill(block, {self._kind: entries}, origin=(block.top, block.left), mirror=block.left == block.top)
@@ -79,15 +74,15 @@ class HostMatrix:
         """Return the product with vectors (n, b), in double precision: of all blocks and of their mirror images."""
         pairs: list[tuple[Block, FloatArray | None]]
         if self._panels is None:
-            pairs = [(block, None) for block in below_diagonal(self._plan.inputs.shape[0])]
+            pairs = [(block, None) for block in below_diagonal(self._engine.plan.inputs.shape[0])]
         else:
             pairs = list(self._panels.all_blocks())
-        workers = workers_for(self._plan, len(pairs))
+        workers = workers_for(self._engine, len(pairs))
         parts = [np.zeros(V.shape) for _ in range(workers)]
 
         def work(number: int) -> Callable[[tuple[Block, FloatArray | None]], None]:
-            worker, result = worker_for(self._plan, self._dtype), parts[number]
-            scratch = np.empty(HEIGHT * WIDTH, self._dtype)
+            worker, result = self._engine.worker(), parts[number]
+            scratch = np.empty(HEIGHT * WIDTH, self._engine.plan.inputs.dtype)
 
             def multiply(pair: tuple[Block, FloatArray | None]) -> None:
                 block, entries = pair

@@ -9,13 +9,13 @@ import numpy as np
 from rmtdeq._checkpoint import checksum
 from rmtdeq._types import FloatArray, Kind
 from rmtdeq._version import __version__
-from rmtdeq.deq import DEQ, PROBES
+from rmtdeq.network import PROBES, Layer, Network
 
 
 def identity(
-    deq: DEQ, kind: Kind, dtype: np.dtype[Any], samples: FloatArray, place: str = "one process"
+    network: Network, kind: Kind, dtype: np.dtype[Any], samples: FloatArray, place: str = "one process"
 ) -> dict[str, Any]:
-    """Return kind, precision, model (uncentred) and checksums of the samples and of the activation's values."""
+    """Return kind, precision, layers (uncentred) and checksums of the samples and of the activations' values."""
     return {
         "rmtdeq": __version__,
         "place": place,
@@ -23,8 +23,15 @@ def identity(
         "precision": str(dtype),
         "samples": list(samples.shape),
         "samples' checksum": checksum(samples),
-        "sigma_a2": deq.sigma_a2,
-        "sigma_b2": deq.sigma_b2,
-        "activation": deq.activation.name,
-        "activation's checksum": checksum(np.asarray(deq.activation(PROBES), dtype=float)),
+        "layers": [_layer(layer) for layer in network.layers],
+    }
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    return {
+        "sigma_a2": layer.sigma_a2,
+        "sigma_b2": layer.sigma_b2,
+        "sigma_c2": layer.sigma_c2,
+        "activation": layer.activation.name,
+        "activation's checksum": checksum(np.asarray(layer.activation(PROBES), dtype=float)),
     }

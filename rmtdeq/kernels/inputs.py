@@ -1,4 +1,4 @@
-"""What a kernel is computed from: samples, or the kernels of the layer before."""
+"""What a kernel is computed from: samples, their inner products and angles."""
 
 from __future__ import annotations
 
@@ -28,6 +28,17 @@ class Angles:
     def at(self, index: IntArray) -> Angles:
         """Return the angles of some of the pairs."""
         return Angles(self.cosine[index], self.versine[index])
+
+    def with_bias(self, norms_x: FloatArray, norms_y: FloatArray, bias: float) -> Angles:
+        """Return the angles of the same pairs with one more feature, √bias; squared norms without it are given."""
+        size = np.sqrt((norms_x + bias) * (norms_y + bias))
+        both = np.sqrt(norms_x) * np.sqrt(norms_y)
+        less = np.where(self.cosine > 0, self.versine, 2 - self.versine)
+        apart = bias * (np.sqrt(norms_x) - np.sqrt(norms_y)) ** 2 / (size + bias + both)
+        short = (apart + both * less) / size  # 1 - cos
+        together = bias * (norms_x + norms_y + bias) / (size + both) + bias
+        far = (together + both * np.where(self.cosine < 0, self.versine, 2 - self.versine)) / size  # 1 + cos
+        return Angles(np.where(short < 1, 1 - short, far - 1), np.minimum(short, far))
 
 
 def angles_between(x: FloatArray, y: FloatArray) -> tuple[Angles, FloatArray]:
@@ -89,6 +100,11 @@ class Samples:
         return self.Y is None
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return np.dtype(str(self.X.dtype).removeprefix("torch."))
+
+    @property
     def array(self) -> FloatArray:
         """X as an array."""
         return np.asarray(self.X)
@@ -111,72 +127,17 @@ class Samples:
         rows = np.einsum("ij,ij->i", self.X, self.X, dtype=np.float64)
         return rows, rows if self.Y is None else np.einsum("ij,ij->i", self.Y, self.Y, dtype=np.float64)
 
-    def fill(self, rows: slice, columns: slice, out: FloatArray) -> FloatArray:
-        """Write the inner products of some rows and columns; return what the tangent carries."""
+    def fill(self, rows: slice, columns: slice, out: FloatArray) -> None:
+        """Write the inner products of some rows and columns."""
         np.matmul(self.X[rows], self._columns[columns].T, out=out)
-        return out
 
     def pairs(self, i: IntArray, j: IntArray) -> tuple[Angles, FloatArray]:
-        """Angles of some pairs, and what the tangent carries there."""
+        """Angles and inner products of some pairs."""
         return angles_between(self._rows(self.X, i), self._rows(self._columns, j))
 
     def _rows(self, X: Any, index: IntArray) -> FloatArray:
         return np.asarray(X[index], dtype=np.float64)
 
-    def carried_diagonal(self, part: slice) -> FloatArray:
-        """What the tangent carries on the diagonal."""
+    def diagonal(self, part: slice) -> FloatArray:
+        """Squared norms of some samples, which are rows and columns."""
         return np.einsum("ij,ij->i", self.X[part], self.X[part], dtype=np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class LayerBefore:
-    """The kernels of a layer of infinite width, which the next layer sees as inner products.
-
-    Attributes
-    ----------
-    gram : ndarray (n, m)
-        The conjugate kernel.
-    row_norms, column_norms : ndarray (n,), (m,)
-        Its value at each sample with itself.
-    tangent : ndarray (n, m) or None
-        The tangent kernel, where the next one is wanted.
-    same : bool
-    products : str
-        Nothing is rounded.
-    """
-
-    gram: FloatArray
-    row_norms: FloatArray
-    column_norms: FloatArray
-    tangent: FloatArray | None
-    same: bool
-    products: str = "full"
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n, m)."""
-        return self.gram.shape[0], self.gram.shape[1]
-
-    def squared_norms(self) -> tuple[FloatArray, FloatArray]:
-        """Of rows and columns."""
-        return self.row_norms, self.column_norms
-
-    def fill(self, rows: slice, columns: slice, out: FloatArray) -> FloatArray:
-        """Write the conjugate kernel's entries; return the tangent kernel's."""
-        np.copyto(out, self.gram[rows, columns])
-        return out if self.tangent is None else np.ascontiguousarray(self.tangent[rows, columns])
-
-    def pairs(self, i: IntArray, j: IntArray) -> tuple[Angles, FloatArray]:
-        """Angles of some pairs, and what the tangent carries there."""
-        entries = self.gram[i, j].astype(np.float64)
-        carried = entries if self.tangent is None else self.tangent[i, j].astype(np.float64)
-        size = np.sqrt(self.row_norms[i] * self.column_norms[j])
-        cosine = np.clip(np.divide(entries, size, out=np.zeros_like(entries), where=size > 0), -1.0, 1.0)
-        # Rounding must not tell equal samples apart.
-        versine = 1 - abs(cosine)
-        return Angles(cosine, np.where(versine > 16 * np.finfo(self.gram.dtype).eps, versine, 0.0)), carried
-
-    def carried_diagonal(self, part: slice) -> FloatArray:
-        """What the tangent carries on the diagonal."""
-        index = np.arange(part.start, part.stop)
-        return np.asarray((self.gram if self.tangent is None else self.tangent)[index, index], dtype=np.float64)

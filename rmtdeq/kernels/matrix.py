@@ -2,54 +2,65 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from functools import lru_cache
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 
+from rmtdeq._progress import progress_bar
 from rmtdeq._threads import share_out, threads
-from rmtdeq.kernels.fill import Block, Outputs, Worker, blocks, blocks_below
+from rmtdeq.kernels.computation import Placement
+from rmtdeq.kernels.fill import Block, Engine, HostEngine, Outputs, blocks, blocks_below
 from rmtdeq.kernels.plan import Plan
+from rmtdeq.kernels.series import Coefficients, Place, Scales
 
-_HOST_TILE, _DEVICE_TILE, _FUSED_TILE = 512, 4096, 8192
-"""Sides of the blocks that torch is given on the host and on a card, and Triton on a card.
-
-A card waits for Python between blocks (half a millisecond each on an H100).  Triton keeps nothing of a block but its
-inner products, where torch keeps ten matrices in double precision.
-"""
+logger = logging.getLogger(__name__)
 
 
-class BlockWorker(Protocol):
-    """What fills blocks: `fill.Worker`, or a worker of `rmtdeq.kernels.device`."""
+def engine_of(plan: Plan, place: Placement, progress: bool = False) -> Engine:
+    """Return the engine that was chosen, for a plan."""
+    if place.backend == "triton":
+        from rmtdeq.kernels.device.fused import TritonEngine
 
-    def fill(self, block: Block, outputs: Outputs, origin: tuple[int, int] = ..., mirror: bool = ...) -> None:
-        """Compute a block of the kernels."""
+        return TritonEngine(plan, place.device)
+    if place.backend == "torch":
+        from rmtdeq.kernels.device.worker import TorchEngine
+
+        return TorchEngine(plan, place.device)
+    if place.backend == "numpy":
+        from rmtdeq.kernels.reference import solve_block as reference
+
+        return HostEngine(plan, reference, concurrent=False)
+    _load_machine_code(plan.inputs.dtype, progress)
+    from rmtdeq.kernels.tiles import solve_block
+
+    return HostEngine(plan, solve_block, concurrent=True)
 
 
-def worker_for(plan: Plan, dtype: np.dtype[Any]) -> BlockWorker:
-    """Return what fills blocks where the plan says."""
-    if plan.device is None:
-        return Worker(plan, dtype)
-    if plan.backend == "triton":
-        from rmtdeq.kernels.device.fused import FusedWorker
+@lru_cache(maxsize=4)
+def _load_machine_code(dtype: np.dtype[Any], progress: bool) -> None:
+    """Load the compiled engine, or compile it; say so, as that takes seconds on a machine that has not done it yet."""
+    what = "loading machine code (compiled once on a machine, about 5 s)"
+    with progress_bar(progress, total=1, desc=what, bar_format="{desc}"):
+        start = perf_counter()
+        from rmtdeq.kernels.tiles import solve_block
 
-        return FusedWorker(plan)
-    from rmtdeq.kernels.device.worker import DeviceWorker
-
-    return DeviceWorker(plan)
-
-
-def tile_size(device: Any, *, fused: bool = False) -> tuple[int, int]:
-    """Return the height and width of the blocks that a device is given; `fused` where Triton writes the results."""
-    side = _HOST_TILE if device.type == "cpu" else _FUSED_TILE if fused else _DEVICE_TILE
-    return side, side
+        nothing, one = np.zeros((1, 1), dtype), np.ones((1, 1))
+        series = Coefficients(np.array([0]), np.zeros((1, 1, 13)), np.zeros((1, 13, 1)), np.array([12]), one)
+        scales, wants = Scales(one, one, np.array([[0.0, 1.0, 0.0]]), np.zeros((1, 3))), (False, False, False)
+        left = np.zeros((1, 1), dtype=np.uint8)
+        solve_block(nothing, (nothing,) * 3, wants, Place(0, 0, 0, 0, True, True), series, scales, left, False)
+    if sum(solve_block.stats.cache_misses.values()):
+        logger.info("Compiled the kernel engine for %s in %.1f s.", dtype, perf_counter() - start)
 
 
 def fill_matrix(
-    plan: Plan,
+    engine: Engine,
     outputs: Outputs,
-    dtype: np.dtype[Any],
     *,
     rows: slice | None = None,
     what: str = "kernel",
@@ -59,10 +70,8 @@ def fill_matrix(
 
     Parameters
     ----------
-    plan : Plan
+    engine : Engine
     outputs : dict of ndarray (n, m), or of tensors where torch computes
-    dtype : dtype
-        Of the products and the outputs.
     rows : slice, optional
         Those that the outputs have.
     what : str
@@ -70,15 +79,14 @@ def fill_matrix(
     progress : bool
         Show it, on a terminal.
     """
-    n, m = plan.inputs.shape
-    size = None if plan.device is None else tile_size(plan.device, fused=plan.backend == "triton")
-    mirror = plan.same and rows is None
+    n, m = engine.plan.inputs.shape
+    mirror = engine.plan.same and rows is None
     first, last = (0, n) if rows is None else (rows.start, rows.stop)
-    todo = blocks_below(n, size) if mirror else blocks(last - first, m, size)
+    todo = blocks_below(n, engine.tile) if mirror else blocks(last - first, m, engine.tile)
     todo = [replace(block, top=block.top + first, bottom=block.bottom + first) for block in todo]
 
     def work(_: int) -> Callable[[Block], None]:
-        worker = worker_for(plan, dtype)
+        worker = engine.worker()
         return lambda block: worker.fill(block, outputs, (first, 0), mirror)
 
     def say(error: BaseException, done: int) -> None:
@@ -87,9 +95,9 @@ def fill_matrix(
         if count:
             error.add_note(f"Of the {what}, {whole} complete.")
 
-    share_out(todo, work, workers_for(plan, len(todo)), what=what, progress=progress, stopped_at=say)
+    share_out(todo, work, workers_for(engine, len(todo)), what=what, progress=progress, stopped_at=say)
 
 
-def workers_for(plan: Plan, items: int) -> int:
+def workers_for(engine: Engine, items: int) -> int:
     """Return how many threads to use; an engine that holds the interpreter gains nothing from several."""
-    return threads(items) if plan.compiled else 1
+    return threads(items) if engine.concurrent else 1

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -14,91 +13,24 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq import _check
 from rmtdeq._checkpoint import Checkpoint, checksum
 from rmtdeq._errors import InvalidInputError
-from rmtdeq._linear import SymmetricOperator
 from rmtdeq._optional import require
-from rmtdeq._types import KINDS, FloatArray, Kind
-from rmtdeq.deq import DEQ
+from rmtdeq._types import KINDS, Kind
+from rmtdeq.kernels.computation import Computation, placement
+from rmtdeq.kernels.fill import Engine, HostEngine
 from rmtdeq.kernels.host_matrix import HostMatrix
 from rmtdeq.kernels.identity import identity
 from rmtdeq.kernels.inputs import Samples
+from rmtdeq.kernels.matrix import engine_of
 from rmtdeq.kernels.panels import Layout, Panels
-from rmtdeq.kernels.placement import BACKENDS, placement
-from rmtdeq.kernels.plan import Plan, make_plan
+from rmtdeq.kernels.plan import make_plan
 from rmtdeq.kernels.storage import METHODS, Wish, choose
-
-
-class Store(Protocol):
-    """A matrix and its products: `host_matrix.HostMatrix`, or one of `device.matrix` or `cluster.matrix`."""
-
-    def compute(self, progress: bool) -> None:
-        """Compute what is kept and is not there yet."""
-
-    def product(self, V: FloatArray, progress: bool) -> FloatArray:
-        """Return the product with vectors (n, b) in double precision."""
-
-    def close(self) -> None:
-        """Let go of what is kept."""
-
-
-class KernelOperator(SymmetricOperator):
-    """A symmetric kernel matrix, to be multiplied with vectors; made by `kernel_operator`.
-
-    A scipy LinearOperator of shape (n, n).  Products are taken in double precision whatever the entries' is; they are
-    returned in the precision asked for, or the vectors' where it is higher.
-
-    Attributes
-    ----------
-    method : str
-        How it is stored: ``"device"``, ``"dense"``, ``"float32"``, ``"memory-mapped"``, ``"cluster"`` or
-        ``"matrix-free"``.
-    entries_dtype : dtype
-        Precision of the entries.
-    """
-
-    def __init__(
-        self,
-        n: int,
-        store: Callable[[str], Store],
-        identity: Callable[[], dict[str, Any]],
-        method: str,
-        dtype: np.dtype[Any],
-        entries_dtype: np.dtype[Any],
-        progress: bool = False,
-    ) -> None:
-        self.method, self.entries_dtype, self._progress = method, entries_dtype, progress
-        self._store_by, self._identity = store, identity
-        self._store = store(method)
-        super().__init__(dtype=dtype, shape=(n, n))
-
-    def close(self) -> None:
-        """Forget what is stored, and remove temporary files; products compute the entries afresh from then on.
-
-        The files are removed with the operator at the latest.
-        """
-        stored = self._store
-        self.method, self._store = "matrix-free", self._store_by("matrix-free")
-        stored.close()
-
-    def identity(self) -> dict[str, Any]:
-        """Return what the matrix depends on, with checksums of samples and activation."""
-        return self._identity()
-
-    def compute(self) -> KernelOperator:
-        """Compute and store now what the first product would; return the operator itself."""
-        self._store.compute(self._progress)
-        return self
-
-    def _matmat(self, V: FloatArray) -> FloatArray:
-        if np.iscomplexobj(V):
-            return np.asarray(self._matmat(V.real) + 1j * self._matmat(V.imag))
-        result_dtype = np.result_type(self.dtype, V.dtype)
-        found = self.compute()._store.product(np.ascontiguousarray(V, dtype=np.float64), self._progress)
-        return found.astype(result_dtype, copy=False)
+from rmtdeq.kernels.store import KernelOperator, Store
+from rmtdeq.network import Network, require_network
 
 
 def kernel_operator(
     X: ArrayLike,
-    deq: DEQ,
+    deq: Network,
     kind: str = "ck",
     *,
     method: str = "auto",
@@ -163,22 +95,49 @@ def kernel_operator(
     ('dense', (100, 100), (100,))
     """
     _check.choice(kind, "kind", KINDS)
-    kinds = _check.kinds(kind)
+    how = Computation(backend, device, dtype, products, memory_limit)
+    return operator_of(
+        X,
+        deq,
+        _check.kinds(kind)[0],
+        how,
+        method=method,
+        folder=folder,
+        tau0_squared=tau0_squared,
+        group=group,
+        progress=progress,
+    )
+
+
+def operator_of(
+    X: ArrayLike,
+    network: Network,
+    kind: Kind,
+    how: Computation,
+    *,
+    method: str = "auto",
+    folder: str | Path | None = None,
+    tau0_squared: float | None = None,
+    group: Any = None,
+    progress: bool = False,
+) -> KernelOperator:
+    """Return a kernel as an operator; parameters as for `kernel_operator`."""
+    require_network(network)
     _check.choice(method, "method", (*METHODS, "cluster"))
-    _check.choice(backend, "backend", BACKENDS)
-    if method == "cluster" and backend != "dask":
+    if method == "cluster" and how.backend != "dask":
         raise InvalidInputError("method='cluster' is for backend='dask', whose workers keep the tiles.")
     if folder is not None and method not in ("auto", "memory-mapped"):
         raise InvalidInputError(f"folder= is for method='memory-mapped', not {method!r}.")
     where = None if folder is None else _check.folder(folder, "folder")
-    if backend == "dask":
+    if how.backend == "dask":
         if where is not None or group is not None:
             raise InvalidInputError("folder= and group= are not for backend='dask', whose workers keep the tiles.")
         from rmtdeq.kernels.cluster.matrix import cluster_operator
 
-        return cluster_operator(X, deq, kinds[0], method, tau0_squared, dtype, device, products, memory_limit, progress)
-    place = placement(X, backend=backend, device=device, dtype=dtype, products=products, keep=True)
-    if method == "float32" and dtype is not None and place.dtype != np.float32:
+        return cluster_operator(X, network, kind, how, method, tau0_squared, progress)
+    place = placement(X, None, how, keep=True)
+    exactly = how.dtype is not None
+    if method == "float32" and exactly and place.dtype != np.float32:
         raise InvalidInputError(f"method='float32' stores single precision, and dtype={place.dtype} asks for more.")
     shares = 1
     if group is not None:
@@ -189,22 +148,18 @@ def kernel_operator(
             )
         shares = _shares(group, place.inputs)
     n = place.inputs.shape[0]
-    wish = Wish(n, place.dtype, dtype is not None, place.device, shares)
-    method = choose(method, wish, where, memory_limit)
-    stored = place
-    if method == "float32":
-        single = np.dtype(np.float32)
-        stored = replace(place, inputs=place.inputs.astype(single), dtype=single)
-    plan = make_plan(stored, deq, kinds, tau0_squared, progress)
+    method = choose(method, Wish(n, place.dtype, exactly, place.device, shares), where, how.memory_limit)
+    inputs = place.inputs.astype(np.dtype(np.float32)) if method == "float32" else place.inputs
+    plan = make_plan(inputs, network, (kind,), tau0_squared)
+    engine = engine_of(plan, place, progress)
 
     def record() -> dict[str, Any]:
-        assert isinstance(plan.inputs, Samples)
-        return identity(plan.deq, kinds[0], stored.dtype, plan.inputs.array)
+        return identity(plan.network, kind, inputs.dtype, inputs.array)
 
     def store(method: str) -> Store:
-        return _store(plan, kinds[0], stored.dtype, method, where, record, group)
+        return _store(engine, kind, method, where, record, group)
 
-    return KernelOperator(n, store, record, method, place.dtype, stored.dtype, progress)
+    return KernelOperator(n, store, record, method, place.dtype, inputs.dtype, progress)
 
 
 def _shares(group: Any, samples: Samples) -> int:
@@ -220,24 +175,24 @@ def _shares(group: Any, samples: Samples) -> int:
 
 
 def _store(
-    plan: Plan,
+    engine: Engine,
     kind: Kind,
-    dtype: np.dtype[Any],
     method: str,
     folder: Path | None,
     record: Callable[[], dict[str, Any]],
     group: Any,
 ) -> Store:
     """Return a place for the entries that is in this process, or on its device."""
-    if method == "device" or (method == "matrix-free" and plan.device is not None):
+    if method == "device" or (method == "matrix-free" and not isinstance(engine, HostEngine)):
         from rmtdeq.kernels.device.matrix import DeviceMatrix, DeviceTiles
 
-        return DeviceMatrix(plan, kind, dtype, group) if method == "device" else DeviceTiles(plan, kind, dtype, group)
+        return DeviceMatrix(engine, kind, group) if method == "device" else DeviceTiles(engine, kind, group)
     if method == "matrix-free":
-        return HostMatrix(plan, kind, dtype, None)
-    layout, temporary, kept = Layout(plan.inputs.shape[0], dtype), None, None
+        return HostMatrix(engine, kind, None)
+    inputs = engine.plan.inputs
+    layout, temporary, kept = Layout(inputs.shape[0], inputs.dtype), None, None
     if method == "memory-mapped" and folder is None:
         folder = temporary = Path(tempfile.mkdtemp(prefix="rmtdeq-"))
     elif folder is not None:
         kept = Checkpoint(folder, record(), "kernel")
-    return HostMatrix(plan, kind, dtype, Panels(layout, folder), temporary, kept)
+    return HostMatrix(engine, kind, Panels(layout, folder), temporary, kept)

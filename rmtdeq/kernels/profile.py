@@ -18,8 +18,8 @@ import numpy as np
 
 from rmtdeq._errors import ConvergenceError, IllPosedError
 from rmtdeq._types import FloatArray, IntArray, Kind
-from rmtdeq.deq import DEQ, named
 from rmtdeq.gauss import Moments, hermite_coefficients, jumps, mean_and_variance, moments
+from rmtdeq.network import Layer
 from rmtdeq.solvers import smallest_fixed_point
 
 _FEW_POINTS, _MANY_POINTS = 16, 32
@@ -54,6 +54,7 @@ class Profile:
     Attributes
     ----------
     squared_norms : ndarray (n,)
+        Of the layer's inputs.
     sigma : ndarray (n,)
         Standard deviation √K_ii of the pre-activation.
     mean, square : ndarray (n,)
@@ -77,12 +78,12 @@ class Profile:
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Expectations of an uncentred DEQ's φ at points of a range of scales.
+    """Expectations of an uncentred layer's φ at points of a range of scales.
 
     Attributes
     ----------
-    deq : DEQ
-        Uncentred (see `DEQ.pinned`).
+    layer : Layer
+        Uncentred (see `Network.pinned`).
     low, high : float
         The range, as log σ.
     sigma : ndarray (points,)
@@ -91,7 +92,7 @@ class Segment:
         At the points.
     """
 
-    deq: DEQ
+    layer: Layer
     low: float
     high: float
     sigma: FloatArray
@@ -133,7 +134,7 @@ class Segment:
         """Hermite coefficients at the points in units of the size, (degree + 1, points)."""
         most = max(degree, SHORT)
         if most not in self._expansions:
-            found = [hermite_coefficients(self.deq.activation, s, most) for s in self.sigma]
+            found = [hermite_coefficients(self.layer.activation, s, most) for s in self.sigma]
             self._expansions[most] = np.stack(found, axis=1) / self.size
         return self._expansions[most][: degree + 1]
 
@@ -157,7 +158,7 @@ class Segment:
         """Largest of the last Chebyshev coefficients, over what is allowed."""
         logarithms, tolerance = self.logarithms, _INTERPOLATED
         # Slopes that are not given come from an interpolant, which costs a digit.
-        slopes = _INTERPOLATED if self.deq.activation.derivative is not None else _SLOPES_INTERPOLATED
+        slopes = _INTERPOLATED if self.layer.activation.derivative is not None else _SLOPES_INTERPOLATED
         allowed = np.array([tolerance, slopes]) + 4e-15 * abs(logarithms).max(axis=1)
         sizes = _tail(logarithms) / allowed
         return max(float(sizes.max()), float(_tail(self.hermite(8)).max()) / tolerance)
@@ -165,19 +166,19 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class ScaleTable:
-    """Expectations of an uncentred DEQ's φ as functions of the scale σ.
+    """Expectations of an uncentred layer's φ as functions of the scale σ.
 
     Attributes
     ----------
-    deq : DEQ
-        Uncentred (see `DEQ.pinned`).
+    layer : Layer
+        Uncentred (see `Network.pinned`).
     segments : tuple of Segment
         Ranges of scales that adjoin, ascending.
     vanishes : bool
         Whether φ(σξ) is zero, to rounding, for scales below those; else it goes on there as a power of σ.
     """
 
-    deq: DEQ
+    layer: Layer
     segments: tuple[Segment, ...]
     vanishes: bool = False
 
@@ -204,7 +205,7 @@ class ScaleTable:
     @cached_property
     def value_at_zero(self) -> float:
         """φ(0)."""
-        return float(np.asarray(self.deq.activation(np.zeros(1)))[0])
+        return float(np.asarray(self.layer.activation(np.zeros(1)))[0])
 
     def used(self, *profiles: Profile) -> ScaleTable:
         """Return the table without the segments that no sample needs."""
@@ -243,18 +244,18 @@ class ScaleTable:
         return _exponential(square), _exponential(steep)
 
     def profile(self, squared_norms: FloatArray) -> Profile:
-        """Solve ``σ² = σ_a² E φ(σξ)² + σ_b² ‖x‖²`` for every sample by Newton's method on the interpolant."""
-        base = self.deq.sigma_b2 * squared_norms
+        """Solve ``σ² = σ_a² E φ(σξ)² + σ_b² ‖x‖² + σ_c²`` for every sample by Newton's method on the interpolant."""
+        base = self.layer.sigma_b2 * squared_norms + self.layer.sigma_c2
         # Samples without a pre-activation hold φ(0) exactly, not what the interpolant makes of it.
-        silent = base == 0 if self.deq.sigma_a2 * self.value_at_zero**2 == 0 else np.zeros(base.shape, dtype=bool)
+        silent = base == 0 if self.layer.sigma_a2 * self.value_at_zero**2 == 0 else np.zeros(base.shape, dtype=bool)
         nothing = base < math.exp(2 * self.segments[0].low) if self.vanishes else np.zeros(base.shape, dtype=bool)
         silent |= nothing
         x = self._log_scales(np.where(silent, base.max(), base))
         square, steep = self._sizes(x)
-        variance = self.deq.sigma_a2 * square + base
+        variance = self.layer.sigma_a2 * square + base
         slope_square = np.maximum(steep - square / np.where(silent, 1.0, variance), 0.0)
         slope_square[nothing] = 0.0
-        if jumps(self.deq.activation):
+        if jumps(self.layer.activation):
             slope_square = np.full(base.shape, np.inf)
         mean = self.interpolate(lambda segment: segment.mean / segment.size, x) * np.sqrt(square)
         at_zero = self.value_at_zero
@@ -267,8 +268,8 @@ class ScaleTable:
         )
 
     def _log_scales(self, base: FloatArray) -> FloatArray:
-        """Log σ of samples with positive pre-activations, σ_b² ‖x‖² given."""
-        a2 = self.deq.sigma_a2
+        """Log σ of samples with positive pre-activations, σ_b² ‖x‖² + σ_c² given."""
+        a2 = self.layer.sigma_a2
         if a2 == 0:
             return 0.5 * np.log(base)
         order = np.argsort(self.sigma)
@@ -302,7 +303,7 @@ class ScaleTable:
         says is missing from E φ² (and r^L times what is missing from E φ'², for the derivative).
         """
         hermite = np.concatenate([segment.hermite(degree) for segment in self.segments], axis=1)
-        degrees = np.array([d for d in DEGREES if d <= degree])
+        degrees = degrees_up_to(degree)
         k = np.arange(degree + 1)[:, None]
         missing = 1 - np.cumsum(hermite**2, axis=0)[degrees]
         slopes = np.cumsum(k * hermite**2, axis=0)[degrees] * self.square / self.sigma**2
@@ -315,21 +316,28 @@ class ScaleTable:
             _radius(missing.max(axis=1), degrees + 1), _radius(slope_missing.max(axis=1), degrees)
         )
 
-    def check_tangent(self, kinds: Sequence[Kind]) -> None:
-        """Raise if one of the kernels is infinite for some sample."""
+    def check_tangent(self, kinds: Sequence[Kind], first: bool = True) -> None:
+        """Raise if one of the kernels is infinite for some sample, the layer being the `first` or not."""
         steepest = float(self.slope_square.max())
-        if jumps(self.deq.activation) and (self.deq.sigma_a2 or "ntk-full" in kinds) and set(kinds) != {"ck"}:
+        fixed = first and "ntk-full" not in kinds and not self.layer.recurrent
+        if jumps(self.layer.activation) and not fixed and set(kinds) != {"ck"}:
             raise IllPosedError(
-                f"The NTK of {named(self.deq)} is infinite: the activation jumps, and E φ'² is infinite. It has a "
-                "conjugate kernel, 'ck'; without recurrence, sigma_a2 = 0, also 'ntk', which is the same."
+                f"The NTK of {self.layer.title} is infinite: the activation jumps, and E φ'² is infinite. It has a "
+                "conjugate kernel, 'ck'; of a first layer without recurrence, sigma_a2 = 0, also 'ntk', which is the "
+                "same."
             )
         # Without recurrence the slope is that of the read-in alone.
-        worst = self.deq.sigma_a2 * steepest if self.deq.sigma_a2 else 0.0
+        worst = self.layer.sigma_a2 * steepest if self.layer.sigma_a2 else 0.0
         if set(kinds) != {"ck"} and not worst < 1:
             raise IllPosedError(
-                f"The NTK of {named(self.deq)} is infinite: σ_a² E φ'² reaches {worst:.4g} on these data, and it must "
+                f"The NTK of {self.layer.title} is infinite: σ_a² E φ'² reaches {worst:.4g} on these data, and it must "
                 "stay below 1; lower sigma_a2."
             )
+
+
+def degrees_up_to(degree: int) -> IntArray:
+    """Return the degrees at which a series up to `degree` may stop."""
+    return np.array([d for d in DEGREES if d <= degree])
 
 
 def _exponential(logarithms: FloatArray) -> FloatArray:
@@ -368,32 +376,32 @@ def _tail(values: FloatArray) -> FloatArray:
     return np.asarray(abs(coefficients[..., -(values.shape[-1] // 4) :]).max(axis=-1))
 
 
-def _diagonal_scale(deq: DEQ, squared_norm: float) -> float:
+def _diagonal_scale(layer: Layer, squared_norm: float) -> float:
     """σ of one sample, or an error if the diagonal of the kernel has no fixed point."""
-    base = deq.sigma_b2 * squared_norm
+    base = layer.sigma_b2 * squared_norm + layer.sigma_c2
 
     def image(s: float) -> float:
-        mean, variance = mean_and_variance(deq.activation, math.sqrt(s))
-        return deq.sigma_a2 * (variance + mean * mean) + base
+        mean, variance = mean_and_variance(layer.activation, math.sqrt(s))
+        return layer.sigma_a2 * (variance + mean * mean) + base
 
     start = base
     if base == 0:
         # The zero sample: its pre-activation is zero for good unless φ(0) ≠ 0.
-        start = 1e-3 * deq.sigma_a2 * float(np.asarray(deq.activation(np.zeros(1)))[0]) ** 2
+        start = 1e-3 * layer.sigma_a2 * float(np.asarray(layer.activation(np.zeros(1)))[0]) ** 2
         if start == 0:
             return 0.0
-    if deq.sigma_a2 == 0:
+    if layer.sigma_a2 == 0:
         return math.sqrt(base)
     found = smallest_fixed_point(image, start)
     if not found.converged:
         raise IllPosedError(
-            f"{named(deq)} has no equilibrium for a sample of squared norm {squared_norm:g}: its pre-activation grows "
+            f"{layer.title} has no equilibrium for a sample of squared norm {squared_norm:g}: its pre-activation grows "
             "without bound; lower sigma_a2."
         )
     return math.sqrt(found.value)
 
 
-def scale_table(deq: DEQ, lowest: float, highest: float) -> ScaleTable:
+def scale_table(layer: Layer, lowest: float, highest: float) -> ScaleTable:
     """Tabulate the expectations for all samples with squared norms in [lowest, highest].
 
     Raises
@@ -401,29 +409,29 @@ def scale_table(deq: DEQ, lowest: float, highest: float) -> ScaleTable:
     IllPosedError
         No equilibrium for some norm, or the diagonal map is no contraction there.
     """
-    scale = _diagonal_scale(deq, lowest)
-    high = math.log(_diagonal_scale(deq, highest))
+    scale = _diagonal_scale(layer, lowest)
+    high = math.log(_diagonal_scale(layer, highest))
     low = math.log(scale) if scale > 0 else min(high, 0.0) + math.log(_LOWEST)
-    vanishes = _vanishes(deq, low)
+    vanishes = _vanishes(layer, low)
     if vanishes:
-        low = _where_it_vanishes(deq, low, high)
-    table = ScaleTable(deq, tuple(_segments(deq, low, high)), vanishes)
+        low = _where_it_vanishes(layer, low, high)
+    table = ScaleTable(layer, tuple(_segments(layer, low, high)), vanishes)
     _check_diagonal(table)
     return table
 
 
-def _segments(deq: DEQ, low: float, high: float) -> list[Segment]:
+def _segments(layer: Layer, low: float, high: float) -> list[Segment]:
     """Cut a range of log σ until the expectations are interpolated to rounding on every part."""
     if high - low <= 1e-14:
         sigma = np.array([math.exp(high)])
-        return [Segment(deq, low, high, sigma, (moments(deq.activation, float(sigma[0])),))]
-    top = math.sqrt(max(moments(deq.activation, math.exp(high)).square, _TINY))
+        return [Segment(layer, low, high, sigma, (moments(layer.activation, float(sigma[0])),))]
+    top = math.sqrt(max(moments(layer.activation, math.exp(high)).square, _TINY))
     found, todo = [], [(low, high)]
     while todo:
         left, right = todo.pop()
-        segment = _segment(deq, left, right, _FEW_POINTS)
+        segment = _segment(layer, left, right, _FEW_POINTS)
         if 1 < segment.error < _HOPELESS / _INTERPOLATED:
-            segment = _segment(deq, left, right, _MANY_POINTS)
+            segment = _segment(layer, left, right, _MANY_POINTS)
         # Where φ is small it may have no more digits than where it is large.
         noise = _OWN_ROUNDING * top / float(segment.size.min()) if right - left < _NARROW else 0.0
         if segment.error <= max(1.0, noise):
@@ -433,41 +441,41 @@ def _segments(deq: DEQ, low: float, high: float) -> list[Segment]:
             todo += [(middle, right), (left, middle)]
         else:
             raise ConvergenceError(
-                f"The expectations of {deq.activation!r} are not smooth in the scale of the pre-activation near "
+                f"The expectations of {layer.activation!r} are not smooth in the scale of the pre-activation near "
                 f"{math.exp(left):.3g}: give its derivative, or compute it more precisely there; or drop samples of "
                 "extreme norm."
             )
     return found
 
 
-def _segment(deq: DEQ, low: float, high: float, points: int) -> Segment:
+def _segment(layer: Layer, low: float, high: float, points: int) -> Segment:
     angles = (np.arange(points) + 0.5) * np.pi / points
     sigma = np.exp((low + high) / 2 + (high - low) / 2 * np.cos(angles))
-    return Segment(deq, low, high, sigma, tuple(moments(deq.activation, s) for s in map(float, sigma)))
+    return Segment(layer, low, high, sigma, tuple(moments(layer.activation, s) for s in map(float, sigma)))
 
 
-def _vanishes(deq: DEQ, x: float) -> bool:
+def _vanishes(layer: Layer, x: float) -> bool:
     """Say whether almost all of E φ(σξ)², x = log σ, is where ξ never comes, or all of it is nothing."""
-    if deq.activation.expectations is not None:
+    if layer.activation.expectations is not None:
         return False
     sigma = math.exp(x)
-    rule = deq.activation.rule(sigma)
-    squares = rule.weights * np.asarray(deq.activation(sigma * rule.nodes), dtype=float) ** 2
+    rule = layer.activation.rule(sigma)
+    squares = rule.weights * np.asarray(layer.activation(sigma * rule.nodes), dtype=float) ** 2
     return bool(squares[abs(rule.nodes) <= _NEVER].sum() <= 0.9 * squares.sum())
 
 
-def _where_it_vanishes(deq: DEQ, low: float, high: float) -> float:
+def _where_it_vanishes(layer: Layer, low: float, high: float) -> float:
     """Log σ below which φ(σξ) vanishes, at most `high`; it does at `low`."""
     while high - low > 1e-3:
         middle = (low + high) / 2
-        low, high = (middle, high) if _vanishes(deq, middle) else (low, middle)
+        low, high = (middle, high) if _vanishes(layer, middle) else (low, middle)
     return high
 
 
 def _check_diagonal(table: ScaleTable) -> None:
-    slope = table.deq.sigma_a2 * float((table.growth * table.square / table.sigma**2).max())
+    slope = table.layer.sigma_a2 * float((table.growth * table.square / table.sigma**2).max())
     if not slope < 1:
         raise IllPosedError(
-            f"{named(table.deq)} is no contraction on these data: the diagonal of the kernel map has slope "
+            f"{table.layer.title} is no contraction on these data: the diagonal of the kernel map has slope "
             f"{slope:.4g}, and it must stay below 1; lower sigma_a2."
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import pi, sqrt
 from typing import Any
 
 import numpy as np
 
-from rmtdeq._types import FloatArray, IntArray
+from rmtdeq._types import BoolArray, FloatArray
+from rmtdeq.kernels.series import CLOSED, Coefficients, Place, Scales
 
 _MAX_STEPS = 60
 _STEP = 1e-8
@@ -14,25 +16,11 @@ _STEP = 1e-8
 
 def solve_block(
     gram: FloatArray,
-    carried: FloatArray,
-    ck: FloatArray,
-    ntk: FloatArray,
-    full: FloatArray,
+    outputs: tuple[FloatArray, FloatArray, FloatArray],
     wants: tuple[bool, bool, bool],
-    row: int,
-    column: int,
-    out_row: int,
-    out_column: int,
-    same: bool,
-    mirror: bool,
-    hermite_x: FloatArray,
-    hermite_y: FloatArray,
-    sigma_x: FloatArray,
-    sigma_y: FloatArray,
-    sigma_a2: float,
-    sigma_b2: float,
-    degrees: IntArray,
-    cutoffs: FloatArray,
+    place: Place,
+    coefficients: Coefficients,
+    scales: Scales,
     left: np.ndarray[Any, Any],
     again: bool,
 ) -> tuple[int, int]:
@@ -40,46 +28,71 @@ def solve_block(
 
     The longest series is used for every entry.
     """
-    height, width = gram.shape
-    rows, columns = slice(row, row + height), slice(column, column + width)
-    i, j = np.arange(row, row + height)[:, None], np.arange(column, column + width)
+    row, column = place.row, place.column
+    rows, columns = slice(row, row + gram.shape[0]), slice(column, column + gram.shape[1])
+    i, j = np.arange(rows.start, rows.stop)[:, None], np.arange(columns.start, columns.stop)
     todo = left == 1 if again else np.ones(gram.shape, dtype=bool)
-    if mirror:
+    if place.mirror:
         todo &= j < i
-    elif same:
+    elif place.same:
         todo &= j != i
     if not todo.any():
         left[:] = 0
         return 0, 0
-    x = sigma_b2 * gram.astype(np.float64)
-    after = sigma_b2 * carried.astype(np.float64)
-    scale = sigma_x[rows, None] * sigma_y[columns]
-    dead = scale == 0
-    r = np.zeros(x.shape)
-    h_x, h_y = hermite_x.T[: degrees[-1] + 1, rows], hermite_y[: degrees[-1] + 1, columns]
+    done, bad = todo.copy(), np.zeros(gram.shape, dtype=bool)
+    value = tangent = full = gram.astype(np.float64)
+    for layer, (a2, b2, c2) in enumerate(scales.variances):
+        scale = scales.rows[layer, rows, None] * scales.columns[layer, columns]
+        x, slot = b2 * value + c2, coefficients.slots[layer]
+        if slot < 0:
+            r = _known(x, scale)
+            sigmas = scales.rows[layer, rows, None], scales.columns[layer, columns]
+            value, derivative = _folded(r, *sigmas, *scales.folds[layer])
+            strongest = CLOSED
+        else:
+            h_x, h_y = coefficients.rows[slot, rows].T, coefficients.columns[slot, :, columns]
+            strongest = coefficients.cutoffs[layer, -1]
+            r = _known(x, scale) if a2 == 0 else _solved(x, scale, a2, h_x, h_y, done, strongest)
+            value, slope = _series(h_x, h_y, r)
+            derivative = np.divide(slope, scale, out=np.zeros_like(slope), where=scale > 0)
+        gain = 1 - a2 * derivative
+        done &= abs(r) <= strongest
+        bad |= done & (gain <= 0)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            tangent = (value + (b2 * tangent + c2) * derivative if layer else value) / gain
+            full = (value + (b2 * full + c2) * derivative) / gain
+        # Entries that are left to others go on as nothing.
+        value, tangent, full = (np.where(done, each, 0.0) for each in (value, tangent, full))
+    a, b = np.nonzero(done)
+    for wanted, out, entry in zip(wants, outputs, (value, tangent, full), strict=True):
+        if wanted:
+            out[place.out_row + a, place.out_column + b] = entry[a, b]
+            if place.mirror:
+                out[column + b + place.out_row - row, row + a + place.out_column - column] = entry[a, b]
+    left[:] = todo & ~done
+    return int((done & bad).sum()), int(left.sum(dtype=np.int64))
+
+
+def _known(x: FloatArray, scale: FloatArray) -> FloatArray:
+    """Correlations of pre-activations without recurrence."""
+    return np.clip(np.divide(x, scale, out=np.zeros_like(x), where=scale > 0), -1.0, 1.0)
+
+
+def _solved(
+    x: FloatArray, scale: FloatArray, a2: float, h_x: FloatArray, h_y: FloatArray, todo: BoolArray, strongest: float
+) -> FloatArray:
+    """Solve ``r σ_i σ_j = σ_a² Σ_k h_k h_k r^k + x`` by Newton's method; 2 where that does not settle."""
+    r, dead = np.zeros(x.shape), scale == 0
     for _ in range(_MAX_STEPS):
         value, slope = _series(h_x, h_y, r)
-        step = (r * scale - sigma_a2 * value - x) / (scale - sigma_a2 * slope + dead)
+        step = (r * scale - a2 * value - x) / (scale - a2 * slope + dead)
         moved = np.clip(r - step, -1.0, 1.0)
-        moving = todo & (np.minimum(abs(r), abs(moved)) <= cutoffs[-1]) & (abs(moved - r) >= _STEP)
+        moving = todo & (np.minimum(abs(r), abs(moved)) <= strongest) & (abs(moved - r) >= _STEP)
         r = moved
         if not moving.any():
             break
-    r[moving] = 2.0  # not settled: for the exact method
-    value, slope = _series(h_x, h_y, r)
-    derivative = np.divide(slope, scale, out=np.zeros_like(slope), where=~dead)
-    gain = 1 - sigma_a2 * derivative
-    done = todo & (abs(r) <= cutoffs[-1])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        entries = (value, value / gain, (value + after * derivative) / gain)
-    a, b = np.nonzero(done)
-    for wanted, out, entry in zip(wants, (ck, ntk, full), entries, strict=True):
-        if wanted:
-            out[out_row + a, out_column + b] = entry[a, b]
-            if mirror:
-                out[column + b + out_row - row, row + a + out_column - column] = entry[a, b]
-    left[:] = todo & ~done
-    return int((done & (gain <= 0)).sum()), int(left.sum(dtype=np.int64))
+    r[moving] = 2.0
+    return r
 
 
 def _series(h_x: FloatArray, h_y: FloatArray, r: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -91,3 +104,13 @@ def _series(h_x: FloatArray, h_y: FloatArray, r: FloatArray) -> tuple[FloatArray
         value *= r
         value += np.outer(a, b)
     return value, slope
+
+
+def _folded(
+    r: FloatArray, sigma_x: FloatArray, sigma_y: FloatArray, linear: float, fold: float, shift: float
+) -> tuple[FloatArray, FloatArray]:
+    """``E φ(u)φ(v)`` and ``E φ'(u)φ'(v)`` of φ(u) = linear·u + fold·|u| - shift."""
+    angle, folded = np.arcsin(r), fold**2 * (2 / pi)
+    even = folded * (np.sqrt(1 - r * r) + r * angle)
+    constant = shift**2 - shift * fold * sqrt(2 / pi) * (sigma_x + sigma_y)
+    return sigma_x * sigma_y * (linear**2 * r + even) + constant, linear**2 + folded * angle

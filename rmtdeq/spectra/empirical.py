@@ -15,9 +15,9 @@ from rmtdeq._checkpoint import Checkpoint, checksum
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._tables import Table, Tabular, largest, without_rounding
 from rmtdeq._types import KINDS, FloatArray, Kind
-from rmtdeq.deq import DEQ
 from rmtdeq.kernels import kernel, kernel_operator
-from rmtdeq.kernels.placement import BACKENDS, engine, is_tensor
+from rmtdeq.kernels.computation import BACKENDS, engine, is_tensor
+from rmtdeq.network import Network
 from rmtdeq.spectra.dense import eigenpairs
 from rmtdeq.spectra.krylov import KrylovPlan, krylov_plan, krylov_spectrum, random_block
 from rmtdeq.spectra.quadrature import SpectralQuadrature
@@ -264,7 +264,7 @@ def draw_masses(ax: Any, edges: FloatArray, mass: FloatArray, error: FloatArray,
 
 def empirical_spectrum(
     X: ArrayLike,
-    deq: DEQ,
+    deq: Network,
     kind: str = "ck",
     *,
     method: str = "exact",
@@ -413,7 +413,7 @@ def _what_steps_depend_on(plan: KrylovPlan, first: FloatArray) -> dict[str, Any]
 
 
 def _exact(
-    X: Any, deq: DEQ, kind: Kind, top: int | None, memory_limit: float | None, options: dict[str, Any]
+    X: Any, deq: Network, kind: Kind, top: int | None, memory_limit: float | None, options: dict[str, Any]
 ) -> EmpiricalSpectrum:
     n, place = len(X), options["device"]
     if options["backend"] == "dask":

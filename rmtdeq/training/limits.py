@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Kind
-from rmtdeq.deq import DEQ
 from rmtdeq.kernels import kernel
 from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ
+from rmtdeq.network import DEQ
 
 
 def population_gram(model: OverparameterizedDEQ | ImplicitReLU, X: ArrayLike) -> FloatArray:

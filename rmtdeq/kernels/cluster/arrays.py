@@ -6,41 +6,38 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import Kind
-from rmtdeq.deq import DEQ
 from rmtdeq.kernels.cluster.client import client, said
 from rmtdeq.kernels.cluster.samples import Pieces, pieces
 from rmtdeq.kernels.cluster.tasks import Recipe, refusal, tile
-from rmtdeq.kernels.placement import agree
+from rmtdeq.kernels.computation import Computation, agree
 from rmtdeq.kernels.plan import pinned, tabulate
-from rmtdeq.kernels.rounding import PRODUCTS
+from rmtdeq.network import Network
 
 
-def model_of(deq: DEQ, rows: Pieces, tau0_squared: float | None) -> DEQ:
-    """Return the model with its activation centred for all samples, not for those of a tile."""
+def model_of(network: Network, rows: Pieces, tau0_squared: float | None) -> Network:
+    """Return the network with its activations centred for all samples, not for those of a tile."""
     mean = float(rows.norms.mean())
-    model = pinned(deq, float(rows.norms.max()), mean if tau0_squared is None else tau0_squared)
-    _check.heed_scale(mean, stacklevel=4)
+    model = pinned(network, float(rows.norms.max()), mean if tau0_squared is None else tau0_squared)
+    _check.heed_scale(mean, stacklevel=5)
     return model
 
 
-def recipe_for(
-    rows: Pieces, columns: Pieces | None, model: DEQ, kinds: Sequence[Kind], products: str, device: Any
-) -> Recipe:
+def recipe_for(rows: Pieces, columns: Pieces | None, model: Network, kinds: Sequence[Kind], how: Computation) -> Recipe:
     """Check well-posedness on all samples, and return what their tiles share."""
     norms = rows.norms if columns is None else np.concatenate([rows.norms, columns.norms])
-    table = tabulate(model, kinds, float(norms.min()), float(norms.max()))
-    place = None if device is None else str(device)
+    tables = tabulate(model, kinds, norms)
+    place = None if how.device is None else str(how.device)
     if place is not None:
         with said():
             against = rows.client.submit(refusal, place, pure=False).result()
         if against is not None:
             raise InvalidInputError(f"A worker of the cluster says: {against}")
-    return Recipe(table, tuple(kinds), rows.dtype, products, place)
+    return Recipe(tables, tuple(kinds), Computation(device=place, dtype=rows.dtype, products=how.products))
 
 
 def sent(recipe: Recipe, reach: Any) -> Any:
@@ -62,15 +59,12 @@ def lower_tiles(recipe: Recipe, rows: Pieces) -> dict[tuple[int, int], Any]:
 
 def cluster_kernel(
     X: ArrayLike,
-    deq: DEQ,
+    network: Network,
     kinds: tuple[Kind, ...],
+    how: Computation,
     *,
     Y: ArrayLike | None,
     tau0_squared: float | None,
-    dtype: DTypeLike | None,
-    device: Any,
-    products: str,
-    memory_limit: float | None,
 ) -> tuple[Any, ...]:
     """Return kernels as dask arrays (n, m), one for each kind; parameters as for `rmtdeq.kernel`.
 
@@ -78,22 +72,21 @@ def cluster_kernel(
     """
     from dask.delayed import delayed
 
-    _check.choice(products, "products", PRODUCTS)
-    if memory_limit is not None:
-        _check.memory_allowed(memory_limit)
+    if how.memory_limit is not None:
+        _check.memory_allowed(how.memory_limit)
     reach = client()
-    rows = pieces(X, "X", dtype, products, reach)
-    columns = None if Y is None else pieces(Y, "Y", rows.dtype, products, reach)
+    rows = pieces(X, "X", how.dtype, how.products, reach)
+    columns = None if Y is None else pieces(Y, "Y", rows.dtype, how.products, reach)
     agree(rows, columns)
-    if memory_limit is not None:
+    if how.memory_limit is not None:
         height, width = max(rows.chunks), max((rows if columns is None else columns).chunks)
         _check.memory(
             height * width * len(kinds) * rows.dtype.itemsize,
-            memory_limit,
+            how.memory_limit,
             f"A block of the result, {len(kinds)} kernel(s) of {height} x {width} entries,",
             "backend='dask' computes it at a time on a worker, so raise the limit",
         )
-    recipe = recipe_for(rows, columns, model_of(deq, rows, tau0_squared), kinds, products, device)
+    recipe = recipe_for(rows, columns, model_of(network, rows, tau0_squared), kinds, how)
     if columns is None:
         tiles, across = lower_tiles(recipe, rows), rows
     else:

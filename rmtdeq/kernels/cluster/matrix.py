@@ -7,22 +7,23 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 from time import sleep
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError, MemoryLimitError
 from rmtdeq._progress import progress_bar
 from rmtdeq._types import FloatArray, Kind
-from rmtdeq.deq import DEQ
 from rmtdeq.kernels.cluster.arrays import lower_tiles, model_of, recipe_for
 from rmtdeq.kernels.cluster.client import client, lost, memory_of, said
 from rmtdeq.kernels.cluster.samples import Pieces, pieces
 from rmtdeq.kernels.cluster.tasks import Recipe, add, multiply
+from rmtdeq.kernels.computation import Computation
 from rmtdeq.kernels.identity import identity
-from rmtdeq.kernels.operator import KernelOperator
+from rmtdeq.kernels.store import KernelOperator
+from rmtdeq.network import Network
 
 T = TypeVar("T")
 
@@ -107,24 +108,21 @@ class ClusterMatrix:
 
 def cluster_operator(
     X: ArrayLike,
-    deq: DEQ,
+    network: Network,
     kind: Kind,
+    how: Computation,
     method: str,
     tau0_squared: float | None,
-    dtype: DTypeLike | None,
-    device: Any,
-    products: str,
-    memory_limit: float | None,
     progress: bool,
 ) -> KernelOperator:
     """Return a kernel of the workers as an operator; parameters as for `rmtdeq.kernel_operator`."""
     if method not in ("auto", "cluster", "matrix-free"):
         raise InvalidInputError(f"backend='dask' has the methods 'cluster' and 'matrix-free', not {method!r}.")
-    limit = math.inf if memory_limit is None else _check.memory_allowed(memory_limit)[0]
+    limit = math.inf if how.memory_limit is None else _check.memory_allowed(how.memory_limit)[0]
     reach = client()
-    rows = pieces(X, "X", dtype, products, reach)
-    model = model_of(deq, rows, tau0_squared)
-    recipe = recipe_for(rows, None, model, (kind,), products, device)
+    rows = pieces(X, "X", how.dtype, how.products, reach)
+    model = model_of(network, rows, tau0_squared)
+    recipe = recipe_for(rows, None, model, (kind,), how)
     n = rows.norms.size
     needed, free = n * (n + rows.chunks[0]) / 2 * rows.dtype.itemsize, min(memory_of(reach), limit)
     if method == "cluster" and needed > free:

@@ -11,9 +11,8 @@ import numpy as np
 from rmtdeq._errors import RmtdeqError
 from rmtdeq._threads import alone
 from rmtdeq._types import FloatArray, Kind
-from rmtdeq.kernels.inputs import Samples
-from rmtdeq.kernels.matrix import fill_matrix
-from rmtdeq.kernels.placement import engine, placement
+from rmtdeq.kernels.computation import Computation, engine, placement
+from rmtdeq.kernels.matrix import engine_of, fill_matrix
 from rmtdeq.kernels.plan import plan_with
 from rmtdeq.kernels.profile import ScaleTable
 
@@ -24,31 +23,25 @@ class Recipe:
 
     Attributes
     ----------
-    table : ScaleTable
-        For the norms of all samples.
+    tables : tuple of ScaleTable
+        Of the layers, for the norms of all samples.
     kinds : tuple of str
-    dtype : dtype
-        Of the tiles.
-    products : str
-        See `rmtdeq.kernel`.
-    device : str or None
-        Of the workers that have one.
+    how : Computation
+        By each worker.
     """
 
-    table: ScaleTable
+    tables: tuple[ScaleTable, ...]
     kinds: tuple[Kind, ...]
-    dtype: np.dtype[Any]
-    products: str = "full"
-    device: str | None = None
+    how: Computation
 
 
 def tile(recipe: Recipe, X: FloatArray, Y: FloatArray | None) -> list[FloatArray]:
     """Return the kernels of some rows and columns, or of some rows with themselves, by one thread."""
     with alone():
-        place = placement(X, Y, device=recipe.device, dtype=recipe.dtype, products=recipe.products)
-        plan = plan_with(recipe.table, place, place.inputs.squared_norms())
-        outputs = {kind: np.empty(place.inputs.shape, recipe.dtype) for kind in recipe.kinds}
-        fill_matrix(plan, outputs, recipe.dtype)
+        place = placement(X, Y, recipe.how)
+        engine = engine_of(plan_with(recipe.tables, place.inputs, place.inputs.squared_norms()), place)
+        outputs = {kind: np.empty(place.inputs.shape, place.dtype) for kind in recipe.kinds}
+        fill_matrix(engine, outputs)
     return [outputs[kind] for kind in recipe.kinds]
 
 
@@ -63,9 +56,7 @@ def refusal(device: str) -> str | None:
 
 def squared_norms(X: FloatArray, products: str, dtype: np.dtype[Any]) -> FloatArray:
     """Return those of samples as tiles take them, which checks them, too."""
-    inputs = placement(X, dtype=dtype, products=products).inputs
-    assert isinstance(inputs, Samples)
-    return inputs.squared_norms()[0]
+    return placement(X, None, Computation(dtype=dtype, products=products)).inputs.squared_norms()[0]
 
 
 def multiply(entries: list[FloatArray], V: FloatArray, W: FloatArray | None) -> tuple[FloatArray, ...]:

@@ -2,33 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import pi, sqrt
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from rmtdeq._types import KINDS, Kind
-from rmtdeq.kernels.device.triton_tiles import solve_tiles
-from rmtdeq.kernels.device.worker import DeviceWorker, as_tensor
-from rmtdeq.kernels.fill import Block, Outputs, diagonal_entries, exact_entries, no_contraction
+from rmtdeq.kernels.device.tables import DeviceSeries
+from rmtdeq.kernels.device.triton_tiles import ARCSINE, solve_tiles
+from rmtdeq.kernels.device.worker import DeviceWorker, TorchEngine, as_tensor
+from rmtdeq.kernels.fill import Block, BlockWorker, Outputs, diagonal_entries
 from rmtdeq.kernels.plan import Plan
+from rmtdeq.kernels.series import CLOSED, scales_of
 
 _TILE, _WARPS = 32, 4
 """Rows and columns of a tile, and warps that share it."""
 
+_BLOCK = 8192
+"""Side of a block on a card, of which nothing is kept but its inner products, with one layer."""
+
 _MOST_STEPS = 60
 
 
-class FusedWorker(DeviceWorker):
-    """Fills blocks by `triton_tiles.solve_tiles`; their inner products are the library's."""
+class TritonEngine(TorchEngine):
+    """Computes blocks by `triton_tiles.solve_tiles`, layer by layer; their inner products are the library's."""
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
-        self._constants = self._tables.to(np.array([plan.deq.sigma_a2, plan.deq.sigma_b2]))
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        super().__init__(plan, device)
+        if device.type != "cpu" and len(plan.layers) == 1:
+            self.tile = (_BLOCK, _BLOCK)
+        scales = scales_of(plan)
+        shared = np.tile([2 / pi, sqrt(2 / pi), pi / 2, *ARCSINE], (len(plan.layers), 1))
+        self.constants = self.tables.to(np.concatenate([scales.variances, scales.folds, shared], axis=1))
+
+    def worker(self) -> BlockWorker:
+        """Return what fills blocks."""
+        return FusedWorker(self)
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """Tensors of one stride that have a kernel from some row and column on."""
+
+    tensors: dict[Kind, Tensor]
+    row: int
+    column: int
+
+    @property
+    def some(self) -> Tensor:
+        """One of them."""
+        return next(iter(self.tensors.values()))
+
+
+class FusedWorker(DeviceWorker):
+    """Fills blocks on a card."""
+
+    def __init__(self, engine: TritonEngine) -> None:
+        super().__init__(engine)
+        self._constants = engine.constants
 
     def _fill(self, block: Block, outputs: Outputs, origin: tuple[int, int], mirror: bool) -> None:
         targets = {kind: as_tensor(out) for kind, out in outputs.items()}
         if all(target.device == self._constants.device for target in targets.values()):
-            self._fill_there(block, targets, origin, below=mirror, mirror=mirror)
+            self._fill_there(block, _Target(targets, *origin), below=mirror, mirror=mirror)
             return
         super()._fill(block, outputs, origin, mirror)
 
@@ -37,72 +75,90 @@ class FusedWorker(DeviceWorker):
         tiles = {
             kind: torch.empty(block.shape, dtype=as_tensor(out).dtype, device=device) for kind, out in outputs.items()
         }
-        self._fill_there(block, tiles, (block.top, block.left), below=mirror, mirror=False)
+        self._fill_there(block, _Target(tiles, block.top, block.left), below=mirror, mirror=False)
         return tiles
 
-    def _fill_there(
-        self, block: Block, outputs: dict[Kind, Tensor], origin: tuple[int, int], below: bool, mirror: bool
-    ) -> None:
+    def _fill_there(self, block: Block, target: _Target, below: bool, mirror: bool) -> None:
         """Fill tensors on the device; `mirror` writes what is computed `below` the diagonal above it, too."""
-        plan, tables = self._plan, self._tables
-        gram, carried = tables.gram(slice(block.top, block.bottom), slice(block.left, block.right))
+        tables, outputs = self._tables, target.tensors
+        gram = tables.gram(slice(block.top, block.bottom), slice(block.left, block.right))
         remaining, length = block.size, 0
-        while remaining and tables.series(length) is not None:
-            bad, remaining = self._launch(length, block, gram, carried, outputs, origin, below, mirror)
+        while remaining and (series := tables.series(length)) is not None:
+            bad, remaining = self._through_launches(series, block, gram, target, below, mirror, length > 0)
             if bad:
-                raise no_contraction(plan, bad)
+                raise self._engine.no_contraction(bad)
             length += 1
         if remaining:
-            self._fill_exactly(block, outputs, origin, below, mirror)
-        if plan.same and block.on_diagonal:
-            part, values = diagonal_entries(plan, block, outputs)
+            self._fill_exactly(block, target, below, mirror)
+        if self._plan.same and block.on_diagonal:
+            part, values = diagonal_entries(self._plan, block, outputs)
             at = torch.arange(part.start, part.stop, device=tables.device)
             for kind, out in outputs.items():
-                out[at - origin[0], at - origin[1]] = tables.to(values[kind]).to(out.dtype)
+                out[at - target.row, at - target.column] = tables.to(values[kind]).to(out.dtype)
+
+    def _through_launches(
+        self, series: DeviceSeries, block: Block, gram: Tensor, target: _Target, below: bool, mirror: bool, again: bool
+    ) -> tuple[int, int]:
+        """Compute what a series serves in all layers; return how many entries have no solution, and are left."""
+        depth, device = len(self._plan.layers), self._tables.device
+        counts = torch.zeros((depth, 2), dtype=torch.int32, device=device)
+        under = dict.fromkeys(("ck", *target.tensors), gram)
+        for layer in range(depth):
+            last = layer + 1 == depth
+            if last:
+                into = target
+            else:
+                kept = {kind: torch.empty(block.shape, dtype=torch.float64, device=device) for kind in under}
+                into = _Target(kept, block.top, block.left)
+            self._launch(layer, series, block, under, into, target, below, mirror and last, again, counts[layer])
+            under = into.tensors
+        found = counts.tolist()
+        return sum(bad for bad, _ in found), found[-1][1]
 
     def _launch(
         self,
-        length: int,
+        layer: int,
+        series: DeviceSeries,
         block: Block,
-        gram: Tensor,
-        carried: Tensor,
-        outputs: dict[Kind, Tensor],
-        origin: tuple[int, int],
+        under: dict[Kind, Tensor],
+        into: _Target,
+        target: _Target,
         below: bool,
         mirror: bool,
-    ) -> tuple[int, int]:
-        """Compute what the series number `length` serves; return how many entries have no solution, and are left."""
-        plan, tables, unused = self._plan, self._tables, self._constants
-        of_rows, of_columns, degrees, cutoffs = tables.coefficients(length)
-        counts = torch.zeros(2, dtype=torch.int32, device=tables.device)
-        some = next(iter(outputs.values()))
+        again: bool,
+        counts: Tensor,
+    ) -> None:
+        """Take a block through one layer."""
+        tables, unused = self._tables, self._constants
+        of_rows, of_columns = series.rows[layer], series.columns[layer]
+        closed = of_rows is None or of_columns is None
+        cutoffs = torch.full_like(series.cutoffs[layer], CLOSED) if closed else series.cutoffs[layer]
+        gram = under["ck"]
         grid = -(-block.shape[0] // _TILE), -(-block.shape[1] // _TILE)
         solve_tiles[grid](
-            gram, carried, gram.stride(0), carried.stride(0),
-            *(outputs.get(kind, unused) for kind in KINDS), some.stride(0), *origin,
-            of_rows, of_columns, *tables.scales, of_rows.shape[1], of_columns.shape[1],
-            degrees, cutoffs, len(degrees),
-            self._constants, counts,
+            gram, under.get("ntk", gram), under.get("ntk-full", gram), gram.stride(0),
+            *(into.tensors.get(kind, unused) for kind in KINDS), into.some.stride(0), into.row, into.column,
+            target.some, target.some.stride(0), target.row, target.column,
+            unused if of_rows is None else of_rows, unused if of_columns is None else of_columns,
+            *(each[layer] for each in tables.scales), *self._plan.inputs.shape,
+            series.degrees, cutoffs, len(series.degrees),
+            self._constants[layer], counts,
             block.top, block.bottom, block.left, block.right,
-            *(kind in outputs for kind in KINDS),
-            carries=carried is not gram, same=plan.same, below=below, mirror=mirror, again=length > 0,
+            *(kind in into.tensors for kind in KINDS),
+            closed=closed, first=layer == 0, same=self._plan.same, below=below, mirror=mirror, again=again,
             size=_TILE, most_steps=_MOST_STEPS, num_warps=_WARPS, enable_fp_fusion=True,
         )  # fmt: skip
-        bad, remaining = counts.tolist()
-        return bad, remaining
 
-    def _fill_exactly(
-        self, block: Block, outputs: dict[Kind, Tensor], origin: tuple[int, int], below: bool, mirror: bool
-    ) -> None:
+    def _fill_exactly(self, block: Block, target: _Target, below: bool, mirror: bool) -> None:
         """Compute the entries that are still NaN."""
-        row, column = block.top - origin[0], block.left - origin[1]
-        some = next(iter(outputs.values()))[row : row + block.shape[0], column : column + block.shape[1]]
+        row, column = block.top - target.row, block.left - target.column
+        some = target.some[row : row + block.shape[0], column : column + block.shape[1]]
         wanted = self._wanted(block, below)
         missing = some.isnan() if wanted is None else some.isnan() & wanted
-        for chunk, found in exact_entries(self._plan, block, missing.nonzero().cpu().numpy(), outputs):
+        for chunk, found in self._engine.exact_entries(block, missing.nonzero().cpu().numpy(), target.tensors):
             i, j = self._index(chunk[:, 0] + block.top), self._index(chunk[:, 1] + block.left)
-            for kind, out in outputs.items():
+            for kind, out in target.tensors.items():
                 values = self._tables.to(found[kind]).to(out.dtype)
-                out[i - origin[0], j - origin[1]] = values
+                out[i - target.row, j - target.column] = values
                 if mirror:
-                    out[j - origin[0], i - origin[1]] = values
+                    out[j - target.row, i - target.column] = values

@@ -43,8 +43,8 @@ class DeviceSamples(Samples):
     def _rows(self, X: Tensor, index: IntArray) -> FloatArray:
         return np.asarray(X[torch.from_numpy(np.ascontiguousarray(index)).to(X.device)].double().cpu().numpy())
 
-    def carried_diagonal(self, part: slice) -> FloatArray:
-        """What the tangent carries on the diagonal."""
+    def diagonal(self, part: slice) -> FloatArray:
+        """Squared norms of some samples, which are rows and columns."""
         return _squared_norms(self.X[part])
 
 

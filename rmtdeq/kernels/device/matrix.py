@@ -11,9 +11,9 @@ from torch import Tensor
 from rmtdeq._errors import MemoryLimitError
 from rmtdeq._progress import progress_bar
 from rmtdeq._types import FloatArray, Kind
+from rmtdeq.kernels.device.worker import TorchEngine
 from rmtdeq.kernels.fill import blocks_below
-from rmtdeq.kernels.matrix import fill_matrix, tile_size, worker_for
-from rmtdeq.kernels.plan import Plan
+from rmtdeq.kernels.matrix import fill_matrix
 
 _ROWS = 1024
 
@@ -31,11 +31,9 @@ class DeviceMatrix:
 
     Parameters
     ----------
-    plan : Plan
+    engine : TorchEngine
         Of X with itself.
     kind : str
-    dtype : dtype
-        Of the entries.
     group : torch.distributed.ProcessGroup, optional
         Its processes call the same functions with the same arguments but the device.
 
@@ -45,17 +43,17 @@ class DeviceMatrix:
         The rows do not fit there.
     """
 
-    def __init__(self, plan: Plan, kind: Kind, dtype: np.dtype[Any], group: Any = None) -> None:
-        self._plan, self._kind, self._dtype, self._group = plan, kind, dtype, group
-        n = plan.inputs.shape[0]
+    def __init__(self, engine: TorchEngine, kind: Kind, group: Any = None) -> None:
+        self._engine, self._kind, self._group = engine, kind, group
+        n = engine.plan.inputs.shape[0]
         self._rows = share_of(n, group)
         self._complete = False
         shape = (self._rows.stop - self._rows.start, n)
         try:
-            self._entries = torch.empty(shape, dtype=getattr(torch, str(dtype)), device=plan.device)
+            self._entries = torch.empty(shape, dtype=_dtype(engine), device=engine.device)
         except torch.OutOfMemoryError as error:
             raise MemoryLimitError(
-                f"{shape[0]} x {n} entries do not fit on {plan.device}: {str(error).splitlines()[0]} 'dense' keeps "
+                f"{shape[0]} x {n} entries do not fit on {engine.device}: {str(error).splitlines()[0]} 'dense' keeps "
                 "half the matrix on the host, 'matrix-free' nothing."
             ) from error
 
@@ -64,7 +62,7 @@ class DeviceMatrix:
         if not self._complete:
             rows = None if self._group is None else self._rows
             what = f"{self._kind}, {self._entries.shape[0]} x {self._entries.shape[1]}"
-            fill_matrix(self._plan, {self._kind: self._entries}, self._dtype, rows=rows, what=what, progress=progress)
+            fill_matrix(self._engine, {self._kind: self._entries}, rows=rows, what=what, progress=progress)
             self._complete = True
 
     def close(self) -> None:
@@ -73,7 +71,7 @@ class DeviceMatrix:
 
     def product(self, V: FloatArray, progress: bool = False) -> FloatArray:
         """Return the product with vectors (n, b), in double precision."""
-        vectors = _shared(V, self._plan.device, self._group)
+        vectors = _shared(V, self._engine.device, self._group)
         result = vectors.new_zeros(vectors.shape)
         if self._entries.dtype == torch.float64:
             result[self._rows] = self._entries @ vectors
@@ -88,8 +86,8 @@ class DeviceMatrix:
 class DeviceTiles:
     """A kernel whose entries are computed for every product, tile by tile; parameters as for `DeviceMatrix`."""
 
-    def __init__(self, plan: Plan, kind: Kind, dtype: np.dtype[Any], group: Any = None) -> None:
-        self._plan, self._kind, self._dtype, self._group = plan, kind, dtype, group
+    def __init__(self, engine: TorchEngine, kind: Kind, group: Any = None) -> None:
+        self._engine, self._kind, self._group = engine, kind, group
 
     def compute(self, progress: bool) -> None:
         """Do nothing: nothing is kept."""
@@ -99,18 +97,17 @@ class DeviceTiles:
 
     def product(self, V: FloatArray, progress: bool = False) -> FloatArray:
         """Return the product with vectors (n, b), in double precision."""
-        plan, group = self._plan, self._group
-        vectors = _shared(V, plan.device, group)
+        engine, group = self._engine, self._group
+        vectors = _shared(V, engine.device, group)
         result = vectors.new_zeros(vectors.shape)
-        worker = worker_for(plan, self._dtype)
-        todo = blocks_below(plan.inputs.shape[0], tile_size(plan.device))
+        worker = engine.worker()
+        todo = blocks_below(engine.plan.inputs.shape[0], engine.apart)
         if group is not None:
             todo = todo[torch.distributed.get_rank(group) :: torch.distributed.get_world_size(group)]
-        kind = getattr(torch, str(self._dtype))
         with progress_bar(progress, total=len(todo), desc="kernel product", unit="block") as bar:
             for block in todo:
                 # Blocks that the diagonal crosses are taken below it, and their mirror images with them.
-                entries = torch.zeros(block.shape, dtype=kind, device=plan.device)
+                entries = torch.zeros(block.shape, dtype=_dtype(engine), device=engine.device)
                 worker.fill(block, {self._kind: entries}, (block.top, block.left))
                 entries = entries.double()
                 below = entries.tril(block.top - block.left)
@@ -119,6 +116,12 @@ class DeviceTiles:
                 result[block.left : block.right] += strictly.T @ vectors[block.top : block.bottom]
                 bar.update()
         return _total(result, group)
+
+
+def _dtype(engine: TorchEngine) -> torch.dtype:
+    """The precision of the entries."""
+    found: torch.dtype = getattr(torch, str(engine.plan.inputs.dtype))
+    return found
 
 
 def _shared(V: FloatArray, device: torch.device, group: Any) -> Tensor:

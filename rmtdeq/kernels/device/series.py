@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -95,6 +96,16 @@ def solve(
             return Solved(torch.where(r.abs() <= strongest, r, 2.0), value, slope)
         while tier < len(degrees) - 1 and cutoffs[tier] < top:
             tier += 1
+
+
+def fold_tile(r: Tensor, sigma_rows: Tensor, sigma_columns: Tensor, linear: float, fold: float, shift: float) -> Solved:
+    """Evaluate a layer without recurrence and φ(u) = linear·u + fold·|u| - shift; its slope is E φ'φ'."""
+    r = r.clamp(-1.0, 1.0)
+    angle, folded = torch.asin(r), fold**2 * (2 / math.pi)
+    even = folded * torch.addcmul(torch.sqrt(1 - r * r), r, angle)
+    constant = shift**2 - shift * fold * math.sqrt(2 / math.pi) * (sigma_rows + sigma_columns)
+    value = sigma_rows * sigma_columns * (linear**2 * r + even) + constant
+    return Solved(r, value, linear**2 + folded * angle)
 
 
 def solve_tile(

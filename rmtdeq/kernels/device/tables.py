@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +16,8 @@ from torch import Tensor
 from rmtdeq import _check
 from rmtdeq._errors import MemoryLimitError
 from rmtdeq._types import FloatArray, IntArray, Kind
-from rmtdeq.kernels.inputs import LayerBefore
-from rmtdeq.kernels.plan import Plan, Series
+from rmtdeq.kernels.plan import Plan
+from rmtdeq.kernels.series import SeriesBank, scales_of
 
 logger = logging.getLogger(__name__)
 
@@ -63,17 +64,37 @@ def device_outputs(
         return {name: torch.empty(shape, dtype=kind) for name in kinds}
 
 
+@dataclass(frozen=True, eq=False)
+class DeviceSeries:
+    """The series of all layers up to some degree, on a device.
+
+    Attributes
+    ----------
+    rows, columns : list of Tensor (degree + 1, n), (degree + 1, m), or None
+        Hermite coefficients of a layer; None where it has a closed form.
+    degrees : Tensor (tiers,)
+    cutoffs : Tensor (layers, tiers)
+    """
+
+    rows: list[Tensor | None]
+    columns: list[Tensor | None]
+    degrees: Tensor
+    cutoffs: Tensor
+
+
 class DeviceTables:
-    """What a plan knows of rows and columns, as tensors, moved there when first used.
+    """What a device holds of a plan, as tensors, moved there when first used.
 
     Parameters
     ----------
     plan : Plan
+    series : SeriesBank
+    device : torch.device
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan, self.device = plan, plan.device
-        self._series: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    def __init__(self, plan: Plan, series: SeriesBank, device: torch.device) -> None:
+        self._plan, self._series, self.device = plan, series, device
+        self._moved: list[DeviceSeries] = []
 
     def to(self, array: FloatArray | IntArray | Tensor) -> Tensor:
         """Return an array as a contiguous tensor there."""
@@ -82,15 +103,12 @@ class DeviceTables:
         return torch.tensor(np.ascontiguousarray(array), device=self.device)
 
     @cached_property
-    def products(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Samples of rows and columns and None; or the Gram matrix before, twice, and the tangent kernel."""
+    def samples(self) -> tuple[Tensor, Tensor]:
+        """Those of rows and columns."""
         inputs = self._plan.inputs
         try:
-            if isinstance(inputs, LayerBefore):
-                gram = self.to(inputs.gram)
-                return gram, gram, None if inputs.tangent is None else self.to(inputs.tangent)
             X = self.to(inputs.X)
-            return X, X if inputs.Y is None else self.to(inputs.Y), None
+            return X, X if inputs.Y is None else self.to(inputs.Y)
         except torch.OutOfMemoryError as error:
             raise MemoryLimitError(
                 f"The samples do not fit on {self.device}: {str(error).splitlines()[0]} Free memory there, or compute "
@@ -99,37 +117,37 @@ class DeviceTables:
 
     @cached_property
     def scales(self) -> tuple[Tensor, Tensor]:
-        """1/σ of rows and columns, zero where σ is zero."""
-        rows = self.to(_reciprocal(self._plan.rows.sigma))
-        return rows, rows if self._plan.same else self.to(_reciprocal(self._plan.columns.sigma))
+        """Scales σ of rows and columns, (layers, ·)."""
+        scales = scales_of(self._plan)
+        rows = self.to(scales.rows)
+        return rows, rows if self._plan.same else self.to(scales.columns)
 
-    def gram(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
-        """Return inner products of rows and columns, and what the tangent carries."""
-        left, right, tangent = self.products
-        if isinstance(self._plan.inputs, LayerBefore):
-            gram = left[rows, columns]
-            return gram, gram if tangent is None else tangent[rows, columns]
+    @cached_property
+    def inverse_scales(self) -> tuple[Tensor, Tensor]:
+        """1/σ of rows and columns, zero where σ is zero, (layers, ·)."""
+        rows, columns = (torch.where(each > 0, 1 / each, 0.0) for each in self.scales)
+        return rows, columns
+
+    def gram(self, rows: slice, columns: slice) -> Tensor:
+        """Return inner products of rows and columns."""
+        left, right = self.samples
         with _products_of(self._plan.inputs.products, self.device):
-            gram = left[rows] @ right[columns].T
-        return gram, gram
+            return left[rows] @ right[columns].T
 
-    def series(self, length: int) -> Series | None:
-        """Return the plan's series number `length`."""
-        return self._plan.series(length)
-
-    def coefficients(self, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return what belongs to the series number `length`, of which those before have been asked for.
-
-        Its coefficients of rows and columns, (degree + 1, ·), degrees, and cutoffs.
-        """
-        if length == len(self._series):
-            series = self._plan.series(length)
-            assert series is not None
-            rows = self.to(series.of_rows)
-            columns = rows if self._plan.same else self.to(series.hermite_y)
+    def series(self, length: int) -> DeviceSeries | None:
+        """Return the series number `length`, of which those before have been asked for; None if there is none."""
+        if length == len(self._moved):
+            series = self._series(length)
+            if series is None:
+                return None
+            rows: list[Tensor | None] = []
+            columns: list[Tensor | None] = []
+            for slot in series.slots:
+                rows.append(None if slot < 0 else self.to(series.rows[slot].T))
+                columns.append(rows[-1] if slot < 0 or self._plan.same else self.to(series.columns[slot]))
             degrees = self.to(series.degrees).to(torch.int32)
-            self._series.append((rows, columns, degrees, self.to(series.cutoffs)))
-        return self._series[length]
+            self._moved.append(DeviceSeries(rows, columns, degrees, self.to(series.cutoffs)))
+        return self._moved[length]
 
 
 @contextmanager
@@ -147,7 +165,3 @@ def _products_of(precision: str, device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(allowed)
-
-
-def _reciprocal(sigma: FloatArray) -> FloatArray:
-    return np.divide(1.0, sigma, out=np.zeros_like(sigma), where=sigma > 0)

@@ -1,8 +1,9 @@
-"""The inner loop of the kernels as a Triton kernel: fixed points and all outputs of a tile in one pass.
+"""The inner loop of the kernels as a Triton kernel: a layer's fixed points and all outputs of a tile in one pass.
 
 The algorithm is that of `series`: Mehler's series of an entry, as short as the tile's largest correlation allows, and
-steps of third order.  A program computes one tile of a block, in double precision.  An entry that the series does not
-serve is left NaN in the outputs; the next launch, with a longer series, takes up those.
+steps of third order; a closed form where the activation is linear but for a fold.  A program computes one tile of a
+block, in double precision.  An entry that the series does not serve is left NaN in the outputs, and stays NaN in the
+layers above; the next pass, with a longer series, takes up those.
 
 The inner products are the library's: made here, by the tile's own tensor-core product, they took longer on an H100 than
 a product of the library and its way through memory.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-_VARIES = ["out_row", "out_column", "tiers", "top", "bottom", "first", "last"]
+_VARIES = ["out_row", "out_column", "final_row", "final_column", "tiers", "top", "bottom", "left", "right"]
 """Integers that are not worth a compilation of their own when they are 1 or a multiple of 16."""
 
 
@@ -48,122 +49,163 @@ def _store(out, stride, row, column, entries, i, j, wanted, mirror: tl.constexpr
         tl.store(out + (j - row).to(tl.int64)[:, None] * stride + (i - column)[None, :], across, mask=asked)
 
 
+ARCSINE = (
+    0.03187962140081284, -0.016187392271599133, 0.019513468251252168, 0.006529302004736769, 0.012170138592391726,
+    0.013884842826402081, 0.01735977964134998, 0.022371749733164054, 0.030381959697685138, 0.044642856805998938,
+    0.075000000003852017, 0.1666666666666494, 1.0,
+)  # fmt: skip
+"""Coefficients of arcsin(√z)/√z on [0, 1/4], the highest first, to 2e-17."""
+
+_TERMS = tl.constexpr(len(ARCSINE))
+
+
+@triton.jit
+def _fold(r, sigma_rows, sigma_columns, constants):  # type: ignore[no-untyped-def]
+    """``E φ(u)φ(v)`` and ``E φ'(u)φ'(v)`` of φ(u) = linear·u + fold·|u| - shift; constants are loaded as doubles."""
+    linear, fold, shift = tl.load(constants + 3), tl.load(constants + 4), tl.load(constants + 5)
+    of_product, of_mean, quarter = tl.load(constants + 6), tl.load(constants + 7), tl.load(constants + 8)
+    size = tl.abs(r)
+    near = size < 0.5
+    z = tl.where(near, r * r, 0.5 - 0.5 * size)
+    p = tl.zeros_like(r) + tl.load(constants + 9)
+    for k in tl.static_range(1, _TERMS):
+        p = p * z + tl.load(constants + 9 + k)
+    angle = tl.sqrt(z) * p
+    angle = tl.where(near, angle, quarter - 2.0 * angle)
+    angle = tl.where(r >= 0.0, angle, -angle)
+    folded = fold * fold * of_product
+    constant = shift * shift - shift * fold * of_mean * (sigma_rows[:, None] + sigma_columns[None, :])
+    product = sigma_rows[:, None] * sigma_columns[None, :]
+    value = product * (linear * linear * r + folded * (tl.sqrt(1.0 - r * r) + r * angle)) + constant
+    return value, linear * linear + folded * angle
+
+
 @triton.jit(do_not_specialize=_VARIES)
 def solve_tiles(  # type: ignore[no-untyped-def]
-    gram, carried, gram_stride, carried_stride,
+    gram, below_ntk, below_full, gram_stride,
     ck, ntk, full, out_stride, out_row, out_column,
+    final, final_stride, final_row, final_column,
     rows, columns, scale_rows, scale_columns, height, width,
     degrees, cutoffs, tiers,
     constants, counts,
-    top, bottom, first, last,
+    top, bottom, left, right,
     with_ck: tl.constexpr, with_ntk: tl.constexpr, with_full: tl.constexpr,
-    carries: tl.constexpr, same: tl.constexpr, below: tl.constexpr, mirror: tl.constexpr, again: tl.constexpr,
+    closed: tl.constexpr, first: tl.constexpr,
+    same: tl.constexpr, below: tl.constexpr, mirror: tl.constexpr, again: tl.constexpr,
     size: tl.constexpr, most_steps: tl.constexpr,
 ):  # fmt: skip
-    """Compute one tile; program (a, b) that of the a-th rows and b-th columns.
+    """Compute one tile of a layer; program (a, b) that of the a-th rows and b-th columns.
 
     Parameters
     ----------
-    gram, carried : pointers (bottom - top, ·)
-        Inner products from row `top` and column `first` on; what `full` takes the slope times, if that is something
-        else (`carries`).
-    gram_stride, carried_stride : int
+    gram, below_ntk, below_full : pointers (bottom - top, ·)
+        Inner products, or the kernels of the layer below, from row `top` and column `left` on; NaN where they are not
+        known.
+    gram_stride : int
         From row to row.
     ck, ntk, full : pointers
         Outputs, of one stride from row to row, of those kernels that are wanted.
     out_stride, out_row, out_column : int
         The outputs begin with this row and column of the kernel.
+    final, final_stride, final_row, final_column
+        The same of a result of the last layer.
     rows, columns : pointers (degree + 1, height), (degree + 1, width)
         Hermite coefficients of all row and column samples.
     scale_rows, scale_columns : pointers (height,), (width,)
-        1/σ, zero where σ is zero.
+        σ.
     degrees, cutoffs : pointers (tiers,)
         Degrees at which the series may stop, and the largest |r| that each serves.
-    constants : pointer (2,)
-        σ_a² and σ_b²; an argument would be rounded to single precision.
+    constants : pointer
+        σ_a², σ_b², σ_c², what `_fold` needs of the layer, and what it always needs; arguments and literals would be
+        rounded to single precision.
     counts : pointer (2,)
         Out: entries whose slope σ_a² E φ'φ' is 1 or more, and entries that the series does not serve, are added.
-    top, bottom, first, last : int
+    top, bottom, left, right : int
         Rows and columns of the block.
+    closed, first : bool
+        Whether the layer has a closed form, and whether it is the first.
     same, below, mirror, again : bool
-        Leave the diagonal alone; compute only what lies below it; write that above it, too; take up NaN only.
+        Leave the diagonal alone; compute only what lies below it; write that above it, too; take up only what is NaN
+        in `final`.
     """
-    start_row, start_column = top + tl.program_id(0) * size, first + tl.program_id(1) * size
+    start_row, start_column = top + tl.program_id(0) * size, left + tl.program_id(1) * size
     if below and start_column >= min(start_row + size, bottom):
         return
     i, j = start_row + tl.arange(0, size), start_column + tl.arange(0, size)
-    inside_rows, inside_columns = i < bottom, j < last
+    inside_rows, inside_columns = i < bottom, j < right
     wanted = inside_rows[:, None] & inside_columns[None, :]
     if below:
         wanted = wanted & (j[None, :] < i[:, None])
     elif same:
         wanted = wanted & (j[None, :] != i[:, None])
     if again:
-        place = (i - out_row).to(tl.int64)[:, None] * out_stride + (j - out_column)[None, :]
-        if with_ck:
-            before = tl.load(ck + place, mask=wanted, other=0.0)
-        elif with_ntk:
-            before = tl.load(ntk + place, mask=wanted, other=0.0)
-        else:
-            before = tl.load(full + place, mask=wanted, other=0.0)
+        place = (i - final_row).to(tl.int64)[:, None] * final_stride + (j - final_column)[None, :]
+        before = tl.load(final + place, mask=wanted, other=0.0)
         wanted = wanted & (before != before)
         if tl.max(wanted.to(tl.int32)) == 0:
             return
 
-    in_gram = (i - top).to(tl.int64)[:, None] * gram_stride + (j - first)[None, :]
+    in_gram = (i - top).to(tl.int64)[:, None] * gram_stride + (j - left)[None, :]
     inner = tl.load(gram + in_gram, mask=wanted, other=0.0).to(tl.float64)
-    a2, b2 = tl.load(constants), tl.load(constants + 1)
+    known = wanted & (inner == inner)
+    a2, b2, c2 = tl.load(constants), tl.load(constants + 1), tl.load(constants + 2)
+    sigma_rows = tl.load(scale_rows + i, mask=inside_rows, other=0.0)
+    sigma_columns = tl.load(scale_columns + j, mask=inside_columns, other=0.0)
     inverse_scale = (
-        tl.load(scale_rows + i, mask=inside_rows, other=0.0)[:, None]
-        * tl.load(scale_columns + j, mask=inside_columns, other=0.0)[None, :]
+        tl.where(sigma_rows > 0.0, 1.0 / sigma_rows, 0.0)[:, None]
+        * tl.where(sigma_columns > 0.0, 1.0 / sigma_columns, 0.0)[None, :]
     )
-    x = tl.where(wanted, b2 * inner, 0.0) * inverse_scale
-    g = a2 * inverse_scale
-    constant = (
-        tl.load(rows + i, mask=inside_rows, other=0.0)[:, None]
-        * tl.load(columns + j, mask=inside_columns, other=0.0)[None, :]
-    )
-    linear = (
-        tl.load(rows + height + i, mask=inside_rows, other=0.0)[:, None]
-        * tl.load(columns + width + j, mask=inside_columns, other=0.0)[None, :]
-    )
-    r = (x + g * constant) / (1.0 - g * linear)
-    r = tl.where(r == r, tl.minimum(tl.maximum(r, -1.0), 1.0), 0.0)
-
+    x = tl.where(known, b2 * inner + c2, 0.0) * inverse_scale
     strongest = tl.load(cutoffs + tiers - 1)
-    value, slope = tl.zeros_like(r), tl.zeros_like(r)
-    tier, steps, going = 0, 0, 1
-    while going == 1:
-        degree = tl.load(degrees + tier)
-        value, slope, bend = _horner(r, rows, columns, height, width, i, j, degree)
-        inverse = 1.0 / (1.0 - g * slope)
-        q = g * bend * inverse
-        d = (x + g * value - r) * inverse
-        t = q * d
-        d = tl.where(tl.abs(t) < 0.25, d * (1.0 + t), d)
-        moved = tl.minimum(tl.maximum(r + d, -1.0), 1.0)
-        d = moved - r
-        # By Taylor's formula, where the step has led.
-        value = value + d * (slope + bend * d)
-        slope = slope + 2.0 * bend * d
-        change = tl.abs(d) * (1.0 + tl.abs(q))
-        near = tl.minimum(tl.abs(r), tl.abs(moved)) <= strongest
-        moving = wanted & near & ((change > 1e-7) | (change != change))
-        r = moved
-        steps += 1
-        still = tl.max(moving.to(tl.int32))
-        if (still == 0) | (steps == most_steps):
-            r = tl.where(moving, 2.0, r)
-            strong = tl.abs(r)
-            reach = tl.max(tl.where(wanted & (strong <= strongest), strong, 0.0))
-            if (tier == tiers - 1) | (reach <= tl.load(cutoffs + tier)):
-                going = 0
-            else:
-                tier += 1
-                steps = 0
+    if closed:
+        r = tl.minimum(tl.maximum(x, -1.0), 1.0)
+        value, derivative = _fold(r, sigma_rows, sigma_columns, constants)
+    else:
+        g = a2 * inverse_scale
+        constant = (
+            tl.load(rows + i, mask=inside_rows, other=0.0)[:, None]
+            * tl.load(columns + j, mask=inside_columns, other=0.0)[None, :]
+        )
+        linear = (
+            tl.load(rows + height + i, mask=inside_rows, other=0.0)[:, None]
+            * tl.load(columns + width + j, mask=inside_columns, other=0.0)[None, :]
+        )
+        r = (x + g * constant) / (1.0 - g * linear)
+        r = tl.where(r == r, tl.minimum(tl.maximum(r, -1.0), 1.0), 0.0)
 
-    served = wanted & (tl.abs(r) <= strongest)
-    derivative = slope * inverse_scale
+        value, slope = tl.zeros_like(r), tl.zeros_like(r)
+        tier, steps, going = 0, 0, 1
+        while going == 1:
+            degree = tl.load(degrees + tier)
+            value, slope, bend = _horner(r, rows, columns, height, width, i, j, degree)
+            inverse = 1.0 / (1.0 - g * slope)
+            q = g * bend * inverse
+            d = (x + g * value - r) * inverse
+            t = q * d
+            d = tl.where(tl.abs(t) < 0.25, d * (1.0 + t), d)
+            moved = tl.minimum(tl.maximum(r + d, -1.0), 1.0)
+            d = moved - r
+            # By Taylor's formula, where the step has led.
+            value = value + d * (slope + bend * d)
+            slope = slope + 2.0 * bend * d
+            change = tl.abs(d) * (1.0 + tl.abs(q))
+            near = tl.minimum(tl.abs(r), tl.abs(moved)) <= strongest
+            moving = known & near & ((change > 1e-7) | (change != change))
+            r = moved
+            steps += 1
+            still = tl.max(moving.to(tl.int32))
+            if (still == 0) | (steps == most_steps):
+                r = tl.where(moving, 2.0, r)
+                strong = tl.abs(r)
+                reach = tl.max(tl.where(known & (strong <= strongest), strong, 0.0))
+                if (tier == tiers - 1) | (reach <= tl.load(cutoffs + tier)):
+                    going = 0
+                else:
+                    tier += 1
+                    steps = 0
+        derivative = slope * inverse_scale
+
+    served = known & (tl.abs(r) <= strongest)
     gain = 1.0 - a2 * derivative
     bad = tl.sum((served & (gain <= 0.0)).to(tl.int32))
     remaining = tl.sum((wanted & (served == 0)).to(tl.int32))
@@ -176,11 +218,14 @@ def solve_tiles(  # type: ignore[no-untyped-def]
         entries = tl.where(served, value, nothing)
         _store(ck, out_stride, out_row, out_column, entries, i, j, wanted, mirror)
     if with_ntk:
-        entries = tl.where(served, value / gain, nothing)
+        if first:
+            tangent = value / gain
+        else:
+            under = tl.load(below_ntk + in_gram, mask=wanted, other=0.0)
+            tangent = (value + (b2 * under + c2) * derivative) / gain
+        entries = tl.where(served, tangent, nothing)
         _store(ntk, out_stride, out_row, out_column, entries, i, j, wanted, mirror)
     if with_full:
-        if carries:
-            at = (i - top).to(tl.int64)[:, None] * carried_stride + (j - first)[None, :]
-            inner = tl.load(carried + at, mask=wanted, other=0.0).to(tl.float64)
-        entries = tl.where(served, (value + b2 * inner * derivative) / gain, nothing)
+        under = tl.load(below_full + in_gram, mask=wanted, other=0.0).to(tl.float64)
+        entries = tl.where(served, (value + (b2 * under + c2) * derivative) / gain, nothing)
         _store(full, out_stride, out_row, out_column, entries, i, j, wanted, mirror)

@@ -11,23 +11,55 @@ from torch import Tensor
 
 from rmtdeq._errors import MemoryLimitError
 from rmtdeq._types import Kind
-from rmtdeq.kernels.device.series import solve_some, solve_tile
-from rmtdeq.kernels.fill import Block, Outputs, blocks, diagonal_entries, entry, exact_entries, no_contraction
+from rmtdeq.kernels.device.series import fold_tile, solve_some, solve_tile
+from rmtdeq.kernels.device.tables import DeviceTables
+from rmtdeq.kernels.exact import entry
+from rmtdeq.kernels.fill import Block, BlockWorker, Engine, Outputs, blocks, diagonal_entries
 from rmtdeq.kernels.plan import Plan
+from rmtdeq.kernels.series import CLOSED
 
 logger = logging.getLogger(__name__)
 
 _SMALLEST = 64
 
+_HOST_TILE, _DEVICE_TILE = 512, 4096
+"""Sides of the blocks that torch is given on the host and on a card, which waits for Python between blocks (half a
+millisecond each on an H100)."""
+
+
+class TorchEngine(Engine):
+    """Computes blocks on a device by torch.
+
+    Parameters
+    ----------
+    plan : Plan
+    device : torch.device
+
+    Attributes
+    ----------
+    apart : tuple of int
+        Height and width of blocks that are computed into tensors of their own.
+    """
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        super().__init__(plan)
+        self.device, self.tables = device, DeviceTables(plan, self.series, device)
+        side = _HOST_TILE if device.type == "cpu" else _DEVICE_TILE
+        self.tile = self.apart = (side, side)
+
+    def worker(self) -> BlockWorker:
+        """Return what fills blocks."""
+        return DeviceWorker(self)
+
 
 class DeviceWorker:
-    """Fills blocks on a device; the counterpart of `fill.Worker`, with outputs that are arrays or tensors anywhere."""
+    """Fills blocks on a device; the counterpart of `fill.HostWorker`, with outputs that are arrays or tensors."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan, self._tables = plan, plan.tables
+    def __init__(self, engine: TorchEngine) -> None:
+        self._engine, self._plan, self._tables = engine, engine.plan, engine.tables
 
     def fill(self, block: Block, outputs: Outputs, origin: tuple[int, int] = (0, 0), mirror: bool = False) -> None:
-        """Compute a block of the kernels, see `fill.Worker.fill`; in parts, if the device has no room for all of it.
+        """Compute a block of the kernels; in parts, if the device has no room for all of it.
 
         Raises
         ------
@@ -63,29 +95,19 @@ class DeviceWorker:
 
     def _tiles(self, block: Block, outputs: Outputs, mirror: bool) -> dict[Kind, Tensor]:
         """Return the kernels' entries; with `mirror` those on and below the diagonal."""
-        plan, tables = self._plan, self._tables
-        rows, columns = slice(block.top, block.bottom), slice(block.left, block.right)
-        gram, carried = (each.double() for each in tables.gram(rows, columns))
+        tables = self._tables
+        gram = tables.gram(slice(block.top, block.bottom), slice(block.left, block.right)).double()
         wanted = self._wanted(block, mirror)
-        x = plan.deq.sigma_b2 * gram
         if wanted is not None:
-            x = torch.where(wanted, x, 0.0)
-        value, slope, left = self._solve(block, x, wanted)
-        derivative = slope * torch.outer(tables.scales[0][rows], tables.scales[1][columns])
-        bad = (plan.deq.sigma_a2 * derivative >= 1).flatten()
-        bad[left] = False
-        if wanted is not None:
-            bad &= wanted.flatten()
-        if bool(bad.any()):
-            raise no_contraction(plan, int(bad.sum()))
-        tiles = {kind: entry(kind, plan.deq, value, derivative, carried) for kind in outputs}
+            gram = torch.where(wanted, gram, 0.0)
+        tiles, left = self._through_layers(block, gram, tuple(outputs), wanted)
         numbers = left.cpu().numpy()
         entries = np.stack([numbers // block.shape[1], numbers % block.shape[1]], axis=1)
-        for chunk, found in exact_entries(plan, block, entries, tiles):
+        for chunk, found in self._engine.exact_entries(block, entries, tiles):
             for kind, values in found.items():
                 tiles[kind][self._index(chunk[:, 0]), self._index(chunk[:, 1])] = tables.to(values)
-        if plan.same and block.on_diagonal:
-            part, on_diagonal = diagonal_entries(plan, block, tiles)
+        if self._plan.same and block.on_diagonal:
+            part, on_diagonal = diagonal_entries(self._plan, block, tiles)
             at = torch.arange(part.start, part.stop, device=tables.device)
             for kind, tile in tiles.items():
                 tile[at - block.top, at - block.left] = tables.to(on_diagonal[kind])
@@ -102,32 +124,68 @@ class DeviceWorker:
         j = torch.arange(block.left, block.right, device=self._tables.device)
         return j < i if below else j != i
 
-    def _solve(self, block: Block, x: Tensor, wanted: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return value and slope of the series of all entries, and the numbers of those that no series served."""
-        tables, a2 = self._tables, self._plan.deq.sigma_a2
-        scales = tables.scales[0][block.top : block.bottom], tables.scales[1][block.left : block.right]
+    def _through_layers(
+        self, block: Block, gram: Tensor, kinds: tuple[Kind, ...], wanted: Tensor | None
+    ) -> tuple[dict[Kind, Tensor], Tensor]:
+        """Return the last layer's entries, and the numbers of those that some layer's series did not serve."""
+        tables = self._tables
+        left = torch.empty(0, dtype=torch.int64, device=tables.device)
+        value, tangents = gram, dict.fromkeys(kinds, gram)
+        for depth, each in enumerate(self._plan.layers):
+            layer = each.layer
+            value, derivative, lost = self._layer(depth, block, layer.sigma_b2 * value + layer.sigma_c2, wanted)
+            left = torch.cat([left, lost]).unique() if len(lost) else left
+            bad = (layer.sigma_a2 * derivative >= 1).flatten()
+            if len(left):
+                bad[left] = False
+            if wanted is not None:
+                bad &= wanted.flatten()
+            if bool(bad.any()):
+                raise self._engine.no_contraction(int(bad.sum()))
+            tangents = {kind: entry(kind, layer, value, derivative, below, depth) for kind, below in tangents.items()}
+            if len(left) and depth + 1 < len(self._plan.layers):
+                # What is left to exact methods goes on as nothing.
+                for tensor in (value, *tangents.values()):
+                    tensor.view(-1)[left] = 0.0
+        return tangents, left
+
+    def _layer(self, depth: int, block: Block, x: Tensor, wanted: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a layer's G and E φ'φ', and the numbers of the entries that no series served."""
+        tables, each = self._tables, self._plan.layers[depth]
+        rows, columns = slice(block.top, block.bottom), slice(block.left, block.right)
+        inverse = tables.inverse_scales[0][depth, rows], tables.inverse_scales[1][depth, columns]
+        if each.fold is not None:
+            scales = tables.scales[0][depth, rows, None], tables.scales[1][depth, columns]
+            solved = fold_tile(x * torch.outer(*inverse), *scales, *each.fold)
+            return solved.value, solved.slope, self._beyond(solved.r, CLOSED, wanted)
         left = torch.empty(0, dtype=torch.int64, device=tables.device)
         value = slope = x
         length = 0
         while (series := tables.series(length)) is not None:
-            h_rows, h_columns, *_ = tables.coefficients(length)
-            of_rows, of_columns = h_rows[:, block.top : block.bottom], h_columns[:, block.left : block.right]
-            degrees, cutoffs = series.degrees.tolist(), series.cutoffs.tolist()
+            of_rows, of_columns = series.rows[depth], series.columns[depth]
+            assert of_rows is not None and of_columns is not None
+            terms = of_rows[:, rows], of_columns[:, columns]
+            degrees, cutoffs = series.degrees.tolist(), series.cutoffs[depth].tolist()
             if length == 0:
-                solved = solve_tile(x, of_rows, of_columns, *scales, a2, degrees, cutoffs)
+                solved = solve_tile(x, *terms, *inverse, each.layer.sigma_a2, degrees, cutoffs)
                 value, slope = solved.value, solved.slope
-                beyond = solved.r.abs() > cutoffs[-1]
-                left = (beyond if wanted is None else beyond & wanted).flatten().nonzero().squeeze(1)
+                left = self._beyond(solved.r, cutoffs[-1], wanted)
             else:
                 remaining = []
-                for part, solved in solve_some(x, left, of_rows, of_columns, *scales, a2, degrees, cutoffs):
+                for part, solved in solve_some(x, left, *terms, *inverse, each.layer.sigma_a2, degrees, cutoffs):
                     value.view(-1)[part], slope.view(-1)[part] = solved.value, solved.slope
                     remaining.append(part[solved.r.abs() > cutoffs[-1]])
                 left = torch.cat(remaining)
             if not len(left):
                 break
             length += 1
-        return value, slope, left
+        return value, slope * torch.outer(*inverse), left
+
+    @staticmethod
+    def _beyond(r: Tensor, strongest: float, wanted: Tensor | None) -> Tensor:
+        """Numbers of the entries whose correlation is larger."""
+        beyond = ~(r.abs() <= strongest)
+        return (beyond if wanted is None else beyond & wanted).flatten().nonzero().squeeze(1)
 
 
 def as_tensor(out: Any) -> Tensor:

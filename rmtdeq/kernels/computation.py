@@ -1,4 +1,4 @@
-"""Which engine computes a kernel, where, and from what."""
+"""How a kernel is computed: by which engine, where, in which precision, and from what."""
 
 from __future__ import annotations
 
@@ -24,6 +24,41 @@ _SMALL = 1 << 20
 """So few entries are computed sooner by torch than Triton compiles its first kernel."""
 
 
+@dataclass(frozen=True)
+class Computation:
+    """How to compute a kernel, as its user asked; made once by each public function.
+
+    Attributes
+    ----------
+    backend : str
+        ``"auto"``: numba on the CPU; on a card of CUDA or ROCm Triton, where it is installed and there is enough to do;
+        torch elsewhere.  The choice is logged.
+    device : str, torch.device or None
+        None: where X is, or the CPU.
+    dtype : dtype or None
+        Of the result; None: that of the samples.
+    products : str
+        One of `PRODUCTS`.
+    memory_limit : float or None
+        Bytes that results may take; None: nine tenths of the free memory.
+
+    Raises
+    ------
+    InvalidInputError
+        Unknown names.
+    """
+
+    backend: str = "auto"
+    device: Any = None
+    dtype: DTypeLike | None = None
+    products: str = "full"
+    memory_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        _check.choice(self.backend, "backend", BACKENDS)
+        _check.choice(self.products, "products", PRODUCTS)
+
+
 @dataclass(frozen=True, eq=False)
 class Placement:
     """An engine, its device if it has one, and the samples, checked, in their precision.
@@ -35,59 +70,42 @@ class Placement:
     device : torch.device or None
         None for the engines of the CPU.
     inputs : Samples
-    dtype : dtype
     """
 
     backend: str
     device: Any
     inputs: Samples
-    dtype: np.dtype[Any]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the samples and of what is computed from them."""
+        return self.inputs.dtype
 
 
-def placement(
-    X: ArrayLike,
-    Y: ArrayLike | None = None,
-    *,
-    backend: str = "auto",
-    device: Any = None,
-    dtype: DTypeLike | None = None,
-    products: str = "full",
-    keep: bool = False,
-) -> Placement:
-    """Check the arguments that all kernel routines share, and say who computes.
+def placement(X: ArrayLike, Y: ArrayLike | None, how: Computation, *, keep: bool = False) -> Placement:
+    """Check samples, and say who computes.
 
     Parameters
     ----------
     X, Y : array_like (n, p), (m, p)
-    backend : str
-        ``"auto"``: numba on the CPU; on a card of CUDA or ROCm Triton, where it is installed and there is enough to do;
-        torch elsewhere.  The choice is logged.
-    device : str, torch.device or None
-        None: where X is, or the CPU.
-    dtype : dtype, optional
-    products : str
-        One of `PRODUCTS`.
+    how : Computation
     keep : bool
         Copy the samples, so that the caller may change them.
 
     Raises
     ------
     InvalidInputError
-        Samples that are none; unknown names; an engine that does not run there; a device that torch cannot use.
+        Samples that are none; an engine that does not run there; a device that torch cannot use.
     MissingDependencyError
         torch or Triton is wanted and not installed.
     """
-    _check.choice(products, "products", PRODUCTS)
-    backend, place = engine(X, Y, backend=backend, device=device)
-    inputs, precision = _samples(X, Y, dtype, products, place)
-    if keep:
-        inputs = inputs.copy()
-    return Placement(backend, place, inputs, precision)
+    backend, device = engine(X, Y, backend=how.backend, device=how.device)
+    inputs = _samples(X, Y, how.dtype, how.products, device)
+    return Placement(backend, device, inputs.copy() if keep else inputs)
 
 
 def engine(X: Any, Y: Any = None, *, backend: str = "auto", device: Any = None) -> tuple[str, Any]:
-    """Return the name of the engine and its device, None on the CPU; parameters as for `placement`."""
-    _check.choice(backend, "backend", BACKENDS)
+    """Return the name of the engine and its device, None on the CPU; see `Computation`."""
     home = str(X.device) if is_tensor(X) else "cpu"
     wanted = home if device is None else str(device)
     if backend == "auto":
@@ -150,7 +168,7 @@ def _require_triton(place: Any) -> None:
         )
 
 
-def _samples(X: Any, Y: Any, dtype: DTypeLike | None, products: str, place: Any) -> tuple[Samples, np.dtype[Any]]:
+def _samples(X: Any, Y: Any, dtype: DTypeLike | None, products: str, place: Any) -> Samples:
     if products != "full":
         if dtype is not None and np.dtype(dtype) != np.float32:
             raise InvalidInputError(
@@ -167,14 +185,14 @@ def _samples(X: Any, Y: Any, dtype: DTypeLike | None, products: str, place: Any)
         precision = np.dtype(str(left.dtype).removeprefix("torch."))
         right = None if Y is None else checked(Y, "Y", place, precision, products)
         agree(left, right)
-        return DeviceSamples(left, right, products), precision
+        return DeviceSamples(left, right, products)
     X = _check.samples(X)
     precision = _check.precision(dtype, X)
     Y = None if Y is None else _check.samples(Y, "Y")
     agree(X, Y)
     rows = rounded(np.ascontiguousarray(X, dtype=precision), products)
     columns = None if Y is None else rounded(np.ascontiguousarray(Y, dtype=precision), products)
-    return Samples(rows, columns, products), precision
+    return Samples(rows, columns, products)
 
 
 def agree(X: Any, Y: Any) -> None:

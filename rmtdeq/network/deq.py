@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from rmtdeq._check import flag, number, squared_norm
 from rmtdeq._errors import IllPosedError, InvalidInputError
 from rmtdeq._optional import require
 from rmtdeq._types import Function, Seed
-from rmtdeq.gauss import Activation, mean_and_variance, moments
-from rmtdeq.gauss import activation as as_activation
-from rmtdeq.solvers import Solution, smallest_fixed_point
-
-PROBES = np.linspace(-8.0, 8.0, 257)
-"""Points that tell activations apart: where a Gaussian of variance one has all its mass."""
+from rmtdeq.gauss import Activation, moments
+from rmtdeq.network.layers import Layer, Network, preactivation_scale, require_varying
 
 if TYPE_CHECKING:
     from rmtdeq.models import DEQModule, DEQRegression, Solver
 
 
-@dataclass(frozen=True)
-class DEQ:
-    """A deep equilibrium model with Gaussian weights.
+@dataclass(frozen=True, repr=False)
+class DEQ(Network):
+    """A deep equilibrium model with Gaussian weights: the network of one recurrent layer.
 
-    Its equilibrium features are z = φ(σ_a A z + σ_b B x)/√m with A (m, m) and B (m, p) of independent N(0, 1)
-    entries, in the limit m → ∞ (arXiv 2402.02697).
+    Its equilibrium features are z = φ(σ_a A z + σ_b B x + σ_c c)/√m with A (m, m), B (m, p) and c (m,) of independent
+    N(0, 1) entries, in the limit m → ∞ (arXiv 2402.02697, which has no bias).
 
     Parameters
     ----------
@@ -42,6 +34,8 @@ class DEQ:
     centered : bool
         Take off φ its mean at the equilibrium, φ - E φ(τ* ξ), as the first-order theory requires.  Odd
         activations are centred as they are.
+    sigma_c2 : float
+        Variance σ_c² ≥ 0 of the bias.
 
     Raises
     ------
@@ -55,10 +49,12 @@ class DEQ:
     DEQ(tanh, sigma_a2=0.2, sigma_b2=0.8, centered=True)
     """
 
+    layers: tuple[Layer, ...] = field(init=False, compare=False)
     activation: Activation
     sigma_a2: float
     sigma_b2: float
     centered: bool = True
+    sigma_c2: float = 0.0
 
     def __init__(
         self,
@@ -66,17 +62,25 @@ class DEQ:
         sigma_a2: float,
         sigma_b2: float,
         centered: bool = True,
+        *,
+        sigma_c2: float = 0.0,
     ) -> None:
-        object.__setattr__(self, "activation", as_activation(activation))
-        object.__setattr__(self, "sigma_a2", number(sigma_a2, "sigma_a2", low=0, high=1e16))
-        object.__setattr__(self, "sigma_b2", number(sigma_b2, "sigma_b2", low=0, high=1e16, open_low=True))
-        object.__setattr__(self, "centered", flag(centered, "centered"))
+        layer = Layer(activation, sigma_a2, sigma_b2, sigma_c2, centered)
+        object.__setattr__(self, "layers", (layer,))
+        for name, value in vars(layer).items():
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
+        bias = f", sigma_c2={self.sigma_c2:g}" if self.sigma_c2 else ""
         return (
             f"DEQ({self.activation!r}, sigma_a2={self.sigma_a2:g}, sigma_b2={self.sigma_b2:g}, "
-            f"centered={self.centered})"
+            f"centered={self.centered}{bias})"
         )
+
+    @property
+    def layer(self) -> Layer:
+        """The one layer."""
+        return self.layers[0]
 
     def pinned(self, tau0_squared: float) -> DEQ:
         """Return the same model as an uncentred DEQ, its activation shifted by E φ(τ* ξ) once and for all.
@@ -96,10 +100,8 @@ class DEQ:
         """
         if not self.centered:
             return self
-        mean = moments(self.activation, preactivation_scale(self, tau0_squared).value).mean
-        # The mean of an odd activation is zero up to rounding; leaving it alone keeps φ odd exactly.
-        shift = mean if abs(mean) > 1e-15 else 0.0
-        return replace(self, activation=self.activation.minus(shift), centered=False)
+        layer = self.layer.pinned(tau0_squared)
+        return DEQ(layer.activation, layer.sigma_a2, layer.sigma_b2, centered=False, sigma_c2=layer.sigma_c2)
 
     def to_torch(
         self,
@@ -204,7 +206,7 @@ class DEQ:
     def _stable(self, tau0_squared: float) -> Activation:
         """The pinned activation, where random networks of finite width come to rest."""
         require_varying(self)
-        tau = preactivation_scale(self, tau0_squared).value
+        tau = preactivation_scale(self.layer, tau0_squared).value
         slope = self.sigma_a2 * moments(self.activation, tau).first_square if self.sigma_a2 else 0.0
         if slope >= 1:
             raise IllPosedError(
@@ -214,53 +216,9 @@ class DEQ:
         return self.pinned(tau0_squared).activation
 
 
-def named(deq: DEQ) -> str:
-    """Return what messages call a model that may be pinned: neither the shift nor `centered` are what its user gave."""
-    phi = deq.activation
-    return f"DEQ({phi.minus(-phi.shift)!r}, sigma_a2={deq.sigma_a2:g}, sigma_b2={deq.sigma_b2:g})"
-
-
 def require_deq(deq: object) -> None:
-    """Raise unless `deq` is a DEQ."""
+    """Raise unless `deq` is a DEQ without bias, which is what the first-order theory is about."""
     if not isinstance(deq, DEQ):
-        raise InvalidInputError(
-            f"deq must be a DEQ, as in DEQ('tanh', sigma_a2=0.2, sigma_b2=0.8), not {deq!r} (an ExplicitNetwork has a "
-            "kernel method of its own)."
-        )
-
-
-def require_varying(deq: DEQ) -> None:
-    """Raise if the activation of a DEQ is a constant, of which there is nothing to predict or to design."""
-    if np.ptp(np.asarray(deq.activation(PROBES), dtype=float)) == 0:
-        raise InvalidInputError(
-            f"The activation of {deq} is a constant: all samples have the same features. Take one that varies."
-        )
-
-
-def preactivation_scale(deq: DEQ, tau0_squared: float) -> Solution[float]:
-    """Solve ``τ² = σ_a² γ²(τ) + σ_b² τ0²`` for τ, γ² the variance (centred) or the second moment of φ(τξ).
-
-    Source: arXiv 2402.02697, equation for τ*.
-
-    Raises
-    ------
-    InvalidInputError
-        τ0² is not positive and finite.
-    IllPosedError
-        There is no equilibrium.
-    """
-    require_deq(deq)
-    tau0_squared = squared_norm(tau0_squared, "tau0_squared")
-    base = deq.sigma_b2 * tau0_squared
-
-    def image(s: float) -> float:
-        mean, variance = mean_and_variance(deq.activation, math.sqrt(s))
-        return deq.sigma_a2 * (variance if deq.centered else variance + mean * mean) + base
-
-    found = smallest_fixed_point(image, base)
-    if not found.converged:
-        raise IllPosedError(
-            f"{deq} has no equilibrium at tau0_squared = {tau0_squared:g}: the squared pre-activation grows without "
-            "bound; lower sigma_a2."
-        )
-    return replace(found, value=math.sqrt(found.value))
+        raise InvalidInputError(f"deq must be a DEQ, as in DEQ('tanh', sigma_a2=0.2, sigma_b2=0.8), not {deq!r}.")
+    if deq.sigma_c2:
+        raise InvalidInputError(f"This theory is that of a DEQ without bias, and {deq} has one: take sigma_c2=0.")

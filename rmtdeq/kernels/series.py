@@ -1,0 +1,146 @@
+"""What the engines sum: Mehler's series of every layer, and what else they know of samples and layers."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+
+from rmtdeq._types import FloatArray, IntArray
+from rmtdeq.kernels.plan import Plan
+from rmtdeq.kernels.profile import SHORT, degrees_up_to
+
+CLOSED = 0.999
+"""Largest |r| of which the closed form of a fold keeps all digits of the angle."""
+
+_DEGREES = (SHORT, 96, 512)
+_POINTS_PER_PAIR, _POINTS_PER_CLOSED_PAIR = 500, 2
+"""Hermite coefficients at points of the table that take the time of an exact entry."""
+
+
+class Coefficients(NamedTuple):
+    """Mehler's series of every pair of samples in the layers that need one, up to some degree.
+
+    Attributes
+    ----------
+    slots : ndarray (layers,)
+        Which of the series is the layer's; -1 where it has a closed form.
+    rows : ndarray (series, n, degree + 1)
+        Hermite coefficients of row samples, one sample's together in memory.
+    columns : ndarray (series, degree + 1, m)
+        Those of column samples.
+    degrees : ndarray (tiers,)
+        Where the series may stop: the first at twelve, the others at multiples of four, or of eight in recurrent
+        layers.
+    cutoffs : ndarray (layers, tiers)
+        The largest |r| that each serves.
+    """
+
+    slots: IntArray
+    rows: FloatArray
+    columns: FloatArray
+    degrees: IntArray
+    cutoffs: FloatArray
+
+
+class Scales(NamedTuple):
+    """Samples and layers, apart from the series.
+
+    Attributes
+    ----------
+    rows, columns : ndarray (layers, n), (layers, m)
+        Scales σ of the pre-activations.
+    variances : ndarray (layers, 3)
+        σ_a², σ_b², σ_c².
+    folds : ndarray (layers, 3)
+        Of layers with a closed form, φ(u) = linear·u + fold·|u| - shift.
+    """
+
+    rows: FloatArray
+    columns: FloatArray
+    variances: FloatArray
+    folds: FloatArray
+
+
+class Place(NamedTuple):
+    """Where a block of entries is.
+
+    Attributes
+    ----------
+    row, column : int
+        Where its samples begin.
+    out_row, out_column : int
+        Where its entries begin in the outputs.
+    same : bool
+        Rows and columns are the same samples: the diagonal is left alone.
+    mirror : bool
+        Only entries below the diagonal are computed, and written on both sides of it.
+    """
+
+    row: int
+    column: int
+    out_row: int
+    out_column: int
+    same: bool
+    mirror: bool
+
+
+def scales_of(plan: Plan) -> Scales:
+    """Return what the engines know of samples and layers."""
+    layers = plan.layers
+    rows = np.array([each.rows.sigma for each in layers])
+    columns = rows if plan.same else np.array([each.columns.sigma for each in layers])
+    variances = [(each.layer.sigma_a2, each.layer.sigma_b2, each.layer.sigma_c2) for each in layers]
+    folds = [(0.0, 0.0, 0.0) if each.fold is None else each.fold for each in layers]
+    return Scales(rows, columns, np.array(variances), np.array(folds))
+
+
+class SeriesBank:
+    """The series of a plan, from short to long, each computed once for all threads when some entry needs it.
+
+    Parameters
+    ----------
+    plan : Plan
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self._lock = plan, Lock()
+        self._known: list[Coefficients] = []
+
+    def __call__(self, length: int) -> Coefficients | None:
+        """Return the series number `length`, or None where the one before is the longest that pays."""
+        with self._lock:
+            if length == len(self._known):
+                if length == len(_DEGREES) or (length and not self._pays(length)):
+                    return None
+                self._known.append(self._computed(_DEGREES[length]))
+            return self._known[length]
+
+    def _pays(self, length: int) -> bool:
+        """Whether longer series take less time than the entries that they may serve do without them."""
+        n, m = self._plan.inputs.shape
+        last = self._known[-1].cutoffs[:, -1]
+        short = [each for each, served in zip(self._plan.layers, last, strict=True) if each.fold is None and served < 1]
+        saved = sum(
+            _POINTS_PER_PAIR if each.layer.activation.dual_form is None else _POINTS_PER_CLOSED_PAIR for each in short
+        )
+        points = sum(each.used.sigma.size for each in self._plan.layers if each.fold is None)
+        return bool(short) and n * m * saved >= points * _DEGREES[length]
+
+    def _computed(self, degree: int) -> Coefficients:
+        plan = self._plan
+        n, m = plan.inputs.shape
+        summed = [each for each in plan.layers if each.fold is None]
+        slots = np.cumsum([each.fold is None for each in plan.layers]) - 1
+        slots[[each.fold is not None for each in plan.layers]] = -1
+        of_rows = [each.used.coefficients(degree, each.rows) for each in summed]
+        columns = of_rows if plan.same else [each.used.coefficients(degree, each.columns) for each in summed]
+        rows = np.empty((len(summed), n, degree + 1))
+        for target, source in zip(rows, of_rows, strict=True):
+            target[:] = source.T
+        degrees = degrees_up_to(degree)
+        closed = np.full(degrees.shape, CLOSED)
+        cutoffs = [closed if each.fold is not None else each.used.cutoffs(degree)[1] for each in plan.layers]
+        stacked = np.array(columns) if summed else np.empty((0, degree + 1, m))
+        return Coefficients(slots, rows, stacked, degrees, np.array(cutoffs))
