@@ -151,7 +151,7 @@ def draw_activations(deq: DEQ, network: ExplicitNetwork, ax: Any) -> None:
     xi = np.linspace(-3, 3, 601)
     curves = [("DEQ", own, preactivation_scale(deq.layer, network.tau0_squared).value, _style.DATA_EDGE)]
     scale = float(np.sqrt(network.tau0_squared))
-    for depth, layer in enumerate(network.layers):
+    for depth, layer in enumerate(network.activations):
         colour = (_style.THEORY, _style.CLASSES[1])[depth % 2]
         curves.append((f"layer {depth + 1}: {layer.name}", layer, scale, colour))
         scale = float(np.sqrt(moments(layer, scale).square))

@@ -59,7 +59,7 @@ def _design(options: argparse.Namespace) -> int:
     norms = problem.mixture.squared_norms if options.class_wise and problem else None
     net = rmtdeq.design(deq, tau0_squared, options.kind, options.family, norms=norms)
     print(f"{deq}, tau0_squared = {tau0_squared:g}, kind {options.kind}: {net.status}")
-    for depth, layer in enumerate(net.layers, start=1):
+    for depth, layer in enumerate(net.activations, start=1):
         print(f"  layer {depth}  {layer!r}")
     for kind in net.targets:
         print(_table(net, kind))

@@ -19,8 +19,9 @@ from rmtdeq.designs.matching import Vectors, one_layer, two_layers
 from rmtdeq.designs.network import DesignStatus, ExplicitNetwork, NormMatch, relative_errors
 from rmtdeq.designs.recursion import moments_of_layer, moments_of_member, propagate
 from rmtdeq.equivalents import KernelCoefficients, solve
+from rmtdeq.equivalents.coefficients import largest_mean
 from rmtdeq.kernels import kernel
-from rmtdeq.network import DEQ, require_deq, require_varying
+from rmtdeq.network import Network, ordinary, require_network, require_varying
 
 _EXACT = 1e-10
 _VANISHES = 1e-12
@@ -43,7 +44,7 @@ Targets = Mapping[Kind, KernelCoefficients]
 
 
 def design(
-    deq: DEQ,
+    deq: Network,
     tau0_squared: float | None = None,
     kind: str = "ck",
     family: str = "auto",
@@ -54,8 +55,8 @@ def design(
 
     Parameters
     ----------
-    deq : DEQ
-        Centred, or with an odd activation.
+    deq : DEQ or Network
+        Centred, or with odd activations; without bias.
     tau0_squared : float, optional
         τ0² > 0, the mean squared norm of the inputs; by default the mean of `norms`, which classes of unequal weights
         do not have (`GaussianMixture.mean_squared_norm`).
@@ -100,7 +101,7 @@ def design(
     >>> net.depth, net.layers[0].name, net.status.name
     (1, 'hard_tanh', 'EXACT')
     """
-    require_deq(deq)
+    require_network(deq)
     require_varying(deq)
     squares = None if norms is None else _squared_norms(norms)
     if tau0_squared is None:
@@ -116,10 +117,11 @@ def design(
     if kinds != ("ck",) and name != "auto" and not FAMILIES[name].differentiable:
         raise InvalidInputError(f"The {name} family jumps and has no tangent kernel; it serves kind 'ck'.")
     coefficients = solve(deq, tau0_squared, kind=kinds if "ck" in kinds else ("ck", *kinds))
-    if not deq.centered and abs(coefficients.mean) > _CENTRED * np.sqrt(coefficients.gamma2):
+    mean = largest_mean(deq, tau0_squared)
+    if mean > _CENTRED:
         raise InvalidInputError(
-            f"A design matches the first-order kernel, and that needs an activation without mean; E φ(τ*ξ) = "
-            f"{coefficients.mean:.4g} for {deq}: use DEQ(..., centered=True), on the command line without --uncentered."
+            f"A design needs activations without mean, and E φ(τ*ξ) is {mean:.4g} of √E φ² for {deq}: use DEQ(..., "
+            "centered=True), on the command line without --uncentered."
         )
     targets = {each: _without_rounding(coefficients.of(each), tau0_squared) for each in kinds}
     if squares is not None:
@@ -140,13 +142,13 @@ def design(
     return next(net for net in nearest if net.residual <= limit)
 
 
-def _fitted_to_kernel(deq: DEQ, targets: Targets, tau0_squared: float, norms: FloatArray) -> ExplicitNetwork:
+def _fitted_to_kernel(deq: Network, targets: Targets, tau0_squared: float, norms: FloatArray) -> ExplicitNetwork:
     """A piecewise linear network fitted around squared norms, with exact coefficients where the fit does not pay."""
     ((kind, target),) = targets.items()
     squares = tuple(map(float, norms))
     root, free = fit_kernel(deq.pinned(tau0_squared), target, tau0_squared, kind, norms)
     net = ExplicitNetwork(
-        root.layers,
+        ordinary(root.layers),
         tau0_squared,
         targets,
         "piecewise_linear",
@@ -156,7 +158,7 @@ def _fitted_to_kernel(deq: DEQ, targets: Targets, tau0_squared: float, norms: Fl
     if net.residual <= _EXACT and root.residual <= max(_DEARER * free.residual, _NEAR):
         return net
     match = NormMatch(squares, free.residual)
-    return replace(net, layers=free.layers, status=DesignStatus.CLASSWISE, at_norms=match)
+    return replace(net, layers=ordinary(free.layers), status=DesignStatus.CLASSWISE, at_norms=match)
 
 
 def _squared_norms(norms: ArrayLike) -> FloatArray:
@@ -166,7 +168,7 @@ def _squared_norms(norms: ArrayLike) -> FloatArray:
     return squares
 
 
-def _at_norms(deq: DEQ, targets: Targets, tau0_squared: float, family: str, squares: FloatArray) -> ExplicitNetwork:
+def _at_norms(deq: Network, targets: Targets, tau0_squared: float, family: str, squares: FloatArray) -> ExplicitNetwork:
     if len(targets) > 1:
         raise InvalidInputError("A class-wise design fits one kernel; ask for kind 'ck' or 'ntk' instead of 'both'.")
     if family != "auto" and not FAMILIES[family].fitted:
@@ -181,7 +183,7 @@ def _at_norms(deq: DEQ, targets: Targets, tau0_squared: float, family: str, squa
     return _fitted_to_kernel(deq, targets, tau0_squared, squares)
 
 
-def _most_alike(networks: Sequence[ExplicitNetwork], deq: DEQ) -> ExplicitNetwork:
+def _most_alike(networks: Sequence[ExplicitNetwork], deq: Network) -> ExplicitNetwork:
     """The shallowest, and among those the one whose exact kernel is nearest to the DEQ's on a probe.
 
     Where several are as good as equal to it, the one whose last layer is nearest to linear.
@@ -207,7 +209,7 @@ def _most_alike(networks: Sequence[ExplicitNetwork], deq: DEQ) -> ExplicitNetwor
 
     def bend(net: ExplicitNetwork) -> float:
         tau = np.sqrt(tau0_squared)  # the first layer keeps the scale
-        last = moments_of_layer(net.layers[-1], tau)
+        last = moments_of_layer(net.activations[-1], tau)
         return 1 - last.first**2 * tau0_squared / last.square
 
     distances = [distance(net) for net in chosen]
@@ -271,7 +273,7 @@ def _network(
     for basis, c in zip(bases, vectors, strict=True):
         layers.append(basis.member(c, float(np.sqrt(scale))))
         scale = float(c @ c)
-    return ExplicitNetwork(tuple(layers), tau0_squared, targets, family.name, status)
+    return ExplicitNetwork(ordinary(layers), tau0_squared, targets, family.name, status)
 
 
 def _nearest(family: Family, targets: Targets, tau0_squared: float) -> ExplicitNetwork:

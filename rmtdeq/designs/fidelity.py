@@ -15,14 +15,14 @@ from rmtdeq._tables import Table, Tabular, largest
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.designs.network import ExplicitNetwork
 from rmtdeq.kernels import kernel
-from rmtdeq.network import DEQ, require_deq
+from rmtdeq.network import Layer, Network, require_network
 
 
 @dataclass(frozen=True, eq=False)
 class KernelComparison(Tabular):
     """The kernels of a DEQ, of a designed network and of a plain one on the same samples.
 
-    The plain network is x ↦ φ(W x)/√m with the DEQ's own activation, centred at the same scale.
+    The plain network is x ↦ φ(W x)/√m with the DEQ's own activation, centred at the same scale (with all of a stack's).
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class KernelComparison(Tabular):
 
 def compare_kernels(
     X: ArrayLike,
-    deq: DEQ,
+    deq: Network,
     network: ExplicitNetwork,
     kind: str | None = None,
     *,
@@ -117,7 +117,7 @@ def compare_kernels(
     InvalidInputError, IllPosedError, MemoryLimitError
         As for `kernel`.
     """
-    require_deq(deq)
+    require_network(deq)
     if not isinstance(network, ExplicitNetwork):
         raise InvalidInputError(f"network must be an ExplicitNetwork, as design returns it, not {network!r}.")
     name: Kind = next(iter(network.targets)) if kind is None else _check.kinds(_check.choice(kind, "kind", KINDS))[0]
@@ -127,7 +127,7 @@ def compare_kernels(
         "memory_limit": memory_limit,
         "progress": progress,
     }
-    plain = DEQ(deq.activation, 0.0, 1.0, deq.centered)
+    plain = Network([Layer(layer.activation, centered=layer.centered) for layer in deq.layers])
     wanted = kernel(X, deq, kind=name, tau0_squared=network.tau0_squared, **options)
     spectrum = eigvalsh(wanted)
     designed = _spectrum_and_distance(network.kernel(X, name, **options), wanted, spectrum[-1])

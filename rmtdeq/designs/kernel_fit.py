@@ -20,7 +20,7 @@ from rmtdeq.designs.recursion import propagate
 from rmtdeq.equivalents import KernelCoefficients
 from rmtdeq.equivalents.scalar_kernel import diagonal_kernel, scalar_kernel
 from rmtdeq.gauss import Activation
-from rmtdeq.network import DEQ
+from rmtdeq.network import Network
 
 _KNOTS = np.array([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])  # in units of τ0
 _AROUND = np.array([0.93, 1.0, 1.07])  # where norms lie around those given
@@ -77,7 +77,7 @@ class KernelFit:
     residual: float
 
 
-def deq_at_norms(deq: DEQ, norms: FloatArray, kind: Kind) -> KernelAtNorms:
+def deq_at_norms(deq: Network, norms: FloatArray, kind: Kind) -> KernelAtNorms:
     """Expand the kernel of a DEQ that is not centred."""
     u, v = np.broadcast_arrays(norms[:, None], norms[None, :])
     jet = scalar_kernel(deq, u, v, np.zeros_like(u), kind)
@@ -125,7 +125,7 @@ def _derivatives(h: FloatArray, r: FloatArray, unit: FloatArray) -> list[FloatAr
 
 
 def fit_kernel(
-    deq: DEQ, coefficients: KernelCoefficients, tau0_squared: float, kind: Kind, norms: FloatArray
+    deq: Network, coefficients: KernelCoefficients, tau0_squared: float, kind: Kind, norms: FloatArray
 ) -> tuple[KernelFit, KernelFit]:
     """Fit a network to the kernel of a DEQ at and around given squared norms.
 

@@ -24,7 +24,7 @@ from rmtdeq.equivalents import KernelCoefficients
 from rmtdeq.equivalents.coefficients import coefficient_scales
 from rmtdeq.gauss import Activation, activation
 from rmtdeq.kernels import kernel
-from rmtdeq.network import Network
+from rmtdeq.network import Network, ordinary
 
 if TYPE_CHECKING:
     from rmtdeq.models import ExplicitModule
@@ -247,7 +247,7 @@ class ExplicitNetwork(Network, Tabular):
             if record["format"] != _FORMAT:
                 raise KeyError("format")
             return cls(
-                layers=tuple(_remade(layer) for layer in record["layers"]),
+                layers=ordinary(_remade(layer) for layer in record["layers"]),
                 tau0_squared=_check.squared_norm(record["tau0_squared"], "tau0_squared"),
                 targets={
                     _check.kinds(kind)[0]: KernelCoefficients(**target) for kind, target in record["targets"].items()

@@ -14,7 +14,7 @@ from rmtdeq._types import KINDS, FloatArray, IntArray
 from rmtdeq.data import GaussianMixture
 from rmtdeq.data.mixture import require_mixture
 from rmtdeq.equivalents.expansion import ClassExpansion, expand
-from rmtdeq.network import DEQ
+from rmtdeq.network import Network
 
 DIAGONALS = ("sample", "class")
 
@@ -76,7 +76,7 @@ class EquivalentOperator(SymmetricOperator):
 def equivalent_operator(
     X: ArrayLike,
     y: ArrayLike,
-    deq: DEQ,
+    deq: Network,
     gmm: GaussianMixture,
     kind: str = "ck",
     level: str = "classwise",
@@ -106,7 +106,7 @@ def equivalent_operator(
 def equivalent(
     X: ArrayLike,
     y: ArrayLike,
-    deq: DEQ,
+    deq: Network,
     gmm: GaussianMixture,
     kind: str = "ck",
     level: str = "classwise",
@@ -122,7 +122,7 @@ def equivalent(
     X : array_like (n, p)
     y : array_like (n,)
         Labels 0 … K-1 of the mixture's classes.
-    deq : DEQ
+    deq : DEQ or Network
     gmm : GaussianMixture
     kind : str
         ``"ck"``, ``"ntk"`` or ``"ntk-full"``.

@@ -12,8 +12,8 @@ from rmtdeq import _check
 from rmtdeq._errors import IllPosedError, InvalidInputError
 from rmtdeq._tables import Table, Tabular, without_rounding
 from rmtdeq._types import KINDS, FloatArray, Kind
-from rmtdeq.gauss import Moments, moments
-from rmtdeq.network import DEQ, preactivation_scale
+from rmtdeq.gauss import moments
+from rmtdeq.network import Layer, Network, preactivation_scale, require_network
 from rmtdeq.solvers import Status
 
 
@@ -33,17 +33,17 @@ class KernelCoefficients:
 
 @dataclass(frozen=True)
 class Coefficients(Tabular):
-    """Solution of the four equations of a DEQ.
+    """Solution of the four equations of a network, layer after layer.
 
     Attributes
     ----------
-    deq : DEQ
+    deq : Network
     tau0_squared : float
         Mean squared norm of the inputs.
     tau : float
-        Standard deviation τ* of the pre-activation.
+        Standard deviation τ* of the pre-activation, of the last layer.
     mean : float
-        E φ(τ* ξ), taken off φ where the model is centred.
+        E φ(τ* ξ) of the last layer, taken off φ where it is centred.
     gamma2 : float
         Diagonal of the conjugate kernel.
     alpha : ndarray (4,)
@@ -62,7 +62,7 @@ class Coefficients(Tabular):
     describe slopes at zero correlation, and no first-order equivalent of the kernel (`equivalent` says so).
     """
 
-    deq: DEQ
+    deq: Network
     tau0_squared: float
     tau: float
     mean: float
@@ -130,13 +130,13 @@ def _kernel_coefficients(slopes: FloatArray, diagonal: float) -> KernelCoefficie
     return KernelCoefficients(linear, norm, pair, diagonal)
 
 
-def solve(deq: DEQ, tau0_squared: float, kind: str | Iterable[str] = ("ck", "ntk")) -> Coefficients:
+def solve(deq: Network, tau0_squared: float, kind: str | Iterable[str] = ("ck", "ntk")) -> Coefficients:
     """Solve the four equations in (τ*, α1, α2, α3).
 
     Parameters
     ----------
-    deq : DEQ
-        Centred or not.
+    deq : DEQ or Network
+        Centred or not; without bias.
     tau0_squared : float
         τ0² > 0, the mean squared norm of the inputs (tr C°/p for a Gaussian mixture).
     kind : str or tuple of str
@@ -151,7 +151,7 @@ def solve(deq: DEQ, tau0_squared: float, kind: str | Iterable[str] = ("ck", "ntk
     Raises
     ------
     InvalidInputError
-        τ0² is not a positive number, or `kind` is unknown.
+        τ0² is not a positive number, `kind` is unknown, or a layer has a bias.
     IllPosedError
         There is no equilibrium; σ_a² times the slope of the kernel map is 1 or more, on the diagonal or off
         it; or, for the NTK, σ_a² E φ'(τ*ξ)² is 1 or more and the kernel infinite.
@@ -159,7 +159,8 @@ def solve(deq: DEQ, tau0_squared: float, kind: str | Iterable[str] = ("ck", "ntk
     Notes
     -----
     arXiv 2402.02697, equations for τ*, α1 … α4 (CK) and β1 … β3, κ² (NTK).  "ntk-full" adds the gradient in
-    the input weights B: its kernel is (G + σ_b² x·x' Ė)/(1 - σ_a² Ė), Ė = E φ'φ'.
+    the input weights B: its kernel is (G + σ_b² x·x' Ė)/(1 - σ_a² Ė), Ė = E φ'φ'.  A layer over another has the
+    coefficients of that one's kernel in the place of those of x·x', (1, 0, 0).
 
     Examples
     --------
@@ -168,70 +169,117 @@ def solve(deq: DEQ, tau0_squared: float, kind: str | Iterable[str] = ("ck", "ntk
     >>> print(f"{coef.tau:.5f} {coef.gamma2:.5f} {coef.alpha[0]:.5f}")
     0.93487 0.36992 0.34499
     """
+    require_network(deq)
     kinds = _check.kinds(kind)
-    found = preactivation_scale(deq.layer, tau0_squared)
-    tau0_squared = float(tau0_squared)
-    tau = found.value
-    at = moments(deq.activation, tau)
-    a2, b2 = deq.sigma_a2, deq.sigma_b2
-    diagonal_slope = a2 * (at.variance_slope if deq.centered else 0.5 * at.square_second)
-    _require_contraction(deq, diagonal_slope, "the diagonal of the kernel map has slope")
-    d0 = a2 * at.first**2
-    _require_contraction(deq, d0, "the kernel map off the diagonal has slope")
-
-    alpha4 = b2 / (1 - diagonal_slope)
-    alpha1 = b2 * at.first**2 / (1 - d0)
-    alpha2 = (at.second * alpha4) ** 2 / (4 * (1 - d0))
-    input_slope = a2 * alpha1 + b2
-    alpha3 = (at.second * input_slope) ** 2 / (2 * (1 - d0))
-    gamma2 = at.variance if deq.centered else at.square
-
-    tangent = None
-    if kinds != ("ck",):
-        _require_contraction(deq, a2 * at.first_square, "the NTK is infinite: σ_a² E φ'(τ*ξ)² is")
-        tangent = _tangent(deq, tau0_squared, at, gamma2, np.array([alpha1, alpha2, alpha3]), d0, input_slope)
-    beta, kappa2, beta_full, kappa2_full = tangent or (None, None, None, None)
+    tangent = kinds != ("ck",)
+    state = _input(_check.squared_norm(tau0_squared, "tau0_squared"))
+    for layer in deq.layers:
+        state = _through(layer, state, tangent)
     return Coefficients(
         deq=deq,
-        tau0_squared=tau0_squared,
-        tau=tau,
-        mean=at.mean,
-        gamma2=gamma2,
-        alpha=np.array([alpha1, alpha2, alpha3, alpha4]),
-        kappa2=kappa2,
-        beta=beta,
-        kappa2_full=kappa2_full,
-        beta_full=beta_full,
-        residual=found.residual,
-        status=found.status,
+        tau0_squared=float(tau0_squared),
+        tau=state.tau,
+        mean=state.mean,
+        gamma2=state.square,
+        alpha=state.alpha,
+        kappa2=state.tangents[0][1] if tangent else None,
+        beta=state.tangents[0][0] if tangent else None,
+        kappa2_full=state.tangents[1][1] if tangent else None,
+        beta_full=state.tangents[1][0] if tangent else None,
+        residual=state.residual,
+        status=Status.CONVERGED,
     )
 
 
-def _tangent(
-    deq: DEQ, tau0_squared: float, at: Moments, gamma2: float, alpha: FloatArray, d0: float, input_slope: float
-) -> tuple[FloatArray, float, FloatArray, float]:
-    """Coefficients of "ntk" and "ntk-full": the CK's, times the sum of the geometric series in σ_a² Ė."""
-    a2, b2 = deq.sigma_a2, deq.sigma_b2
-    alpha1, alpha2, alpha3 = alpha
-    d1 = a2 * at.second**2 * input_slope
-    # σ_b² x·x' Ė: linear term σ_b² E[φ']², and Ė itself moves with x·x' at the rate E[φ'']² input_slope.
-    input_linear, input_pair = b2 * at.first**2, b2 * at.second**2 * input_slope
-    remaining = 1 - a2 * at.first_square
-    beta1, full1 = alpha1 / (1 - d0), (alpha1 + input_linear) / (1 - d0)
-    beta2 = alpha2 / (1 - d0)
-    beta3 = (alpha3 + beta1 * d1) / (1 - d0)
-    full3 = (alpha3 + input_pair + full1 * d1) / (1 - d0)
-    return (
-        np.array([beta1, beta2, beta3]),
-        gamma2 / remaining,
-        np.array([full1, beta2, full3]),
-        (gamma2 + b2 * tau0_squared * at.first_square) / remaining,
+@dataclass(frozen=True)
+class _State:
+    """What the recursion over layers carries.
+
+    Attributes
+    ----------
+    alpha : ndarray (4,)
+        The CK's α1 … α3, and the slope of the scale τ² in the sample's squared norm.
+    square, norm_slope : float
+        The CK's diagonal, and its slope in the sample's squared norm.
+    tangents : tuple
+        β1 … β3 and κ² of "ntk" and of "ntk-full".
+    """
+
+    alpha: FloatArray
+    square: float
+    norm_slope: float
+    tangents: tuple[tuple[FloatArray, float], ...]
+    tau: float = 0.0
+    mean: float = 0.0
+    residual: float = 0.0
+
+
+def _input(tau0_squared: float) -> _State:
+    """The samples' inner products; "ntk" starts at nothing, the first layer's input weights being fixed."""
+    nothing, gram = (np.zeros(3), 0.0), (np.array([1.0, 0.0, 0.0]), tau0_squared)
+    return _State(np.array([1.0, 0.0, 0.0, 1.0]), tau0_squared, 1.0, (nothing, gram))
+
+
+def _through(layer: Layer, below: _State, tangent: bool) -> _State:
+    """Solve a layer's equations, its input having the coefficients `below`."""
+    if layer.sigma_c2:
+        raise InvalidInputError(
+            f"The first-order theory is that of networks without bias, and {layer.title} has one: take the class-wise "
+            "level, or sigma_c2=0."
+        )
+    found = preactivation_scale(layer, below.square)
+    at = moments(layer.activation, found.value)
+    a2, b2 = layer.sigma_a2, layer.sigma_b2
+    slope, bend = at.first**2, at.second**2
+    along = at.variance_slope if layer.centered else 0.5 * at.square_second
+    _require_contraction(layer, a2 * along, "the diagonal of the kernel map has slope")
+    _require_contraction(layer, a2 * slope, "the kernel map off the diagonal has slope")
+
+    rest = 1 - a2 * slope
+    scale_slope = b2 * below.norm_slope / (1 - a2 * along)
+    alpha1 = b2 * below.alpha[0] * slope / rest
+    input_slope = a2 * alpha1 + b2 * below.alpha[0]
+    alpha2 = (b2 * below.alpha[1] * slope + bend * scale_slope**2 / 4) / rest
+    alpha3 = (b2 * below.alpha[2] * slope + bend * input_slope**2 / 2) / rest
+    square = at.variance if layer.centered else at.square
+    tangents = below.tangents
+    if tangent:
+        steepness = a2 * at.first_square if layer.recurrent else 0.0
+        _require_contraction(layer, steepness, "the NTK is infinite: σ_a² E φ'(τ*ξ)² is")
+        # The CK's and what comes from below, times the sum of the geometric series in σ_a² Ė.
+        rate = bend * input_slope  # of Ė in the inner product
+        tangents = ()
+        for beta, diagonal in below.tangents:
+            own = np.array([alpha1, alpha2, alpha3]) + b2 * slope * beta
+            own[2] += rate * (b2 * beta[0] + a2 * own[0] / rest)
+            # A layer that jumps passes nothing on where there is nothing: 0·∞.
+            carried = b2 * diagonal * at.first_square if diagonal else 0.0
+            tangents += ((own / rest, (square + carried) / (1 - steepness)),)
+    return _State(
+        np.array([alpha1, alpha2, alpha3, scale_slope]),
+        square,
+        along * scale_slope,
+        tangents,
+        found.value,
+        at.mean,
+        max(below.residual, found.residual),
     )
 
 
-def _require_contraction(deq: DEQ, slope: float, what: str) -> None:
+def largest_mean(network: Network, tau0_squared: float) -> float:
+    """Return the largest mean of the features of an uncentred layer, relative to their size."""
+    largest, square = 0.0, tau0_squared
+    for layer in network.layers:
+        at = moments(layer.activation, preactivation_scale(layer, square).value)
+        square = at.variance if layer.centered else at.square
+        if not layer.centered:
+            largest = max(largest, abs(at.mean) / math.sqrt(square))
+    return largest
+
+
+def _require_contraction(layer: Layer, slope: float, what: str) -> None:
     if not (math.isfinite(slope) and slope < 1):
         raise IllPosedError(
-            f"{deq} is no contraction: {what} {slope:.4g}, and it must be below 1; lower sigma_a2 "
+            f"{layer.title} is no contraction: {what} {slope:.4g}, and it must be below 1; lower sigma_a2 "
             "or the scale of the activation."
         )

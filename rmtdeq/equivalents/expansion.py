@@ -10,9 +10,9 @@ from rmtdeq._check import choice, squared_norm
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import LEVELS, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
-from rmtdeq.equivalents.coefficients import solve
+from rmtdeq.equivalents.coefficients import largest_mean, solve
 from rmtdeq.equivalents.scalar_kernel import diagonal_kernel, scalar_kernel
-from rmtdeq.network import DEQ, require_deq
+from rmtdeq.network import Network, require_network
 
 _CENTRED = 1e-10
 _DEGENERATE = 1e-12
@@ -68,9 +68,9 @@ class ClassExpansion:
 
 
 def expand(
-    deq: DEQ, gmm: GaussianMixture, kind: Kind, level: str = "classwise", tau0_squared: float | None = None
+    deq: Network, gmm: GaussianMixture, kind: Kind, level: str = "classwise", tau0_squared: float | None = None
 ) -> ClassExpansion:
-    """Expand a kernel of a DEQ around the classes of a mixture.
+    """Expand a kernel of a network around the classes of a mixture.
 
     Parameters
     ----------
@@ -88,13 +88,13 @@ def expand(
     InvalidInputError
         Unknown level; an activation with a mean (paper) or a class without variance (class-wise).
     """
-    require_deq(deq)
+    require_network(deq)
     if choice(level, "level", LEVELS) == "paper":
         return _around_one_point(deq, gmm, kind, tau0_squared)
     return _around_classes(deq, gmm, kind, tau0_squared)
 
 
-def _around_classes(deq: DEQ, gmm: GaussianMixture, kind: Kind, tau0_squared: float | None) -> ClassExpansion:
+def _around_classes(deq: Network, gmm: GaussianMixture, kind: Kind, tau0_squared: float | None) -> ClassExpansion:
     norms, p = gmm.squared_norms, gmm.dimension
     if not (gmm.variances > _DEGENERATE * norms).all():
         a = int(np.argmin(gmm.variances))
@@ -125,14 +125,15 @@ def _around_classes(deq: DEQ, gmm: GaussianMixture, kind: Kind, tau0_squared: fl
     )
 
 
-def _around_one_point(deq: DEQ, gmm: GaussianMixture, kind: Kind, tau0_squared: float | None) -> ClassExpansion:
+def _around_one_point(deq: Network, gmm: GaussianMixture, kind: Kind, tau0_squared: float | None) -> ClassExpansion:
     reference = gmm.tau0_squared if tau0_squared is None else tau0_squared
     if not reference > 0:
         raise InvalidInputError("The mixture has no variance at all; its kernel is not described by a bulk.")
     coefficients = solve(deq, reference, kind=kind if kind == "ck" else ("ck", kind))
-    if not deq.centered and abs(coefficients.mean) > _CENTRED * np.sqrt(coefficients.gamma2):
+    mean = largest_mean(deq, reference)
+    if mean > _CENTRED:
         raise InvalidInputError(
-            f"The first-order equivalent needs an activation without mean, and E φ(τ*ξ) = {coefficients.mean:.4g} for "
+            f"The first-order equivalent needs activations without mean, and E φ(τ*ξ) is {mean:.4g} of √E φ² for "
             f"{deq}; use DEQ(..., centered=True), on the command line without --uncentered."
         )
     at = coefficients.of(kind)

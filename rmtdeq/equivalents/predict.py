@@ -16,7 +16,7 @@ from rmtdeq._types import KINDS, ComplexArray, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
 from rmtdeq.data.mixture import require_mixture
 from rmtdeq.equivalents.expansion import expand
-from rmtdeq.network import DEQ, require_deq, require_varying
+from rmtdeq.network import Network, require_network, require_varying
 from rmtdeq.rmt import (
     Bulk,
     GramModel,
@@ -44,7 +44,7 @@ class SpectrumPrediction(Tabular):
 
     Attributes
     ----------
-    deq : DEQ
+    deq : DEQ or Network
     kind, level : str
     n : int
         Number of samples.
@@ -58,7 +58,7 @@ class SpectrumPrediction(Tabular):
     Density, distribution function and quantiles are the bulk's and have mass one; outliers are apart.
     """
 
-    deq: DEQ
+    deq: Network
     kind: Kind
     level: str
     n: int
@@ -264,7 +264,7 @@ def _upper_half_plane(z: ArrayLike, what: str) -> ComplexArray:
 
 
 def predict_spectrum(
-    deq: DEQ,
+    deq: Network,
     gmm: GaussianMixture,
     n: int,
     kind: str = "ck",
@@ -277,7 +277,7 @@ def predict_spectrum(
 
     Parameters
     ----------
-    deq : DEQ
+    deq : DEQ or Network
         With any activation; at level ``"paper"`` centred, or with an odd one.
     gmm : GaussianMixture
     n : int
@@ -327,7 +327,7 @@ def predict_spectrum(
     >>> len(pred.edges), pred.outliers.size
     (1, 2)
     """
-    require_deq(deq)
+    require_network(deq)
     require_varying(deq)
     require_mixture(gmm)
     (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))

@@ -1,6 +1,6 @@
 """A kernel's entry as a function of two squared norms and an inner product, with its second-order Taylor expansion.
 
-An entry of the conjugate kernel is a scalar fixed point: ``ρ = σ_a² F(s, t, ρ) + σ_b² x`` with
+An entry of a layer's conjugate kernel is F at a scalar fixed point: ``ρ = σ_a² F(s, t, ρ) + σ_b² x + σ_c²`` with
 ``F = E φ(ξ)φ(ζ)``, (ξ, ζ) Gaussian of variances s, t and covariance ρ, where s and t solve the same equation on the
 diagonal.  The partial derivatives of F are expectations of derivatives of φ (by Price's theorem, ``∂F/∂ρ = E φ'φ'`` and
 ``∂F/∂s = ½ E φ''φ``), which Hermite coefficients give exactly; those of the entry follow by implicit differentiation.
@@ -8,6 +8,7 @@ diagonal.  The partial derivatives of F are expectations of derivatives of φ (b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from rmtdeq._check import kinds as check_kinds
 from rmtdeq._errors import ConvergenceError, IllPosedError, InvalidInputError
 from rmtdeq._types import KINDS, FloatArray, IntArray, Kind
 from rmtdeq.gauss import Activation, hermite_coefficients, moments
-from rmtdeq.network import DEQ, preactivation_scale
+from rmtdeq.network import Layer, Network, preactivation_scale
 
 _DEGREES = (32, 64, 128, 256, 512)
 _TAIL = 1e-13
@@ -62,6 +63,10 @@ class Jet:
         """Return a multiple."""
         return Jet(factor * self.value, factor * self.gradient, factor * self.hessian)
 
+    def plus(self, constant: float) -> Jet:
+        """Return the function plus a constant."""
+        return Jet(self.value + constant, self.gradient, self.hessian)
+
     def one_over_rest(self) -> Jet:
         """Return 1/(1 - f)."""
         inverse = 1 / (1 - self.value)
@@ -74,12 +79,12 @@ class Jet:
         )
 
 
-def diagonal_kernel(deq: DEQ, squared_norms: FloatArray, kind: Kind = "ck") -> Jet:
+def diagonal_kernel(network: Network, squared_norms: FloatArray, kind: Kind = "ck") -> Jet:
     """Expand a kernel's diagonal in the squared norm of the sample.
 
     Parameters
     ----------
-    deq : DEQ
+    network : Network
         Uncentred.
     squared_norms : ndarray (points,)
     kind : str
@@ -94,24 +99,30 @@ def diagonal_kernel(deq: DEQ, squared_norms: FloatArray, kind: Kind = "ck") -> J
     IllPosedError
         No equilibrium, no contraction, or an infinite NTK.
     """
-    _require_pinned(deq)
-    at = [_Diagonal(deq, float(norm), kind) for norm in squared_norms]
-    result = _stacked([d.square for d in at])
-    if kind == "ck":
-        return result
-    slopes = _stacked([d.slope_square for d in at])
-    if kind == "ntk-full":
-        result = result + slopes * _variable(squared_norms, 0, 1).scaled(deq.sigma_b2)
-    return result * slopes.scaled(deq.sigma_a2).one_over_rest()
+    _require_pinned(network)
+    square = _variable(squared_norms, 0, 1)
+    tangent = square if kind == "ntk-full" else None
+    for layer, at in zip(network.layers, _diagonals(network, squared_norms, kind), strict=True):
+        square = _stacked([d.square for d in at])
+        if kind != "ck":
+            tangent = _tangent(layer, square, _stacked([d.slope_square for d in at]), tangent)
+    return square if tangent is None else tangent
 
 
-def scalar_kernel(deq: DEQ, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: Kind = "ck") -> Jet:
+def _tangent(layer: Layer, value: Jet, slope: Jet, below: Jet | None) -> Jet:
+    """Return the tangent kernel of a layer; None is below a first layer whose input weights and bias are fixed."""
+    if below is not None:
+        value = value + slope * below.scaled(layer.sigma_b2).plus(layer.sigma_c2)
+    return value * slope.scaled(layer.sigma_a2).one_over_rest()
+
+
+def scalar_kernel(network: Network, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: Kind = "ck") -> Jet:
     """Expand a kernel's entry in the squared norms u, v of two samples and their inner product x.
 
     Parameters
     ----------
-    deq : DEQ
-        Uncentred; pin a centred one first (`DEQ.pinned`).
+    network : Network
+        Uncentred; pin a centred one first (`Network.pinned`).
     u, v : array_like
         Squared norms, positive.
     x : array_like
@@ -127,7 +138,7 @@ def scalar_kernel(deq: DEQ, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: Kind
     Raises
     ------
     InvalidInputError
-        A centred model; inner products beyond the Cauchy-Schwarz bound.
+        A centred network; inner products beyond the Cauchy-Schwarz bound.
     IllPosedError
         No equilibrium, no contraction, an infinite NTK, or samples so nearly parallel that the derivatives
         cannot be computed.
@@ -138,7 +149,7 @@ def scalar_kernel(deq: DEQ, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: Kind
     coefficients of φ at scales s and t, r the correlation: all partial derivatives of F come from one table.
     """
     (kind,) = check_kinds(choice(kind, "kind", KINDS))
-    _require_pinned(deq)
+    _require_pinned(network)
     u, v, x = np.broadcast_arrays(real_array(u, "u"), real_array(v, "v"), real_array(x, "x"))
     if not u.size:
         raise InvalidInputError("The scalar kernel needs at least one point (u, v, x).")
@@ -146,27 +157,17 @@ def scalar_kernel(deq: DEQ, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: Kind
         raise InvalidInputError("Squared norms must be positive, and inner products smaller than √(uv).")
     norms, index = np.unique(np.concatenate([u.ravel(), v.ravel()]), return_inverse=True)
     left, right = index[: u.size], index[u.size :]
-    scale = _stacked([_Diagonal(deq, float(norm), kind).scale for norm in norms])
-    pairs = _Pairs(deq, np.sqrt(scale.value), left, right)
-    rho = pairs.solve(deq.sigma_b2 * x.ravel())
-
-    a2 = deq.sigma_a2
-    r = rho / (pairs.sigma_u * pairs.sigma_v)
-    inner = [_embedded(scale, side, axis) for axis, side in enumerate((left, right))]
-    source = _variable(x.ravel(), 2, 3).scaled(deq.sigma_b2)
-    F = _Partials(pairs, r, 0)
-    slope = a2 * F.gradient[:, 2]
-    # ρ = σ_a² F(s, t, ρ) + σ_b² x, differentiated once and twice.
-    known = a2 * sum(F.gradient[:, a, None] * f.gradient for a, f in enumerate(inner)) + source.gradient
-    covariance = Jet(rho, known / (1 - slope)[:, None], np.zeros((x.size, 3, 3)))
-    curvature = a2 * F.of([*inner, covariance]).hessian
-    covariance = Jet(rho, covariance.gradient, curvature / (1 - slope)[:, None, None])
-    result = F.of([*inner, covariance])
-    if kind != "ck":
-        slopes = _Partials(pairs, r, 1).of([*inner, covariance])
-        if kind == "ntk-full":
-            result = result + slopes * source
-        result = result * slopes.scaled(a2).one_over_rest()
+    value = _variable(x.ravel(), 2, 3)
+    tangent = value if kind == "ntk-full" else None
+    for layer, at in zip(network.layers, _diagonals(network, norms, kind), strict=True):
+        scale = _stacked([d.scale for d in at])
+        pairs = _Pairs(layer, np.sqrt(scale.value), left, right)
+        inner = [_embedded(scale, side, axis) for axis, side in enumerate((left, right))]
+        r, arguments = _covariance(pairs, inner, value.scaled(layer.sigma_b2).plus(layer.sigma_c2))
+        value = _Partials(pairs, r, 0).of(arguments)
+        if kind != "ck":
+            tangent = _tangent(layer, value, _Partials(pairs, r, 1).of(arguments), tangent)
+    result = value if tangent is None else tangent
     return Jet(
         result.value.reshape(x.shape),
         result.gradient.reshape(*x.shape, 3),
@@ -174,39 +175,75 @@ def scalar_kernel(deq: DEQ, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: Kind
     )
 
 
-def _require_pinned(deq: DEQ) -> None:
-    if deq.centered:
+def _covariance(pairs: _Pairs, inner: list[Jet], source: Jet) -> tuple[FloatArray, list[Jet]]:
+    """Solve ``ρ = σ_a² F(s, t, ρ) + source``, differentiated once and twice.
+
+    Returns the correlations, and s, t and ρ as functions of (u, v, x).
+    """
+    a2 = pairs.layer.sigma_a2
+    rho = pairs.solve(source.value)
+    r = rho / (pairs.sigma_u * pairs.sigma_v)
+    F = _Partials(pairs, r, 0)
+    slope = a2 * F.gradient[:, 2]
+    known = a2 * sum(F.gradient[:, a, None] * f.gradient for a, f in enumerate(inner)) + source.gradient
+    covariance = Jet(rho, known / (1 - slope)[:, None], np.zeros((rho.size, 3, 3)))
+    curvature = a2 * F.of([*inner, covariance]).hessian + source.hessian
+    return r, [*inner, Jet(rho, covariance.gradient, curvature / (1 - slope)[:, None, None])]
+
+
+def _require_pinned(network: Network) -> None:
+    if network.centered:
         raise InvalidInputError("The scalar kernel is that of one activation: pass deq.pinned(tau0_squared).")
 
 
-class _Diagonal:
-    """Jets in one squared norm u: s, which solves ``s = σ_a² E φ(√s ξ)² + σ_b² u``, and E φ² and E φ'² there."""
+def _diagonals(network: Network, squared_norms: FloatArray, kind: Kind) -> Iterator[list[_Diagonal]]:
+    """Of every layer, for samples of these squared norms."""
+    squares = [_Diagonal._jet(float(norm), 1.0, 0.0) for norm in squared_norms]
+    for layer in network.layers:
+        at = [_Diagonal(layer, square, kind) for square in squares]
+        yield at
+        squares = [d.square for d in at]
 
-    def __init__(self, deq: DEQ, norm: float, kind: Kind) -> None:
-        sigma = preactivation_scale(deq.layer, norm).value
+
+class _Diagonal:
+    """Jets in a sample's squared norm: s, which solves ``s = σ_a² E φ(√s ξ)² + σ_b² q + σ_c²``; E φ², E φ'² there.
+
+    Parameters
+    ----------
+    layer : Layer
+        Uncentred.
+    below : Jet
+        q, the squared norm of the layer's input.
+    kind : str
+    """
+
+    def __init__(self, layer: Layer, below: Jet, kind: Kind) -> None:
+        norm = float(below.value)
+        sigma = preactivation_scale(layer, norm).value
         if sigma**2 < _LEAST:
             raise InvalidInputError(
-                f"{deq.layer.title} at squared norm {norm:.4g} has preactivations of variance {sigma**2:.4g}, whose square "
+                f"{layer.title} at squared norm {norm:.4g} has preactivations of variance {sigma**2:.4g}, whose square "
                 "is nothing in double precision; scale the samples, or raise sigma_b2."
             )
-        phi, a2 = deq.activation, deq.sigma_a2
+        phi, a2, b2 = layer.activation, layer.sigma_a2, layer.sigma_b2
         xi = phi.rule(sigma).nodes
         square = self._in_scale(phi, sigma, np.asarray(phi(sigma * xi), dtype=float) ** 2)
         gain = a2 * square[1]
         if not gain < 1:
             raise IllPosedError(
-                f"{deq.layer.title} is no contraction at squared norm {norm:.4g}: the diagonal of the kernel map has slope "
+                f"{layer.title} is no contraction at squared norm {norm:.4g}: the diagonal of the kernel map has slope "
                 f"{gain:.4g}, and it must be below 1; lower sigma_a2."
             )
-        slope = deq.sigma_b2 / (1 - gain)
-        self.scale = self._jet(sigma**2, slope, a2 * square[2] * slope**2 / (1 - gain))
+        slope = b2 * float(below.gradient[0]) / (1 - gain)
+        bend = (a2 * square[2] * slope**2 + b2 * float(below.hessian[0, 0])) / (1 - gain)
+        self.scale = self._jet(sigma**2, slope, bend)
         self.square = self._along(square)
         if kind == "ck":
             return
-        tangent = a2 * moments(phi, sigma).first_square
+        tangent = a2 * moments(phi, sigma).first_square if layer.recurrent else 0.0
         if not tangent < 1:
             raise IllPosedError(
-                f"The NTK of {deq.layer.title} is infinite at squared norm {norm:.4g}: σ_a² E φ'² is {tangent:.4g}, and it "
+                f"The NTK of {layer.title} is infinite at squared norm {norm:.4g}: σ_a² E φ'² is {tangent:.4g}, and it "
                 "must be below 1; lower sigma_a2."
             )
         self.slope_square = self._along(self._in_scale(phi, sigma, phi.slope(sigma * xi) ** 2))
@@ -258,12 +295,12 @@ def _embedded(f: Jet, index: np.ndarray, axis: int) -> Jet:
 class _Pairs:
     """Hermite coefficients of φ at the two scales of many pairs, and the series made of them."""
 
-    def __init__(self, deq: DEQ, sigma: FloatArray, left: np.ndarray, right: np.ndarray) -> None:
-        self.deq = deq
+    def __init__(self, layer: Layer, sigma: FloatArray, left: np.ndarray, right: np.ndarray) -> None:
+        self.layer = layer
         self.sigma = sigma
         self.left, self.right = left, right
         self.sigma_u, self.sigma_v = sigma[left], sigma[right]
-        self.norm = np.array([np.sqrt(moments(deq.activation, float(s)).square) for s in sigma])
+        self.norm = np.array([np.sqrt(moments(layer.activation, float(s)).square) for s in sigma])
         self.degree = 0
         self._grow()
 
@@ -275,7 +312,7 @@ class _Pairs:
                 "around them does not exist: take rmtdeq.center_and_scale(X) before from_data, or join the two classes."
             )
         self.degree = larger[0]
-        self.hermite = np.stack([hermite_coefficients(self.deq.activation, s, self.degree) for s in self.sigma])
+        self.hermite = np.stack([hermite_coefficients(self.layer.activation, s, self.degree) for s in self.sigma])
 
     def expectation(self, i: int, j: int, r: FloatArray) -> FloatArray:
         """``E[φ⁽ⁱ⁾(ξ) φ⁽ʲ⁾(ζ)]`` at correlations r."""
@@ -299,7 +336,7 @@ class _Pairs:
 
     def solve(self, offset: FloatArray) -> FloatArray:
         """Solve ``ρ = σ_a² F(ρ) + offset`` by Newton's method from the offset, kept within a bracket."""
-        a2 = self.deq.sigma_a2
+        a2 = self.layer.sigma_a2
         scale = self.sigma_u * self.sigma_v
         high = scale.copy()
         low = -high
@@ -318,7 +355,7 @@ class _Pairs:
                     break
                 return rho
         raise ConvergenceError(
-            f"The off-diagonal entries of the kernel of {self.deq.layer.title} did not settle; lower sigma_a2."
+            f"The off-diagonal entries of the kernel of {self.layer.title} did not settle; lower sigma_a2."
         )
 
 

@@ -185,7 +185,9 @@ def _store(
     """Return a place for the entries that is in this process, or on its device."""
     if method == "device" or (method == "matrix-free" and not isinstance(engine, HostEngine)):
         from rmtdeq.kernels.device.matrix import DeviceMatrix, DeviceTiles
+        from rmtdeq.kernels.device.worker import TorchEngine
 
+        assert isinstance(engine, TorchEngine)
         return DeviceMatrix(engine, kind, group) if method == "device" else DeviceTiles(engine, kind, group)
     if method == "matrix-free":
         return HostMatrix(engine, kind, None)

@@ -313,7 +313,7 @@ class ScaleTable:
         slope_missing[:, self.slope_square == 0] = 0
         missing[:, self.square == 0] = 0
         return degrees, np.minimum(
-            _radius(missing.max(axis=1), degrees + 1), _radius(slope_missing.max(axis=1), degrees)
+            _radius(missing.max(axis=1), degrees + 1.0), _radius(slope_missing.max(axis=1), degrees + 0.0)
         )
 
     def check_tangent(self, kinds: Sequence[Kind], first: bool = True) -> None:

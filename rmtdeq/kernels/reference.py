@@ -40,7 +40,8 @@ def solve_block(
         left[:] = 0
         return 0, 0
     done, bad = todo.copy(), np.zeros(gram.shape, dtype=bool)
-    value = tangent = full = gram.astype(np.float64)
+    value: FloatArray = gram.astype(np.float64)
+    tangent = full = value
     for layer, (a2, b2, c2) in enumerate(scales.variances):
         scale = scales.rows[layer, rows, None] * scales.columns[layer, columns]
         x, slot = b2 * value + c2, coefficients.slots[layer]

@@ -77,7 +77,7 @@ class Layer:
 
     def __call__(self, x: ArrayLike) -> Any:
         """Return φ at x."""
-        return self.activation(x)
+        return self.activation(np.asarray(x, dtype=float))
 
     def __repr__(self) -> str:
         given = {"sigma_a2": self.sigma_a2, "sigma_b2": self.sigma_b2, "sigma_c2": self.sigma_c2}
@@ -215,6 +215,11 @@ def _pinned(layers: Iterable[Layer], squared_norm: float) -> list[Layer]:
         found.append(layer.pinned(squared_norm))
         squared_norm = moments(found[-1].activation, preactivation_scale(found[-1], squared_norm).value).square
     return found
+
+
+def ordinary(activations: Iterable[Activation]) -> tuple[Layer, ...]:
+    """Return the layers of an explicit network with these activations."""
+    return tuple(Layer(each) for each in activations)
 
 
 def require_network(network: object) -> None:

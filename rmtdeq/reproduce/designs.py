@@ -75,7 +75,7 @@ def solved_examples(parameters: Examples, place: Place) -> Outcome:
     curves = tuple(
         Curve(f"{name}, layer {depth}", u, np.asarray(layer(u)))
         for name, net in networks.items()
-        for depth, layer in enumerate(net.layers, start=1)
+        for depth, layer in enumerate(net.activations, start=1)
     )
 
     def draw(figure: Any) -> None:
@@ -89,7 +89,7 @@ def solved_examples(parameters: Examples, place: Place) -> Outcome:
     return Outcome(tuple(rows), curves, draw, (8.4, 3.4), {"networks": [repr(net) for net in (odd, own, printed)]})
 
 
-def _centred_layers(slopes: Sequence[tuple[float, float]]) -> tuple[rd.Activation, ...]:
+def _centred_layers(slopes: Sequence[tuple[float, float]]) -> tuple[rd.Layer, ...]:
     """Layers of two slopes, each centred at the scale of its input."""
     from rmtdeq.gauss import moments
 
@@ -98,7 +98,7 @@ def _centred_layers(slopes: Sequence[tuple[float, float]]) -> tuple[rd.Activatio
         layer = rd.activation("two_slopes", above, below)
         layers.append(layer.minus(moments(layer, square**0.5).mean))
         square = moments(layers[-1], square**0.5).square
-    return tuple(layers)
+    return tuple(rd.Layer(layer) for layer in layers)
 
 
 def on_data(parameters: Designs, place: Place) -> Outcome:

@@ -163,7 +163,8 @@ class DeviceWorker:
         length = 0
         while (series := tables.series(length)) is not None:
             of_rows, of_columns = series.rows[depth], series.columns[depth]
-            assert of_rows is not None and of_columns is not None
+            assert of_rows is not None
+            assert of_columns is not None
             terms = of_rows[:, rows], of_columns[:, columns]
             degrees, cutoffs = series.degrees.tolist(), series.cutoffs[depth].tolist()
             if length == 0:
