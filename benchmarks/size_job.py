@@ -22,6 +22,7 @@ from rmtdeq._threads import alone
 from rmtdeq._types import KINDS
 from rmtdeq.kernels.cluster.samples import side_of
 from rmtdeq.kernels.cluster.tasks import Recipe, multiply, tile
+from rmtdeq.kernels.computation import Computation
 from rmtdeq.kernels.plan import tabulate
 
 VECTORS = 8
@@ -48,7 +49,7 @@ def measured(kind, dtype, sides, features):
         for side in sides:
             X, Y = (rivals.samples(side, p, seed).astype(dtype) for seed in (0, 1))
             norms = np.concatenate([(each.astype(float) ** 2).sum(axis=1) for each in (X, Y)])
-            recipe = Recipe(tabulate(deq, (kind,), norms.min(), norms.max()), (kind,), np.dtype(dtype))
+            recipe = Recipe(tabulate(deq, (kind,), norms), (kind,), Computation(dtype=dtype))
             with alone():
                 V = rivals.samples(side, VECTORS)
                 times = seconds(partial(tile, recipe, X, Y)), seconds(partial(multiply, tile(recipe, X, Y), V, V))

@@ -239,22 +239,20 @@ def _through(layer: Layer, below: _State, tangent: bool) -> _State:
     scale_slope = b2 * below.norm_slope / (1 - a2 * along)
     alpha1 = b2 * below.alpha[0] * slope / rest
     input_slope = a2 * alpha1 + b2 * below.alpha[0]
-    alpha2 = (b2 * below.alpha[1] * slope + bend * scale_slope**2 / 4) / rest
-    alpha3 = (b2 * below.alpha[2] * slope + bend * input_slope**2 / 2) / rest
+    alpha2 = b2 * below.alpha[1] * slope / rest + (at.second * scale_slope) ** 2 / (4 * rest)
+    alpha3 = b2 * below.alpha[2] * slope / rest + (at.second * input_slope) ** 2 / (2 * rest)
     square = at.variance if layer.centered else at.square
     tangents = below.tangents
     if tangent:
-        steepness = a2 * at.first_square if layer.recurrent else 0.0
+        steepness = a2 * at.first_square
         _require_contraction(layer, steepness, "the NTK is infinite: σ_a² E φ'(τ*ξ)² is")
-        # The CK's and what comes from below, times the sum of the geometric series in σ_a² Ė.
-        rate = bend * input_slope  # of Ė in the inner product
+        # The CK's and what comes from below, times the sum of the geometric series in σ_a² Ė, which moves with the
+        # inner product at the rate σ_a² E[φ'']² input_slope.
         tangents = ()
         for beta, diagonal in below.tangents:
             own = np.array([alpha1, alpha2, alpha3]) + b2 * slope * beta
-            own[2] += rate * (b2 * beta[0] + a2 * own[0] / rest)
-            # A layer that jumps passes nothing on where there is nothing: 0·∞.
-            carried = b2 * diagonal * at.first_square if diagonal else 0.0
-            tangents += ((own / rest, (square + carried) / (1 - steepness)),)
+            own[2] += b2 * bend * input_slope * beta[0] + own[0] / rest * (a2 * bend * input_slope)
+            tangents += ((own / rest, (square + b2 * diagonal * at.first_square) / (1 - steepness)),)
     return _State(
         np.array([alpha1, alpha2, alpha3, scale_slope]),
         square,

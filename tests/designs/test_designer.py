@@ -247,16 +247,14 @@ LAYERS = {
 @pytest.mark.parametrize("kind", ["ck", "ntk", "ntk-full"])
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS.keys())
 def test_kernels_of_layers_are_the_recursion(layers, kind, backend):
-    from rmtdeq.kernels import layered_kernel
-
     rng = np.random.default_rng(1)
     X = rng.standard_normal((40, 30)) / np.sqrt(30)
     X[3], X[5], X[7] = X[2], 1.5 * X[4], -X[6]
-    found = layered_kernel(X, layers, kind, backend=backend)
-    # Equal samples: angles of layers after the first are known to 1e-8, the slopes of kinks to as much.
+    network = rd.Network(layers)
+    found = rd.kernel(X, network, kind, backend=backend)
     np.testing.assert_allclose(found, layered(X, layers, kind), atol=1e-11 if kind == "ck" else 3e-8)
     np.testing.assert_array_equal(found, found.T)
-    part = layered_kernel(X[:7], layers, kind, Y=X, backend=backend)
+    part = rd.kernel(X[:7], network, kind, Y=X, backend=backend)
     np.testing.assert_allclose(part, found[:7], atol=1e-11 if kind == "ck" else 3e-8)
 
 

@@ -10,7 +10,6 @@ from rmtdeq.designs.hinges import Hinges
 from rmtdeq.designs.kernel_fit import deq_at_norms, network_at_norms
 from rmtdeq.designs.recursion import moments_of_layer
 from rmtdeq.gauss import hermite_coefficients, moments
-from rmtdeq.kernels import layered_kernel
 
 KNOTS = np.array([-1.3, 0.0, 0.4, 1.1])
 RNG = np.random.default_rng(0)
@@ -65,8 +64,8 @@ def test_two_layers_expand_as_their_exact_kernel(kind):
             for j in range(3):
                 along = x / np.sqrt(NORMS[i])
                 pair = np.array([[np.sqrt(NORMS[i]), 0.0], [along, np.sqrt(NORMS[j] - along**2)]])
-                value[i, j] = layered_kernel(pair, members, kind, backend="numpy", progress=False)[0, 1]
-        return value, np.diag(layered_kernel(a, members, kind, backend="numpy", progress=False))
+                value[i, j] = rd.kernel(pair, rd.Network(members), kind, backend="numpy", progress=False)[0, 1]
+        return value, np.diag(rd.kernel(a, rd.Network(members), kind, backend="numpy", progress=False))
 
     (low, _), (at, diagonal), (high, _) = entries(-step), entries(0.0), entries(step)
     np.testing.assert_allclose(found.value, at, atol=1e-7)

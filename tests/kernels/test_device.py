@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import rmtdeq as rd
-from rmtdeq.kernels import matrix, storage
+from rmtdeq.kernels import storage
+from rmtdeq.kernels.device import worker
 from rmtdeq.kernels.device.fused import FusedWorker
 from rmtdeq.kernels.device.worker import DeviceWorker
 from rmtdeq.kernels.storage import Wish, choose
@@ -20,15 +21,15 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 def small_device(monkeypatch, most):
     """Let blocks of more than so many entries run out of memory."""
-    for worker in (DeviceWorker, FusedWorker):
-        fill = worker._fill
+    for of in (DeviceWorker, FusedWorker):
+        fill = of._fill
 
         def limited(self, block, *rest, fill=fill):
             if block.size > most:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             fill(self, block, *rest)
 
-        monkeypatch.setattr(worker, "_fill", limited)
+        monkeypatch.setattr(of, "_fill", limited)
 
 
 @pytest.mark.parametrize("backend", ["torch", "triton"])
@@ -66,8 +67,8 @@ def test_a_matrix_that_does_not_fit_on_the_card_is_kept_elsewhere_and_that_is_sa
 @pytest.mark.parametrize("method", ["device", "matrix-free"])
 @pytest.mark.parametrize("kind", ["ck", "ntk", "ntk-full"])
 def test_products_on_the_device(gaussian, monkeypatch, kind, method, dtype):
-    monkeypatch.setattr(matrix, "_HOST_TILE", 48)
-    monkeypatch.setattr(matrix, "_DEVICE_TILE", 48)
+    monkeypatch.setattr(worker, "_HOST_TILE", 48)
+    monkeypatch.setattr(worker, "_DEVICE_TILE", 48)
     X, deq = gaussian(130, 20), rd.DEQ("relu", 0.3, 0.8)
     V = np.random.default_rng(0).standard_normal((130, 5))
     exact = rd.kernel(X, deq, kind) @ V

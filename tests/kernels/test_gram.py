@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rmtdeq as rd
-from rmtdeq.kernels import fill, plan, tiles
+from rmtdeq.kernels import fill, tiles
 from rmtdeq.kernels import matrix as matrix_room
+from rmtdeq.kernels.device import worker
 
 KINDS = ("ck", "ntk", "ntk-full")
 SPECS = ("tanh", "relu", "gelu", "hard_tanh(1, 0.5)", "bent sine")
@@ -194,7 +195,7 @@ def test_blocks_do_not_show(make, mixed, monkeypatch, name, backend):
     for height, width in ((37, 53), (100, 100)):
         monkeypatch.setattr(fill, "HEIGHT", height)
         monkeypatch.setattr(fill, "WIDTH", width)
-        monkeypatch.setattr(matrix_room, "_HOST_TILE", height)
+        monkeypatch.setattr(worker, "_HOST_TILE", height)
         for one, other in zip(whole, rd.kernel(mixed, deq, KINDS, backend=backend), strict=True):
             np.testing.assert_array_equal(other, other.T)
             np.testing.assert_allclose(other, one, atol=2e-12 * one.max())
@@ -317,8 +318,8 @@ def test_compiling_is_said_and_loading_is_not_however_long_it_takes(monkeypatch,
     caplog.set_level("INFO", "rmtdeq")
     real, clock = tiles.solve_block, itertools.count(step=60.0)
     monkeypatch.setattr(tiles, "solve_block", Engine())
-    monkeypatch.setattr(plan, "perf_counter", lambda: next(clock))
-    plan._load_machine_code.__wrapped__(np.dtype(float), False)
+    monkeypatch.setattr(matrix_room, "perf_counter", lambda: next(clock))
+    matrix_room._load_machine_code.__wrapped__(np.dtype(float), False)
     assert ("Compiled the kernel engine" in caplog.text) == bool(misses)
 
 

@@ -12,6 +12,7 @@ import pytest
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 import rmtdeq as rd
+from rmtdeq.kernels import exact as pairs
 from rmtdeq.kernels import fill, host_matrix, operator, panels, storage
 from rmtdeq.kernels.storage import METHODS
 
@@ -339,7 +340,9 @@ def test_the_time_of_the_whole_kernel_is_that_of_its_blocks(gaussian, monkeypatc
     clock = itertools.count()
     monkeypatch.setattr(fill, "perf_counter", lambda: 1e3 * next(clock))
     X = np.outer(np.linspace(1, 2, 60), np.ones(4)) + 1e-3 * gaussian(60, 4)  # nearly parallel, every pair of them
-    monkeypatch.setattr(fill, "solve_pairs", lambda deq, u, *_: (u.square, u.square))  # which does take long
+    monkeypatch.setattr(
+        pairs, "solve_pairs", lambda layer, u, v, angles: (u.square, u.square, angles)
+    )  # which does take long
     rd.kernel(X, rd.DEQ("tanh", 0.3, 0.8), backend="numpy")
     (said,) = [record.getMessage() for record in caplog.records if "nearly parallel" in record.getMessage()]
     first = 16 * 15 // 2

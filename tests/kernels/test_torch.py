@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rmtdeq as rd
-from rmtdeq.kernels import matrix
+from rmtdeq.kernels.device import worker
 from rmtdeq.kernels.device.tables import DeviceTables, device_outputs
 
 KINDS = ("ck", "ntk", "ntk-full")
@@ -25,7 +25,7 @@ def samples(gaussian):
 
 
 def test_every_activation_has_the_numbers_of_numba(phi, spec, samples, monkeypatch):
-    monkeypatch.setattr(matrix, "_HOST_TILE", (16, 33, 512)[len(spec) % 3])
+    monkeypatch.setattr(worker, "_HOST_TILE", (16, 33, 512)[len(spec) % 3])
     deq = rd.DEQ(phi, 0.15, 0.8)
     for Y in (None, samples[:37]):
         exact, found = (rd.kernel(samples, deq, KINDS, Y=Y, backend=name) for name in ("numba", "torch"))

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import rmtdeq as rd
-from rmtdeq.kernels import matrix, placement
-from rmtdeq.kernels.device import fused
+from rmtdeq.kernels import computation, matrix
+from rmtdeq.kernels.device import fused, worker
 from rmtdeq.kernels.fill import Block
 from rmtdeq.kernels.plan import make_plan
 
@@ -55,8 +55,7 @@ def test_every_activation_has_the_numbers_of_numba(phi, spec, samples, monkeypat
 @pytest.mark.parametrize("n", [1, 2, 33])
 def test_ragged_tiles_and_blocks(gaussian, n, block, tile, monkeypatch):
     tiles_of(monkeypatch, tile)
-    monkeypatch.setattr(matrix, "_HOST_TILE", block)
-    monkeypatch.setattr(matrix, "_FUSED_TILE", block)
+    monkeypatch.setattr(worker, "_HOST_TILE", block)
     X, deq = gaussian(n, 37, seed=n), rd.DEQ("tanh", 0.4, 0.8)
     for kinds in (("ck",), ("ntk-full", "ck"), ("ntk",))[n % 2 : n + 1]:
         for Y in (None, gaussian(5, 37, seed=50)):
@@ -104,11 +103,13 @@ def test_explicit_networks(samples):
 def test_pairs_without_a_solution_are_counted(gaussian, backend):
     """A plan for a weak recurrence, worked out with a strong one."""
     X = gaussian(20, 30)
-    place = placement.placement(X, backend=backend, device=None if backend == "numba" else DEVICE)
-    plan = make_plan(place, rd.DEQ("tanh", 0.2, 0.8, centered=False), ("ck",))
-    broken = replace(plan, deq=replace(plan.deq, sigma_a2=20.0))
+    how = computation.Computation(backend, None if backend == "numba" else DEVICE)
+    place = computation.placement(X, None, how)
+    plan = make_plan(place.inputs, rd.DEQ("tanh", 0.2, 0.8, centered=False), ("ck",))
+    (weak,) = plan.layers
+    strong = replace(weak, table=replace(weak.table, layer=replace(weak.layer, sigma_a2=20.0)))
     with pytest.raises(rd.IllPosedError, match=r"slope 1 or more for \d+ pair"):
-        matrix.fill_matrix(broken, {"ck": np.empty((20, 20))}, place.dtype)
+        matrix.fill_matrix(matrix.engine_of(replace(plan, layers=(strong,)), place), {"ck": np.empty((20, 20))})
 
 
 @pytest.mark.parametrize("method", ["device", "matrix-free", "dense"])
@@ -124,7 +125,7 @@ os.environ.pop("TRITON_INTERPRET", None)
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from rmtdeq.kernels.device import fused
+from rmtdeq.kernels.device import fused, worker
 from rmtdeq.kernels.device.triton_tiles import solve_tiles
 
 TYPES = {"constants": "*fp64", "counts": "*i32", "degrees": "*i32", "cutoffs": "*fp64", "rows": "*fp64"}
@@ -132,10 +133,10 @@ TYPES |= {"columns": "*fp64", "scale_rows": "*fp64", "scale_columns": "*fp64"}
 
 def compiled(capability, real, **flags):
     constants = {
-        "with_ck": True, "with_ntk": True, "with_full": True, "carries": False, "same": True, "below": True,
-        "mirror": True, "again": False, "size": fused._TILE, "most_steps": 60,
+        "with_ck": True, "with_ntk": True, "with_full": True, "closed": False, "first": True, "same": True,
+        "below": True, "mirror": True, "again": False, "size": fused._TILE, "most_steps": 60,
     } | flags
-    pointers = dict.fromkeys(("gram", "carried", "ck", "ntk", "full"), real)
+    pointers = dict.fromkeys(("gram", "below_ntk", "below_full", "ck", "ntk", "full", "final"), real)
     names = solve_tiles.arg_names
     signature = {
         name: "constexpr" if name in constants else TYPES.get(name) or pointers.get(name, "i32") for name in names
@@ -146,7 +147,8 @@ def compiled(capability, real, **flags):
 
 for capability in (80, 90, 100):
     for real in ("*fp64", "*fp32"):
-        for flags in ({}, {"again": True}, {"below": False, "mirror": False, "with_ck": False}, {"carries": True}):
+        some = {"below": False, "mirror": False, "with_ck": False}
+        for flags in ({}, {"again": True}, some, {"first": False}, {"closed": True}):
             found = compiled(capability, real, **flags)
             assert len(found.asm["cubin"]) > 1000
             assert found.metadata.shared < 100_000
@@ -166,14 +168,14 @@ def test_machine_code_for_three_generations_of_cards_without_a_card():
 def test_auto_says_which_engine_it_takes(samples, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "rmtdeq")
     many = np.zeros((1024, 2))
-    assert placement._choice("cpu", many, None) == "numba"
-    assert placement._choice("mps", many, None) == "torch"
-    assert placement._choice("cuda:1", many, None) == "triton"
+    assert computation._choice("cpu", many, None) == "numba"
+    assert computation._choice("mps", many, None) == "torch"
+    assert computation._choice("cuda:1", many, None) == "triton"
     assert "by triton on cuda:1" in caplog.text
-    assert placement._choice("cuda", many, samples) == "torch"
+    assert computation._choice("cuda", many, samples) == "torch"
     assert "too few" in caplog.text
-    monkeypatch.setattr(placement.importlib.util, "find_spec", lambda name: None)
-    assert placement._choice("cuda", many, None) == "torch"
+    monkeypatch.setattr(computation.importlib.util, "find_spec", lambda name: None)
+    assert computation._choice("cuda", many, None) == "torch"
     assert "rmtdeq[triton]" in caplog.text
 
 
@@ -208,10 +210,10 @@ def test_blocks_anywhere_and_their_mirror_images(gaussian, backend, origin):
     """A block below the diagonal, in outputs that begin elsewhere."""
     X, deq = gaussian(30, 40), rd.DEQ("tanh", 0.3, 0.8)
     exact = rd.kernel(X, deq)
-    place = placement.placement(X, backend=backend, device=DEVICE)
-    plan = make_plan(place, deq, ("ck",))
+    place = computation.placement(X, None, computation.Computation(backend, DEVICE))
+    engine = matrix.engine_of(make_plan(place.inputs, deq, ("ck",)), place)
     out = torch.full((30, 30), -1.0, dtype=torch.float64, device=DEVICE)
-    matrix.worker_for(plan, place.dtype).fill(Block(12, 20, 9, 15), {"ck": out}, origin, mirror=True)
+    engine.worker().fill(Block(12, 20, 9, 15), {"ck": out}, origin, mirror=True)
     whole = np.full((40, 40), -1.0)
     whole[origin[0] : origin[0] + 30, origin[1] : origin[1] + 30] = out.cpu().numpy()
     found = whole[:30, :30]

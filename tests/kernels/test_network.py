@@ -1,0 +1,175 @@
+"""Kernels of layers one on another: recurrent and ordinary ones, with and without bias."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import rmtdeq as rd
+from rmtdeq.gauss import dual
+
+KINDS = ("ck", "ntk", "ntk-full")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def relu_layers():
+    return rd.Network([rd.Layer("relu", sigma_b2=2.0, sigma_c2=0.1)] * 3)
+
+
+NETWORKS = {
+    "three ReLU layers with biases": relu_layers(),
+    "dense, equilibrium, dense": rd.Network(
+        [rd.Layer("leaky_relu(0.2)", sigma_b2=1.5), rd.DEQ("tanh", 0.4, 0.8), rd.Layer("abs")]
+    ),
+    "smooth, biased": rd.Network(
+        [rd.Layer("swish", sigma_b2=1.3, sigma_c2=0.2), rd.DEQ("gelu", 0.3, 0.9, centered=False, sigma_c2=0.1)]
+    ),
+    "centred": rd.Network([rd.DEQ("relu", 0.3, 0.8), rd.Layer("elu", centered=True), rd.DEQ("tanh", 0.2, 0.8)]),
+    "DEQ with a bias": rd.DEQ("relu", 0.4, 0.8, centered=False, sigma_c2=0.3),
+    "one jump at the top": rd.Network([rd.Layer("relu", sigma_b2=2.0), rd.Layer("steps(0, -1, 1)")]),
+}
+SMOOTH = [name for name in NETWORKS if name != "one jump at the top"]
+
+
+def samples(n=14, p=20, seed=0):
+    """Gaussian ones of different norms, a zero row, equal, parallel, opposite and nearly parallel rows among them."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, p)) / np.sqrt(p)
+    X[1], X[2], X[3] = X[0], 1.7 * X[0], -X[0]
+    X[4] = X[0] + 1e-4 * X[5]
+    X[6] = 0
+    return X
+
+
+def scalar(network, u, v, x):
+    """CK, "ntk" and "ntk-full" of one pair by plain iteration of dual activations."""
+    ck, tangents = x, {"ntk": 0.0, "ntk-full": x}
+    for depth, layer in enumerate(network.layers):
+        a2, b2, c2 = layer.sigma_a2, layer.sigma_b2, layer.sigma_c2
+        squares = []
+        for below in (u, v):
+            s = b2 * below + c2
+            for _ in range(80 if a2 else 1):
+                own = float(dual(layer.activation, s, s, s).product)
+                s = a2 * own + b2 * below + c2
+            squares.append((s, float(dual(layer.activation, s, s, s).product)))
+        (s, u), (t, v) = squares
+        covariance = b2 * ck + c2
+        for _ in range(80 if a2 else 1):
+            at = dual(layer.activation, s, t, np.clip(covariance, -np.sqrt(s * t), np.sqrt(s * t)))
+            covariance = a2 * float(at.product) + b2 * ck + c2
+        at = dual(layer.activation, s, t, np.clip(covariance, -np.sqrt(s * t), np.sqrt(s * t)))
+        slope, ck = float(at.slope), float(at.product)
+        for kind, below in tangents.items():
+            bias = 0.0 if kind == "ntk" and depth == 0 else c2
+            tangents[kind] = (ck + slope * (b2 * below + bias)) / (1 - a2 * slope)
+    return np.array([ck, tangents["ntk"], tangents["ntk-full"]])
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_kernels_are_the_recursion_of_dual_activations(name):
+    X, network = samples(), NETWORKS[name].pinned(1.0)
+    found = np.array(rd.kernel(X, network, KINDS))
+    pairs = [(7, 8), (7, 7), (0, 2), (0, 3), (0, 4), (6, 7), (6, 6)]
+    for i, j in pairs:
+        if not X[[i, j]].any() and not any(layer.sigma_c2 for layer in network.layers):
+            continue
+        expected = scalar(network, X[i] @ X[i], X[j] @ X[j], X[i] @ X[j])
+        np.testing.assert_allclose(found[:, i, j], expected, rtol=1e-9, atol=2e-8 if (i, j) == (0, 4) else 1e-9)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_engines_agree(name, backend):
+    X = np.concatenate([samples(), np.random.default_rng(3).standard_normal((90, 20)) / 4])
+    kinds = KINDS if name in SMOOTH else ("ck",)
+    for one, other in zip(
+        rd.kernel(X, NETWORKS[name], kinds, backend=backend),
+        rd.kernel(X, NETWORKS[name], kinds, backend="numba"),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-11 * abs(other).max())
+        np.testing.assert_array_equal(other, other.T)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_triton_agrees(name):
+    if DEVICE == "cpu":
+        os.environ["TRITON_INTERPRET"] = "1"
+        pytest.importorskip("triton")
+    X = np.concatenate([samples(), np.random.default_rng(3).standard_normal((50, 20)) / 4])
+    kinds = KINDS if name in SMOOTH else ("ck",)
+    for one, other in zip(
+        rd.kernel(X, NETWORKS[name], kinds, backend="triton", device=DEVICE),
+        rd.kernel(X, NETWORKS[name], kinds),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-11 * abs(other).max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["three ReLU layers with biases", "dense, equilibrium, dense"])
+def test_blocks_operators_and_files_hold_the_same_kernel(name, kind, tmp_path):
+    rng = np.random.default_rng(2)
+    X, network = rng.standard_normal((150, 30)) / np.sqrt(30), NETWORKS[name].pinned(1.0)
+    exact = rd.kernel(X, network, kind)
+    np.testing.assert_allclose(rd.kernel(X[:20], network, kind, Y=X), exact[:20], rtol=0, atol=1e-12)
+    V = rng.standard_normal((150, 3))
+    for method in ("dense", "memory-mapped", "matrix-free"):
+        op = rd.kernel_operator(X, network, kind, method=method)
+        np.testing.assert_allclose(op @ V, exact @ V, rtol=0, atol=1e-11 * abs(exact).max())
+    single = rd.kernel(X, network, kind, dtype="float32")
+    np.testing.assert_allclose(single, exact, rtol=0, atol=3e-6 * abs(exact).max())
+    found = rd.empirical_spectrum(X, network, kind, method="slq", top=5, seed=0, progress=False)
+    np.testing.assert_allclose(found.eigenvalues[-5:], np.linalg.eigvalsh(exact)[-5:], rtol=1e-8)
+
+
+def test_a_bias_is_one_more_feature():
+    X, deq = samples(), rd.DEQ("swish", 0.4, 0.8, centered=False, sigma_c2=0.2)
+    longer = np.concatenate([X, np.full((len(X), 1), np.sqrt(0.2 / 0.8))], axis=1)
+    plain = replace(deq, sigma_c2=0.0)
+    for one, other in zip(rd.kernel(X, deq, KINDS), rd.kernel(longer, plain, KINDS), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
+
+
+def test_a_network_of_one_recurrent_layer_is_the_deq():
+    X, deq = samples(), rd.DEQ("relu", 0.3, 0.8)
+    for one, other in zip(rd.kernel(X, rd.Network([deq]), KINDS), rd.kernel(X, deq, KINDS), strict=True):
+        np.testing.assert_array_equal(one, other)
+    top = rd.Layer("tanh")
+    assert rd.Network([deq, top]).layers == (deq.layer, top)
+
+
+def test_a_designed_network_is_a_network():
+    X = samples()
+    net = rd.design(rd.DEQ("relu", 0.2, 0.8), 1.0)
+    np.testing.assert_array_equal(rd.kernel(X, net), net.kernel(X))
+    np.testing.assert_allclose(rd.kernel_operator(X, net, "ntk") @ X, rd.kernel(X, net, "ntk") @ X, atol=1e-12)
+
+
+def test_tangent_kernels_of_jumps_above_the_first_layer_are_infinite():
+    X = samples()
+    for kind in ("ntk", "ntk-full"):
+        with pytest.raises(rd.IllPosedError, match="jumps"):
+            rd.kernel(X, NETWORKS["one jump at the top"], kind)
+    first = rd.Network([rd.Layer("steps(0, -1, 1)"), rd.Layer("relu", sigma_b2=2.0)])
+    assert np.isfinite(rd.kernel(X[:6], first, "ntk")).all()
+    with pytest.raises(rd.IllPosedError, match="jumps"):
+        rd.kernel(X, first, "ntk-full")
+
+
+@pytest.mark.parametrize("given", [[], "relu", None, 3, [rd.Layer("relu"), 5]])
+def test_what_is_no_network_is_refused(given):
+    with pytest.raises(rd.InvalidInputError):
+        rd.Network(given)
+
+
+@pytest.mark.parametrize("given", ["relu", None, rd.Layer("relu")])
+def test_functions_want_a_network(given):
+    with pytest.raises(rd.InvalidInputError, match="Network"):
+        rd.kernel(np.eye(3), given)
