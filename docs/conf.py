@@ -24,6 +24,7 @@ extensions = [
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
+    "command_line",
     "mathml",
     "whole_site",
 ]
@@ -89,7 +90,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_sidebars = {
     page: []
-    for page in ("index", "gallery/*", "conventions", "inputs", "scaling", "troubleshooting", "citing", "changes")
+    for page in ("index", "gallery/*", "conventions", "command-line", "inputs", "troubleshooting", "citing", "changes")
 }
 html_theme_options = {
     "logo": {"text": "rmtdeq"},

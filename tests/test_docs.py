@@ -7,16 +7,22 @@ import doctest
 import importlib
 import importlib.util
 import re
+import shlex
 from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import rmtdeq
+from rmtdeq.reproduce import find
 
 ROOT = Path(rmtdeq.__file__).parent
-DOCS = Path(__file__).parent.parent / "docs"
+REPOSITORY = Path(__file__).parent.parent
+README = REPOSITORY / "README.md"
+DOCS = REPOSITORY / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("*.rst")])
 PUBLIC = ("rmtdeq", *(f"rmtdeq.{room}" for room in ("data", "equivalents", "kernels", "designs", "spectra", "curves")))
 NEED_TORCH = ("rmtdeq.training", "rmtdeq.models", "rmtdeq.models.pcdeq")
 GAP = "…"
@@ -45,9 +51,9 @@ def listed() -> list[str]:
 
 
 def resolved(name: str) -> object:
-    """Return the object of a name of the reference."""
+    """Return the object, or the module, of a name in full."""
     parts = name.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
+    for cut in range(len(parts), 0, -1):
         try:
             found: object = importlib.import_module(".".join(parts[:cut]))
         except ModuleNotFoundError:
@@ -90,6 +96,40 @@ def is_within(quote: str, message: str) -> bool:
     """Whether the pieces of a quotation, between its gaps, are in a message in this order."""
     pieces = [re.escape(piece.strip()) for piece in quote.split(GAP) if piece.strip()]
     return re.search(".*".join(pieces), message, re.S) is not None
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """Return the programs of a language that a page shows."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def commands(path: Path) -> list[list[str]]:
+    """Return the arguments of each call of the command line that a page shows."""
+    lines = "".join(blocks(path, "bash")).replace("\\\n", " ").splitlines()
+    calls = [shlex.split(line, comments=True) for line in lines]
+    return [call[1:] for call in calls if call and Path(call[0]).name == "rmtdeq"]
+
+
+def names(path: Path) -> list[str]:
+    """Return the names of the package that a page mentions, in full."""
+    found = re.findall(r"(?<![\w.-])(?:rd|rmtdeq)\.(\w+(?:\.\w+)*)", path.read_text(encoding="utf-8"))
+    return sorted({f"rmtdeq.{name}" for name in found})
+
+
+def entries(page: Path) -> list[Path]:
+    """Return the pages that the tables of contents of a page list; those made from tutorials are left out."""
+    text = page.read_text(encoding="utf-8")
+    listed = "".join(re.findall(r"^```\{toctree\}\n(.*?)^```$", text, re.M | re.S)).splitlines()
+    targets = [line.rpartition("<")[2].strip("> ") for line in listed if line and not line.startswith(":")]
+    return [path for path in PAGES if path.stem in targets]
+
+
+def run_all(pages: list[Path]) -> None:
+    """Run the programs of pages, each with the variables of those before it."""
+    variables: dict[str, object] = {}
+    for page in pages:
+        for block in blocks(page, "python"):
+            exec(compile(block, page.name, "exec"), variables)
 
 
 @pytest.mark.parametrize("module", modules_with_examples())
@@ -144,3 +184,89 @@ def test_a_broken_site_is_found_broken(tmp_path):
     found = " ".join(whole_site.faults(tmp_path))
     assert len(whole_site.faults(tmp_path)) == 5
     assert all(part in found for part in ("p.png", "no such anchor", "x.js from elsewhere", "c.html", "f.woff2"))
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_blocks_that_ci_runs_have_their_names():
+    assert re.findall(r"^<!-- ci: (\w+) -->\n```bash\n", README.read_text(encoding="utf-8"), re.M) == ["main", "test"]
+
+
+def test_the_readme_s_program_runs(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run_all([README])
+    assert "KS distance" in capsys.readouterr().out
+    assert (tmp_path / "spectrum.png").stat().st_size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["data", "design", "pcdeq", "reports", "scikit-learn", "training"])
+@pytest.mark.filterwarnings("ignore")
+def test_programs_of_pages_run(monkeypatch, tmp_path, page):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.save("X.npy", rng.standard_normal((60, 30)))
+    np.save("new.npy", rng.standard_normal((5, 30)))
+    np.save("y.npy", np.repeat(["red", "green"], 30))
+    run_all([DOCS / "start.md", DOCS / f"{page}.md"])
+
+
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.stem)
+def test_commands_are_understood(page):
+    parser = importlib.import_module("rmtdeq.cli.main")._parser()
+    for arguments in commands(page):
+        options = parser.parse_args(arguments)
+        if arguments[0] == "reproduce":
+            assert all(name in ("list", "all") or find(name) for name in options.names)
+
+
+def test_every_command_is_described_with_an_example():
+    page = DOCS / "command-line.md"
+    shown = re.findall(r"^## ([\w-]+)$", page.read_text(encoding="utf-8"), re.M)
+    parser = importlib.import_module("rmtdeq.cli.main")._parser()
+    known = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
+    assert sorted(shown) == sorted(known)
+    assert {call[0] for call in commands(page)} == set(known)
+    assert blocks(page, r"\{options\} [a-z]+") == [""] * len(known)
+
+
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.stem)
+def test_names_on_pages_exist(page):
+    for name in names(page):
+        assert resolved(name) is not None
+
+
+def test_every_row_of_the_readme_s_table_has_a_function_and_a_page():
+    table = README.read_text(encoding="utf-8").partition("| I want … |")[2].partition("\n\n")[0]
+    rows = [line.split("|") for line in table.splitlines()[2:]]
+    assert len(rows) > 10
+    for _, _, functions, page, _ in rows:
+        called = re.findall(r"`([^`]+)`", functions)
+        assert called
+        assert all(name.startswith("rmtdeq ") or resolved(name.replace("rd.", "rmtdeq.")) for name in called)
+        assert "](docs/" in page
+
+
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.stem)
+def test_links_to_files_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:\s]+)[^):\s]*\)", page.read_text(encoding="utf-8")):
+        # Pages of the gallery are made from the tutorials.
+        made = re.sub(r"^gallery/(?:index)?", "tutorials/", target)
+        assert any((page.parent / f"{made}{suffix}").exists() for suffix in ("", ".md", ".rst", ".py")), target
+
+
+def test_every_page_is_reached_from_the_index():
+    reached, new = set(), [DOCS / "index.md"]
+    while new:
+        reached.update(new)
+        new = [path for page in new for path in entries(page) if path not in reached]
+    assert [path.name for path in PAGES if path not in reached] == []
+
+
+def test_scripts_are_those_that_pages_name():
+    texts = "".join(path.read_text(encoding="utf-8") for path in (README, *PAGES))
+    folder = REPOSITORY / "scripts"
+    assert [path.name for path in folder.glob("*.py") if path.name not in texts] == []
+    assert [name for name in re.findall(r"scripts/(\w+\.py)", texts) if not (folder / name).exists()] == []
