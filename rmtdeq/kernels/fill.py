@@ -105,13 +105,13 @@ class Engine(ABC):
     ----------
     plan : Plan
     series : SeriesBank
-    tile : tuple of int
-        Height and width of the blocks that suit it.
+    tile : tuple of int, or None
+        Height and width of the blocks that suit it, where they are not `HEIGHT` and `WIDTH`.
     concurrent : bool
         Whether it leaves the interpreter to other threads, so that several are worth while.
     """
 
-    tile = (HEIGHT, WIDTH)
+    tile: tuple[int, int] | None = None
     concurrent = False
 
     def __init__(self, plan: Plan) -> None:

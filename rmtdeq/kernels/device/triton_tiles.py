@@ -151,10 +151,9 @@ def solve_tiles(  # type: ignore[no-untyped-def]
     a2, b2, c2 = tl.load(constants), tl.load(constants + 1), tl.load(constants + 2)
     sigma_rows = tl.load(scale_rows + i, mask=inside_rows, other=0.0)
     sigma_columns = tl.load(scale_columns + j, mask=inside_columns, other=0.0)
-    inverse_scale = (
-        tl.where(sigma_rows > 0.0, 1.0 / sigma_rows, 0.0)[:, None]
-        * tl.where(sigma_columns > 0.0, 1.0 / sigma_columns, 0.0)[None, :]
-    )
+    inverse_rows = tl.where(sigma_rows > 0.0, 1.0 / tl.where(sigma_rows > 0.0, sigma_rows, 1.0), 0.0)
+    inverse_columns = tl.where(sigma_columns > 0.0, 1.0 / tl.where(sigma_columns > 0.0, sigma_columns, 1.0), 0.0)
+    inverse_scale = inverse_rows[:, None] * inverse_columns[None, :]
     x = tl.where(known, b2 * inner + c2, 0.0) * inverse_scale
     strongest = tl.load(cutoffs + tiers - 1)
     if closed:
