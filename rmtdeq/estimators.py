@@ -22,7 +22,7 @@ from rmtdeq._types import KINDS, FloatArray, Function
 from rmtdeq.gauss import activation
 from rmtdeq.kernels import kernel, kernel_diagonal
 from rmtdeq.kernels.computation import engine
-from rmtdeq.network import DEQ
+from rmtdeq.network import DEQ, Network
 
 if TYPE_CHECKING:
     from rmtdeq.gauss import Activation
@@ -53,6 +53,8 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Of the model, as for `rmtdeq.DEQ`.
     kind : str
         ``"ck"``, ``"ntk"`` (input weights fixed) or ``"ntk-full"`` (all weights trained).
+    network : Network, optional
+        Instead of the model that the first four parameters describe; its variances are fixed.
     scale : float or "features"
         What samples are divided by.  The model is meant for squared norms of order one, which `load_dataset` returns;
         ``"features"`` divides by √p and suits standardised features, of mean squared norm p.  A warning says when
@@ -106,6 +108,7 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         centered: bool = True,
         kind: str = "ntk",
         *,
+        network: Network | None = None,
         scale: float | str = 1.0,
         tau0_squared: float = 1.0,
         sigma_a2_bounds: tuple[float, float] | str = _CONTRACTION,
@@ -119,6 +122,7 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.sigma_b2 = sigma_b2
         self.centered = centered
         self.kind = kind
+        self.network = network
         self.scale = scale
         self.tau0_squared = tau0_squared
         self.sigma_a2_bounds = sigma_a2_bounds
@@ -208,7 +212,7 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     @property
     def hyperparameter_sigma_a2(self) -> Any:
         """The variance of the recurrent weights as scikit-learn describes it."""
-        if self.sigma_a2 == 0:
+        if self.sigma_a2 == 0 or self.network is not None:
             return Hyperparameter("sigma_a2", "numeric", "fixed")
         bounds = self._contraction_bounds() if self._within_contraction else self.sigma_a2_bounds
         return Hyperparameter("sigma_a2", "numeric", bounds)
@@ -216,6 +220,8 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     @property
     def hyperparameter_sigma_b2(self) -> Any:
         """The variance of the input weights as scikit-learn describes it."""
+        if self.network is not None:
+            return Hyperparameter("sigma_b2", "numeric", "fixed")
         unsafe = self._within_contraction and self.sigma_a2 != 0 and self._contraction_bounds() == "fixed"
         return Hyperparameter("sigma_b2", "numeric", "fixed" if unsafe else self.sigma_b2_bounds)
 
@@ -239,7 +245,9 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     # What both are made of.
 
-    def _deq(self, **changes: float) -> DEQ:
+    def _model(self, **changes: float) -> Network:
+        if self.network is not None:
+            return self.network
         variances = {"sigma_a2": self.sigma_a2, "sigma_b2": self.sigma_b2, **changes}
         return DEQ(self.activation, centered=self.centered, **variances)
 
@@ -247,9 +255,9 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         rows = self._scaled(X)
         # scikit-learn passes the training samples as Y, and fits with twice the same.
         columns = None if Y is None or Y is X else self._scaled(Y)
-        return self._entries(rows, columns, self._deq(), self.dtype)
+        return self._entries(rows, columns, self._model(), self.dtype)
 
-    def _entries(self, X: FloatArray, Y: FloatArray | None, deq: DEQ, dtype: DTypeLike | None) -> FloatArray:
+    def _entries(self, X: FloatArray, Y: FloatArray | None, deq: Network, dtype: DTypeLike | None) -> FloatArray:
         found = kernel(
             X,
             deq,
@@ -265,7 +273,7 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _diagonal(self, X: FloatArray) -> FloatArray:
         return kernel_diagonal(
-            self._scaled(X), self._deq(), self.kind, tau0_squared=self.tau0_squared, dtype=self.dtype
+            self._scaled(X), self._model(), self.kind, tau0_squared=self.tau0_squared, dtype=self.dtype
         )
 
     def _gradient(self, X: FloatArray) -> FloatArray:
@@ -274,7 +282,7 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         result = np.zeros((len(rows), len(rows), len(free)))
         for k, name in enumerate(free):
             for steps, weight in _STENCIL:
-                deq = self._deq(**{name: getattr(self, name) * math.exp(steps * _STEP)})
+                deq = self._model(**{name: getattr(self, name) * math.exp(steps * _STEP)})
                 result[..., k] += weight / _STEP * self._entries(rows, None, deq, np.float64)
         return result
 

@@ -174,7 +174,9 @@ class ExplicitNetwork(Network, Tabular):
             progress=progress,
         )
 
-    def to_torch(self, in_features: int, width: int | Sequence[int], seed: Seed = 0) -> ExplicitModule:
+    def to_torch(  # type: ignore[override] # it has no equilibria to solve for, and nothing to centre
+        self, in_features: int, width: int | Sequence[int], seed: Seed = 0
+    ) -> ExplicitModule:
         """Return a network of finite width as a torch module.
 
         Parameters

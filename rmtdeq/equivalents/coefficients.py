@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from rmtdeq import _check
-from rmtdeq._errors import IllPosedError, InvalidInputError
+from rmtdeq._errors import InvalidInputError
 from rmtdeq._tables import Table, Tabular, without_rounding
 from rmtdeq._types import KINDS, FloatArray, Kind
 from rmtdeq.gauss import moments
 from rmtdeq.network import Layer, Network, preactivation_scale, require_network
+from rmtdeq.network.wellposed import require_contraction, require_diagonal_contraction, require_finite_tangent
 from rmtdeq.solvers import Status
 
 
@@ -232,8 +233,8 @@ def _through(layer: Layer, below: _State, tangent: bool) -> _State:
     a2, b2 = layer.sigma_a2, layer.sigma_b2
     slope, bend = at.first**2, at.second**2
     along = at.variance_slope if layer.centered else 0.5 * at.square_second
-    _require_contraction(layer, a2 * along, "the diagonal of the kernel map has slope")
-    _require_contraction(layer, a2 * slope, "the kernel map off the diagonal has slope")
+    require_diagonal_contraction(layer, a2 * along)
+    require_contraction(layer, a2 * slope)
 
     rest = 1 - a2 * slope
     scale_slope = b2 * below.norm_slope / (1 - a2 * along)
@@ -245,7 +246,7 @@ def _through(layer: Layer, below: _State, tangent: bool) -> _State:
     tangents = below.tangents
     if tangent:
         steepness = a2 * at.first_square
-        _require_contraction(layer, steepness, "the NTK is infinite: σ_a² E φ'(τ*ξ)² is")
+        require_finite_tangent(layer, steepness)
         # The CK's and what comes from below, times the sum of the geometric series in σ_a² Ė, which moves with the
         # inner product at the rate σ_a² E[φ'']² input_slope.
         tangents = ()
@@ -273,11 +274,3 @@ def largest_mean(network: Network, tau0_squared: float) -> float:
         if not layer.centered:
             largest = max(largest, abs(at.mean) / math.sqrt(square))
     return largest
-
-
-def _require_contraction(layer: Layer, slope: float, what: str) -> None:
-    if not (math.isfinite(slope) and slope < 1):
-        raise IllPosedError(
-            f"{layer.title} is no contraction: {what} {slope:.4g}, and it must be below 1; lower sigma_a2 "
-            "or the scale of the activation."
-        )

@@ -20,6 +20,7 @@ from rmtdeq._errors import ConvergenceError, IllPosedError, InvalidInputError
 from rmtdeq._types import KINDS, FloatArray, IntArray, Kind
 from rmtdeq.gauss import Activation, hermite_coefficients, moments
 from rmtdeq.network import Layer, Network, preactivation_scale
+from rmtdeq.network.wellposed import require_diagonal_contraction, require_finite_tangent
 
 _DEGREES = (32, 64, 128, 256, 512)
 _TAIL = 1e-13
@@ -229,23 +230,15 @@ class _Diagonal:
         xi = phi.rule(sigma).nodes
         square = self._in_scale(phi, sigma, np.asarray(phi(sigma * xi), dtype=float) ** 2)
         gain = a2 * square[1]
-        if not gain < 1:
-            raise IllPosedError(
-                f"{layer.title} is no contraction at squared norm {norm:.4g}: the diagonal of the kernel map has slope "
-                f"{gain:.4g}, and it must be below 1; lower sigma_a2."
-            )
+        where = f" at squared norm {norm:.4g}"
+        require_diagonal_contraction(layer, gain, where)
         slope = b2 * float(below.gradient[0]) / (1 - gain)
         bend = (a2 * square[2] * slope**2 + b2 * float(below.hessian[0, 0])) / (1 - gain)
         self.scale = self._jet(sigma**2, slope, bend)
         self.square = self._along(square)
         if kind == "ck":
             return
-        tangent = a2 * moments(phi, sigma).first_square if layer.recurrent else 0.0
-        if not tangent < 1:
-            raise IllPosedError(
-                f"The NTK of {layer.title} is infinite at squared norm {norm:.4g}: σ_a² E φ'² is {tangent:.4g}, and it "
-                "must be below 1; lower sigma_a2."
-            )
+        require_finite_tangent(layer, a2 * moments(phi, sigma).first_square if layer.recurrent else 0.0, where)
         self.slope_square = self._along(self._in_scale(phi, sigma, phi.slope(sigma * xi) ** 2))
 
     @staticmethod

@@ -21,6 +21,7 @@ from rmtdeq._threads import threads
 from rmtdeq._types import KINDS, FloatArray, IntArray, Kind
 from rmtdeq.kernels.plan import Plan
 from rmtdeq.kernels.series import Place, SeriesBank, scales_of
+from rmtdeq.network.wellposed import no_pair_contraction
 
 HEIGHT, WIDTH = 256, 1024
 """Rows and columns of a block: 2 MiB in double precision."""
@@ -169,10 +170,7 @@ class Engine(ABC):
     def no_contraction(self, bad: int) -> IllPosedError:
         """Return the exception for pairs of samples whose equation has no stable solution."""
         titles = ", ".join(dict.fromkeys(each.layer.title for each in self.plan.layers if each.layer.recurrent))
-        return IllPosedError(
-            f"{titles} is no contraction on these data: the kernel map has slope 1 or more for {bad} pair(s) of "
-            "samples; lower sigma_a2."
-        )
+        return no_pair_contraction(titles, bad)
 
 
 class HostEngine(Engine):

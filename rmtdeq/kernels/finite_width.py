@@ -13,23 +13,20 @@ from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
 from rmtdeq._progress import progress_bar
 from rmtdeq._types import FloatArray, Seed
-from rmtdeq.network import DEQ, require_deq
+from rmtdeq.network import Network, require_network
 
 if TYPE_CHECKING:
     import torch
 
-    from rmtdeq.models import DEQRegression, Solver
+    from rmtdeq.models import NetworkRegression, Solver
 
 _LARGEST = 1e8
-
-# Weights whose gradients make up each kernel.
-_TRAINED = {"ck": ("v",), "ntk": ("v", "features.A"), "ntk-full": ("v", "features.A", "features.B")}
 
 
 def sample_features(
     X: ArrayLike,
-    deq: DEQ,
-    width: int,
+    deq: Network,
+    width: int | Sequence[int],
     seed: Seed = 0,
     *,
     tau0_squared: float | None = None,
@@ -40,15 +37,15 @@ def sample_features(
     torch_activation: Callable[[Any], Any] | None = None,
     progress: bool = True,
 ) -> FloatArray:
-    """Compute equilibria of a random DEQ of finite width.
+    """Compute the features of a random network of finite width.
 
     Parameters
     ----------
     X : array_like (n, p)
         One sample a row, squared norms of order one.
-    deq : DEQ
-    width : int
-        m.
+    deq : DEQ or Network
+    width : int or sequence of int
+        m; of all layers, or of each.
     seed : int, Generator or None
         Of the weights; those of ``deq.to_torch(p, width, seed)``.
     tau0_squared : float, optional
@@ -68,7 +65,8 @@ def sample_features(
     Returns
     -------
     ndarray (n, m)
-        Equilibria z = φ(σ_a A z + σ_b B x)/√m, whose inner products tend to the conjugate kernel as m grows.
+        Features of the last layer, equilibria z = φ(σ_a A z + σ_b B x)/√m where it is recurrent, whose inner products
+        tend to the conjugate kernel as m grows.
 
     Raises
     ------
@@ -78,14 +76,14 @@ def sample_features(
         The iteration of this network does not come to rest.
     """
     X, network = _network(X, deq, width, seed, tau0_squared, dtype, device, solver, torch_activation, 1)
-    found = [network.features.solve(rows).value.cpu() for rows in _batches(X, network, batch, progress)]
-    return np.concatenate([each.numpy() for each in found])
+    found = _features(X, network, batch, progress)
+    return np.concatenate([each.cpu().numpy() for each in found])
 
 
 def finite_width_kernel(
     X: ArrayLike,
-    deq: DEQ,
-    width: int,
+    deq: Network,
+    width: int | Sequence[int],
     kind: str | Sequence[str] = "ck",
     seed: Seed = 0,
     *,
@@ -97,7 +95,7 @@ def finite_width_kernel(
     torch_activation: Callable[[Any], Any] | None = None,
     progress: bool = True,
 ) -> Any:
-    """Compute the kernels of one random DEQ of finite width, exactly.
+    """Compute the kernels of one random network of finite width, exactly.
 
     Parameters
     ----------
@@ -105,7 +103,7 @@ def finite_width_kernel(
         As for `sample_features`.
     kind : str or tuple of str
         ``"ck"``: inner products of the equilibria.  ``"ntk"``: inner products of the gradients of vᵀz, v of independent
-        N(0, 1) entries, in v and A.  ``"ntk-full"``: in v, A and B.
+        N(0, 1) entries, in all weights but input weights and bias of the first layer.  ``"ntk-full"``: in all.
 
     Returns
     -------
@@ -137,25 +135,25 @@ def finite_width_kernel(
 
     kinds = _check.kinds(kind)
     X, network = _network(X, deq, width, seed, tau0_squared, dtype, device, solver, torch_activation, 2)
-    wanted = max((_TRAINED[name] for name in kinds), key=len)
-    if wanted == _TRAINED["ck"]:
-        rows = [network.features.solve(rows).value for rows in _batches(X, network, batch, progress)]
-        parts = [{"v": Factor(z.new_ones(len(z), 1), z)} for z in rows]
+    if kinds == ("ck",):
+        parts = [{"v": Factor(z.new_ones(len(z), 1), z)} for z in _features(X, network, batch, progress)]
     else:
         parts = [network.gradients(rows) for rows in _batches(X, network, batch, progress)]
     torch = require("torch")
     grams = {}
-    for name in wanted:
+    for name in parts[0]:
         left, right = (torch.cat([part[name][side] for part in parts]) for side in (0, 1))
         grams[name] = Factor(left, right).gram().detach().cpu().numpy()
-    results = tuple(np.sum([grams[weight] for weight in _TRAINED[name]], axis=0) for name in kinds)
+    # The first layer's input weights and bias are fixed for "ntk", all but the read-out for "ck".
+    fixed = {"ck": set(grams) - {"v"}, "ntk": {"features.0.B", "features.0.c"}, "ntk-full": set()}
+    results = tuple(np.sum([gram for name, gram in grams.items() if name not in fixed[kind]], axis=0) for kind in kinds)
     return results[0] if isinstance(kind, str) else results
 
 
 def _network(
     X: ArrayLike,
-    deq: DEQ,
-    width: int,
+    deq: Network,
+    width: int | Sequence[int],
     seed: Seed,
     tau0_squared: float | None,
     dtype: DTypeLike | None,
@@ -163,30 +161,40 @@ def _network(
     solver: Solver | None,
     torch_activation: Callable[[Any], Any] | None,
     arrays: int,
-) -> tuple[FloatArray, DEQRegression]:
+) -> tuple[FloatArray, NetworkRegression]:
     """Checked samples in the precision asked for, and the network in the same, with room for some arrays (n, m)."""
-    require_deq(deq)
+    require_network(deq)
     X = _check.samples(X)
     precision = _check.precision(dtype, X)
     X = X.astype(precision, copy=False)
-    m = _check.integer(width, "width")
+    widths = [_check.integer(m, "width") for m in (width if isinstance(width, Sequence) else [width] * deq.depth)]
     n, p = X.shape
     if float(abs(X).max()) > _LARGEST:
         raise InvalidInputError(
             f"X has entries beyond {_LARGEST:g}: scale the data so that squared norms are of order one."
         )
-    needed = (m * m + m * p + arrays * n * m + 2 * n * n) * precision.itemsize
-    _check.memory(needed, None, f"A network of width {m} on {n} samples", "take a smaller width, or fewer samples")
-    centre = float(np.mean(np.sum(X.astype(np.float64) ** 2, axis=1))) if tau0_squared is None else tau0_squared
-    network = deq.to_regression(
-        p, m, seed, kind="ntk-full", tau0_squared=centre, solver=solver, torch_activation=torch_activation
+    weights = sum(m * (m + below) for m, below in zip(widths, [p, *widths], strict=False))
+    needed = (weights + arrays * n * sum(widths) + 2 * n * n) * precision.itemsize
+    _check.memory(
+        needed, None, f"A network of width {max(widths)} on {n} samples", "take a smaller width, or fewer samples"
     )
+    centre = float(np.mean(np.sum(X.astype(np.float64) ** 2, axis=1))) if tau0_squared is None else tau0_squared
+    layers = deq.resting(centre)
+    require("torch")
+    from rmtdeq.models import NetworkRegression
+
+    network = NetworkRegression(p, widths, layers, seed, solver=solver, torch_activation=torch_activation)
     from rmtdeq.models.weights import place
 
     return X, place(network, device, precision.name)
 
 
-def _batches(X: FloatArray, network: DEQRegression, batch: int, progress: bool) -> Iterator[torch.Tensor]:
+def _features(X: FloatArray, network: NetworkRegression, batch: int, progress: bool) -> list[torch.Tensor]:
+    with require("torch").no_grad():
+        return [network.features(rows) for rows in _batches(X, network, batch, progress)]
+
+
+def _batches(X: FloatArray, network: NetworkRegression, batch: int, progress: bool) -> Iterator[torch.Tensor]:
     torch = require("torch")
     size = _check.integer(batch, "batch")
     with progress_bar(progress, total=len(X), desc="equilibria", unit="sample") as bar:

@@ -20,6 +20,7 @@ from rmtdeq._errors import ConvergenceError, IllPosedError
 from rmtdeq._types import FloatArray, IntArray, Kind
 from rmtdeq.gauss import Moments, hermite_coefficients, jumps, mean_and_variance, moments
 from rmtdeq.network import Layer
+from rmtdeq.network.wellposed import infinite_tangent_of_jump, require_diagonal_contraction, require_finite_tangent
 from rmtdeq.solvers import smallest_fixed_point
 
 _FEW_POINTS, _MANY_POINTS = 16, 32
@@ -37,6 +38,7 @@ _NEVER = 10.0
 _TINY = 1e-290
 _LOG_TINY = math.log(_TINY)
 _MOST_STEPS, _SETTLED = 60, 1e-9
+_HERE = " on these data"
 
 SERIES_TOLERANCE = 1e-12
 """Bound on what Mehler's series leaves out of G_ij and E φ'φ', relative to the diagonal."""
@@ -321,18 +323,9 @@ class ScaleTable:
         steepest = float(self.slope_square.max())
         fixed = first and "ntk-full" not in kinds and not self.layer.recurrent
         if jumps(self.layer.activation) and not fixed and set(kinds) != {"ck"}:
-            raise IllPosedError(
-                f"The NTK of {self.layer.title} is infinite: the activation jumps, and E φ'² is infinite. It has a "
-                "conjugate kernel, 'ck'; of a first layer without recurrence, sigma_a2 = 0, also 'ntk', which is the "
-                "same."
-            )
-        # Without recurrence the slope is that of the read-in alone.
-        worst = self.layer.sigma_a2 * steepest if self.layer.sigma_a2 else 0.0
-        if set(kinds) != {"ck"} and not worst < 1:
-            raise IllPosedError(
-                f"The NTK of {self.layer.title} is infinite: σ_a² E φ'² reaches {worst:.4g} on these data, and it must "
-                "stay below 1; lower sigma_a2."
-            )
+            raise infinite_tangent_of_jump(self.layer)
+        if set(kinds) != {"ck"} and self.layer.recurrent:
+            require_finite_tangent(self.layer, self.layer.sigma_a2 * steepest, _HERE)
 
 
 def degrees_up_to(degree: int) -> IntArray:
@@ -474,8 +467,4 @@ def _where_it_vanishes(layer: Layer, low: float, high: float) -> float:
 
 def _check_diagonal(table: ScaleTable) -> None:
     slope = table.layer.sigma_a2 * float((table.growth * table.square / table.sigma**2).max())
-    if not slope < 1:
-        raise IllPosedError(
-            f"{table.layer.title} is no contraction on these data: the diagonal of the kernel map has slope "
-            f"{slope:.4g}, and it must stay below 1; lower sigma_a2."
-        )
+    require_diagonal_contraction(table.layer, slope, _HERE)

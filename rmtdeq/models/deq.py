@@ -11,7 +11,7 @@ from rmtdeq._types import KINDS, Seed
 from rmtdeq.gauss import Activation
 from rmtdeq.models.activations import TensorFunction, TorchActivation
 from rmtdeq.models.fixed_point import Solver
-from rmtdeq.models.implicit import ImplicitModule, Trace
+from rmtdeq.models.implicit import ImplicitModule, Trace, sensitivity
 from rmtdeq.models.inputs import check_inputs, product
 from rmtdeq.models.regression import Factor, ImplicitRegression, Point
 from rmtdeq.models.weights import gaussian, torch_generator
@@ -28,7 +28,8 @@ class DEQModule(ImplicitModule):
         m.
     activation : Activation
         φ, its shift included.
-    sigma_a2, sigma_b2 : float
+    sigma_a2, sigma_b2, sigma_c2 : float
+        The bias is there where σ_c² > 0.
     seed : int, Generator or None
         Of the weights.
     solver : Solver, optional
@@ -38,6 +39,7 @@ class DEQModule(ImplicitModule):
     Attributes
     ----------
     A, B : Parameter (m, m), (m, p)
+    c : Parameter (m,) or None
     """
 
     def __init__(
@@ -49,16 +51,18 @@ class DEQModule(ImplicitModule):
         sigma_b2: float,
         seed: Seed = None,
         *,
+        sigma_c2: float = 0.0,
         solver: Solver | None = None,
         torch_activation: TensorFunction | None = None,
     ) -> None:
         super().__init__(solver)
         p, m = _check.integer(in_features, "in_features"), _check.integer(width, "width")
         self.activation = TorchActivation(activation, torch_activation)
-        self.sigma_a, self.sigma_b = sigma_a2**0.5, sigma_b2**0.5
+        self.sigma_a, self.sigma_b, self.sigma_c = sigma_a2**0.5, sigma_b2**0.5, sigma_c2**0.5
         self.scale = m**-0.5
-        A, B = gaussian([(m, m), (m, p)], torch_generator(seed))
+        A, B, *c = gaussian([(m, m), (m, p), *([(m,)] if sigma_c2 else [])], torch_generator(seed))
         self.A, self.B = nn.Parameter(A), nn.Parameter(B)
+        self.register_parameter("c", nn.Parameter(c[0]) if c else None)
 
     def forward(self, x: Tensor, trace: Trace | None = None) -> Tensor:
         """Return the equilibria (…, m) of inputs (…, p), with gradients by implicit differentiation.
@@ -80,8 +84,9 @@ class DEQModule(ImplicitModule):
         return z.reshape(*x.shape[:-1], z.shape[-1])
 
     def injected(self, x: Tensor) -> tuple[Tensor]:
-        """Return σ_b B x."""
-        return (self.sigma_b * product(x, self.B),)
+        """Return σ_b B x + σ_c c."""
+        given = self.sigma_b * product(x, self.B)
+        return (given if self.c is None else given + self.sigma_c * self.c,)
 
     def step(self, z: Tensor, *injected: Tensor) -> Tensor:
         """Apply the layer once."""
@@ -90,7 +95,23 @@ class DEQModule(ImplicitModule):
     def extra_repr(self) -> str:
         """Show sizes and variances."""
         m, p = self.B.shape
-        return f"{p} → {m}, sigma_a2={self.sigma_a**2:g}, sigma_b2={self.sigma_b**2:g}"
+        bias = f", sigma_c2={self.sigma_c**2:g}" if self.sigma_c else ""
+        return f"{p} → {m}, sigma_a2={self.sigma_a**2:g}, sigma_b2={self.sigma_b**2:g}{bias}"
+
+    def row_gradients(self, x: Tensor, z: Tensor, g: Tensor) -> tuple[dict[str, Factor], Tensor]:
+        """Return the gradients of g·z in the weights, row by row, and that in the inputs.
+
+        Parameters
+        ----------
+        x, z : Tensor (N, p), (N, m)
+            Inputs and their equilibria.
+        g : Tensor (N, m)
+        """
+        (b,) = sensitivity(self.map(), z, self.injected(x), g, self.solver)
+        found = {"A": Factor(self.sigma_a * b, z), "B": Factor(self.sigma_b * b, x)}
+        if self.c is not None:
+            found["c"] = Factor(self.sigma_c * b, torch.ones_like(b[:, :1]))
+        return found, self.sigma_b * (b @ self.B)
 
 
 class DEQRegression(ImplicitRegression):
@@ -105,11 +126,11 @@ class DEQRegression(ImplicitRegression):
     width : int
         m.
     activation : Activation
-    sigma_a2, sigma_b2 : float
+    sigma_a2, sigma_b2, sigma_c2 : float
     seed : int, Generator or None
         Of the weights; A and B are those of the `DEQModule` with this seed.
     kind : str
-        ``"ntk"``: v and A are trained; ``"ntk-full"``: B as well; ``"ck"``: v alone.
+        ``"ntk"``: v and A are trained; ``"ntk-full"``: B and the bias as well; ``"ck"``: v alone.
     solver : Solver, optional
     torch_activation : callable, optional
         φ (without shift) on tensors, where it was made from a callable.
@@ -130,6 +151,7 @@ class DEQRegression(ImplicitRegression):
         seed: Seed = None,
         *,
         kind: str = "ntk",
+        sigma_c2: float = 0.0,
         solver: Solver | None = None,
         torch_activation: TensorFunction | None = None,
     ) -> None:
@@ -138,15 +160,25 @@ class DEQRegression(ImplicitRegression):
         self.in_features, self.width = _check.integer(in_features, "in_features"), _check.integer(width, "width")
         rng = _check.generator(seed)
         self.features = DEQModule(
-            in_features, width, activation, sigma_a2, sigma_b2, rng, solver=solver, torch_activation=torch_activation
+            in_features,
+            width,
+            activation,
+            sigma_a2,
+            sigma_b2,
+            rng,
+            sigma_c2=sigma_c2,
+            solver=solver,
+            torch_activation=torch_activation,
         )
         (v,) = gaussian([(self.width,)], torch_generator(rng))
         self.v = nn.Parameter(v)
         self.features.A.requires_grad_(kind != "ck")
         self.features.B.requires_grad_(kind == "ntk-full")
+        if self.features.c is not None:
+            self.features.c.requires_grad_(kind == "ntk-full")
 
     def injected(self, x: Tensor) -> tuple[Tensor]:
-        """Return σ_b B x."""
+        """Return σ_b B x + σ_c c."""
         return self.features.injected(x)
 
     def step(self, z: Tensor, *injected: Tensor) -> Tensor:
@@ -170,11 +202,12 @@ class DEQRegression(ImplicitRegression):
         )
 
     def factors(self, x: Tensor, point: Point) -> dict[str, Factor]:
-        """Return the rank-one gradients of the outputs: z for v, σ_a b zᵀ for A, σ_b b xᵀ for B."""
-        b = point.through[0]
+        """Return the rank-one gradients of the outputs: z for v, σ_a b zᵀ for A, σ_b b xᵀ for B, σ_c b for the bias."""
+        b, features = point.through[0], self.features
         ones = torch.ones_like(b[:, :1])
-        return {
+        found = {
             "v": Factor(ones, point.z),
-            "features.A": Factor(self.features.sigma_a * b, point.z),
-            "features.B": Factor(self.features.sigma_b * b, x),
+            "features.A": Factor(features.sigma_a * b, point.z),
+            "features.B": Factor(features.sigma_b * b, x),
         }
+        return found if features.c is None else found | {"features.c": Factor(features.sigma_c * b, ones)}

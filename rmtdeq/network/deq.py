@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rmtdeq._errors import IllPosedError, InvalidInputError
+from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
 from rmtdeq._types import Function, Seed
-from rmtdeq.gauss import Activation, moments
-from rmtdeq.network.layers import Layer, Network, preactivation_scale, require_varying
+from rmtdeq.gauss import Activation
+from rmtdeq.network.layers import Layer, Network
 
 if TYPE_CHECKING:
     from rmtdeq.models import DEQModule, DEQRegression, Solver
@@ -103,7 +103,7 @@ class DEQ(Network):
         layer = self.layer.pinned(tau0_squared)
         return DEQ(layer.activation, layer.sigma_a2, layer.sigma_b2, centered=False, sigma_c2=layer.sigma_c2)
 
-    def to_torch(
+    def to_torch(  # type: ignore[override] # one layer has one width
         self,
         in_features: int,
         width: int,
@@ -119,14 +119,8 @@ class DEQ(Network):
         ----------
         in_features, width : int
             p and m.
-        seed : int, Generator or None
-            Of the weights, drawn in torch's default precision.
-        tau0_squared : float
-            Mean squared norm of the inputs, at which a centred activation is centred.
-        solver : rmtdeq.models.Solver, optional
-            How equilibria and gradients are found: by plain iteration to the tolerance of the precision, by default.
-        torch_activation : callable, optional
-            The activation on tensors, where it was made from a callable on arrays.
+        seed, tau0_squared, solver, torch_activation
+            As for `Network.to_torch`.
 
         Returns
         -------
@@ -135,24 +129,21 @@ class DEQ(Network):
 
         Raises
         ------
-        MissingDependencyError
-            No torch.
-        IllPosedError
-            There is no equilibrium, or the iteration is no contraction: σ_a² E φ'(τ*ξ)² ≥ 1.
-        MemoryLimitError
-            The weights do not fit into memory.
+        MissingDependencyError, IllPosedError, MemoryLimitError
+            As for `Network.to_torch`.
         """
-        phi = self._stable(tau0_squared)
+        (layer,) = self.resting(tau0_squared)
         require("torch")
         from rmtdeq.models import DEQModule
 
         return DEQModule(
             in_features,
             width,
-            phi,
-            self.sigma_a2,
-            self.sigma_b2,
+            layer.activation,
+            layer.sigma_a2,
+            layer.sigma_b2,
             seed,
+            sigma_c2=layer.sigma_c2,
             solver=solver,
             torch_activation=torch_activation,
         )
@@ -175,7 +166,7 @@ class DEQ(Network):
         in_features, width, seed, tau0_squared, solver, torch_activation
             As for `to_torch`, whose weights are the same.
         kind : str
-            What is trained: ``"ntk"``, v and A; ``"ntk-full"``, B as well; ``"ck"``, v alone.
+            What is trained: ``"ntk"``, v and A; ``"ntk-full"``, B and a bias as well; ``"ck"``, v alone.
 
         Returns
         -------
@@ -187,33 +178,22 @@ class DEQ(Network):
         MissingDependencyError, IllPosedError, MemoryLimitError
             As for `to_torch`.
         """
-        phi = self._stable(tau0_squared)
+        (layer,) = self.resting(tau0_squared)
         require("torch")
         from rmtdeq.models import DEQRegression
 
         return DEQRegression(
             in_features,
             width,
-            phi,
-            self.sigma_a2,
-            self.sigma_b2,
+            layer.activation,
+            layer.sigma_a2,
+            layer.sigma_b2,
             seed,
             kind=kind,
+            sigma_c2=layer.sigma_c2,
             solver=solver,
             torch_activation=torch_activation,
         )
-
-    def _stable(self, tau0_squared: float) -> Activation:
-        """The pinned activation, where random networks of finite width come to rest."""
-        require_varying(self)
-        tau = preactivation_scale(self.layer, tau0_squared).value
-        slope = self.sigma_a2 * moments(self.activation, tau).first_square if self.sigma_a2 else 0.0
-        if slope >= 1:
-            raise IllPosedError(
-                f"Random networks of {self} have no stable equilibrium at tau0_squared = {tau0_squared:g}: sigma_a2 "
-                f"E[activation'^2] is {slope:.4g}, and at 1 or more the iteration is no contraction; lower sigma_a2."
-            )
-        return self.pinned(tau0_squared).activation
 
 
 def require_deq(deq: object) -> None:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rmtdeq._check import flag, number, squared_norm
 from rmtdeq._errors import IllPosedError, InvalidInputError
-from rmtdeq._types import Function
+from rmtdeq._optional import require
+from rmtdeq._types import Function, Seed
 from rmtdeq.gauss import Activation, mean_and_variance, moments
 from rmtdeq.gauss import activation as as_activation
+from rmtdeq.network.wellposed import require_stable
 from rmtdeq.solvers import Solution, smallest_fixed_point
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from rmtdeq.models import Solver
 
 PROBES = np.linspace(-8.0, 8.0, 257)
 """Points that tell activations apart: where a Gaussian of variance one has all its mass."""
@@ -199,7 +206,73 @@ class Network:
         IllPosedError
             No equilibrium.
         """
-        return Network(_pinned(self.layers, tau0_squared)) if self.centered else self
+        if not self.centered:
+            return self
+        return Network([layer for layer, _ in _along(self.layers, tau0_squared)])
+
+    def resting(self, tau0_squared: float) -> tuple[Layer, ...]:
+        """Return the layers pinned, where random networks of finite width come to rest.
+
+        Raises
+        ------
+        IllPosedError
+            There is no equilibrium, or the iteration is no contraction: σ_a² E φ'(τ*ξ)² ≥ 1.
+        """
+        require_varying(self)
+        found = []
+        for layer, tau in _along(self.layers, tau0_squared):
+            if layer.recurrent:
+                slope = layer.sigma_a2 * moments(layer.activation, tau).first_square
+                require_stable(layer, slope, f" at tau0_squared = {tau0_squared:g}")
+            found.append(layer)
+        return tuple(found)
+
+    def to_torch(
+        self,
+        in_features: int,
+        width: int | Sequence[int],
+        seed: Seed = 0,
+        *,
+        tau0_squared: float = 1.0,
+        solver: Solver | None = None,
+        torch_activation: Callable[[Any], Any] | None = None,
+    ) -> nn.Module:
+        """Return a network of finite width as a torch module.
+
+        Parameters
+        ----------
+        in_features : int
+            The dimension p of the inputs.
+        width : int or sequence of int
+            Of all layers, or of each.
+        seed : int, Generator or None
+            Of the weights, drawn in torch's default precision.
+        tau0_squared : float
+            Mean squared norm of the inputs, at which centred activations are centred.
+        solver : rmtdeq.models.Solver, optional
+            How equilibria and gradients are found: by plain iteration to the tolerance of the precision, by default.
+        torch_activation : callable, optional
+            The activation on tensors, of those that were made from a callable on arrays.
+
+        Returns
+        -------
+        rmtdeq.models.NetworkModule
+            Maps (…, p) to features (…, m), whose inner products tend to the conjugate kernel as the widths grow.
+
+        Raises
+        ------
+        MissingDependencyError
+            No torch.
+        IllPosedError
+            There is no equilibrium, or the iteration is no contraction: σ_a² E φ'(τ*ξ)² ≥ 1.
+        MemoryLimitError
+            The weights do not fit into memory.
+        """
+        layers = self.resting(tau0_squared)
+        require("torch")
+        from rmtdeq.models import NetworkModule
+
+        return NetworkModule(in_features, width, layers, seed, solver=solver, torch_activation=torch_activation)
 
 
 def _layers_of(given: Layer | Network | Activation | str | Function) -> tuple[Layer, ...]:
@@ -208,13 +281,13 @@ def _layers_of(given: Layer | Network | Activation | str | Function) -> tuple[La
     return (given if isinstance(given, Layer) else Layer(given),)
 
 
-def _pinned(layers: Iterable[Layer], squared_norm: float) -> list[Layer]:
-    """Pin layer after layer at the squared norm of what it is given."""
-    found = []
+def _along(layers: Iterable[Layer], squared_norm: float) -> Iterator[tuple[Layer, float]]:
+    """Pin layer after layer at the squared norm of what it is given; yield each with its scale."""
     for layer in layers:
-        found.append(layer.pinned(squared_norm))
-        squared_norm = moments(found[-1].activation, preactivation_scale(found[-1], squared_norm).value).square
-    return found
+        pinned = layer.pinned(squared_norm)
+        tau = preactivation_scale(pinned, squared_norm).value
+        yield pinned, tau
+        squared_norm = moments(pinned.activation, tau).square
 
 
 def ordinary(activations: Iterable[Activation]) -> tuple[Layer, ...]:
