@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq._errors import InvalidInputError, MemoryLimitError
 from rmtdeq._memory import available_memory
 from rmtdeq._types import KINDS, FloatArray, IntArray, Kind, Seed
+
+T = TypeVar("T")
 
 
 def real_array(value: ArrayLike, name: str, *, ndim: int | None = None) -> FloatArray:
@@ -236,6 +238,12 @@ def kinds(kind: str | Iterable[str]) -> tuple[Kind, ...]:
     if len(set(names)) != len(names):
         raise InvalidInputError(f"kind names the same kernel twice: {names}.")
     return cast(tuple[Kind, ...], names)
+
+
+def as_asked(kind: str | Iterable[str], results: Iterable[T]) -> T | tuple[T, ...]:
+    """Return the results of several kinds as a tuple, or the one result where `kind` is a name."""
+    found = tuple(results)
+    return found[0] if isinstance(kind, str) else found
 
 
 _ORDER_ONE = (0.1, 10.0)

@@ -138,7 +138,7 @@ def program(name: str, out: str, description: str | None, arguments: Sequence[st
     int
         The exit code.
     """
-    from rmtdeq.cli.main import guarded
+    from rmtdeq.cli.guard import guarded
     from rmtdeq.reproduce import find, run
 
     experiment = find(name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,14 +118,20 @@ def _levels(options: argparse.Namespace, deq: rmtdeq.DEQ, tau0_squared: float) -
     return LEVELS if without_mean else LEVELS[:1]
 
 
+def _predictions(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem) -> list[rmtdeq.SpectrumPrediction]:
+    """Of every kind and level, the levels of a kind together."""
+    kinds, common = tuple(options.kind), {"tau0_squared": problem.tau0_squared}
+    levels = [
+        rmtdeq.predict_spectrum(deq, problem.mixture, problem.n, kinds, level, **common)
+        for level in _levels(options, deq, problem.tau0_squared)
+    ]
+    return [prediction for of_kind in zip(*levels, strict=True) for prediction in of_kind]
+
+
 def _predict(options: argparse.Namespace) -> int:
     deq = network_of(options)
     problem = problem_of(options)
-    predictions = [
-        rmtdeq.predict_spectrum(deq, problem.mixture, problem.n, kind, level, tau0_squared=problem.tau0_squared)
-        for kind in options.kind
-        for level in _levels(options, deq, problem.tau0_squared)
-    ]
+    predictions = _predictions(options, deq, problem)
     print(problem.legend, end="")
     for prediction in predictions:
         print(prediction.summary())
@@ -162,22 +167,23 @@ def _save_report(
     save_report(f"{problem.name}: {title}", sections, options, problem)
 
 
-def _measured(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem, kind: str) -> rmtdeq.EmpiricalSpectrum:
+def _measured(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem) -> tuple[rmtdeq.EmpiricalSpectrum, ...]:
     common = {"tau0_squared": problem.tau0_squared, "backend": options.backend, "device": options.device}
+    kinds = tuple(options.kind)
     if options.method == "exact":
         if options.checkpoint is not None or options.top is not None:
             raise rmtdeq.InvalidInputError("--checkpoint and --top are for --method lanczos and slq.")
         if options.steps is not None:
             raise rmtdeq.InvalidInputError("--steps is for --method slq.")
-        return rmtdeq.empirical_spectrum(problem.X, deq, kind, **common)
+        return rmtdeq.empirical_spectrum(problem.X, deq, kinds, **common)
     return rmtdeq.empirical_spectrum(
         problem.X,
         deq,
-        kind,
+        kinds,
         method=options.method,
         top=min(problem.n, 20) if options.top is None else options.top,
         steps=options.steps,
-        checkpoint=None if options.checkpoint is None else Path(options.checkpoint) / kind,
+        checkpoint=options.checkpoint,
         **common,
     )
 
@@ -210,18 +216,12 @@ def _compare_here(options: argparse.Namespace) -> int:
     deq = network_of(options)
     problem = problem_of(options)
     # A kernel that is infinite on these data is refused before another takes its time.
-    for kind in options.kind:
-        kernel_diagonal(problem.X, deq, kind, tau0_squared=problem.tau0_squared)
-    comparisons = []
-    print(problem.legend, end="")
-    for kind in options.kind:
-        measured = _measured(options, deq, problem, kind)
-        for level in _levels(options, deq, problem.tau0_squared):
-            prediction = rmtdeq.predict_spectrum(
-                deq, problem.mixture, problem.n, kind, level, tau0_squared=problem.tau0_squared
-            )
-            comparisons.append(rmtdeq.compare(measured, prediction, problem.y))
-            print(comparisons[-1].summary(), flush=True)
+    kernel_diagonal(problem.X, deq, tuple(options.kind), tau0_squared=problem.tau0_squared)
+    print(problem.legend, end="", flush=True)
+    measured = {spectrum.kind: spectrum for spectrum in _measured(options, deq, problem)}
+    comparisons = [rmtdeq.compare(measured[each.kind], each, problem.y) for each in _predictions(options, deq, problem)]
+    for comparison in comparisons:
+        print(comparison.summary())
     if not (options.out or options.report):
         return 0
     from rmtdeq.plots import comparison_figure

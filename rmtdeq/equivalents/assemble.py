@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike
 from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._linear import SymmetricOperator
-from rmtdeq._types import KINDS, FloatArray, IntArray
+from rmtdeq._types import FloatArray, IntArray
 from rmtdeq.data import GaussianMixture
 from rmtdeq.data.mixture import require_mixture
 from rmtdeq.equivalents.expansion import ClassExpansion, expand
@@ -78,7 +79,7 @@ def equivalent_operator(
     y: ArrayLike,
     deq: Network,
     gmm: GaussianMixture,
-    kind: str = "ck",
+    kind: str | Sequence[str] = "ck",
     level: str = "classwise",
     *,
     tau0_squared: float | None = None,
@@ -90,7 +91,7 @@ def equivalent_operator(
 
     Returns
     -------
-    EquivalentOperator
+    EquivalentOperator, or a tuple of them, one for each kind
         A scipy LinearOperator (n, n), symmetric.
     """
     X = _check.samples(X).astype(np.float64, copy=False)
@@ -98,9 +99,10 @@ def equivalent_operator(
     y = _check.labels(y, X.shape[0], gmm.classes)
     if X.shape[1] != gmm.dimension:
         raise InvalidInputError(f"X has {X.shape[1]} features, the mixture has {gmm.dimension}.")
-    (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))
+    kinds = _check.kinds(kind)
     _check.choice(diagonal, "diagonal", DIAGONALS)
-    return EquivalentOperator(X, y, expand(deq, gmm, name, level, tau0_squared), gmm, diagonal)
+    expansions = (expand(deq, gmm, name, level, tau0_squared) for name in kinds)
+    return _check.as_asked(kind, (EquivalentOperator(X, y, each, gmm, diagonal) for each in expansions))
 
 
 def equivalent(
@@ -108,13 +110,13 @@ def equivalent(
     y: ArrayLike,
     deq: Network,
     gmm: GaussianMixture,
-    kind: str = "ck",
+    kind: str | Sequence[str] = "ck",
     level: str = "classwise",
     *,
     tau0_squared: float | None = None,
     diagonal: str = "sample",
     memory_limit: float | None = None,
-) -> FloatArray:
+) -> Any:
     """Return the deterministic equivalent of a kernel on data from a mixture.
 
     Parameters
@@ -124,8 +126,8 @@ def equivalent(
         Labels 0 … K-1 of the mixture's classes.
     deq : DEQ or Network
     gmm : GaussianMixture
-    kind : str
-        ``"ck"``, ``"ntk"`` or ``"ntk-full"``.
+    kind : str or tuple of str
+        ``"ck"``, ``"ntk"`` or ``"ntk-full"``, or several.
     level : str
         ``"classwise"``: second order in inner products and norms around each pair of classes; any activation.
         ``"paper"``: first order around one point for all classes; activations without mean.
@@ -140,7 +142,7 @@ def equivalent(
 
     Returns
     -------
-    ndarray (n, n)
+    ndarray (n, n), or a tuple of them, one for each kind
         Its operator-norm distance from the kernel falls like p^{-1/2} or faster.
 
     Raises
@@ -164,8 +166,8 @@ def equivalent(
     (arXiv 2402.02697; X has one sample a row here, one a column there).  The NTK has β and κ² in the place of α and
     γ².
     """
-    operator = equivalent_operator(X, y, deq, gmm, kind, level, tau0_squared=tau0_squared, diagonal=diagonal)
-    _check.memory(
-        3 * 8 * operator.shape[0] ** 2, memory_limit, "The dense equivalent", "use equivalent_operator instead"
-    )
-    return operator.dense()
+    kinds = _check.kinds(kind)
+    operators = equivalent_operator(X, y, deq, gmm, kinds, level, tau0_squared=tau0_squared, diagonal=diagonal)
+    size = (2 + len(kinds)) * 8 * operators[0].shape[0] ** 2
+    _check.memory(size, memory_limit, "The dense equivalent", "use equivalent_operator instead")
+    return _check.as_asked(kind, (operator.dense() for operator in operators))

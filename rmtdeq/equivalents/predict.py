@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike
 from rmtdeq import _check, _style
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._tables import Table, Tabular, by_class, intervals, largest, numbers, without_rounding
-from rmtdeq._types import KINDS, ComplexArray, FloatArray, Kind
+from rmtdeq._types import ComplexArray, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
 from rmtdeq.data.mixture import require_mixture
 from rmtdeq.equivalents.expansion import expand
@@ -267,12 +268,12 @@ def predict_spectrum(
     deq: Network,
     gmm: GaussianMixture,
     n: int,
-    kind: str = "ck",
+    kind: str | Sequence[str] = "ck",
     level: str = "classwise",
     *,
     tau0_squared: float | None = None,
     truncation: float = 1e-2,
-) -> SpectrumPrediction:
+) -> Any:
     """Predict the spectrum of a kernel on n samples of a Gaussian mixture.
 
     Parameters
@@ -282,8 +283,8 @@ def predict_spectrum(
     gmm : GaussianMixture
     n : int
         Number of samples; classes get their share.
-    kind : str
-        ``"ck"``, ``"ntk"`` or ``"ntk-full"``.
+    kind : str or tuple of str
+        ``"ck"``, ``"ntk"`` or ``"ntk-full"``, or several.
     level : str
         ``"classwise"``, second order around each pair of classes, or ``"paper"``, first order around one point for
         all classes; see `equivalent`.
@@ -299,7 +300,8 @@ def predict_spectrum(
 
     Returns
     -------
-    SpectrumPrediction
+    SpectrumPrediction, or a tuple of them
+        One for each kind.
 
     Raises
     ------
@@ -330,13 +332,26 @@ def predict_spectrum(
     require_network(deq)
     require_varying(deq)
     require_mixture(gmm)
-    (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))
+    kinds = _check.kinds(kind)
     n = _check.integer(n, "n")
     sizes = gmm.class_sizes(n)
     if not sizes.all():
         raise InvalidInputError(f"With n = {n} class {int(sizes.argmin())} has no sample; raise n.")
     truncation = _check.number(truncation, "truncation", low=0, high=1)
-    expansion = expand(deq, gmm, name, level, tau0_squared)
+    return _check.as_asked(kind, (_predicted(deq, gmm, n, each, level, tau0_squared, truncation) for each in kinds))
+
+
+def _predicted(
+    deq: Network,
+    gmm: GaussianMixture,
+    n: int,
+    kind: Kind,
+    level: str,
+    tau0_squared: float | None,
+    truncation: float,
+) -> SpectrumPrediction:
+    """Predict the spectrum of one kernel; arguments are checked."""
+    expansion = expand(deq, gmm, kind, level, tau0_squared)
     model = replace(
         _standard_model(gmm, n, truncation),
         gram=expansion.gram,
@@ -352,7 +367,7 @@ def predict_spectrum(
         law = _standard_bulk(gmm, n, truncation).affine(slope, shift)
     else:
         law = bulk(model)
-    return SpectrumPrediction(deq, name, level, n, model, law, outliers(model, law))
+    return SpectrumPrediction(deq, kind, level, n, model, law, outliers(model, law))
 
 
 @lru_cache(maxsize=4)

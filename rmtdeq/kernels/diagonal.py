@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from typing import Any
+
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq import _check
-from rmtdeq._types import KINDS, FloatArray
 from rmtdeq.kernels.computation import Computation, placement
 from rmtdeq.kernels.plan import make_plan
 from rmtdeq.network import Network
@@ -15,30 +16,30 @@ from rmtdeq.network import Network
 def kernel_diagonal(
     X: ArrayLike,
     deq: Network,
-    kind: str = "ck",
+    kind: str | Sequence[str] = "ck",
     *,
     tau0_squared: float | None = None,
     dtype: DTypeLike | None = None,
-) -> FloatArray:
+) -> Any:
     """Compute the diagonal of a kernel.
 
     Parameters
     ----------
     X, deq, tau0_squared, dtype
         As for `rmtdeq.kernel`.
-    kind : str
-        ``"ck"``, ``"ntk"`` or ``"ntk-full"``.
+    kind : str or tuple of str
+        ``"ck"``, ``"ntk"`` or ``"ntk-full"``, or several.
 
     Returns
     -------
-    ndarray (n,)
+    ndarray (n,), or a tuple of them, one for each kind
 
     Raises
     ------
     InvalidInputError, IllPosedError
         As for `rmtdeq.kernel`.
     """
-    (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))
+    kinds = _check.kinds(kind)
     inputs = placement(X, None, Computation("numpy", dtype=dtype)).inputs
-    plan = make_plan(inputs, deq, (name,), tau0_squared)
-    return np.asarray(plan.diagonal(slice(0, inputs.shape[0]), (name,))[name], dtype=inputs.dtype)
+    found = make_plan(inputs, deq, kinds, tau0_squared).diagonal(slice(0, inputs.shape[0]), kinds)
+    return _check.as_asked(kind, (found[each].astype(inputs.dtype, copy=False) for each in kinds))

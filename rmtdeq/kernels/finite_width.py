@@ -146,8 +146,8 @@ def finite_width_kernel(
         grams[name] = Factor(left, right).gram().detach().cpu().numpy()
     # The first layer's input weights and bias are fixed for "ntk", all but the read-out for "ck".
     fixed = {"ck": set(grams) - {"v"}, "ntk": {"features.0.B", "features.0.c"}, "ntk-full": set()}
-    results = tuple(np.sum([gram for name, gram in grams.items() if name not in fixed[kind]], axis=0) for kind in kinds)
-    return results[0] if isinstance(kind, str) else results
+    results = (np.sum([gram for name, gram in grams.items() if name not in fixed[each]], axis=0) for each in kinds)
+    return _check.as_asked(kind, results)
 
 
 def _network(

@@ -116,7 +116,7 @@ def kernel(
     kinds = _check.kinds(kind)
     how = Computation(backend, device, dtype, products, memory_limit)
     results = dense_kernels(X, deq, kinds, how, Y=Y, tau0_squared=tau0_squared, out=out, progress=progress)
-    return results[0] if isinstance(kind, str) else results
+    return _check.as_asked(kind, results)
 
 
 def dense_kernels(

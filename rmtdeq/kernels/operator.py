@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rmtdeq import _check
 from rmtdeq._checkpoint import Checkpoint, checksum
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
-from rmtdeq._types import KINDS, Kind
+from rmtdeq._types import Kind
 from rmtdeq.kernels.computation import Computation, placement
 from rmtdeq.kernels.fill import Engine, HostEngine
 from rmtdeq.kernels.host_matrix import HostMatrix
@@ -22,7 +23,7 @@ from rmtdeq.kernels.identity import identity
 from rmtdeq.kernels.inputs import Samples
 from rmtdeq.kernels.matrix import engine_of
 from rmtdeq.kernels.panels import Layout, Panels
-from rmtdeq.kernels.plan import make_plan
+from rmtdeq.kernels.plan import Plan, make_plan
 from rmtdeq.kernels.storage import METHODS, Wish, choose
 from rmtdeq.kernels.store import KernelOperator, Store
 from rmtdeq.network import Network, require_network
@@ -31,7 +32,7 @@ from rmtdeq.network import Network, require_network
 def kernel_operator(
     X: ArrayLike,
     deq: Network,
-    kind: str = "ck",
+    kind: str | Sequence[str] = "ck",
     *,
     method: str = "auto",
     folder: str | Path | None = None,
@@ -43,15 +44,15 @@ def kernel_operator(
     memory_limit: float | None = None,
     group: Any = None,
     progress: bool = False,
-) -> KernelOperator:
+) -> Any:
     """Return a kernel as a scipy LinearOperator that stores at most one half of the n x n matrix on the host.
 
     Parameters
     ----------
     X, deq, tau0_squared, backend, device, products
         As for `kernel`.
-    kind : str
-        One of ``"ck"``, ``"ntk"``, ``"ntk-full"``.
+    kind : str or tuple of str
+        One of ``"ck"``, ``"ntk"``, ``"ntk-full"``, or several, each of which is an operator.
     method : str
         ``"dense"``: the half below the diagonal is computed once, at the first product, and kept in memory, n²/2
         entries; ``"float32"``: the same in single precision; ``"memory-mapped"``: in files; ``"matrix-free"``:
@@ -76,8 +77,8 @@ def kernel_operator(
 
     Returns
     -------
-    KernelOperator
-        Of shape (n, n), symmetric.
+    KernelOperator, or a tuple of them
+        Of shape (n, n), symmetric; one for each kind.
 
     Raises
     ------
@@ -94,34 +95,40 @@ def kernel_operator(
     >>> op.method, op.shape, (op @ np.ones(100)).shape
     ('dense', (100, 100), (100,))
     """
-    _check.choice(kind, "kind", KINDS)
+    kinds = _check.kinds(kind)
     how = Computation(backend, device, dtype, products, memory_limit)
-    return operator_of(
-        X,
-        deq,
-        _check.kinds(kind)[0],
-        how,
-        method=method,
-        folder=folder,
-        tau0_squared=tau0_squared,
-        group=group,
-        progress=progress,
-    )
+    options: dict[str, Any] = {"tau0_squared": tau0_squared, "group": group, "progress": progress}
+    if not isinstance(kind, str):
+        options |= {"apart": True, "together": len(kinds)}
+    found = operators_of(X, deq, kinds, how, method=method, folder=folder, **options)
+    return _check.as_asked(kind, found)
 
 
-def operator_of(
+def operators_of(
     X: ArrayLike,
     network: Network,
-    kind: Kind,
+    kinds: Sequence[Kind],
     how: Computation,
     *,
     method: str = "auto",
     folder: str | Path | None = None,
     tau0_squared: float | None = None,
     group: Any = None,
+    apart: bool = False,
+    together: int = 1,
     progress: bool = False,
-) -> KernelOperator:
-    """Return a kernel as an operator; parameters as for `kernel_operator`."""
+) -> Iterator[KernelOperator]:
+    """Yield kernels as operators; parameters as for `kernel_operator`.
+
+    Samples are checked, and the network is worked out on them, once for all of them.
+
+    Parameters
+    ----------
+    apart : bool
+        Give each kind a folder of its own within `folder`.
+    together : int
+        So many of the operators are there at a time.
+    """
     require_network(network)
     _check.choice(method, "method", (*METHODS, "cluster"))
     if method == "cluster" and how.backend != "dask":
@@ -134,7 +141,9 @@ def operator_of(
             raise InvalidInputError("folder= and group= are not for backend='dask', whose workers keep the tiles.")
         from rmtdeq.kernels.cluster.matrix import cluster_operator
 
-        return cluster_operator(X, network, kind, how, method, tau0_squared, progress)
+        for kind in kinds:
+            yield cluster_operator(X, network, kind, how, method, tau0_squared, progress)
+        return
     place = placement(X, None, how, keep=True)
     exactly = how.dtype is not None
     if method == "float32" and exactly and place.dtype != np.float32:
@@ -148,18 +157,19 @@ def operator_of(
             )
         shares = _shares(group, place.inputs)
     n = place.inputs.shape[0]
-    method = choose(method, Wish(n, place.dtype, exactly, place.device, shares), where, how.memory_limit)
+    method = choose(method, Wish(n, place.dtype, exactly, place.device, shares, together), where, how.memory_limit)
     inputs = place.inputs.astype(np.dtype(np.float32)) if method == "float32" else place.inputs
-    plan = make_plan(inputs, network, (kind,), tau0_squared)
+    plan = make_plan(inputs, network, kinds, tau0_squared)
     engine = engine_of(plan, place, progress)
+    for kind in kinds:
+        record = partial(_record, plan, kind)
+        folder_of = where if where is None or not apart else where / kind
+        store = partial(_store, engine, kind, folder=folder_of, record=record, group=group)
+        yield KernelOperator(n, store, record, method, place.dtype, inputs.dtype, progress)
 
-    def record() -> dict[str, Any]:
-        return identity(plan.network, kind, inputs.dtype, inputs.array)
 
-    def store(method: str) -> Store:
-        return _store(engine, kind, method, where, record, group)
-
-    return KernelOperator(n, store, record, method, place.dtype, inputs.dtype, progress)
+def _record(plan: Plan, kind: Kind) -> dict[str, Any]:
+    return identity(plan.network, kind, plan.inputs.dtype, plan.inputs.array)
 
 
 def _shares(group: Any, samples: Samples) -> int:

@@ -49,6 +49,8 @@ class Wish:
         Where the entries are computed, if not by an engine of the CPU.
     shares : int
         How many devices divide the matrix among them.
+    together : int
+        How many such matrices are there at a time.
     """
 
     n: int
@@ -56,6 +58,7 @@ class Wish:
     exactly: bool
     device: Any = None
     shares: int = 1
+    together: int = 1
 
 
 def choose(method: str, wish: Wish, folder: Path | None, memory_limit: float | None) -> str:
@@ -119,12 +122,12 @@ def _rooms(wish: Wish, folder: Path | None, memory_limit: float | None) -> dict[
     allowed, source = _check.memory_allowed(memory_limit)
     allowed = max(0.0, allowed - scratch_bytes(wish.dtype.itemsize))
     place = _files_in(folder)
-    size, single = Layout(wish.n, wish.dtype).bytes, Layout(wish.n, np.dtype(np.float32)).bytes
+    size, single = (wish.together * Layout(wish.n, np.dtype(each)).bytes for each in (wish.dtype, np.float32))
     # Files of an interrupted computation need no more room.
     on_disk = free_space(place) + (kept_bytes(folder) if folder is not None else 0)
     return {
         "device": _Room(
-            wish.n**2 * wish.dtype.itemsize / wish.shares,
+            wish.together * wish.n**2 * wish.dtype.itemsize / wish.shares,
             _free_on(wish.device, memory_limit),
             f"{{}} free on {wish.device}",
         ),

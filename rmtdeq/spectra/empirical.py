@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from typing import Any
@@ -14,9 +15,10 @@ from rmtdeq import _check, _style
 from rmtdeq._checkpoint import Checkpoint, checksum
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._tables import Table, Tabular, largest, without_rounding
-from rmtdeq._types import KINDS, FloatArray, Kind
-from rmtdeq.kernels import kernel, kernel_operator
-from rmtdeq.kernels.computation import BACKENDS, engine, is_tensor
+from rmtdeq._types import FloatArray, Kind
+from rmtdeq.kernels.computation import Computation, engine, is_tensor
+from rmtdeq.kernels.gram import dense_kernels
+from rmtdeq.kernels.operator import operators_of
 from rmtdeq.network import Network
 from rmtdeq.spectra.dense import eigenpairs
 from rmtdeq.spectra.krylov import KrylovPlan, krylov_plan, krylov_spectrum, random_block
@@ -265,7 +267,7 @@ def draw_masses(ax: Any, edges: FloatArray, mass: FloatArray, error: FloatArray,
 def empirical_spectrum(
     X: ArrayLike,
     deq: Network,
-    kind: str = "ck",
+    kind: str | Sequence[str] = "ck",
     *,
     method: str = "exact",
     top: int | None = None,
@@ -283,7 +285,7 @@ def empirical_spectrum(
     group: Any = None,
     memory_limit: float | None = None,
     progress: bool = True,
-) -> EmpiricalSpectrum:
+) -> Any:
     """Compute the spectrum of a kernel on data.
 
     Parameters
@@ -291,8 +293,8 @@ def empirical_spectrum(
     X, deq, tau0_squared, backend, dtype, device, products, progress
         As for `kernel`.  On a device that torch or Triton compute on, the matrix stays there if it fits, and so do its
         products or eigenvalues.
-    kind : str
-        ``"ck"``, ``"ntk"`` or ``"ntk-full"``.
+    kind : str or tuple of str
+        ``"ck"``, ``"ntk"`` or ``"ntk-full"``; of several, the samples are read and the dense kernels computed once.
     method : str
         ``"exact"``: all eigenvalues of the dense matrix (LAPACK).  ``"lanczos"``: the `top` largest, by block Lanczos
         iterations, which need products with the matrix only.  ``"slq"``: the same, and the distribution of all others
@@ -322,7 +324,8 @@ def empirical_spectrum(
 
     Returns
     -------
-    EmpiricalSpectrum
+    EmpiricalSpectrum, or a tuple of them
+        One for each kind.
 
     Raises
     ------
@@ -340,17 +343,17 @@ def empirical_spectrum(
     every eigenvalue, give all eigenvalues exactly if at most one is repeated as often as there are probes.
     """
     _check.choice(method, "method", METHODS)
-    (name,) = _check.kinds(_check.choice(kind, "kind", KINDS))
-    _check.choice(backend, "backend", BACKENDS)
-    place = device
+    kinds = _check.kinds(kind)
+    how = Computation(backend, device, dtype, products, memory_limit)
     if backend != "dask":
         # Samples that are on a device are computed with there.
-        backend, place = engine(X, backend=backend, device=device)
-    if place is not None and backend != "dask" and (method == "exact" or is_tensor(X)):
+        chosen, place = engine(X, backend=backend, device=device)
+        how = replace(how, backend=chosen, device=place)
+    if how.device is not None and backend != "dask" and (method == "exact" or is_tensor(X)):
         # Checked where they are computed with: they are not brought to the host.
         from rmtdeq.kernels.device.inputs import checked
 
-        X = checked(X, "X", place, None, "full")
+        X = checked(X, "X", how.device, None, "full")
     elif backend != "dask" or not hasattr(X, "dask"):
         X = _check.samples(X)
     n = len(X)  # type: ignore[arg-type]
@@ -358,20 +361,12 @@ def empirical_spectrum(
         top = _check.integer(top, "top")
         if top > n:
             raise InvalidInputError(f"top = {top} eigenvalues were asked of a matrix of size {n}.")
-    options: dict[str, Any] = {
-        "tau0_squared": tau0_squared,
-        "backend": backend,
-        "dtype": dtype,
-        "device": place,
-        "products": products,
-        "progress": progress,
-    }
     if steps is not None and method != "slq":
         raise InvalidInputError(f"steps is for method='slq'; {method!r} takes as many as it needs.")
     if method == "exact":
         if checkpoint is not None or start is not None or storage != "auto" or group is not None:
             raise InvalidInputError("checkpoint, start, storage and group are for the methods 'lanczos' and 'slq'.")
-        return _exact(X, deq, name, top, memory_limit, options)
+        return _check.as_asked(kind, _exact(X, deq, kinds, how, top, tau0_squared, progress))
     if start is not None and (not isinstance(start, EmpiricalSpectrum) or start.n != n):
         raise InvalidInputError(f"start must be an EmpiricalSpectrum of a matrix of size {n}.")
     if start is not None and method == "slq":
@@ -384,26 +379,34 @@ def empirical_spectrum(
     if folder is not None and group is not None:
         raise InvalidInputError("checkpoint is for one process; those of a group would write to the same files.")
     in_files = folder is not None and storage in ("auto", "memory-mapped") and backend != "dask"
-    operator = kernel_operator(
+    operators = operators_of(
         X,
         deq,
-        name,
+        kinds,
+        how,
         method=storage,
         folder=folder / "kernel" if folder is not None and in_files else None,
-        memory_limit=memory_limit,
+        tau0_squared=tau0_squared,
         group=group,
-        **options,
+        apart=not isinstance(kind, str),
+        progress=progress,
     )
-    kept = None
-    if folder is not None:
-        kept = Checkpoint(folder / method, operator.identity() | _what_steps_depend_on(plan, first), "lanczos")
-    try:
-        found = krylov_spectrum(operator.compute().matmat, first, plan, kept, progress)
-    except KeyboardInterrupt as error:
+    results = []
+    for name, operator in zip(kinds, operators, strict=True):
+        kept = None
         if folder is not None:
-            error.add_note(f"What is done is kept in {folder}; the same call goes on from there.")
-        raise
-    return EmpiricalSpectrum(found.eigenvalues, found.vectors, n, name, method, found.rest)
+            own = folder if isinstance(kind, str) else folder / name
+            kept = Checkpoint(own / method, operator.identity() | _what_steps_depend_on(plan, first), "lanczos")
+        try:
+            found = krylov_spectrum(operator.compute().matmat, first, plan, kept, progress)
+        except KeyboardInterrupt as error:
+            if folder is not None:
+                error.add_note(f"What is done is kept in {folder}; the same call goes on from there.")
+            raise
+        if len(kinds) > 1:
+            operator.close()
+        results.append(EmpiricalSpectrum(found.eigenvalues, found.vectors, n, name, method, found.rest))
+    return _check.as_asked(kind, results)
 
 
 def _what_steps_depend_on(plan: KrylovPlan, first: FloatArray) -> dict[str, Any]:
@@ -413,23 +416,30 @@ def _what_steps_depend_on(plan: KrylovPlan, first: FloatArray) -> dict[str, Any]
 
 
 def _exact(
-    X: Any, deq: Network, kind: Kind, top: int | None, memory_limit: float | None, options: dict[str, Any]
-) -> EmpiricalSpectrum:
-    n, place = len(X), options["device"]
-    if options["backend"] == "dask":
-        _check_dense(n, memory_limit)
-        return EmpiricalSpectrum(*eigenpairs(np.asarray(kernel(X, deq, kind, **options)), top), n, kind, "exact")
-    if place is None or place.type == "cpu":
-        _check_dense(n, memory_limit)
-    G = kernel(X, deq, kind, memory_limit=memory_limit, **options)
-    if place is not None and place.type != "cpu" and G.device.type == "cpu":
-        _check_dense(n, memory_limit)
-    return EmpiricalSpectrum(*eigenpairs(G, top), n, kind, "exact")
+    X: Any,
+    network: Network,
+    kinds: tuple[Kind, ...],
+    how: Computation,
+    top: int | None,
+    tau0_squared: float | None,
+    progress: bool,
+) -> Iterator[EmpiricalSpectrum]:
+    n = len(X)
+    on_card = how.backend != "dask" and how.device is not None and how.device.type != "cpu"
+    if not on_card:
+        _check_dense(n, how.memory_limit, len(kinds))
+    matrices = list(dense_kernels(X, network, kinds, how, tau0_squared=tau0_squared, progress=progress))
+    if on_card and matrices[0].device.type == "cpu":
+        _check_dense(n, how.memory_limit, len(kinds))
+    for kind in kinds:
+        matrix = matrices.pop(0)
+        matrix = np.asarray(matrix) if how.backend == "dask" else matrix
+        yield EmpiricalSpectrum(*eigenpairs(matrix, top), n, kind, "exact")
 
 
-def _check_dense(n: int, memory_limit: float | None) -> None:
+def _check_dense(n: int, memory_limit: float | None, kinds: int) -> None:
     _check.memory(
-        3 * 8 * n * n,
+        (2 + kinds) * 8 * n * n,
         memory_limit,
         "The kernel and its eigenvectors",
         "use method='slq' (density and top eigenvalues) or 'lanczos', which need half a matrix at most",
