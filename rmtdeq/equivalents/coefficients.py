@@ -233,8 +233,8 @@ def _through(layer: Layer, below: _State, tangent: bool) -> _State:
     a2, b2 = layer.sigma_a2, layer.sigma_b2
     slope, bend = at.first**2, at.second**2
     along = at.variance_slope if layer.centered else 0.5 * at.square_second
-    require_diagonal_contraction(layer, a2 * along)
-    require_contraction(layer, a2 * slope)
+    require_diagonal_contraction(layer.title, a2 * along)
+    require_contraction(layer.title, a2 * slope)
 
     rest = 1 - a2 * slope
     scale_slope = b2 * below.norm_slope / (1 - a2 * along)
@@ -246,7 +246,7 @@ def _through(layer: Layer, below: _State, tangent: bool) -> _State:
     tangents = below.tangents
     if tangent:
         steepness = a2 * at.first_square
-        require_finite_tangent(layer, steepness)
+        require_finite_tangent(layer.title, steepness)
         # The CK's and what comes from below, times the sum of the geometric series in σ_a² Ė, which moves with the
         # inner product at the rate σ_a² E[φ'']² input_slope.
         tangents = ()

@@ -231,14 +231,14 @@ class _Diagonal:
         square = self._in_scale(phi, sigma, np.asarray(phi(sigma * xi), dtype=float) ** 2)
         gain = a2 * square[1]
         where = f" at squared norm {norm:.4g}"
-        require_diagonal_contraction(layer, gain, where)
+        require_diagonal_contraction(layer.title, gain, where)
         slope = b2 * float(below.gradient[0]) / (1 - gain)
         bend = (a2 * square[2] * slope**2 + b2 * float(below.hessian[0, 0])) / (1 - gain)
         self.scale = self._jet(sigma**2, slope, bend)
         self.square = self._along(square)
         if kind == "ck":
             return
-        require_finite_tangent(layer, a2 * moments(phi, sigma).first_square if layer.recurrent else 0.0, where)
+        require_finite_tangent(layer.title, a2 * moments(phi, sigma).first_square if layer.recurrent else 0.0, where)
         self.slope_square = self._along(self._in_scale(phi, sigma, phi.slope(sigma * xi) ** 2))
 
     @staticmethod

@@ -13,8 +13,9 @@ from rmtdeq import _check
 from rmtdeq._errors import InvalidInputError
 from rmtdeq._types import FloatArray, Kind
 from rmtdeq.kernels.computation import Computation, is_tensor, placement
+from rmtdeq.kernels.engines import engine_of
 from rmtdeq.kernels.fill import Outputs, scratch_bytes
-from rmtdeq.kernels.matrix import engine_of, fill_matrix
+from rmtdeq.kernels.matrix import fill_matrix
 from rmtdeq.kernels.plan import make_plan
 from rmtdeq.network import Network, require_network
 

@@ -17,11 +17,11 @@ from rmtdeq._errors import InvalidInputError
 from rmtdeq._optional import require
 from rmtdeq._types import Kind
 from rmtdeq.kernels.computation import Computation, placement
+from rmtdeq.kernels.engines import engine_of
 from rmtdeq.kernels.fill import Engine, HostEngine
 from rmtdeq.kernels.host_matrix import HostMatrix
 from rmtdeq.kernels.identity import identity
 from rmtdeq.kernels.inputs import Samples
-from rmtdeq.kernels.matrix import engine_of
 from rmtdeq.kernels.panels import Layout, Panels
 from rmtdeq.kernels.plan import Plan, make_plan
 from rmtdeq.kernels.storage import METHODS, Wish, choose

@@ -323,9 +323,9 @@ class ScaleTable:
         steepest = float(self.slope_square.max())
         fixed = first and "ntk-full" not in kinds and not self.layer.recurrent
         if jumps(self.layer.activation) and not fixed and set(kinds) != {"ck"}:
-            raise infinite_tangent_of_jump(self.layer)
+            raise infinite_tangent_of_jump(self.layer.title)
         if set(kinds) != {"ck"} and self.layer.recurrent:
-            require_finite_tangent(self.layer, self.layer.sigma_a2 * steepest, _HERE)
+            require_finite_tangent(self.layer.title, self.layer.sigma_a2 * steepest, _HERE)
 
 
 def degrees_up_to(degree: int) -> IntArray:
@@ -467,4 +467,4 @@ def _where_it_vanishes(layer: Layer, low: float, high: float) -> float:
 
 def _check_diagonal(table: ScaleTable) -> None:
     slope = table.layer.sigma_a2 * float((table.growth * table.square / table.sigma**2).max())
-    require_diagonal_contraction(table.layer, slope, _HERE)
+    require_diagonal_contraction(table.layer.title, slope, _HERE)

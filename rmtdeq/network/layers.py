@@ -223,7 +223,7 @@ class Network:
         for layer, tau in _along(self.layers, tau0_squared):
             if layer.recurrent:
                 slope = layer.sigma_a2 * moments(layer.activation, tau).first_square
-                require_stable(layer, slope, f" at tau0_squared = {tau0_squared:g}")
+                require_stable(layer.title, slope, f" at tau0_squared = {tau0_squared:g}")
             found.append(layer)
         return tuple(found)
 

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rmtdeq as rd
-from rmtdeq.kernels import fill, tiles
-from rmtdeq.kernels import matrix as matrix_room
+from rmtdeq.kernels import engines, fill, tiles
 from rmtdeq.kernels.device import worker
 
 KINDS = ("ck", "ntk", "ntk-full")
@@ -318,8 +317,8 @@ def test_compiling_is_said_and_loading_is_not_however_long_it_takes(monkeypatch,
     caplog.set_level("INFO", "rmtdeq")
     real, clock = tiles.solve_block, itertools.count(step=60.0)
     monkeypatch.setattr(tiles, "solve_block", Engine())
-    monkeypatch.setattr(matrix_room, "perf_counter", lambda: next(clock))
-    matrix_room._load_machine_code.__wrapped__(np.dtype(float), False)
+    monkeypatch.setattr(engines, "perf_counter", lambda: next(clock))
+    engines._load_machine_code.__wrapped__(np.dtype(float), False)
     assert ("Compiled the kernel engine" in caplog.text) == bool(misses)
 
 

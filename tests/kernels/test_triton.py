@@ -15,6 +15,7 @@ import torch
 import rmtdeq as rd
 from rmtdeq.kernels import computation, matrix
 from rmtdeq.kernels.device import fused, worker
+from rmtdeq.kernels.engines import engine_of
 from rmtdeq.kernels.fill import Block
 from rmtdeq.kernels.plan import make_plan
 
@@ -109,7 +110,7 @@ def test_pairs_without_a_solution_are_counted(gaussian, backend):
     (weak,) = plan.layers
     strong = replace(weak, table=replace(weak.table, layer=replace(weak.layer, sigma_a2=20.0)))
     with pytest.raises(rd.IllPosedError, match=r"slope 1 or more for \d+ pair"):
-        matrix.fill_matrix(matrix.engine_of(replace(plan, layers=(strong,)), place), {"ck": np.empty((20, 20))})
+        matrix.fill_matrix(engine_of(replace(plan, layers=(strong,)), place), {"ck": np.empty((20, 20))})
 
 
 @pytest.mark.parametrize("method", ["device", "matrix-free", "dense"])
@@ -211,7 +212,7 @@ def test_blocks_anywhere_and_their_mirror_images(gaussian, backend, origin):
     X, deq = gaussian(30, 40), rd.DEQ("tanh", 0.3, 0.8)
     exact = rd.kernel(X, deq)
     place = computation.placement(X, None, computation.Computation(backend, DEVICE))
-    engine = matrix.engine_of(make_plan(place.inputs, deq, ("ck",)), place)
+    engine = engine_of(make_plan(place.inputs, deq, ("ck",)), place)
     out = torch.full((30, 30), -1.0, dtype=torch.float64, device=DEVICE)
     engine.worker().fill(Block(12, 20, 9, 15), {"ck": out}, origin, mirror=True)
     whole = np.full((40, 40), -1.0)

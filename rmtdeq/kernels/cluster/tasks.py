@@ -12,7 +12,8 @@ from rmtdeq._errors import RmtdeqError
 from rmtdeq._threads import alone
 from rmtdeq._types import FloatArray, Kind
 from rmtdeq.kernels.computation import Computation, engine, placement
-from rmtdeq.kernels.matrix import engine_of, fill_matrix
+from rmtdeq.kernels.engines import engine_of
+from rmtdeq.kernels.matrix import fill_matrix
 from rmtdeq.kernels.plan import plan_with
 from rmtdeq.kernels.profile import ScaleTable
 
