@@ -19,8 +19,8 @@ import torch
 from matplotlib.figure import Figure
 
 import rmtdeq as rd
-from rmtdeq import _style
-from rmtdeq.io import manifest, save_figure
+from rmtdeq._lib import style
+from rmtdeq.output.files import manifest, save_figure
 
 KINDS = {"CK": ("ck",), "NTK": ("ntk",), "both": ("ck", "ntk")}
 PRECISIONS = (("float32", "full"), ("float32", "tf32"), ("float32", "bfloat16"), ("float64", "full"))
@@ -168,10 +168,10 @@ def figure_of(rows, sizes, options, title):
     names = list(rows)
     at = np.arange(len(names))
     bound = np.array([2 * row["product"] + row["write"] for row in rows.values()])
-    left.barh(at, [row["seconds"] for row in rows.values()] / bound, color=_style.DATA, edgecolor=_style.DATA_EDGE)
+    left.barh(at, [row["seconds"] for row in rows.values()] / bound, color=style.DATA, edgecolor=style.DATA_EDGE)
     least = [max(row["product"] / 2, row["write"]) for row in rows.values()] / bound
-    left.plot(least, at, "|", color=_style.THEORY, ms=9, mew=2, label="half the product, or one write: the least")
-    left.axvline(1, color=_style.THEORY, ls="--", label="twice the product and one write")
+    left.plot(least, at, "|", color=style.THEORY, ms=9, mew=2, label="half the product, or one write: the least")
+    left.axvline(1, color=style.THEORY, ls="--", label="twice the product and one write")
     left.set_yticks(at, names, fontsize=7)
     left.invert_yaxis()
     left.set_xscale("log")
@@ -183,15 +183,15 @@ def figure_of(rows, sizes, options, title):
     left.legend(frameon=False, fontsize=7, loc="lower right", bbox_to_anchor=(1, 1.0), ncols=2)
     n = sizes["sizes"]
     styles = {
-        "triton": {"color": _style.THEORY, "marker": "o"},
-        "torch": {"color": _style.OTHER, "marker": "s"},
-        "numba": {"color": _style.DATA_EDGE, "marker": "^"},
-        "product": {"color": _style.THEORY, "ls": "--", "label": "X Xᵀ"},
-        "copy": {"color": _style.THEORY, "ls": ":", "label": "copy of the results"},
+        "triton": {"color": style.THEORY, "marker": "o"},
+        "torch": {"color": style.OTHER, "marker": "s"},
+        "numba": {"color": style.DATA_EDGE, "marker": "^"},
+        "product": {"color": style.THEORY, "ls": "--", "label": "X Xᵀ"},
+        "copy": {"color": style.THEORY, "ls": ":", "label": "copy of the results"},
     }
-    for name, style in styles.items():
+    for name, look in styles.items():
         if sizes.get(name):
-            label = {"label": name + (" (CPU)" if name == "numba" else "")} | style
+            label = {"label": name + (" (CPU)" if name == "numba" else "")} | look
             right.loglog(n[: len(sizes[name])], sizes[name], ms=4, **label)
     right.set_xticks(n, [str(each) for each in n])
     right.set_xticks([], minor=True)
@@ -199,7 +199,7 @@ def figure_of(rows, sizes, options, title):
     right.set_ylabel("seconds, CK and NTK in float32")
     right.legend(frameon=False, fontsize=8)
     for ax in (left, right):
-        _style.open_frame(ax)
+        style.open_frame(ax)
     figure.suptitle(title, fontsize=10)
     return figure
 

@@ -16,8 +16,8 @@ import numpy as np
 import rivals
 from matplotlib.figure import Figure
 
-from rmtdeq import _style
-from rmtdeq.io import manifest, save_figure
+from rmtdeq._lib import style
+from rmtdeq.output.files import manifest, save_figure
 
 ACTIVATIONS = {"tanh": "tanh", "ReLU": "relu", "callable": rivals.bump}
 N, P = 4000, 784
@@ -95,25 +95,25 @@ def figure_of(product, by_n, by_p, rivals_rows):
     figure = Figure(figsize=(10.5, 3.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.1, 1.2, 1.0])
     names = list(product)
-    left.barh(names, [product[name]["ratio"] for name in names], color=_style.DATA, edgecolor=_style.DATA_EDGE)
-    left.axvline(1, color=_style.THEORY)
-    left.text(1.02, -0.62, "the product itself", color=_style.THEORY, fontsize=8, va="center")
+    left.barh(names, [product[name]["ratio"] for name in names], color=style.DATA, edgecolor=style.DATA_EDGE)
+    left.axvline(1, color=style.THEORY)
+    left.text(1.02, -0.62, "the product itself", color=style.THEORY, fontsize=8, va="center")
     left.set_ylim(-0.9, len(names) - 0.5)
     left.invert_yaxis()
     left.set_xlabel(f"time of both kernels / time of X Xᵀ\n(n = {N}, p = {P})")
     for rows, marker, what in ((by_n, "o", f"n, at p = {P}"), (by_p, "s", "p, at n = 2000")):
-        middle.loglog(rows["sizes"], rows["product"], color=_style.OTHER, ls="--", marker=marker, mfc="white", ms=4)
+        middle.loglog(rows["sizes"], rows["product"], color=style.OTHER, ls="--", marker=marker, mfc="white", ms=4)
         middle.loglog(
-            rows["sizes"], rows["seconds"], color=_style.THEORY, marker=marker, ms=4,
+            rows["sizes"], rows["seconds"], color=style.THEORY, marker=marker, ms=4,
             label=f"{what}: exponent {rows['exponent']:.2f}",
         )  # fmt: skip
-    middle.plot([], [], color=_style.OTHER, ls="--", label="X Xᵀ")
+    middle.plot([], [], color=style.OTHER, ls="--", label="X Xᵀ")
     middle.set_xlabel("n or p")
     middle.set_ylabel("seconds, both kernels")
     middle.legend(frameon=False, fontsize=8)
     names = list(rivals_rows)
     factors = [rivals_rows[name]["factor"] for name in names]
-    right.barh([name.replace(": ", ":\n") for name in names], factors, color=_style.DATA, edgecolor=_style.DATA_EDGE)
+    right.barh([name.replace(": ", ":\n") for name in names], factors, color=style.DATA, edgecolor=style.DATA_EDGE)
     right.set_xscale("log")
     right.invert_yaxis()
     right.set_xlim(1, 10 * max(factors))
@@ -121,7 +121,7 @@ def figure_of(product, by_n, by_p, rivals_rows):
         right.text(factor, i, f" {factor:,.0f}", va="center", fontsize=8)
     right.set_xlabel("times faster")
     for ax in (left, middle, right):
-        _style.open_frame(ax)
+        style.open_frame(ax)
         ax.tick_params(labelsize=8)
     return figure
 

@@ -18,12 +18,12 @@ import rivals
 from scipy.optimize import nnls
 
 import rmtdeq as rd
-from rmtdeq._threads import alone
-from rmtdeq._types import KINDS
-from rmtdeq.kernels.cluster.samples import side_of
-from rmtdeq.kernels.cluster.tasks import Recipe, multiply, tile
+from rmtdeq._lib.threads import alone
+from rmtdeq._lib.types import KINDS
 from rmtdeq.kernels.computation import Computation
 from rmtdeq.kernels.plan import tabulate
+from rmtdeq.kernels.stores.cluster.pieces import side_of
+from rmtdeq.kernels.stores.cluster.tasks import Recipe, multiply, tile
 
 VECTORS = 8
 

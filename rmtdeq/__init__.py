@@ -13,27 +13,27 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from rmtdeq._version import __version__
+from rmtdeq._lib.version import __version__
 
 _HOME = {
-    "Activation": "rmtdeq.gauss",
-    "activation": "rmtdeq.gauss",
-    "activation_names": "rmtdeq.gauss",
+    "Activation": "rmtdeq.activations",
+    "activation": "rmtdeq.activations",
+    "activation_names": "rmtdeq.activations",
     "DEQ": "rmtdeq.network",
     "Layer": "rmtdeq.network",
     "Network": "rmtdeq.network",
-    "DEQKernel": "rmtdeq.estimators",
+    "DEQKernel": "rmtdeq.sklearn",
     "DesignStatus": "rmtdeq.designs",
     "ExplicitNetwork": "rmtdeq.designs",
     "KernelComparison": "rmtdeq.designs",
     "compare_kernels": "rmtdeq.designs",
     "design": "rmtdeq.designs",
-    "Coefficients": "rmtdeq.equivalents",
-    "SpectrumPrediction": "rmtdeq.equivalents",
-    "equivalent": "rmtdeq.equivalents",
-    "equivalent_operator": "rmtdeq.equivalents",
-    "predict_spectrum": "rmtdeq.equivalents",
-    "solve": "rmtdeq.equivalents",
+    "Coefficients": "rmtdeq.theory",
+    "SpectrumPrediction": "rmtdeq.theory",
+    "equivalent": "rmtdeq.theory",
+    "equivalent_operator": "rmtdeq.theory",
+    "predict_spectrum": "rmtdeq.theory",
+    "solve": "rmtdeq.theory",
     "GaussianMixture": "rmtdeq.data",
     "center_and_scale": "rmtdeq.data",
     "dataset_names": "rmtdeq.data",
@@ -57,16 +57,16 @@ _HOME = {
     "gradient_flow": "rmtdeq.training",
     "predict_training": "rmtdeq.curves",
     "train_classifier": "rmtdeq.training",
-    "Section": "rmtdeq.report",
-    "write_report": "rmtdeq.report",
-    "ClusterError": "rmtdeq._errors",
-    "ConvergenceError": "rmtdeq._errors",
-    "DataNotFoundError": "rmtdeq._errors",
-    "IllPosedError": "rmtdeq._errors",
-    "InvalidInputError": "rmtdeq._errors",
-    "MemoryLimitError": "rmtdeq._errors",
-    "MissingDependencyError": "rmtdeq._errors",
-    "RmtdeqError": "rmtdeq._errors",
+    "Section": "rmtdeq.output.report",
+    "write_report": "rmtdeq.output.report",
+    "ClusterError": "rmtdeq._lib.errors",
+    "ConvergenceError": "rmtdeq._lib.errors",
+    "DataNotFoundError": "rmtdeq._lib.errors",
+    "IllPosedError": "rmtdeq._lib.errors",
+    "InvalidInputError": "rmtdeq._lib.errors",
+    "MemoryLimitError": "rmtdeq._lib.errors",
+    "MissingDependencyError": "rmtdeq._lib.errors",
+    "RmtdeqError": "rmtdeq._lib.errors",
 }
 
 _NEEDS = {"DEQKernel": "sklearn"}
@@ -127,7 +127,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from rmtdeq._errors import (
+    from rmtdeq._lib.errors import (
         ClusterError,
         ConvergenceError,
         DataNotFoundError,
@@ -137,6 +137,7 @@ if TYPE_CHECKING:
         MissingDependencyError,
         RmtdeqError,
     )
+    from rmtdeq.activations import Activation, activation, activation_names
     from rmtdeq.curves import ClassificationRun, LossCurve, TrainingRun, predict_training
     from rmtdeq.data import (
         GaussianMixture,
@@ -147,7 +148,12 @@ if TYPE_CHECKING:
         on_sphere,
     )
     from rmtdeq.designs import DesignStatus, ExplicitNetwork, KernelComparison, compare_kernels, design
-    from rmtdeq.equivalents import (
+    from rmtdeq.kernels import finite_width_kernel, kernel, kernel_operator, sample_features
+    from rmtdeq.network import DEQ, Layer, Network
+    from rmtdeq.output.report import Section, write_report
+    from rmtdeq.sklearn import DEQKernel  # noqa: F401
+    from rmtdeq.spectra import EmpiricalSpectrum, SpectrumComparison, compare, empirical_spectrum
+    from rmtdeq.theory import (
         Coefficients,
         SpectrumPrediction,
         equivalent,
@@ -155,12 +161,6 @@ if TYPE_CHECKING:
         predict_spectrum,
         solve,
     )
-    from rmtdeq.estimators import DEQKernel  # noqa: F401
-    from rmtdeq.gauss import Activation, activation, activation_names
-    from rmtdeq.kernels import finite_width_kernel, kernel, kernel_operator, sample_features
-    from rmtdeq.network import DEQ, Layer, Network
-    from rmtdeq.report import Section, write_report
-    from rmtdeq.spectra import EmpiricalSpectrum, SpectrumComparison, compare, empirical_spectrum
     from rmtdeq.training import (
         InitialCondition,
         check_initial_condition,

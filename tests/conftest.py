@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from rmtdeq.gauss import Activation, activation
+from rmtdeq.activations import Activation, activation
 
 # A law holds however busy the machine is.
 settings.register_profile("any clock", deadline=None)

@@ -349,7 +349,7 @@ def files() -> dict[str, tuple[dict[str, bytes], Callable[[Path], Any]]]:
     """Return every reader with the files that it can read."""
     from scipy.io import savemat
 
-    from rmtdeq._checkpoint import Checkpoint
+    from rmtdeq._lib.checkpoint import Checkpoint
     from rmtdeq.cli import jobs
     from rmtdeq.data import formats
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
-from rmtdeq import _check
+from rmtdeq._lib import check
 from rmtdeq.cli import example_mixture
 
 NO_MATRIX = ([[1, 2], [3]], [1.0, 2.0], 3.0, [["a", "b"]], [[1j]], [[np.nan]], np.empty((0, 3)), None)
@@ -13,20 +13,20 @@ NO_MATRIX = ([[1, 2], [3]], [1.0, 2.0], 3.0, [["a", "b"]], [[1j]], [[np.nan]], n
 @pytest.mark.parametrize("X", NO_MATRIX)
 def test_what_is_no_data_matrix_is_refused(X):
     with pytest.raises(rd.InvalidInputError, match="X"):
-        _check.samples(X)
+        check.samples(X)
 
 
 @pytest.mark.parametrize("kind", [None, 3, (), "cnk", ("ck", "ck"), ("ck", 1), np.eye(30)])
 def test_what_names_no_kernel_is_refused_briefly(kind):
     with pytest.raises(rd.InvalidInputError, match="kind") as caught:
-        _check.kinds(kind)
+        check.kinds(kind)
     assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int64, bool, np.float16])
 def test_other_numbers_become_float64(dtype):
-    assert _check.real_array(np.ones(3, dtype), "x").dtype == np.float64
-    assert _check.real_array(np.ones(3, np.float32), "x").dtype == np.float32
+    assert check.real_array(np.ones(3, dtype), "x").dtype == np.float64
+    assert check.real_array(np.ones(3, np.float32), "x").dtype == np.float32
 
 
 @pytest.mark.parametrize("activation", ["abs", "polynomial(0, 0, 0.3)"])
@@ -60,7 +60,7 @@ def test_ten_classes_fit_into_a_figure(tmp_path):
 )
 def test_the_nearest_choice_is_suggested(value, meant):
     with pytest.raises(rd.InvalidInputError, match="name must be one of") as caught:
-        _check.choice(value, "name", ("digits", "fashion"))
+        check.choice(value, "name", ("digits", "fashion"))
     assert (f"did you mean {meant!r}?" in str(caught.value)) == (meant is not None)
     assert ("did you mean" in str(caught.value)) == (meant is not None)
 
@@ -78,7 +78,7 @@ def test_labels_that_are_not_those_of_classes_come_with_what_makes_them(y):
     X = np.random.default_rng(0).standard_normal((6, 4))
     with pytest.raises(rd.InvalidInputError) as caught:
         rd.GaussianMixture.from_data(X, y)
-    assert _check.RELABEL in str(caught.value)
+    assert check.RELABEL in str(caught.value)
     gmm = rd.GaussianMixture.from_data(X, np.unique(y, return_inverse=True)[1])
     assert gmm.classes == len(set(y))
     spectrum = rd.empirical_spectrum(X, rd.DEQ("tanh", 0.2, 0.8))
@@ -123,7 +123,7 @@ def test_samples_of_any_type_are_the_same_samples():
     X = np.random.default_rng(0).choice([-1.0, 0.0, 1.0, 2.0], (6, 4))
     for name, form in forms_of(X).items():
         expected = (X > 0).astype(float) if name == "boolean" else X
-        found = _check.samples(form)
+        found = check.samples(form)
         np.testing.assert_array_equal(found, expected, err_msg=name)
         assert found.dtype == (np.float32 if name in ("Float32", "big-endian float32") else np.float64), name
         assert found.dtype.isnative
@@ -156,16 +156,16 @@ def test_missing_numbers_are_told_as_such():
         torch.where(torch.from_numpy(mask), np.nan, 1.0).bfloat16(),
     ):
         with pytest.raises(rd.InvalidInputError, match=r"X holds 1 .*NaN or infinite value"):
-            _check.samples(bad)
+            check.samples(bad)
     with pytest.raises(rd.InvalidInputError, match="real numbers, not object"):
-        _check.samples(pd.DataFrame({"a": ["1", "2"], "b": pd.array([1, 2], dtype="Int64")}))
+        check.samples(pd.DataFrame({"a": ["1", "2"], "b": pd.array([1, 2], dtype="Int64")}))
     with pytest.raises(rd.InvalidInputError, match="complex"):
-        _check.samples(torch.complex(torch.ones(2, 2), torch.ones(2, 2)).conj())
+        check.samples(torch.complex(torch.ones(2, 2), torch.ones(2, 2)).conj())
 
 
 def test_labels_may_be_tensors_and_nullable():
     torch, pd = pytest.importorskip("torch"), pytest.importorskip("pandas")
     for y in (torch.tensor([0, 1, 1]), torch.tensor([0.0, 1, 1]).bfloat16(), pd.Series([0, 1, 1], dtype="Int64")):
-        np.testing.assert_array_equal(_check.labels(y, 3), [0, 1, 1])
+        np.testing.assert_array_equal(check.labels(y, 3), [0, 1, 1])
     with pytest.raises(rd.InvalidInputError, match="not whole"):
-        _check.labels(pd.Series([0, pd.NA, 1], dtype="Int64"), 3)
+        check.labels(pd.Series([0, pd.NA, 1], dtype="Int64"), 3)

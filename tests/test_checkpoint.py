@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
-from rmtdeq import _files
-from rmtdeq._checkpoint import Checkpoint
-from rmtdeq._files import free_space, in_memory, reserve, write_whole
+from rmtdeq._lib import files
+from rmtdeq._lib.checkpoint import Checkpoint
+from rmtdeq._lib.files import free_space, in_memory, reserve, write_whole
 
 
 def test_parts_come_back_as_they_were_saved(tmp_path):
@@ -77,8 +77,8 @@ def test_free_space_is_asked_of_the_nearest_folder_that_is_there(tmp_path):
 
 def test_files_in_memory_are_known_by_the_deepest_mount(monkeypatch):
     mounts = [["/", "ext4"], ["/fast", "tmpfs"], ["/fast/disk", "xfs"], ["/ram", "ramfs"]]
-    monkeypatch.setattr(_files, "_mounts", lambda: mounts)
+    monkeypatch.setattr(files, "_mounts", lambda: mounts)
     for place, expected in (("/x", False), ("/fast/a", True), ("/fast/disk/a", False), ("/ram", True), ("/fas", False)):
         assert in_memory(Path(place)) is expected
-    monkeypatch.setattr(_files, "_mounts", list)
+    monkeypatch.setattr(files, "_mounts", list)
     assert not in_memory(Path("/fast"))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
-from rmtdeq import io
 from rmtdeq.cli import example_mixture, main
 from rmtdeq.cli import options as options_of_commands
+from rmtdeq.output import files as io
 
 SMALL = ["--dataset", "mixture", "--p", "120", "--n", "96"]
 

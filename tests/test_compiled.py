@@ -9,7 +9,7 @@ import numba
 import pytest
 from numba.core import caching
 
-from rmtdeq import _compiled
+from rmtdeq._lib import compiled
 
 SOURCE = "def plus(a, b):\n    return a + b\n"
 
@@ -19,7 +19,7 @@ def function(tmp_path, monkeypatch):
     """Return the function that compiles `plus` as a new process would, and its cache's folder."""
     folder = tmp_path / "cache"
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(folder))
-    _compiled._say_without_cache.cache_clear()
+    compiled._say_without_cache.cache_clear()
     path = tmp_path / "sums.py"
     path.write_text(SOURCE)
 
@@ -27,10 +27,10 @@ def function(tmp_path, monkeypatch):
         spec = importlib.util.spec_from_file_location("sums", path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return _compiled.compiled(nogil=True)(module.plus)
+        return compiled.compiled(nogil=True)(module.plus)
 
     yield fresh, folder
-    _compiled._say_without_cache.cache_clear()
+    compiled._say_without_cache.cache_clear()
 
 
 def test_a_second_process_loads_what_the_first_compiled(function):
@@ -60,7 +60,7 @@ def test_without_a_folder_everything_is_compiled_and_that_is_said_once(function,
     fresh, _ = function
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
     assert fresh()(2, 3) == fresh()(1, 4) == 5
-    (said,) = (record for record in caplog.records if record.name == "rmtdeq._compiled")
+    (said,) = (record for record in caplog.records if record.name == "rmtdeq._lib.compiled")
     assert "NUMBA_CACHE_DIR" in said.getMessage()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import rmtdeq
-from rmtdeq.reproduce import find
+from rmtdeq.papers import find
 
 ROOT = Path(rmtdeq.__file__).parent
 REPOSITORY = Path(__file__).parent.parent

@@ -40,7 +40,7 @@ def test_unknown_names_are_attribute_errors():
 
 
 def test_a_missing_library_is_named_with_its_remedy(monkeypatch):
-    from rmtdeq._optional import require
+    from rmtdeq._lib.optional import require
 
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(rmtdeq.MissingDependencyError, match=r"rmtdeq\[torch\]"):

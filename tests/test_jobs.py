@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
-from rmtdeq._checkpoint import Checkpoint
+from rmtdeq._lib.checkpoint import Checkpoint
 from rmtdeq.cli import main
 
 JOB = """
 import sys, numpy as np, rmtdeq as rd
-from rmtdeq.kernels import fill, host_matrix, panels
+from rmtdeq.kernels import blocks as fill
+from rmtdeq.kernels.stores import host as host_matrix
+from rmtdeq.kernels.stores import panels
 for module in (fill, host_matrix, panels):
     module.HEIGHT, module.WIDTH = 32, 64
 panels.PANEL_BYTES = 16384
@@ -84,7 +86,10 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_leaves_a_job_to_go_on_with(tmp_path, small_disk, monkeypatch):
-    from rmtdeq.kernels import fill, host_matrix, panels, storage
+    from rmtdeq.kernels import blocks as fill
+    from rmtdeq.kernels.stores import choice as storage
+    from rmtdeq.kernels.stores import host as host_matrix
+    from rmtdeq.kernels.stores import panels
 
     for module in (fill, host_matrix, panels):
         monkeypatch.setattr(module, "HEIGHT", 32)
@@ -218,7 +223,7 @@ def test_what_is_no_job_is_refused(tmp_path, capsys):
 
 HOLD = """
 import sys, time
-from rmtdeq._checkpoint import Checkpoint
+from rmtdeq._lib.checkpoint import Checkpoint
 kept = Checkpoint(sys.argv[1], {"n": 1}, "job")
 print("there", flush=True)
 time.sleep(60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rmtdeq._memory import available_memory
+from rmtdeq._lib.memory import available_memory
 
 GIB = 1 << 30
 

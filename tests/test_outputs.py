@@ -5,9 +5,10 @@ import stat
 
 import pytest
 
-from rmtdeq import _files, cli
-from rmtdeq._errors import InvalidInputError
-from rmtdeq.io import figure_path
+from rmtdeq import cli
+from rmtdeq._lib import files
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq.output.files import figure_path
 
 SMALL = ["--dataset", "mixture", "--p", "120", "--n", "96", "--kind", "ck"]
 
@@ -101,7 +102,7 @@ def test_the_end_of_a_number_is_no_suffix():
 def test_what_can_be_written_leaves_nothing_behind(tmp_path):
     (tmp_path / "old.txt").write_text("old")
     for name in ("new.txt", "some/new/folder/file.txt", "old.txt"):
-        _files.require_writable(tmp_path / name, "--out")
+        files.require_writable(tmp_path / name, "--out")
     assert [path.name for path in tmp_path.iterdir()] == ["old.txt"]
     assert (tmp_path / "old.txt").read_text() == "old"
 
@@ -110,6 +111,6 @@ def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(_files.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
     with pytest.raises(InvalidInputError, match="Permission denied"):
-        _files.require_writable(tmp_path / "x", "--out")
+        files.require_writable(tmp_path / "x", "--out")

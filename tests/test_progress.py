@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
-from rmtdeq._progress import progress_bar
+from rmtdeq._lib.progress import progress_bar
 
 
 class Terminal(io.StringIO):

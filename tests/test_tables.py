@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import rmtdeq as rd
-from rmtdeq._tables import Table, by_class
+from rmtdeq._lib.tables import Table, by_class
 from rmtdeq.curves import ClassificationRun, TrainingRun
 
 

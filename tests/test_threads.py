@@ -17,8 +17,8 @@ import torch
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 import rmtdeq as rd
-from rmtdeq import _threads
-from rmtdeq.kernels import fill
+from rmtdeq._lib import threads
+from rmtdeq.kernels import blocks as fill
 
 DEQ = rd.DEQ("tanh", 0.3, 0.8)
 
@@ -98,7 +98,7 @@ def test_errors_and_interrupts(settled, monkeypatch):
 
 def test_the_limit_is_lifted_by_the_last_in_any_thread(settled):
     """The first to come is not the last to leave."""
-    limit, first_is_in, second_is_in = _threads._OneBlasThread(), threading.Event(), threading.Event()
+    limit, first_is_in, second_is_in = threads._OneBlasThread(), threading.Event(), threading.Event()
     seen = []
 
     def first():
@@ -122,11 +122,11 @@ def test_the_limit_is_lifted_by_the_last_in_any_thread(settled):
 
 
 def test_within_another_share_of_work_there_is_one_thread():
-    with _threads.alone():
-        with _threads.alone():
-            assert _threads.threads() == 1
-        assert _threads.threads() == 1
-    assert _threads.threads() == numba.get_num_threads()
+    with threads.alone():
+        with threads.alone():
+            assert threads.threads() == 1
+        assert threads.threads() == 1
+    assert threads.threads() == numba.get_num_threads()
 
 
 @pytest.mark.parametrize("given", [None, "ACTIVE"])

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import rmtdeq as rd
-from rmtdeq.plots import draw_ranks
+from rmtdeq.output.figures import draw_ranks
 
 # %%
 # Images

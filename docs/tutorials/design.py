@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import rmtdeq as rd
-from rmtdeq.plots import draw_activations
+from rmtdeq.output.figures import draw_activations
 
 # %%
 # The network

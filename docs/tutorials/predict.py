@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import rmtdeq as rd
-from rmtdeq.plots import draw_alignments
+from rmtdeq.output.figures import draw_alignments
 
 # %%
 # Four equations

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import rmtdeq
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._files import write_whole
-from rmtdeq._optional import require
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.files import write_whole
+from rmtdeq._lib.optional import require
 from rmtdeq.cli.options import data_dir_of, record_of, save
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def train(options: argparse.Namespace) -> int:
     if options.save:
         print(f"wrote {options.save}")
     if options.out:
-        from rmtdeq.plots import classification_figure
+        from rmtdeq.output.figures import classification_figure
 
         figure = classification_figure([run], f"{options.model}, {name}, n = {len(y)}")
         save(figure, options, record_of("train", options, numbers(run)))

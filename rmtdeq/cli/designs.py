@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 import rmtdeq
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._tables import without_rounding
-from rmtdeq._types import KINDS, Kind
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.tables import without_rounding
+from rmtdeq._lib.types import KINDS, Kind
 from rmtdeq.cli.options import (
     add_data,
     add_network,
@@ -76,7 +76,7 @@ def _design(options: argparse.Namespace) -> int:
         print(fidelity.summary())
     if not (options.out or options.report):
         return 0
-    from rmtdeq.plots import design_figure
+    from rmtdeq.output.figures import design_figure
 
     title = f"{problem.name}, n = {len(problem.X)}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
     figure = design_figure(fidelities, deq, net, title)

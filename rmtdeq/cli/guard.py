@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rmtdeq._errors import RmtdeqError
-from rmtdeq._threads import wait_patiently
+from rmtdeq._lib.errors import RmtdeqError
+from rmtdeq._lib.threads import wait_patiently
 
 FAILED = 2
 _INTERRUPTED = 130

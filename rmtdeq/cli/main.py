@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import rmtdeq
-from rmtdeq._check import suggestion
+from rmtdeq._lib.check import suggestion
 from rmtdeq.cli import designs, jobs, reproduce, spectra, training
 from rmtdeq.cli.guard import FAILED, guarded, tell_line
 from rmtdeq.cli.outputs import require_outputs

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rmtdeq
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq.data.datasets import DATASETS
 from rmtdeq.data.problems import Problem, image_problem, mixture_problem, own_problem
 
@@ -116,7 +116,7 @@ def problem_of(options: argparse.Namespace) -> Problem:
         )
     if options.labels is not None or options.as_is:
         raise InvalidInputError("--labels and --as-is are for samples of your own: name their file with --data.")
-    _check.choice(options.dataset, "--dataset", (*rmtdeq.dataset_names(), "mixture"))
+    check.choice(options.dataset, "--dataset", (*rmtdeq.dataset_names(), "mixture"))
     data_dir = data_dir_of(options, options.dataset)
     if options.dataset == "mixture":
         if options.classes is not None and not (len(options.classes) == 1 and isinstance(options.classes[0], int)):
@@ -135,7 +135,7 @@ def problem_of(options: argparse.Namespace) -> Problem:
 
 def record_of(program: str, options: argparse.Namespace, results: Mapping[Any, Any]) -> dict[str, Any]:
     """Return the manifest of a command."""
-    from rmtdeq.io import manifest
+    from rmtdeq.output.files import manifest
 
     return manifest(program, arguments_of(options), results)
 
@@ -149,7 +149,7 @@ def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def save(figure: Any, options: argparse.Namespace, record: dict[str, Any]) -> None:
     """Save a command's figure and say so."""
-    from rmtdeq.io import save_figure
+    from rmtdeq.output.files import save_figure
 
     for path in save_figure(figure, options.out, record):
         print(f"wrote {path}")

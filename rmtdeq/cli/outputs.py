@@ -6,8 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._files import file_path, require_writable
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.files import file_path, require_writable
 
 
 def require_outputs(options: argparse.Namespace) -> None:
@@ -33,14 +33,14 @@ def _files(options: argparse.Namespace) -> list[tuple[str, str | Path, str]]:
     found: list[tuple[str, str | Path, str]] = []
     out, save, report = (getattr(options, name, None) for name in ("out", "save", "report"))
     if out is not None:
-        from rmtdeq.io import figure_path, manifest_path
+        from rmtdeq.output.files import figure_path, manifest_path
 
         figure = figure_path(file_path(out, "--out"))
         found += [("--out", figure, "the figure of --out"), ("--out", manifest_path(out), "the manifest of --out")]
     if save is not None:
         found.append(("--save", save, "the file of --save"))
     if report is not None:
-        from rmtdeq.report.document import report_path
+        from rmtdeq.output.report.document import report_path
 
         found.append(("--report", report_path(file_path(report, "--report")), "the file of --report"))
     return found

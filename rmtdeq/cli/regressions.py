@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import rmtdeq
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._optional import require
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.optional import require
 from rmtdeq.cli.options import data_dir_of, record_of, save
 from rmtdeq.data.problems import Targets, random_targets, signed_classes
 
@@ -51,7 +51,7 @@ def train(options: argparse.Namespace) -> int:
         runs.append(run)
         conditions.append(start.condition)
     if options.out:
-        from rmtdeq.plots import training_figure
+        from rmtdeq.output.figures import training_figure
 
         title = f"{MODELS[options.model].title}, {data.name}, n = {len(data.y)}"
         results = {f"width {run.width}": _numbers(run, of) for run, of in zip(runs, conditions, strict=True)}
@@ -125,15 +125,15 @@ def model_of(options: argparse.Namespace, p: int, width: int) -> Overparameteriz
 
 def data_of(options: argparse.Namespace) -> Targets:
     """Load or draw the data of the options, in the scaling of the model."""
-    n = 100 if options.n is None else _check.integer(options.n, "--n", low=2)
-    wanted = 0 if options.test is None else _check.integer(options.test, "--test", low=0)
+    n = 100 if options.n is None else check.integer(options.n, "--n", low=2)
+    wanted = 0 if options.test is None else check.integer(options.test, "--test", low=0)
     norm = MODELS[options.model].norm
-    dataset = _check.choice(
+    dataset = check.choice(
         SPHERE if options.dataset is None else options.dataset, "--dataset", (SPHERE, *rmtdeq.dataset_names())
     )
     data_dir = data_dir_of(options, dataset)
     if dataset == SPHERE:
-        p = 100 if options.p is None else _check.integer(options.p, "--p", low=2)
+        p = 100 if options.p is None else check.integer(options.p, "--p", low=2)
         return random_targets(n, p, float(np.sqrt(p)) if norm is None else norm, wanted, options.seed)
     classes = [0, 1] if options.classes is None else options.classes
     if len(classes) != 2:

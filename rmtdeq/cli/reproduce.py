@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rmtdeq.reproduce import Experiment, Place, Report
+    from rmtdeq.papers import Experiment, Place, Report
 
 OUT = "figures/reproduce"
 _FAILED = 2
@@ -40,8 +40,8 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 
 
 def _place(options: argparse.Namespace) -> Place:
-    from rmtdeq import _check
-    from rmtdeq.reproduce import Place
+    from rmtdeq._lib import check
+    from rmtdeq.papers import Place
 
     if options.device != "cpu":
         from rmtdeq.kernels.computation import engine
@@ -49,7 +49,7 @@ def _place(options: argparse.Namespace) -> Place:
         # A device that is not there is told once, before anything is computed.
         engine(None, backend="torch", device=options.device)
     return Place(
-        _check.integer(options.seed, "--seed", low=0),
+        check.integer(options.seed, "--seed", low=0),
         None if options.data_dir is None else Path(options.data_dir),
         None if options.checkpoint is None else Path(options.checkpoint),
         options.device,
@@ -57,8 +57,8 @@ def _place(options: argparse.Namespace) -> Place:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    from rmtdeq._files import require_writable
-    from rmtdeq.reproduce import EXPERIMENTS, reports_table, run_all
+    from rmtdeq._lib.files import require_writable
+    from rmtdeq.papers import EXPERIMENTS, reports_table, run_all
 
     if "list" in options.names:
         print(_listed())
@@ -80,7 +80,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _chosen(names: Sequence[str], full: bool) -> list[Experiment]:
-    from rmtdeq.reproduce import EXPERIMENTS, find
+    from rmtdeq.papers import EXPERIMENTS, find
 
     wanted: list[Experiment] = []
     for name in names:
@@ -89,7 +89,7 @@ def _chosen(names: Sequence[str], full: bool) -> list[Experiment]:
 
 
 def _listed() -> str:
-    from rmtdeq.reproduce import EXPERIMENTS
+    from rmtdeq.papers import EXPERIMENTS
 
     width = max(map(len, EXPERIMENTS))
     lines = []
@@ -100,7 +100,7 @@ def _listed() -> str:
 
 
 def _show(report: Report) -> None:
-    from rmtdeq.reproduce import Status
+    from rmtdeq.papers import Status
 
     if report.outcome is not None:
         print(report.outcome.table())
@@ -112,7 +112,7 @@ def _show(report: Report) -> None:
 
 def _code(reports: Sequence[Report], named: bool = True) -> int:
     """Return the exit code; without data an experiment that was asked for by name has failed."""
-    from rmtdeq.reproduce import Status
+    from rmtdeq.papers import Status
 
     bad = {Status.FAILED, Status.NO_DATA} if named else {Status.FAILED}
     return _FAILED if any(report.status in bad for report in reports) else 0
@@ -139,7 +139,7 @@ def program(name: str, out: str, description: str | None, arguments: Sequence[st
         The exit code.
     """
     from rmtdeq.cli.guard import guarded
-    from rmtdeq.reproduce import find, run
+    from rmtdeq.papers import find, run
 
     experiment = find(name)
     full = replace(experiment.full, **start)
@@ -154,7 +154,7 @@ def program(name: str, out: str, description: str | None, arguments: Sequence[st
 
     def call() -> int:
         from rmtdeq.cli.outputs import require_outputs
-        from rmtdeq.io import figure_path
+        from rmtdeq.output.files import figure_path
 
         require_outputs(options)
         given = {field.name: _as(getattr(full, field.name), getattr(options, field.name)) for field in fields(full)}

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 import rmtdeq
-from rmtdeq._tables import Tabular, without_rounding
-from rmtdeq._types import KINDS, LEVELS, FloatArray
+from rmtdeq._lib.tables import Tabular, without_rounding
+from rmtdeq._lib.types import KINDS, LEVELS, FloatArray
 from rmtdeq.cli.options import (
     add_data,
     add_network,
@@ -23,9 +23,9 @@ from rmtdeq.cli.options import (
     save_report,
 )
 from rmtdeq.data.problems import Problem
-from rmtdeq.equivalents.coefficients import coefficient_scales
 from rmtdeq.kernels import kernel_diagonal
 from rmtdeq.kernels.computation import BACKENDS
+from rmtdeq.theory.coefficients import coefficient_scales
 
 _NO_MEAN = 1e-10
 
@@ -137,7 +137,7 @@ def _predict(options: argparse.Namespace) -> int:
         print(prediction.summary())
     if not (options.out or options.report):
         return 0
-    from rmtdeq.plots import prediction_figure
+    from rmtdeq.output.figures import prediction_figure
 
     figure = prediction_figure(predictions, _title(problem, deq))
     if options.out:
@@ -201,7 +201,7 @@ def _cluster(options: argparse.Namespace) -> Iterator[None]:
         return
     if options.backend != "dask":
         raise rmtdeq.InvalidInputError("--scheduler is for --backend dask.")
-    from rmtdeq.kernels.cluster.client import connected
+    from rmtdeq.kernels.stores.cluster.client import connected
 
     with connected(options.scheduler):
         yield
@@ -224,7 +224,7 @@ def _compare_here(options: argparse.Namespace) -> int:
         print(comparison.summary())
     if not (options.out or options.report):
         return 0
-    from rmtdeq.plots import comparison_figure
+    from rmtdeq.output.figures import comparison_figure
 
     figure = comparison_figure(comparisons, _title(problem, deq), problem.class_names)
     if options.out:

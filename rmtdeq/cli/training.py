@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from rmtdeq._errors import InvalidInputError
+from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq.cli import classifiers, regressions
 
 _DEQ, _RELU = regressions.MODELS

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from rmtdeq import _check, _style
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._tables import Table, Tabular
-from rmtdeq._types import FloatArray
+from rmtdeq._lib import check, style
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.tables import Table, Tabular
+from rmtdeq._lib.types import FloatArray
 
 QUANTITIES = {
     "loss": "cross-entropy",
@@ -123,13 +123,13 @@ class ClassificationRun(Tabular):
         InvalidInputError
             Another quantity, or a test accuracy where there was no test.
         """
-        _check.choice(quantity, "quantity", QUANTITIES)
+        check.choice(quantity, "quantity", QUANTITIES)
         values = getattr(self, quantity)
         if values is None:
             raise InvalidInputError("No test samples were given; pass test=(X, y) to the training.")
         if values.ndim == 2:
             values = values.mean(axis=1)
-        ax = _style.axes(ax)
+        ax = style.axes(ax)
         scale = 100 if "accuracy" in quantity else 1
         ax.plot(np.arange(1, self.epochs + 1), scale * values, **{"label": self.model, **look})
         ax.set_xlabel("epoch")

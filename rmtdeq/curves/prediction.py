@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtdeq import _check, _style
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import ComplexArray, FloatArray
+from rmtdeq._lib import check, style
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import ComplexArray, FloatArray
 from rmtdeq.data import GaussianMixture
-from rmtdeq.equivalents import SpectrumPrediction
 from rmtdeq.spectra import EmpiricalSpectrum
+from rmtdeq.theory import SpectrumPrediction
 
 METHODS = ("descent", "flow")
 
@@ -73,7 +73,7 @@ class LossCurve:
         InvalidInputError
             A negative number, or, with gradient descent, one that is not whole.
         """
-        tau = _check.real_array(epochs, "epochs")
+        tau = check.real_array(epochs, "epochs")
         if (tau < 0).any():
             raise InvalidInputError("Epochs are counted from 0.")
         if self.method == "descent" and (tau != np.round(tau)).any():
@@ -106,7 +106,7 @@ class LossCurve:
         InvalidInputError
             The loss never becomes so small: what is left has (nearly) zero eigenvalues.
         """
-        share = _check.number(share, "share", low=0, high=1, open_low=True)
+        share = check.number(share, "share", low=0, high=1, open_low=True)
         start = float(self.loss(0))
         low, high = 0, 1
         while float(self.loss(high)) > share * start:
@@ -133,12 +133,12 @@ class LossCurve:
         -------
         matplotlib.axes.Axes
         """
-        ax = _style.axes(ax)
+        ax = style.axes(ax)
         if epochs is None:
             later = np.arange(1001)
             epochs = later[: int(np.sum(self.loss(later) > 1e-3 * self.loss(0))) + 1]
-        at = _check.real_array(epochs, "epochs")
-        ax.semilogy(at, self.loss(at), **{"color": _style.THEORY, "label": "predicted", **look})
+        at = check.real_array(epochs, "epochs")
+        ax.semilogy(at, self.loss(at), **{"color": style.THEORY, "label": "predicted", **look})
         ax.set_xlabel("epoch" if self.method == "descent" else "time / step")
         ax.set_ylabel("loss")
         return ax
@@ -197,10 +197,10 @@ def predict_training(
     >>> curve.loss([0, 1]).round(4).tolist()
     [1.0, 0.2812]
     """
-    _check.choice(method, "method", METHODS)
-    eta = _check.step(step)
-    y = _check.real_array(y, "y", ndim=1).astype(float)
-    start = np.zeros(y.shape) if initial is None else _check.real_array(initial, "initial", ndim=1)
+    check.choice(method, "method", METHODS)
+    eta = check.step(step)
+    y = check.real_array(y, "y", ndim=1).astype(float)
+    start = np.zeros(y.shape) if initial is None else check.real_array(initial, "initial", ndim=1)
     if start.shape != y.shape:
         raise InvalidInputError(f"initial has {start.size} entries and y has {y.size}; they must agree.")
     residual = start - y
@@ -231,8 +231,8 @@ def _eigenpairs(spectrum: EmpiricalSpectrum | ArrayLike, n: int) -> tuple[FloatA
             raise InvalidInputError(
                 "The loss needs all eigenvectors; use empirical_spectrum(X, deq, kind, method='exact') without top."
             )
-        values = _check.real_array(spectrum.eigenvalues, "eigenvalues", ndim=1).astype(float)
-        vectors = _check.real_array(spectrum.vectors, "vectors", ndim=2).astype(float)
+        values = check.real_array(spectrum.eigenvalues, "eigenvalues", ndim=1).astype(float)
+        vectors = check.real_array(spectrum.vectors, "vectors", ndim=2).astype(float)
         rounding = _MEASURED
     else:
         if isinstance(spectrum, GaussianMixture):
@@ -240,7 +240,7 @@ def _eigenpairs(spectrum: EmpiricalSpectrum | ArrayLike, n: int) -> tuple[FloatA
                 "spectrum must be a prediction, a measured spectrum or a kernel; of a mixture it is "
                 "predict_spectrum(deq, mixture, n, kind)."
             )
-        kernel = _check.real_array(spectrum, "spectrum", ndim=2).astype(float)
+        kernel = check.real_array(spectrum, "spectrum", ndim=2).astype(float)
         if kernel.shape[0] != kernel.shape[1]:
             raise InvalidInputError(f"A kernel is a square matrix, not of shape {kernel.shape}.")
         if abs(kernel - kernel.T).max(initial=0.0) > 1e-4 * abs(kernel).max(initial=0.0):

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from rmtdeq import _check, _style
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._tables import Table, Tabular
-from rmtdeq._types import FloatArray, IntArray
+from rmtdeq._lib import check, style
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.tables import Table, Tabular
+from rmtdeq._lib.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,11 +126,11 @@ class TrainingRun(Tabular):
         InvalidInputError
             Another quantity, or a test loss where there was no test.
         """
-        _check.choice(quantity, "quantity", QUANTITIES)
+        check.choice(quantity, "quantity", QUANTITIES)
         values = getattr(self, quantity)
         if values is None:
             raise InvalidInputError("No test samples were given; pass test=(X, y) to the training.")
-        ax = _style.axes(ax)
+        ax = style.axes(ax)
         at = self.at[self.measured] if len(values) == len(self.measured) != len(self.at) else self.at
         ax.plot(at, values, **{"label": f"width {self.width}", **look})
         if quantity in ("loss", "test_loss"):

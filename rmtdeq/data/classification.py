@@ -9,8 +9,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq.data.catalog import DATASETS
 from rmtdeq.data.datasets import load_dataset
 
@@ -63,10 +63,10 @@ def load_classification(
     >>> X.shape, X_test.shape
     ((1438, 1, 8, 8), (359, 1, 8, 8))
     """
-    _check.choice(name, "name", DATASETS)
+    check.choice(name, "name", DATASETS)
     shape, sizes = DATASETS[name].shape, DATASETS[name].sizes
-    wanted = None if test is None else _check.integer(test, "test", low=0)
-    seed = _check.integer(seed, "seed", low=0)
+    wanted = None if test is None else check.integer(test, "test", low=0)
+    seed = check.integer(seed, "seed", low=0)
     # Used twice; what is no sequence of labels is refused by load_dataset.
     labels_wanted = tuple(classes) if np.iterable(classes) and not isinstance(classes, (str, bytes)) else classes
     if "test" in sizes:
@@ -80,7 +80,7 @@ def load_classification(
         everything, labels = load_dataset(name, classes=labels_wanted, data_dir=data_dir, raw=True)
         order = np.random.default_rng(seed).permutation(len(labels))
         kept_back = int(_HELD_OUT * len(labels)) if wanted is None else wanted
-        count = len(labels) - kept_back if n is None else _check.integer(n, "n")
+        count = len(labels) - kept_back if n is None else check.integer(n, "n")
         if count < 1 or kept_back + count > len(labels):
             raise InvalidInputError(
                 f"{name} has {len(labels)} images of these classes: {count} to train with and {kept_back} to test with "
@@ -89,7 +89,7 @@ def load_classification(
         back, rest = order[:kept_back], order[kept_back : kept_back + count]
         (held, y_held), (pixels, y) = (everything[back], labels[back]), (everything[rest], labels[rest])
     channels = shape[2] if len(shape) == 3 else 1
-    _check.memory(8 * (pixels.size + held.size), None, "The images", "ask for fewer with n")
+    check.memory(8 * (pixels.size + held.size), None, "The images", "ask for fewer with n")
     X, X_held = (
         each.reshape(len(each), *shape[:2], channels).transpose(0, 3, 1, 2).astype(np.float32)
         for each in (pixels, held)

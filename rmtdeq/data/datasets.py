@@ -14,9 +14,9 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from rmtdeq import _check
-from rmtdeq._errors import DataNotFoundError, InvalidInputError
-from rmtdeq._types import Seed
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import DataNotFoundError, InvalidInputError
+from rmtdeq._lib.types import Seed
 from rmtdeq.data import formats
 from rmtdeq.data.catalog import DATASETS, DataFile, Dataset
 from rmtdeq.data.download import fetch, remedy
@@ -151,10 +151,10 @@ def load_dataset(
     dataset = _dataset(name, split)
     wanted = _wanted_classes(dataset, classes)
     if n is not None:
-        n = _check.integer(n, "n", low=1)
+        n = check.integer(n, "n", low=1)
         _enough(n, dataset.sizes[split], f"the {split} set of {name}")
-    rng = _check.generator(seed)
-    raw, download = _check.flag(raw, "raw"), _check.flag(download, "download")
+    rng = check.generator(seed)
+    raw, download = check.flag(raw, "raw"), check.flag(download, "download")
     images, labels = load_images(name, split=split, data_dir=data_dir, download=download)
     members = [np.flatnonzero(labels == label) for label in wanted]
     absent = [label for label, rows in zip(wanted, members, strict=True) if not rows.size]
@@ -172,7 +172,7 @@ def load_dataset(
     pixels = images.reshape(len(images), -1)
     if raw:
         return pixels[rows], y
-    _check.memory(8 * n * pixels.shape[1], None, f"A matrix of {n} images", "ask for fewer with n")
+    check.memory(8 * n * pixels.shape[1], None, f"A matrix of {n} images", "ask for fewer with n")
     mean, scale = _mean_and_scale(pixels, np.concatenate(members), name)
     X = pixels[rows].astype(np.float64)
     X -= mean
@@ -235,8 +235,8 @@ def load_images(
 
 def _dataset(name: str, split: str) -> Dataset:
     """Return the description of a data set that has this split."""
-    dataset = DATASETS[_check.choice(name, "name", DATASETS)]
-    _check.choice(split, "split", formats.SPLITS)
+    dataset = DATASETS[check.choice(name, "name", DATASETS)]
+    check.choice(split, "split", formats.SPLITS)
     if split not in dataset.sizes:
         raise InvalidInputError(f"{name} has no {split} set; take split={next(iter(dataset.sizes))!r} and divide it.")
     return dataset
@@ -254,7 +254,7 @@ def _wanted_classes(dataset: Dataset, classes: Iterable[int] | None) -> tuple[in
     )
     if any(isinstance(label, (str, bytes)) for label in classes):
         raise InvalidInputError(f"classes are labels, as numbers, and not names; those of {dataset.name} are {known}.")
-    wanted = tuple(_check.integer(label, "a label in classes", low=0) for label in classes)
+    wanted = tuple(check.integer(label, "a label in classes", low=0) for label in classes)
     unknown = [label for label in wanted if label not in dataset.classes]
     if unknown:
         raise InvalidInputError(f"{dataset.name} has no class {_listed(unknown)}; its classes are {known}.")

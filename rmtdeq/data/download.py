@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rmtdeq._check import number
-from rmtdeq._errors import DataNotFoundError, InvalidInputError
-from rmtdeq._progress import progress_bar
+from rmtdeq._lib.check import number
+from rmtdeq._lib.errors import DataNotFoundError, InvalidInputError
+from rmtdeq._lib.progress import progress_bar
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import FloatArray
 
 COVARIANCES = ("full", "common", "diagonal", "scalar")
 MATRICES = COVARIANCES[:2]
@@ -21,8 +21,8 @@ def covariances_of(
 
     Each part holds the samples of one class, less their mean.
     """
-    matrices = _check.choice(covariance, "covariance", COVARIANCES) in MATRICES
-    share = shrinkage if shrinkage == "auto" else _check.number(shrinkage, "shrinkage", low=0, high=1)
+    matrices = check.choice(covariance, "covariance", COVARIANCES) in MATRICES
+    share = shrinkage if shrinkage == "auto" else check.number(shrinkage, "shrinkage", low=0, high=1)
     if share and not matrices:
         raise InvalidInputError(f"shrinkage= is for the covariances {' and '.join(MATRICES)}, not {covariance!r}.")
     if not matrices:

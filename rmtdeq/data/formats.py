@@ -18,8 +18,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rmtdeq._check import choice
-from rmtdeq._errors import DataNotFoundError, InvalidInputError, RmtdeqError
+from rmtdeq._lib.check import choice
+from rmtdeq._lib.errors import DataNotFoundError, InvalidInputError, RmtdeqError
 from rmtdeq.data.matlab import is_hdf5, read_matrices
 
 __all__ = [

@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray, IntArray, Seed
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import FloatArray, IntArray, Seed
 from rmtdeq.data.estimation import covariances_of
 from rmtdeq.data.shares import shares
 
@@ -57,7 +57,7 @@ class GaussianMixture:
     def __init__(
         self, means: ArrayLike, covariances: Sequence[ArrayLike] | FloatArray, weights: ArrayLike | None = None
     ) -> None:
-        mu = np.array(_check.real_array(means, "means", ndim=2), dtype=float)
+        mu = np.array(check.real_array(means, "means", ndim=2), dtype=float)
         if 0 in mu.shape:
             raise InvalidInputError(f"means must have one row a class and one column a feature, not shape {mu.shape}.")
         classes, p = mu.shape
@@ -65,7 +65,7 @@ class GaussianMixture:
         if given != classes:
             raise InvalidInputError(f"means has {classes} classes (rows); pass one covariance for each, not {given}.")
         parts = tuple(_covariance(c, a, p) for a, c in enumerate(covariances))
-        share = np.full(classes, 1.0) if weights is None else _check.real_array(weights, "weights", ndim=1)
+        share = np.full(classes, 1.0) if weights is None else check.real_array(weights, "weights", ndim=1)
         if share.shape != (classes,) or not (share > 0).all():
             raise InvalidInputError(f"weights must be {classes} positive numbers, one a class, not {weights!r}.")
         share = share / share.max()
@@ -112,20 +112,20 @@ class GaussianMixture:
         -----
         Means and unbiased covariances of each class, scaled back by √p and p.
         """
-        X = _check.samples(X)
-        y = _check.labels(y, X.shape[0], p=X.shape[1])
+        X = check.samples(X)
+        y = check.labels(y, X.shape[0], p=X.shape[1])
         sizes = np.bincount(y)
         if not sizes.all():
             raise InvalidInputError(
                 f"y holds labels up to {len(sizes) - 1} and none is {int(sizes.argmin())}; labels are 0 ... K-1: "
-                f"relabel with {_check.RELABEL}."
+                f"relabel with {check.RELABEL}."
             )
         if sizes.min() < 2:
             raise InvalidInputError(
                 f"Class {int(sizes.argmin())} has {int(sizes.min())} sample(s); every class needs at least two."
             )
         p = X.shape[1]
-        _check.heed_scale(_check.mean_squared_norm(X), stacklevel=3)
+        check.heed_scale(check.mean_squared_norm(X), stacklevel=3)
         parts = [X[y == a].astype(float) for a in range(sizes.size)]
         means = [part.mean(axis=0) for part in parts]
         centred = [part - mean for part, mean in zip(parts, means, strict=True)]
@@ -192,7 +192,7 @@ class GaussianMixture:
 
     def class_sizes(self, n: int) -> IntArray:
         """Return how many of n samples each class gets: weights·n, rounded to sum to n."""
-        return np.array(shares(_check.integer(n, "n"), self.weights.tolist()), dtype=np.int64)
+        return np.array(shares(check.integer(n, "n"), self.weights.tolist()), dtype=np.int64)
 
     def sample(self, n: int, seed: Seed = None) -> tuple[FloatArray, IntArray]:
         """Draw n samples in class order.
@@ -205,9 +205,9 @@ class GaussianMixture:
             Labels 0 … K-1, ascending.
         """
         sizes = self.class_sizes(n)
-        rng = _check.generator(seed)
+        rng = check.generator(seed)
         p = self.dimension
-        _check.memory(16 * (int(sizes.sum()) + 1) * (p + 1), None, f"{n} samples", "draw fewer at a time")
+        check.memory(16 * (int(sizes.sum()) + 1) * (p + 1), None, f"{n} samples", "draw fewer at a time")
         blocks = [
             (mu + _colour(c, rng.standard_normal((size, p)))) / np.sqrt(p)
             for mu, c, size in zip(self.means, self.covariances, sizes, strict=True)
@@ -228,7 +228,7 @@ def require_mixture(gmm: object) -> None:
 
 def _covariance(value: ArrayLike, a: int, p: int) -> FloatArray:
     name = f"covariance of class {a}"
-    c = np.array(_check.real_array(value, name), dtype=float)
+    c = np.array(check.real_array(value, name), dtype=float)
     if c.ndim > 2 or c.shape not in ((), (p,), (p, p)):
         raise InvalidInputError(
             f"The {name} has shape {c.shape}; the means have p = {p} features, so it must be a scalar, ({p},) "

@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray, IntArray, Seed
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import FloatArray, IntArray, Seed
 from rmtdeq.data.catalog import DATASETS
 from rmtdeq.data.datasets import load_dataset
 from rmtdeq.data.estimation import MATRICES
@@ -113,7 +113,7 @@ def own_problem(
         )
     if everything.ndim > 2:
         everything = everything.reshape(len(everything), -1)
-    X = _check.samples(everything, data)
+    X = check.samples(everything, data)
     names, y = _named_labels(labels, X)
     if classes is not None:
         X, y, names = _chosen(X, y, names, classes)
@@ -130,10 +130,10 @@ def own_problem(
     # Whoever brings samples seldom brings many times more than features.
     shrinkage = "auto" if covariance in MATRICES else 0.0
     mixture = GaussianMixture.from_data(X, y, covariance, shrinkage)
-    count = min(len(X), _MOST) if n is None else _check.integer(n, "n")
+    count = min(len(X), _MOST) if n is None else check.integer(n, "n")
     if count > len(X):
         raise InvalidInputError(f"n={count} samples are more than the {len(X)} that there are.")
-    rng = _check.generator(seed)
+    rng = check.generator(seed)
     members = [np.flatnonzero(y == a) for a in range(len(names))]
     rows, _ = drawn(count, members, rng)
     return Problem(Path(data).name, X[rows], y[rows], mixture, count, mixture.mean_squared_norm, names)
@@ -150,7 +150,7 @@ def _named_labels(path: str | None, X: FloatArray) -> tuple[tuple[str, ...], Int
     if given.shape != (n,):
         raise InvalidInputError(
             f"{path} must hold one label for each of the {n} samples, not shape {given.shape}"
-            f"{_check.transposed(given.shape, p)}."
+            f"{check.transposed(given.shape, p)}."
         )
     whole = given.dtype.kind in "biuSU" or (given.dtype.kind == "f" and np.equal(np.mod(given, 1), 0).all())
     if not whole:
@@ -186,7 +186,7 @@ class Targets:
 
 def random_targets(n: int, p: int, norm: float, test: int = 0, seed: Seed = 0) -> Targets:
     """Return samples uniform on a sphere, with independent targets N(0, 1)."""
-    rng = _check.generator(seed)
+    rng = check.generator(seed)
     # The training samples come first: they do not depend on how many are tested.
     found = [(on_sphere(rng.standard_normal((size, p)), norm), rng.standard_normal(size)) for size in (n, test) if size]
     return Targets(f"uniform on the sphere, p = {p}", *found[0], found[1] if test else None)

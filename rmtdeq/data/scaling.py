@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import FloatArray
 
 _NEGLIGIBLE = 1e-14
 
@@ -44,12 +44,12 @@ def center_and_scale(X: ArrayLike, *, reference: ArrayLike | None = None) -> Flo
     >>> round(float((X**2).sum(axis=1).mean()), 12)
     1.0
     """
-    X = _check.samples(X).astype(float)
-    known = X if reference is None else _check.samples(reference, "reference").astype(float)
+    X = check.samples(X).astype(float)
+    known = X if reference is None else check.samples(reference, "reference").astype(float)
     if known.shape[1] != X.shape[1]:
         raise InvalidInputError(f"X has {X.shape[1]} features and reference {known.shape[1]}; they must agree.")
     # Brought to order one first, so that no square is beyond the range of the numbers.
-    exponent = _check.exponents(known)
+    exponent = check.exponents(known)
     scaled = np.ldexp(known, -exponent)
     centre = scaled.mean(axis=0)
     spread = math.sqrt(np.mean(np.square(scaled - centre).sum(axis=1)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray, Seed
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import FloatArray, Seed
 
 _PARALLEL = 1e-9
 _NUDGE = 1e-3
@@ -35,14 +35,14 @@ def on_sphere(X: ArrayLike, norm: float = 1.0, seed: Seed = 0) -> FloatArray:
     InvalidInputError
         A row is zero; there is one feature only, so that all samples are parallel.
     """
-    X = _check.samples(X).astype(float)
-    radius = _check.number(norm, "norm", low=0, open_low=True)
-    rng = _check.generator(seed)
+    X = check.samples(X).astype(float)
+    radius = check.number(norm, "norm", low=0, open_low=True)
+    rng = check.generator(seed)
     zero = ~X.any(axis=1)
     if zero.any():
         raise InvalidInputError(f"Row {int(np.argmax(zero))} of X is zero and has no direction; leave it out.")
     # Brought to order one first, so that no square is beyond the range of the numbers.
-    unit = np.ldexp(X, -_check.exponents(X, axis=1))
+    unit = np.ldexp(X, -check.exponents(X, axis=1))
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     for _ in range(_ROUNDS):
         # Each pair is met once, and the later of the two is turned.

@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq, least_squares
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray, Kind
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.designs.families import AUTO, FAMILIES, Basis, Family
 from rmtdeq.designs.kernel_fit import fit_kernel
 from rmtdeq.designs.matching import Vectors, one_layer, two_layers
 from rmtdeq.designs.network import DesignStatus, ExplicitNetwork, NormMatch, relative_errors
 from rmtdeq.designs.recursion import moments_of_layer, moments_of_member, propagate
-from rmtdeq.equivalents import KernelCoefficients, solve
-from rmtdeq.equivalents.coefficients import largest_mean
 from rmtdeq.kernels import kernel
 from rmtdeq.network import Network, ordinary, require_network, require_varying
+from rmtdeq.theory import KernelCoefficients, solve
+from rmtdeq.theory.coefficients import largest_mean
 
 _EXACT = 1e-10
 _VANISHES = 1e-12
@@ -110,10 +110,10 @@ def design(
                 "Give tau0_squared, the mean squared norm of the inputs, or norms, the squared norms of their classes."
             )
         tau0_squared = float(squares.mean())
-    tau0_squared = _check.squared_norm(tau0_squared, "tau0_squared")
-    wanted = _check.choice(kind, "kind", ("ck", "ntk", "ntk-full", "both"))
-    name = _check.choice(family, "family", ("auto", *FAMILIES))
-    kinds: tuple[Kind, ...] = ("ck", "ntk") if wanted == "both" else _check.kinds(wanted)
+    tau0_squared = check.squared_norm(tau0_squared, "tau0_squared")
+    wanted = check.choice(kind, "kind", ("ck", "ntk", "ntk-full", "both"))
+    name = check.choice(family, "family", ("auto", *FAMILIES))
+    kinds: tuple[Kind, ...] = ("ck", "ntk") if wanted == "both" else check.kinds(wanted)
     if kinds != ("ck",) and name != "auto" and not FAMILIES[name].differentiable:
         raise InvalidInputError(f"The {name} family jumps and has no tangent kernel; it serves kind 'ck'.")
     coefficients = solve(deq, tau0_squared, kind=kinds if "ck" in kinds else ("ck", *kinds))
@@ -162,7 +162,7 @@ def _fitted_to_kernel(deq: Network, targets: Targets, tau0_squared: float, norms
 
 
 def _squared_norms(norms: ArrayLike) -> FloatArray:
-    squares = _check.real_array(norms, "norms", ndim=1)
+    squares = check.real_array(norms, "norms", ndim=1)
     if not squares.size or squares.min() <= 0:
         raise InvalidInputError(f"norms must be positive squared norms, not {squares}.")
     return squares

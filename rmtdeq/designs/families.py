@@ -16,9 +16,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from rmtdeq._types import FloatArray
-from rmtdeq.gauss import Activation, activation
-from rmtdeq.gauss.quadrature import gaussian_rule
+from rmtdeq._lib.types import FloatArray
+from rmtdeq.activations import Activation, activation
+from rmtdeq.activations.quadrature import gaussian_rule
 
 _KNOT = 1.0
 _LEVELS = (0.4, 1.2)

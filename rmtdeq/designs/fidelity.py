@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 from scipy.linalg import eigvalsh
 
-from rmtdeq import _check, _style
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._tables import Table, Tabular, largest
-from rmtdeq._types import KINDS, FloatArray, Kind
+from rmtdeq._lib import check, style
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.tables import Table, Tabular, largest
+from rmtdeq._lib.types import KINDS, FloatArray, Kind
 from rmtdeq.designs.network import ExplicitNetwork
 from rmtdeq.kernels import kernel
 from rmtdeq.network import Layer, Network, require_network
@@ -67,17 +67,17 @@ class KernelComparison(Tabular):
         -------
         matplotlib.axes.Axes
         """
-        ax = _style.axes(ax)
+        ax = style.axes(ax)
         rank = np.arange(1, self.deq.size + 1)
         ax.loglog(
             rank,
             _descending(self.deq),
-            **_style.POINTS,
+            **style.POINTS,
             markersize=4,
             label="DEQ",
         )
-        ax.loglog(rank, _descending(self.plain), color=_style.OTHER, lw=1.2, ls="--", label="plain network, one layer")
-        ax.loglog(rank, _descending(self.network), color=_style.THEORY, lw=1.5, label="designed network")
+        ax.loglog(rank, _descending(self.plain), color=style.OTHER, lw=1.2, ls="--", label="plain network, one layer")
+        ax.loglog(rank, _descending(self.network), color=style.THEORY, lw=1.5, label="designed network")
         ax.set_xlabel("rank")
         ax.set_ylabel("eigenvalue")
         ax.legend(frameon=False, fontsize=8)
@@ -120,7 +120,7 @@ def compare_kernels(
     require_network(deq)
     if not isinstance(network, ExplicitNetwork):
         raise InvalidInputError(f"network must be an ExplicitNetwork, as design returns it, not {network!r}.")
-    name: Kind = next(iter(network.targets)) if kind is None else _check.kinds(_check.choice(kind, "kind", KINDS))[0]
+    name: Kind = next(iter(network.targets)) if kind is None else check.kinds(check.choice(kind, "kind", KINDS))[0]
     options: dict[str, Any] = {
         "backend": backend,
         "dtype": dtype,

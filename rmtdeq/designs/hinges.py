@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from rmtdeq._types import FloatArray
+from rmtdeq._lib.types import FloatArray
+from rmtdeq.activations import Activation, activation
+from rmtdeq.activations.quadrature import normal_density
 from rmtdeq.designs.recursion import LayerMoments
-from rmtdeq.gauss import Activation, activation
-from rmtdeq.gauss.quadrature import normal_density
 
 _DEGREE = 8
 

@@ -13,14 +13,14 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import least_squares
 
-from rmtdeq._types import FloatArray, Kind
+from rmtdeq._lib.types import FloatArray, Kind
+from rmtdeq.activations import Activation
 from rmtdeq.designs.hinges import Hinges
 from rmtdeq.designs.network import relative_errors
 from rmtdeq.designs.recursion import propagate
-from rmtdeq.equivalents import KernelCoefficients
-from rmtdeq.equivalents.scalar_kernel import diagonal_kernel, scalar_kernel
-from rmtdeq.gauss import Activation
 from rmtdeq.network import Network
+from rmtdeq.theory import KernelCoefficients
+from rmtdeq.theory.scalar_kernel import diagonal_kernel, scalar_kernel
 
 _KNOTS = np.array([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])  # in units of τ0
 _AROUND = np.array([0.93, 1.0, 1.07])  # where norms lie around those given

@@ -19,9 +19,9 @@ from functools import partial
 import numpy as np
 from scipy.optimize import brentq
 
-from rmtdeq._types import FloatArray, Kind
+from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.designs.families import Basis
-from rmtdeq.equivalents import KernelCoefficients
+from rmtdeq.theory import KernelCoefficients
 
 _SPLITS = 64
 _ANGLES = np.linspace(-np.pi / 2, np.pi / 2, 181)

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._files import as_json, require_writable, write_text
-from rmtdeq._optional import require
-from rmtdeq._tables import Table, Tabular
-from rmtdeq._types import KINDS, FloatArray, Kind, Seed
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.files import as_json, require_writable, write_text
+from rmtdeq._lib.optional import require
+from rmtdeq._lib.tables import Table, Tabular
+from rmtdeq._lib.types import KINDS, FloatArray, Kind, Seed
+from rmtdeq.activations import Activation, activation
 from rmtdeq.designs.recursion import explicit_coefficients
-from rmtdeq.equivalents import KernelCoefficients
-from rmtdeq.equivalents.coefficients import coefficient_scales
-from rmtdeq.gauss import Activation, activation
 from rmtdeq.kernels import kernel
 from rmtdeq.network import Network, ordinary
+from rmtdeq.theory import KernelCoefficients
+from rmtdeq.theory.coefficients import coefficient_scales
 
 if TYPE_CHECKING:
     from rmtdeq.models import ExplicitModule
@@ -96,7 +96,7 @@ class ExplicitNetwork(Network, Tabular):
 
         They are, for the CK (NTK) of a DEQ, α1 (β1), α2, α3 and γ² (κ²) of `Coefficients`.
         """
-        name: Kind = next(iter(self.targets)) if kind is None else _check.kinds(_check.choice(kind, "kind", KINDS))[0]
+        name: Kind = next(iter(self.targets)) if kind is None else check.kinds(check.choice(kind, "kind", KINDS))[0]
         return explicit_coefficients(self.activations, self.tau0_squared, name)
 
     def errors(self, kind: str) -> FloatArray:
@@ -104,7 +104,7 @@ class ExplicitNetwork(Network, Tabular):
 
         Coefficients that vanish are held against the diagonal.
         """
-        name = _check.choice(kind, "kind", self.targets)
+        name = check.choice(kind, "kind", self.targets)
         return relative_errors(self.coefficients(name), self.targets[name], self.tau0_squared)  # type: ignore[index]
 
     def table(self) -> Table:
@@ -250,9 +250,9 @@ class ExplicitNetwork(Network, Tabular):
                 raise KeyError("format")
             return cls(
                 layers=ordinary(_remade(layer) for layer in record["layers"]),
-                tau0_squared=_check.squared_norm(record["tau0_squared"], "tau0_squared"),
+                tau0_squared=check.squared_norm(record["tau0_squared"], "tau0_squared"),
                 targets={
-                    _check.kinds(kind)[0]: KernelCoefficients(**target) for kind, target in record["targets"].items()
+                    check.kinds(kind)[0]: KernelCoefficients(**target) for kind, target in record["targets"].items()
                 },
                 family=str(record["family"]),
                 status=DesignStatus[record["status"]],

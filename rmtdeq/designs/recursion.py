@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmtdeq._types import FloatArray, Kind
+from rmtdeq._lib.types import FloatArray, Kind
+from rmtdeq.activations import Activation, moments
 from rmtdeq.designs.families import Basis
-from rmtdeq.equivalents import KernelCoefficients
-from rmtdeq.gauss import Activation, moments
+from rmtdeq.theory import KernelCoefficients
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from rmtdeq.kernels.diagonal import kernel_diagonal
 from rmtdeq.kernels.finite_width import finite_width_kernel, sample_features
 from rmtdeq.kernels.gram import kernel
 from rmtdeq.kernels.operator import kernel_operator
-from rmtdeq.kernels.store import KernelOperator
+from rmtdeq.kernels.stores.operator import KernelOperator
 
 __all__ = [
     "KernelOperator",

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._optional import require
-from rmtdeq.kernels.inputs import Samples
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.optional import require
 from rmtdeq.kernels.rounding import PRODUCTS, rounded
+from rmtdeq.kernels.samples import Samples
 
 BACKENDS = ("auto", "numba", "numpy", "torch", "triton", "dask")
 
@@ -55,8 +55,8 @@ class Computation:
     memory_limit: float | None = None
 
     def __post_init__(self) -> None:
-        _check.choice(self.backend, "backend", BACKENDS)
-        _check.choice(self.products, "products", PRODUCTS)
+        check.choice(self.backend, "backend", BACKENDS)
+        check.choice(self.products, "products", PRODUCTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,17 +178,17 @@ def _samples(X: Any, Y: Any, dtype: DTypeLike | None, products: str, place: Any)
     if any(getattr(each, "requires_grad", False) for each in (X, Y)):
         logger.warning("Kernels have no gradient: they are computed from the values of samples that require one.")
     if place is not None and is_tensor(X):
-        from rmtdeq.kernels.device.inputs import DeviceSamples, checked
+        from rmtdeq.kernels.tensors import DeviceSamples, checked
 
-        precision = None if dtype is None else _check.precision(dtype, np.empty(0))
+        precision = None if dtype is None else check.precision(dtype, np.empty(0))
         left = checked(X, "X", place, precision, products)
         precision = np.dtype(str(left.dtype).removeprefix("torch."))
         right = None if Y is None else checked(Y, "Y", place, precision, products)
         agree(left, right)
         return DeviceSamples(left, right, products)
-    X = _check.samples(X)
-    precision = _check.precision(dtype, X)
-    Y = None if Y is None else _check.samples(Y, "Y")
+    X = check.samples(X)
+    precision = check.precision(dtype, X)
+    Y = None if Y is None else check.samples(Y, "Y")
     agree(X, Y)
     rows = rounded(np.ascontiguousarray(X, dtype=precision), products)
     columns = None if Y is None else rounded(np.ascontiguousarray(Y, dtype=precision), products)

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from rmtdeq import _check
+from rmtdeq._lib import check
 from rmtdeq.kernels.computation import Computation, placement
 from rmtdeq.kernels.plan import make_plan
 from rmtdeq.network import Network
@@ -39,7 +39,7 @@ def kernel_diagonal(
     InvalidInputError, IllPosedError
         As for `rmtdeq.kernel`.
     """
-    kinds = _check.kinds(kind)
+    kinds = check.kinds(kind)
     inputs = placement(X, None, Computation("numpy", dtype=dtype)).inputs
     found = make_plan(inputs, deq, kinds, tau0_squared).diagonal(slice(0, inputs.shape[0]), kinds)
-    return _check.as_asked(kind, (found[each].astype(inputs.dtype, copy=False) for each in kinds))
+    return check.as_asked(kind, (found[each].astype(inputs.dtype, copy=False) for each in kinds))

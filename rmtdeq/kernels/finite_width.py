@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._optional import require
-from rmtdeq._progress import progress_bar
-from rmtdeq._types import FloatArray, Seed
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.optional import require
+from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.types import FloatArray, Seed
 from rmtdeq.network import Network, require_network
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def finite_width_kernel(
     """
     from rmtdeq.models.regression import Factor
 
-    kinds = _check.kinds(kind)
+    kinds = check.kinds(kind)
     X, network = _network(X, deq, width, seed, tau0_squared, dtype, device, solver, torch_activation, 2)
     if kinds == ("ck",):
         parts = [{"v": Factor(z.new_ones(len(z), 1), z)} for z in _features(X, network, batch, progress)]
@@ -147,7 +147,7 @@ def finite_width_kernel(
     # The first layer's input weights and bias are fixed for "ntk", all but the read-out for "ck".
     fixed = {"ck": set(grams) - {"v"}, "ntk": {"features.0.B", "features.0.c"}, "ntk-full": set()}
     results = (np.sum([gram for name, gram in grams.items() if name not in fixed[each]], axis=0) for each in kinds)
-    return _check.as_asked(kind, results)
+    return check.as_asked(kind, results)
 
 
 def _network(
@@ -164,10 +164,10 @@ def _network(
 ) -> tuple[FloatArray, NetworkRegression]:
     """Checked samples in the precision asked for, and the network in the same, with room for some arrays (n, m)."""
     require_network(deq)
-    X = _check.samples(X)
-    precision = _check.precision(dtype, X)
+    X = check.samples(X)
+    precision = check.precision(dtype, X)
     X = X.astype(precision, copy=False)
-    widths = [_check.integer(m, "width") for m in (width if isinstance(width, Sequence) else [width] * deq.depth)]
+    widths = [check.integer(m, "width") for m in (width if isinstance(width, Sequence) else [width] * deq.depth)]
     n, p = X.shape
     if float(abs(X).max()) > _LARGEST:
         raise InvalidInputError(
@@ -175,7 +175,7 @@ def _network(
         )
     weights = sum(m * (m + below) for m, below in zip(widths, [p, *widths], strict=False))
     needed = (weights + arrays * n * sum(widths) + 2 * n * n) * precision.itemsize
-    _check.memory(
+    check.memory(
         needed, None, f"A network of width {max(widths)} on {n} samples", "take a smaller width, or fewer samples"
     )
     centre = float(np.mean(np.sum(X.astype(np.float64) ** 2, axis=1))) if tau0_squared is None else tau0_squared
@@ -196,7 +196,7 @@ def _features(X: FloatArray, network: NetworkRegression, batch: int, progress: b
 
 def _batches(X: FloatArray, network: NetworkRegression, batch: int, progress: bool) -> Iterator[torch.Tensor]:
     torch = require("torch")
-    size = _check.integer(batch, "batch")
+    size = check.integer(batch, "batch")
     with progress_bar(progress, total=len(X), desc="equilibria", unit="sample") as bar:
         for start in range(0, len(X), size):
             rows = X[start : start + size]

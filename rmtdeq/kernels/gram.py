@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray, Kind
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import FloatArray, Kind
+from rmtdeq.kernels.blocks import Outputs, scratch_bytes
 from rmtdeq.kernels.computation import Computation, is_tensor, placement
-from rmtdeq.kernels.engines import engine_of
-from rmtdeq.kernels.fill import Outputs, scratch_bytes
+from rmtdeq.kernels.engines.choice import engine_of
 from rmtdeq.kernels.matrix import fill_matrix
 from rmtdeq.kernels.plan import make_plan
 from rmtdeq.network import Network, require_network
@@ -114,10 +114,10 @@ def kernel(
     >>> G.shape, bool((np.diag(T) > np.diag(G)).all())
     ((100, 100), True)
     """
-    kinds = _check.kinds(kind)
+    kinds = check.kinds(kind)
     how = Computation(backend, device, dtype, products, memory_limit)
     results = dense_kernels(X, deq, kinds, how, Y=Y, tau0_squared=tau0_squared, out=out, progress=progress)
-    return _check.as_asked(kind, results)
+    return check.as_asked(kind, results)
 
 
 def dense_kernels(
@@ -136,14 +136,14 @@ def dense_kernels(
     if how.backend == "dask":
         if out is not None:
             raise InvalidInputError("out= is not for backend='dask', whose arrays have to_zarr and store.")
-        from rmtdeq.kernels.cluster.arrays import cluster_kernel
+        from rmtdeq.kernels.stores.cluster.arrays import cluster_kernel
 
         return cluster_kernel(X, network, kinds, how, Y=Y, tau0_squared=tau0_squared)
     place = placement(X, Y, how)
     engine = engine_of(make_plan(place.inputs, network, kinds, tau0_squared), place, progress)
     shape, precision = place.inputs.shape, place.dtype
     if place.device is not None and is_tensor(X) and out is None:
-        from rmtdeq.kernels.device.tables import device_outputs
+        from rmtdeq.kernels.engines.torch_tables import device_outputs
 
         home = X.device  # type: ignore[union-attr]
         outputs: Outputs = device_outputs(kinds, shape, precision, home, how.memory_limit)
@@ -167,7 +167,7 @@ def _outputs(
 ) -> Outputs:
     if out is None:
         size = shape[0] * shape[1] * dtype.itemsize * len(kinds) + scratch_bytes(dtype.itemsize)
-        _check.memory(
+        check.memory(
             size,
             memory_limit,
             f"The result, {len(kinds)} kernel(s) of {shape[0]} x {shape[1]} entries,",

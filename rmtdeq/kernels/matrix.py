@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from rmtdeq._threads import share_out, threads
-from rmtdeq.kernels.fill import Block, Engine, Outputs, blocks, blocks_below
+from rmtdeq._lib.threads import share_out, threads
+from rmtdeq.kernels.blocks import Block, Engine, Outputs, blocks, blocks_below
 
 
 def fill_matrix(

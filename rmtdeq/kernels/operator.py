@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from rmtdeq import _check
-from rmtdeq._checkpoint import Checkpoint, checksum
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._optional import require
-from rmtdeq._types import Kind
+from rmtdeq._lib import check
+from rmtdeq._lib.checkpoint import Checkpoint, checksum
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.optional import require
+from rmtdeq._lib.types import Kind
+from rmtdeq.kernels.blocks import Engine, HostEngine
 from rmtdeq.kernels.computation import Computation, placement
-from rmtdeq.kernels.engines import engine_of
-from rmtdeq.kernels.fill import Engine, HostEngine
-from rmtdeq.kernels.host_matrix import HostMatrix
+from rmtdeq.kernels.engines.choice import engine_of
 from rmtdeq.kernels.identity import identity
-from rmtdeq.kernels.inputs import Samples
-from rmtdeq.kernels.panels import Layout, Panels
 from rmtdeq.kernels.plan import Plan, make_plan
-from rmtdeq.kernels.storage import METHODS, Wish, choose
-from rmtdeq.kernels.store import KernelOperator, Store
+from rmtdeq.kernels.samples import Samples
+from rmtdeq.kernels.stores.choice import METHODS, Wish, choose
+from rmtdeq.kernels.stores.host import HostMatrix
+from rmtdeq.kernels.stores.operator import KernelOperator, Store
+from rmtdeq.kernels.stores.panels import Layout, Panels
 from rmtdeq.network import Network, require_network
 
 
@@ -95,13 +95,13 @@ def kernel_operator(
     >>> op.method, op.shape, (op @ np.ones(100)).shape
     ('dense', (100, 100), (100,))
     """
-    kinds = _check.kinds(kind)
+    kinds = check.kinds(kind)
     how = Computation(backend, device, dtype, products, memory_limit)
     options: dict[str, Any] = {"tau0_squared": tau0_squared, "group": group, "progress": progress}
     if not isinstance(kind, str):
         options |= {"apart": True, "together": len(kinds)}
     found = operators_of(X, deq, kinds, how, method=method, folder=folder, **options)
-    return _check.as_asked(kind, found)
+    return check.as_asked(kind, found)
 
 
 def operators_of(
@@ -130,16 +130,16 @@ def operators_of(
         So many of the operators are there at a time.
     """
     require_network(network)
-    _check.choice(method, "method", (*METHODS, "cluster"))
+    check.choice(method, "method", (*METHODS, "cluster"))
     if method == "cluster" and how.backend != "dask":
         raise InvalidInputError("method='cluster' is for backend='dask', whose workers keep the tiles.")
     if folder is not None and method not in ("auto", "memory-mapped"):
         raise InvalidInputError(f"folder= is for method='memory-mapped', not {method!r}.")
-    where = None if folder is None else _check.folder(folder, "folder")
+    where = None if folder is None else check.folder(folder, "folder")
     if how.backend == "dask":
         if where is not None or group is not None:
             raise InvalidInputError("folder= and group= are not for backend='dask', whose workers keep the tiles.")
-        from rmtdeq.kernels.cluster.matrix import cluster_operator
+        from rmtdeq.kernels.stores.cluster.matrix import cluster_operator
 
         for kind in kinds:
             yield cluster_operator(X, network, kind, how, method, tau0_squared, progress)
@@ -194,8 +194,8 @@ def _store(
 ) -> Store:
     """Return a place for the entries that is in this process, or on its device."""
     if method == "device" or (method == "matrix-free" and not isinstance(engine, HostEngine)):
-        from rmtdeq.kernels.device.matrix import DeviceMatrix, DeviceTiles
-        from rmtdeq.kernels.device.worker import TorchEngine
+        from rmtdeq.kernels.engines.torch_engine import TorchEngine
+        from rmtdeq.kernels.stores.device import DeviceMatrix, DeviceTiles
 
         assert isinstance(engine, TorchEngine)
         return DeviceMatrix(engine, kind, group) if method == "device" else DeviceTiles(engine, kind, group)

@@ -8,13 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray, IntArray, Kind
-from rmtdeq.gauss.dual_forms import FoldedLinear
-from rmtdeq.kernels.exact import entries_of_pairs, entry
-from rmtdeq.kernels.inputs import Samples
-from rmtdeq.kernels.profile import Profile, ScaleTable, scale_table
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import FloatArray, IntArray, Kind
+from rmtdeq.activations.dual_forms import FoldedLinear
+from rmtdeq.kernels.pairs import entries_of_pairs, entry
+from rmtdeq.kernels.samples import Samples
+from rmtdeq.kernels.scales import Profile, ScaleTable, scale_table
 from rmtdeq.network import Layer, Network, require_network
 
 _SMALLEST_NORM2, _LARGEST_NORM2 = 1e-200, 1e16
@@ -110,7 +110,7 @@ def make_plan(
             "data so that squared norms are of order one."
         )
     model = pinned(network, float(norms.max()), float(rows.mean()) if tau0_squared is None else tau0_squared)
-    _check.heed_scale(float(norms.mean()), stacklevel=4)
+    check.heed_scale(float(norms.mean()), stacklevel=4)
     return plan_with(tabulate(model, kinds, norms), inputs, (rows, columns))
 
 

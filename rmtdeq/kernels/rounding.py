@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rmtdeq._types import FloatArray
+from rmtdeq._lib.types import FloatArray
 
 PRODUCTS = ("full", "tf32", "bfloat16")
 """Of which precision the factors of inner products are."""

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rmtdeq._types import FloatArray, IntArray
+from rmtdeq._lib.types import FloatArray, IntArray
 from rmtdeq.kernels.plan import Plan
-from rmtdeq.kernels.profile import SHORT, degrees_up_to
+from rmtdeq.kernels.scales import SHORT, degrees_up_to
 
 CLOSED = 0.999
 """Largest |r| of which the closed form of a fold keeps all digits of the angle."""

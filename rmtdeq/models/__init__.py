@@ -1,6 +1,6 @@
 """Networks of finite width as torch modules."""
 
-from rmtdeq._optional import require
+from rmtdeq._lib.optional import require
 
 require("torch")
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rmtdeq._errors import InvalidInputError
-from rmtdeq.gauss import Activation
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq.activations import Activation
 
 TensorFunction = Callable[[Tensor], Tensor]
 

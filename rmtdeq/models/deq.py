@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rmtdeq import _check
-from rmtdeq._types import KINDS, Seed
-from rmtdeq.gauss import Activation
+from rmtdeq._lib import check
+from rmtdeq._lib.types import KINDS, Seed
+from rmtdeq.activations import Activation
 from rmtdeq.models.activations import TensorFunction, TorchActivation
 from rmtdeq.models.fixed_point import Solver
 from rmtdeq.models.implicit import ImplicitModule, Trace, sensitivity
@@ -56,7 +56,7 @@ class DEQModule(ImplicitModule):
         torch_activation: TensorFunction | None = None,
     ) -> None:
         super().__init__(solver)
-        p, m = _check.integer(in_features, "in_features"), _check.integer(width, "width")
+        p, m = check.integer(in_features, "in_features"), check.integer(width, "width")
         self.activation = TorchActivation(activation, torch_activation)
         self.sigma_a, self.sigma_b, self.sigma_c = sigma_a2**0.5, sigma_b2**0.5, sigma_c2**0.5
         self.scale = m**-0.5
@@ -156,9 +156,9 @@ class DEQRegression(ImplicitRegression):
         torch_activation: TensorFunction | None = None,
     ) -> None:
         super().__init__(solver)
-        self.kind = _check.choice(kind, "kind", KINDS)
-        self.in_features, self.width = _check.integer(in_features, "in_features"), _check.integer(width, "width")
-        rng = _check.generator(seed)
+        self.kind = check.choice(kind, "kind", KINDS)
+        self.in_features, self.width = check.integer(in_features, "in_features"), check.integer(width, "width")
+        rng = check.generator(seed)
         self.features = DEQModule(
             in_features,
             width,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, vjp
 
-from rmtdeq._errors import InvalidInputError
+from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq.models.fixed_point import Solver
 from rmtdeq.models.inputs import not_recorded
 from rmtdeq.models.krylov import gmres

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import Seed
-from rmtdeq.gauss import Activation
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import Seed
+from rmtdeq.activations import Activation
 from rmtdeq.models.activations import TorchActivation
 from rmtdeq.models.inputs import check_inputs
 from rmtdeq.models.weights import gaussian, torch_generator
@@ -42,7 +42,7 @@ class ExplicitModule(nn.Module):
         self, in_features: int, widths: Sequence[int], activations: Sequence[Activation], seed: Seed = None
     ) -> None:
         super().__init__()
-        sizes = [_check.integer(in_features, "in_features"), *(_check.integer(m, "width") for m in widths)]
+        sizes = [check.integer(in_features, "in_features"), *(check.integer(m, "width") for m in widths)]
         if len(widths) != len(activations):
             raise InvalidInputError(
                 f"A network of {len(activations)} layers needs a width, or as many widths, not {len(widths)}."

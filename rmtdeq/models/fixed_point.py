@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rmtdeq import _check
-from rmtdeq._errors import ConvergenceError
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import ConvergenceError
 from rmtdeq.models.acceleration import Anderson, Broyden, Plain
 from rmtdeq.models.rows import quick_norms, row_norms
 
@@ -58,12 +58,12 @@ class Solver:
     stop: str = "row"
 
     def __post_init__(self) -> None:
-        _check.choice(self.method, "method", METHODS)
-        _check.choice(self.adjoint, "adjoint", (*METHODS, "gmres"))
-        _check.choice(self.stop, "stop", ("row", "batch"))
+        check.choice(self.method, "method", METHODS)
+        check.choice(self.adjoint, "adjoint", (*METHODS, "gmres"))
+        check.choice(self.stop, "stop", ("row", "batch"))
         if self.tolerance is not None:
-            _check.number(self.tolerance, "tolerance", low=0, open_low=True)
-        _check.integer(self.max_iterations, "max_iterations")
+            check.number(self.tolerance, "tolerance", low=0, open_low=True)
+        check.integer(self.max_iterations, "max_iterations")
 
     def tolerance_for(self, dtype: torch.dtype) -> float:
         """Return the tolerance in a precision."""

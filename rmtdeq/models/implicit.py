@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rmtdeq._errors import ConvergenceError, InvalidInputError
+from rmtdeq._lib.errors import ConvergenceError, InvalidInputError
 from rmtdeq.models.differentials import Problem, held_by, not_batched, not_transformed, problem_of, transformed
 from rmtdeq.models.fixed_point import Equilibrium, Solver, Step, exported
 from rmtdeq.models.inputs import not_recorded, require_precision, require_tensor

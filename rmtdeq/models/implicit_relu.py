@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rmtdeq import _check
-from rmtdeq._types import Seed
+from rmtdeq._lib import check
+from rmtdeq._lib.types import Seed
 from rmtdeq.models.fixed_point import Solver
 from rmtdeq.models.inputs import product
 from rmtdeq.models.regression import Factor, ImplicitRegression, Point
@@ -51,9 +51,9 @@ class ImplicitReLU(ImplicitRegression):
         solver: Solver | None = None,
     ) -> None:
         super().__init__(solver)
-        p, m = _check.integer(in_features, "in_features"), _check.integer(width, "width")
+        p, m = check.integer(in_features, "in_features"), check.integer(width, "width")
         self.in_features, self.width = p, m
-        self.gamma = _check.number(gamma, "gamma", low=0, high=0.5)
+        self.gamma = check.number(gamma, "gamma", low=0, high=0.5)
         self.scale = m**-0.5
         A, W, u, v = gaussian([(m, m), (m, p), (m,), (m,)], torch_generator(seed))
         self.A, self.W = nn.Parameter(A), nn.Parameter(W)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn import functional as F
 
-from rmtdeq._errors import InvalidInputError
+from rmtdeq._lib.errors import InvalidInputError
 
 _METHODS = {torch.float64: "double", torch.float32: "float", torch.bfloat16: "bfloat16", torch.float16: "half"}
 """What brings modules and tensors into a precision."""

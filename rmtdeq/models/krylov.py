@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rmtdeq._errors import ConvergenceError
+from rmtdeq._lib.errors import ConvergenceError
 from rmtdeq.models.fixed_point import Equilibrium
 from rmtdeq.models.rows import at_least_single, row_norms, unit_rows
 

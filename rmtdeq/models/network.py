@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import Seed
-from rmtdeq.gauss import Activation
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import Seed
+from rmtdeq.activations import Activation
 from rmtdeq.models.activations import TensorFunction, TorchActivation
 from rmtdeq.models.deq import DEQModule
 from rmtdeq.models.fixed_point import Solver
@@ -71,7 +71,7 @@ class DenseModule(nn.Module):
         torch_activation: TensorFunction | None = None,
     ) -> None:
         super().__init__()
-        p, m = _check.integer(in_features, "in_features"), _check.integer(width, "width")
+        p, m = check.integer(in_features, "in_features"), check.integer(width, "width")
         self.activation = TorchActivation(layer.activation, torch_activation)
         self.sigma_b, self.sigma_c, self.scale = layer.sigma_b2**0.5, layer.sigma_c2**0.5, m**-0.5
         B, *c = gaussian([(m, p), *([(m,)] if layer.sigma_c2 else [])], torch_generator(seed))
@@ -138,7 +138,7 @@ class NetworkModule(nn.Sequential):
             raise InvalidInputError(
                 f"A network of {len(layers)} layers needs a width, or as many widths, not {len(widths)}."
             )
-        rng, p = _check.generator(seed), in_features
+        rng, p = check.generator(seed), in_features
         for layer, m in zip(layers, widths, strict=True):
             own = torch_activation if layer.activation.name == "callable" else None
             if layer.sigma_a2 > 0:
@@ -184,7 +184,7 @@ class NetworkRegression(nn.Module):
         torch_activation: TensorFunction | None = None,
     ) -> None:
         super().__init__()
-        rng = _check.generator(seed)
+        rng = check.generator(seed)
         self.features = NetworkModule(in_features, width, layers, rng, solver=solver, torch_activation=torch_activation)
         last = cast("DEQModule | DenseModule", self.features[-1])
         (v,) = gaussian([(last.B.shape[0],)], torch_generator(rng))

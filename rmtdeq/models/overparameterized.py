@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import Seed
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import Seed
 from rmtdeq.models.fixed_point import Solver
 from rmtdeq.models.inputs import product
 from rmtdeq.models.regression import Factor, ImplicitRegression, Point
@@ -61,15 +61,15 @@ class OverparameterizedDEQ(ImplicitRegression):
         solver: Solver | None = None,
     ) -> None:
         super().__init__(solver)
-        p, m = _check.integer(in_features, "in_features"), _check.integer(width, "width")
+        p, m = check.integer(in_features, "in_features"), check.integer(width, "width")
         self.in_features, self.width = p, m
-        self.sigma_w2 = _check.number(sigma_w2, "sigma_w2", low=0)
+        self.sigma_w2 = check.number(sigma_w2, "sigma_w2", low=0)
         if self.sigma_w2 >= _LARGEST:
             raise InvalidInputError(
                 f"sigma_w2 must be below 1/8, not {self.sigma_w2:g}: the norm of W is about 2 sqrt(2 sigma_w2), and at "
                 "1 or more there need not be an equilibrium."
             )
-        self.read_out_scale = _check.number(read_out_scale, "read_out_scale", low=0, open_low=True)
+        self.read_out_scale = check.number(read_out_scale, "read_out_scale", low=0, open_low=True)
         W, U, a = gaussian([(m, m), (m, p), (m,)], torch_generator(seed))
         self.W = nn.Parameter(W.mul_(math.sqrt(2 * self.sigma_w2 / m)))
         self.U = nn.Parameter(U.mul_(math.sqrt(2 / p)))

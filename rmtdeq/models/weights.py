@@ -10,9 +10,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import Seed
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import Seed
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -21,7 +21,7 @@ _SEEDS = 2**63 - 1
 
 def torch_generator(seed: Seed) -> torch.Generator:
     """Return a torch generator that `seed` determines and that no other random number depends on."""
-    return torch.Generator().manual_seed(int(_check.generator(seed).integers(_SEEDS)))
+    return torch.Generator().manual_seed(int(check.generator(seed).integers(_SEEDS)))
 
 
 def gaussian(shapes: Sequence[tuple[int, ...]], generator: torch.Generator) -> list[Tensor]:
@@ -34,7 +34,7 @@ def gaussian(shapes: Sequence[tuple[int, ...]], generator: torch.Generator) -> l
     """
     size = torch.empty(0).element_size()
     sizes = " and ".join(" x ".join(map(str, shape)) for shape in shapes)
-    _check.memory(sum(map(prod, shapes)) * size, None, f"Weights of {sizes}", "take a smaller width")
+    check.memory(sum(map(prod, shapes)) * size, None, f"Weights of {sizes}", "take a smaller width")
     return [torch.randn(shape, generator=generator) for shape in shapes]
 
 
@@ -55,7 +55,7 @@ def place(module: Network, device: str, precision: str) -> Network:
 @contextmanager
 def seeded(seed: Seed) -> Iterator[None]:
     """Let torch's own initialisations draw what `seed` determines; its random numbers then go on as if never asked."""
-    first = int(_check.generator(seed).integers(_SEEDS))
+    first = int(check.generator(seed).integers(_SEEDS))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(first)
         yield

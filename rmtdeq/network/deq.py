@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._optional import require
-from rmtdeq._types import Function, Seed
-from rmtdeq.gauss import Activation
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.optional import require
+from rmtdeq._lib.types import Function, Seed
+from rmtdeq.activations import Activation
 from rmtdeq.network.layers import Layer, Network
 
 if TYPE_CHECKING:

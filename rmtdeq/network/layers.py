@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtdeq._check import flag, number, squared_norm
-from rmtdeq._errors import IllPosedError, InvalidInputError
-from rmtdeq._optional import require
-from rmtdeq._types import Function, Seed
-from rmtdeq.gauss import Activation, mean_and_variance, moments
-from rmtdeq.gauss import activation as as_activation
+from rmtdeq._lib.check import flag, number, squared_norm
+from rmtdeq._lib.errors import IllPosedError, InvalidInputError
+from rmtdeq._lib.optional import require
+from rmtdeq._lib.solvers import Solution, smallest_fixed_point
+from rmtdeq._lib.types import Function, Seed
+from rmtdeq.activations import Activation, mean_and_variance, moments
+from rmtdeq.activations import activation as as_activation
 from rmtdeq.network.wellposed import require_stable
-from rmtdeq.solvers import Solution, smallest_fixed_point
 
 if TYPE_CHECKING:
     from torch import nn

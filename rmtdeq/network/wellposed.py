@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from rmtdeq._errors import IllPosedError
+from rmtdeq._lib.errors import IllPosedError
 
 
 def require_diagonal_contraction(title: str, slope: float, where: str = "") -> None:

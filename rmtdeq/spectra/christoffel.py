@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmtdeq._types import FloatArray
+from rmtdeq._lib.types import FloatArray
 
 _BREAKDOWN = 1e-12
 _ENOUGH = 1e30

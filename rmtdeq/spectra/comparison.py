@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtdeq import _style
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._tables import Table, Tabular, by_class, largest, numbers, without_rounding
-from rmtdeq._types import FloatArray
-from rmtdeq.equivalents import SpectrumPrediction
-from rmtdeq.rmt import kolmogorov_smirnov, wasserstein
+from rmtdeq._lib import style
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.tables import Table, Tabular, by_class, largest, numbers, without_rounding
+from rmtdeq._lib.types import FloatArray
 from rmtdeq.spectra.empirical import EmpiricalSpectrum, draw_masses, even_edges
+from rmtdeq.theory import SpectrumPrediction
+from rmtdeq.theory.rmt import kolmogorov_smirnov, wasserstein
 
 _LEFT = 0.55
 _LARGEST = 5
@@ -163,14 +163,14 @@ class SpectrumComparison(Tabular):
         -------
         matplotlib.axes.Axes
         """
-        ax = _style.axes(ax)
+        ax = style.axes(ax)
         emp = self.empirical
         if emp.rest is not None:
             bins = min(bins, _RESOLVED_BINS)
         values = emp.eigenvalues if self.bulk is None else self.bulk
         lowest = max(float(values.min()), 1e-12)
         highest = max(float(values.max()), float(self.prediction.outliers.max(initial=0.0)))
-        if self.bulk is not None and highest > _style.WIDE * lowest:
+        if self.bulk is not None and highest > style.WIDE * lowest:
             self._draw_logarithmic(ax, values[values > 0], bins, others)
         else:
             if self.bulk is not None:
@@ -183,7 +183,7 @@ class SpectrumComparison(Tabular):
                 other.plot(ax, logarithmic=False, **_beside(other))
         # Measured outliers stand on the axis where the predicted ones hang.
         seen = self.matched[(self.prediction.outliers > 0) & ~np.isnan(self.matched)]
-        _style.mark_outliers(ax, seen, predicted=False)
+        style.mark_outliers(ax, seen, predicted=False)
         _place_legend(ax, float(np.quantile(values, 0.9)))
         return ax
 
@@ -230,7 +230,7 @@ def _shares(alignments: FloatArray) -> str:
 
 
 def _beside(prediction: SpectrumPrediction) -> dict[str, Any]:
-    return {"label": f"{prediction.level} level's", "colour": _style.OTHER, "linestyle": "--"}
+    return {"label": f"{prediction.level} level's", "colour": style.OTHER, "linestyle": "--"}
 
 
 def compare(emp: EmpiricalSpectrum, pred: SpectrumPrediction, y: ArrayLike | None = None) -> SpectrumComparison:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh, eigvalsh
 
-from rmtdeq._types import FloatArray
+from rmtdeq._lib.types import FloatArray
 
 logger = logging.getLogger(__name__)
 

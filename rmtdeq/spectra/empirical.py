@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from rmtdeq import _check, _style
-from rmtdeq._checkpoint import Checkpoint, checksum
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._tables import Table, Tabular, largest, without_rounding
-from rmtdeq._types import FloatArray, Kind
+from rmtdeq._lib import check, style
+from rmtdeq._lib.checkpoint import Checkpoint, checksum
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.tables import Table, Tabular, largest, without_rounding
+from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.kernels.computation import Computation, engine, is_tensor
 from rmtdeq.kernels.gram import dense_kernels
 from rmtdeq.kernels.operator import operators_of
@@ -109,12 +109,12 @@ class EmpiricalSpectrum(Tabular):
 
     def cdf(self, x: ArrayLike) -> FloatArray:
         """Return the share of the eigenvalues up to x; those that rounding has made negative are zeros."""
-        x = _check.real_array(x, "x")
+        x = check.real_array(x, "x")
         return np.asarray(np.searchsorted(np.maximum(self.all_values, 0.0), x, side="right") / self.n)
 
     def cdf_error(self, x: ArrayLike) -> FloatArray:
         """Return the standard error of `cdf` where x is no eigenvalue; zero where all eigenvalues are known."""
-        x = _check.real_array(x, "x")
+        x = check.real_array(x, "x")
         self.all_values  # noqa: B018 - raises where only the top is known
         return np.zeros(x.shape) if self.rest is None else self.rest.cdf_error(x) * (self.rest.count / self.n)
 
@@ -163,7 +163,7 @@ class EmpiricalSpectrum(Tabular):
         InvalidInputError
             Only the top of the spectrum is known.
         """
-        x = _check.real_array(x, "x")
+        x = check.real_array(x, "x")
         values = self.all_values
         if bandwidth is None:
             size = float(abs(values).max())
@@ -171,7 +171,7 @@ class EmpiricalSpectrum(Tabular):
             spreads = [float(high - low) / 1.349, float(values.std()), size]
             spread = next((each for each in spreads if each > _EQUAL * size), 1.0)
             bandwidth = 0.9 * spread * values.size**-0.2
-        width = _check.number(bandwidth, "bandwidth", low=_NARROWEST)
+        width = check.number(bandwidth, "bandwidth", low=_NARROWEST)
         result = np.zeros(x.size)
         flat = x.ravel()
         for part in np.array_split(values, max(1, values.size * flat.size // 4_000_000)):
@@ -190,9 +190,9 @@ class EmpiricalSpectrum(Tabular):
         classes : int, optional
             K, if not all classes occur.
         """
-        labels = _check.labels(y, self.n, classes)
+        labels = check.labels(y, self.n, classes)
         count = int(labels.max()) + 1 if classes is None else int(classes)
-        _check.memory(8 * self.n * count, None, f"Indicators of {count} classes", "relabel the classes 0, 1, ...")
+        check.memory(8 * self.n * count, None, f"Indicators of {count} classes", "relabel the classes 0, 1, ...")
         indicator = np.zeros((self.n, count))
         indicator[np.arange(self.n), labels] = 1.0
         sizes = np.maximum(indicator.sum(axis=0), 1.0)
@@ -215,10 +215,10 @@ class EmpiricalSpectrum(Tabular):
         -------
         matplotlib.axes.Axes
         """
-        ax = _style.axes(ax)
+        ax = style.axes(ax)
         values = self.all_values if self.has_density else self.eigenvalues
         positive = np.sort(values[without_rounding(values, largest(values)) > 0])
-        logarithmic = positive.size > 0 and positive[-1] > _style.WIDE * positive[0]
+        logarithmic = positive.size > 0 and positive[-1] > style.WIDE * positive[0]
         if logarithmic:
             edges = np.geomspace(positive[0], positive[-1], bins + 1)
             unit, per = np.diff(np.log10(edges)), " per decade"
@@ -254,14 +254,14 @@ def draw_masses(ax: Any, edges: FloatArray, mass: FloatArray, error: FloatArray,
         mass / unit,
         np.diff(edges),
         align="edge",
-        color=_style.DATA,
-        edgecolor=_style.DATA_EDGE,
+        color=style.DATA,
+        edgecolor=style.DATA_EDGE,
         linewidth=0.3,
         label="eigenvalues",
     )
     if error.any():
         middle = (edges[1:] + edges[:-1]) / 2
-        ax.errorbar(middle, mass / unit, error / unit, fmt="none", ecolor=_style.DATA_EDGE, elinewidth=0.8)
+        ax.errorbar(middle, mass / unit, error / unit, fmt="none", ecolor=style.DATA_EDGE, elinewidth=0.8)
 
 
 def empirical_spectrum(
@@ -342,8 +342,8 @@ def empirical_spectrum(
     those of the distribution function where it does not jump.  Iterations that end early, since the probes have met
     every eigenvalue, give all eigenvalues exactly if at most one is repeated as often as there are probes.
     """
-    _check.choice(method, "method", METHODS)
-    kinds = _check.kinds(kind)
+    check.choice(method, "method", METHODS)
+    kinds = check.kinds(kind)
     how = Computation(backend, device, dtype, products, memory_limit)
     if backend != "dask":
         # Samples that are on a device are computed with there.
@@ -351,14 +351,14 @@ def empirical_spectrum(
         how = replace(how, backend=chosen, device=place)
     if how.device is not None and backend != "dask" and (method == "exact" or is_tensor(X)):
         # Checked where they are computed with: they are not brought to the host.
-        from rmtdeq.kernels.device.inputs import checked
+        from rmtdeq.kernels.tensors import checked
 
         X = checked(X, "X", how.device, None, "full")
     elif backend != "dask" or not hasattr(X, "dask"):
-        X = _check.samples(X)
+        X = check.samples(X)
     n = len(X)  # type: ignore[arg-type]
     if top is not None:
-        top = _check.integer(top, "top")
+        top = check.integer(top, "top")
         if top > n:
             raise InvalidInputError(f"top = {top} eigenvalues were asked of a matrix of size {n}.")
     if steps is not None and method != "slq":
@@ -366,16 +366,16 @@ def empirical_spectrum(
     if method == "exact":
         if checkpoint is not None or start is not None or storage != "auto" or group is not None:
             raise InvalidInputError("checkpoint, start, storage and group are for the methods 'lanczos' and 'slq'.")
-        return _check.as_asked(kind, _exact(X, deq, kinds, how, top, tau0_squared, progress))
+        return check.as_asked(kind, _exact(X, deq, kinds, how, top, tau0_squared, progress))
     if start is not None and (not isinstance(start, EmpiricalSpectrum) or start.n != n):
         raise InvalidInputError(f"start must be an EmpiricalSpectrum of a matrix of size {n}.")
     if start is not None and method == "slq":
         raise InvalidInputError("The probes of method='slq' are random; start is for method='lanczos'.")
-    size = min(_check.integer(block, "block"), n)
-    least = min(_check.integer(STEPS if steps is None else steps, "steps", low=4), n) if method == "slq" else 0
-    first = random_block(n, size, _check.integer(seed, "seed", low=0), None if start is None else start.vectors)
+    size = min(check.integer(block, "block"), n)
+    least = min(check.integer(STEPS if steps is None else steps, "steps", low=4), n) if method == "slq" else 0
+    first = random_block(n, size, check.integer(seed, "seed", low=0), None if start is None else start.vectors)
     plan = krylov_plan(min(6, n) if top is None else top, least, size)
-    folder = None if checkpoint is None else _check.folder(checkpoint, "checkpoint")
+    folder = None if checkpoint is None else check.folder(checkpoint, "checkpoint")
     if folder is not None and group is not None:
         raise InvalidInputError("checkpoint is for one process; those of a group would write to the same files.")
     in_files = folder is not None and storage in ("auto", "memory-mapped") and backend != "dask"
@@ -406,7 +406,7 @@ def empirical_spectrum(
         if len(kinds) > 1:
             operator.close()
         results.append(EmpiricalSpectrum(found.eigenvalues, found.vectors, n, name, method, found.rest))
-    return _check.as_asked(kind, results)
+    return check.as_asked(kind, results)
 
 
 def _what_steps_depend_on(plan: KrylovPlan, first: FloatArray) -> dict[str, Any]:
@@ -438,7 +438,7 @@ def _exact(
 
 
 def _check_dense(n: int, memory_limit: float | None, kinds: int) -> None:
-    _check.memory(
+    check.memory(
         (2 + kinds) * 8 * n * n,
         memory_limit,
         "The kernel and its eigenvectors",

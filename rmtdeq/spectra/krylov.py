@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rmtdeq._checkpoint import Checkpoint
-from rmtdeq._errors import ConvergenceError, InvalidInputError
-from rmtdeq._progress import progress_bar
-from rmtdeq._types import FloatArray
-from rmtdeq.solvers import KrylovSubspace, RitzPairs, Step
+from rmtdeq._lib.checkpoint import Checkpoint
+from rmtdeq._lib.errors import ConvergenceError, InvalidInputError
+from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.solvers import KrylovSubspace, RitzPairs, Step
+from rmtdeq._lib.types import FloatArray
 from rmtdeq.spectra.quadrature import SpectralQuadrature, quadrature_of, tolerance_of
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtdeq._types import BoolArray, FloatArray
-from rmtdeq.solvers import KrylovSubspace, RitzPairs
+from rmtdeq._lib.solvers import KrylovSubspace, RitzPairs
+from rmtdeq._lib.types import BoolArray, FloatArray
 from rmtdeq.spectra.christoffel import ChristoffelFunction, christoffel
 
 _ROUNDING = 1e-12

@@ -1,6 +1,6 @@
 """Training implicit networks, and when theory says that it converges."""
 
-from rmtdeq._optional import require
+from rmtdeq._lib.optional import require
 
 require("torch")
 

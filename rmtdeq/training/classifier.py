@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import nn
 
-from rmtdeq import _check
-from rmtdeq._errors import ConvergenceError, InvalidInputError
-from rmtdeq._progress import progress_bar
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import ConvergenceError, InvalidInputError
+from rmtdeq._lib.progress import progress_bar
 from rmtdeq.curves import ClassificationRun
 from rmtdeq.models import traced
 from rmtdeq.training.course import Course, Samples
@@ -81,22 +81,22 @@ def train_classifier(
     ConvergenceError
         The loss becomes NaN or infinite, or an equilibrium is not found.
     """
-    total = _check.integer(epochs, "epochs", low=0)
+    total = check.integer(epochs, "epochs", low=0)
     settings: dict[str, Any] = {
-        "batch": _check.integer(batch, "batch", low=2),
-        "rate": _check.number(rate, "rate", low=0, high=1e6, open_low=True),
-        "weight decay": _check.number(weight_decay, "weight_decay", low=0, high=1e6),
-        "precision": _check.choice(precision, "precision", PRECISIONS),
-        "augmented": _check.flag(augment, "augment"),
-        "seed": _check.integer(seed, "seed", low=0),
+        "batch": check.integer(batch, "batch", low=2),
+        "rate": check.number(rate, "rate", low=0, high=1e6, open_low=True),
+        "weight decay": check.number(weight_decay, "weight_decay", low=0, high=1e6),
+        "precision": check.choice(precision, "precision", PRECISIONS),
+        "augmented": check.flag(augment, "augment"),
+        "seed": check.integer(seed, "seed", low=0),
     }
     if not np.iterable(milestones):
         raise InvalidInputError(f"milestones must be a sequence of epochs such as (7,), not {milestones!r}.")
-    settings["milestones"] = sorted(_check.integer(each, "a milestone") for each in milestones)
+    settings["milestones"] = sorted(check.integer(each, "a milestone") for each in milestones)
     course = Course(model, Samples(model, X, y, "", augment), None if test is None else _test(model, test), settings)
     course.try_out()
     if checkpoint is not None:
-        course.keep_in(_check.folder(checkpoint, "checkpoint"), total)
+        course.keep_in(check.folder(checkpoint, "checkpoint"), total)
     try:
         with (
             course.own_random_numbers(),

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtdeq import _check, _style
-from rmtdeq._tables import Table, Tabular
-from rmtdeq._types import FloatArray
+from rmtdeq._lib import check, style
+from rmtdeq._lib.tables import Table, Tabular
+from rmtdeq._lib.types import FloatArray
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class InitialCondition(Tabular):
 
     def bound(self, epochs: ArrayLike, loss: float) -> np.ndarray[Any, Any]:
         """Return the guaranteed loss after some epochs, from `loss` at the start."""
-        return np.asarray(loss * self.factor ** _check.real_array(epochs, "epochs"))
+        return np.asarray(loss * self.factor ** check.real_array(epochs, "epochs"))
 
     def table(self) -> Table:
         """Return both sides of every condition."""
@@ -152,13 +152,13 @@ class InitialCondition(Tabular):
         -------
         matplotlib.axes.Axes
         """
-        ax = _style.axes(ax)
+        ax = style.axes(ax)
         every = [*self.assumptions, *self.inequalities]
         place = np.arange(len(every))[::-1]
         ratios = [min(max(each.ratio, 1e-12), 1e12) for each in every]
-        colours = [_style.CLASSES[0] if each.holds else _style.THEORY for each in every]
+        colours = [style.CLASSES[0] if each.holds else style.THEORY for each in every]
         ax.scatter(ratios, place, color=colours, zorder=3)
-        ax.axvline(1.0, color=_style.OTHER, lw=0.8)
+        ax.axvline(1.0, color=style.OTHER, lw=0.8)
         ax.set_xscale("log")
         ax.set_yticks(place, [each.name for each in every])
         ax.set_xlabel("left side / right side (satisfied from 1 on)")

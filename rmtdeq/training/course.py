@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rmtdeq import _check
-from rmtdeq._checkpoint import Checkpoint, checksum
-from rmtdeq._errors import ConvergenceError, InvalidInputError
-from rmtdeq._version import __version__
+from rmtdeq._lib import check
+from rmtdeq._lib.checkpoint import Checkpoint, checksum
+from rmtdeq._lib.errors import ConvergenceError, InvalidInputError
+from rmtdeq._lib.version import __version__
 from rmtdeq.curves import ClassificationRun
 from rmtdeq.models import Equilibrium, ImplicitModule, Trace
 from rmtdeq.training.augmentation import shifted_and_mirrored
@@ -36,7 +36,7 @@ class Samples:
         like = next(iter(model.parameters()), None) if isinstance(model, nn.Module) else None
         if like is None:
             raise InvalidInputError("model must be a torch module with parameters, as pcdeq.linear_network() is.")
-        inputs = _check.real_array(X, f"{which}X")
+        inputs = check.real_array(X, f"{which}X")
         if inputs.ndim < 2 or 0 in inputs.shape:
             raise InvalidInputError(f"{which}X must hold one sample a row, (n, …), not shape {inputs.shape}.")
         if len(inputs) == 1 and not which:
@@ -46,7 +46,7 @@ class Samples:
                 f"augment needs images (n, channels, height, width), and {which}X has the shape {inputs.shape}."
             )
         self.x = torch.from_numpy(np.require(inputs, requirements=["C", "W"])).to(like)
-        self.y = torch.from_numpy(_check.labels(y, len(inputs))).to(like.device)
+        self.y = torch.from_numpy(check.labels(y, len(inputs))).to(like.device)
 
     def checksum(self) -> str:
         """Return what tells these samples from others."""
@@ -98,7 +98,7 @@ class Course:
                 raise InvalidInputError(
                     f"The model's logits have the shape {tuple(logits.shape)}, and y holds the label "
                     f"{int(part.y.max())}; they must be (n, K) with K above every label. If y skips "
-                    f"labels, relabel with {_check.RELABEL}."
+                    f"labels, relabel with {check.RELABEL}."
                 )
 
     @contextmanager

@@ -7,9 +7,9 @@ from os import PathLike
 import torch
 from numpy.typing import ArrayLike
 
-from rmtdeq import _check
-from rmtdeq._errors import ConvergenceError, InvalidInputError
-from rmtdeq._progress import progress_bar
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import ConvergenceError, InvalidInputError
+from rmtdeq._lib.progress import progress_bar
 from rmtdeq.curves import TrainingRun
 from rmtdeq.models import ImplicitRegression
 from rmtdeq.training.norm import eigenvalues
@@ -67,9 +67,9 @@ def gradient_descent(
     ConvergenceError
         The loss grows without bounds (the step is too large), or the network stops being a contraction.
     """
-    total = _check.integer(epochs, "epochs", low=0)
-    every = max(1, total // 50) if measure_every is None else _check.integer(measure_every, "measure_every")
-    rate = None if step is None else _check.step(step)
+    total = check.integer(epochs, "epochs", low=0)
+    every = max(1, total // 50) if measure_every is None else check.integer(measure_every, "measure_every")
+    rate = None if step is None else check.step(step)
     arguments = {"step": rate, "measured every": measure_every, "initial outputs subtracted": subtract_initial}
     session = Session(model, X, y, test, subtract_initial, checkpoint, {"program": "gradient descent", **arguments})
     rate = stable_step(model, session.x) if rate is None else rate

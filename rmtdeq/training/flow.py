@@ -8,9 +8,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from rmtdeq import _check
-from rmtdeq._errors import ConvergenceError
-from rmtdeq._progress import progress_bar
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import ConvergenceError
+from rmtdeq._lib.progress import progress_bar
 from rmtdeq.curves import TrainingRun
 from rmtdeq.models import ImplicitRegression
 from rmtdeq.training.descent import largest
@@ -67,9 +67,9 @@ def gradient_flow(
     the step, this is an exponential midpoint rule: its steps are limited by the change of H and not by its largest
     eigenvalue.  It is of second order, but where units of a ReLU open and close during a step, of first.
     """
-    end = _check.number(time, "time", low=0, open_low=True)
-    limit = _check.number(tolerance, "tolerance", low=0, open_low=True)
-    every = _check.integer(measure_every, "measure_every")
+    end = check.number(time, "time", low=0, open_low=True)
+    limit = check.number(tolerance, "tolerance", low=0, open_low=True)
+    every = check.integer(measure_every, "measure_every")
     arguments = {"tolerance": limit, "measured every": every, "initial outputs subtracted": subtract_initial}
     session = Session(model, X, y, test, subtract_initial, checkpoint, {"program": "gradient flow", **arguments})
     state = session.restore("time", end) or {"time": 0.0, "step": 0.0, "count": 0.0, "iterations": -1.0}

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq.models import ImplicitRegression
 
 
@@ -16,8 +16,8 @@ def samples_and_targets(
     model: ImplicitRegression, X: ArrayLike, y: ArrayLike, which: str = ""
 ) -> tuple[Tensor, Tensor]:
     """Return checked samples (n, p) and targets (n,), in the model's precision and on its device."""
-    samples = _check.samples(X, f"{which}X")
-    targets = _check.real_array(y, f"{which}y")
+    samples = check.samples(X, f"{which}X")
+    targets = check.real_array(y, f"{which}y")
     if targets.ndim != 1:
         raise InvalidInputError(
             f"{which}y must hold one target a sample, of shape (n,), not {targets.shape}; a column becomes that by "

@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray, Kind
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.kernels import kernel
 from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ
 from rmtdeq.network import DEQ
@@ -36,7 +36,7 @@ def population_gram(model: OverparameterizedDEQ | ImplicitReLU, X: ArrayLike) ->
         Another model; samples that are none.
     """
     require_theorem(model)
-    X = _check.samples(X).astype(float)
+    X = check.samples(X).astype(float)
     if isinstance(model, OverparameterizedDEQ):
         return _kernels(model, X, ("ck",))[0]
     return kernel(X, DEQ("relu", 0.0, 1.0, centered=False), "ck")
@@ -75,7 +75,7 @@ def population_tangent_kernel(model: OverparameterizedDEQ, X: ArrayLike) -> Floa
     """
     if not isinstance(model, OverparameterizedDEQ) or not model.sigma_w2:
         raise InvalidInputError("The tangent kernel's limit is known for an OverparameterizedDEQ with sigma_w2 > 0.")
-    X = _check.samples(X).astype(float)
+    X = check.samples(X).astype(float)
     deq = _equivalent_deq(model)
     ck, ntk, full = _kernels(model, X, ("ck", "ntk", "ntk-full"))
     scale = model.read_out_scale**2
@@ -86,7 +86,7 @@ def population_tangent_kernel(model: OverparameterizedDEQ, X: ArrayLike) -> Floa
 def _kernels(model: OverparameterizedDEQ, X: FloatArray, kinds: tuple[Kind, ...]) -> tuple[FloatArray, ...]:
     """The kernels of the DEQ whose equilibria, times √m, are the model's; its samples are smaller by √p."""
     scaled = X / np.sqrt(model.in_features)
-    _check.heed_scale(float(np.einsum("ij,ij->", scaled, scaled)) / len(X), 4, type(model).__name__)
+    check.heed_scale(float(np.einsum("ij,ij->", scaled, scaled)) / len(X), 4, type(model).__name__)
     with warnings.catch_warnings():  # told above, in the model's own scaling
         warnings.filterwarnings("ignore", "The samples' squared norms", UserWarning)
         return kernel(scaled, _equivalent_deq(model), kinds)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rmtdeq._errors import ConvergenceError
-from rmtdeq._types import FloatArray
+from rmtdeq._lib.errors import ConvergenceError
+from rmtdeq._lib.types import FloatArray
 
 _SMALL = 256
 _NORM_TOLERANCE = 1e-6

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from rmtdeq import _check
-from rmtdeq._checkpoint import Checkpoint, checksum
-from rmtdeq._errors import ConvergenceError, InvalidInputError
-from rmtdeq._types import FloatArray
-from rmtdeq._version import __version__
+from rmtdeq._lib import check
+from rmtdeq._lib.checkpoint import Checkpoint, checksum
+from rmtdeq._lib.errors import ConvergenceError, InvalidInputError
+from rmtdeq._lib.types import FloatArray
+from rmtdeq._lib.version import __version__
 from rmtdeq.curves import TrainingRun
 from rmtdeq.models import Equilibrium, ImplicitRegression, Trace
 from rmtdeq.training.inputs import samples_and_targets
@@ -77,7 +77,7 @@ class Session:
         self._folder: Checkpoint | None = None
         if checkpoint is not None:
             record = {"rmtdeq": __version__, "model": model.describe(), **self._checksums(), **arguments}
-            self._folder = Checkpoint(_check.folder(checkpoint, "checkpoint"), record, "training")
+            self._folder = Checkpoint(check.folder(checkpoint, "checkpoint"), record, "training")
         self.offset = torch.zeros_like(self.y)
         self.test_offset = None if self.test is None else torch.zeros_like(self.test[1])
         if subtract_initial:

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import FloatArray
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import FloatArray
 from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ
 from rmtdeq.training.condition import Inequality, InitialCondition
 from rmtdeq.training.inputs import samples_and_targets
@@ -69,7 +69,7 @@ def check_initial_condition(
     orders of magnitude, without the theorem's constants.
     """
     require_theorem(model)
-    eta = None if step is None else _check.step(step)
+    eta = None if step is None else check.step(step)
     x, targets = samples_and_targets(model, X, y)
     if not bool((x.norm(dim=1) > 0).all()):
         raise InvalidInputError("A row of X is zero; the theorems speak of samples on a sphere (on_sphere).")
@@ -147,7 +147,7 @@ def _overparameterized(
     if not assumptions[0].holds:
         raise InvalidInputError(f"The norm of W is {norms.W:.4g}; the theorem needs it below 1: lower sigma_w2.")
     chosen = (
-        norms.best_delta() if delta is None else _check.number(delta, "delta", low=0, high=1 - norms.W, open_low=True)
+        norms.best_delta() if delta is None else check.number(delta, "delta", low=0, high=1 - norms.W, open_low=True)
     )
     if chosen >= 1 - norms.W:
         raise InvalidInputError(f"delta must be below 1 - ‖W‖₂ = {1 - norms.W:.4g}, not {chosen:g}.")

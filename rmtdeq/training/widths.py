@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from rmtdeq._errors import InvalidInputError
+from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq.curves import LossCurve, predict_training
 from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ
 from rmtdeq.training.condition import InitialCondition

@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from rmtdeq._errors import DataNotFoundError, InvalidInputError, MemoryLimitError
+from rmtdeq._lib.errors import DataNotFoundError, InvalidInputError, MemoryLimitError
 from rmtdeq.data import dataset_names, datasets, load_dataset
 from rmtdeq.data.datasets import DATASETS, cache_folder, load_images
 from rmtdeq.data.shares import shares
@@ -212,7 +212,7 @@ class TestTransform:
         assert load_dataset("mnist", classes=(4,), data_dir=tmp_path, raw=True)[0].shape == (3, 784)
 
     def test_matrix_beyond_memory(self, mnist: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("rmtdeq._check.available_memory", lambda: 1000)
+        monkeypatch.setattr("rmtdeq._lib.check.available_memory", lambda: 1000)
         with pytest.raises(MemoryLimitError, match="fewer with n"):
             load_dataset("mnist")
 

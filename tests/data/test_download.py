@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from rmtdeq._errors import DataNotFoundError, InvalidInputError
+from rmtdeq._lib.errors import DataNotFoundError, InvalidInputError
 from rmtdeq.data.download import fetch
 
 CONTENT = bytes(range(256)) * 1024

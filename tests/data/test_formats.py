@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from rmtdeq._errors import DataNotFoundError, InvalidInputError
+from rmtdeq._lib.errors import DataNotFoundError, InvalidInputError
 from rmtdeq.data.formats import CIFAR10_BATCHES, read_cifar10, read_idx, read_idx_array, read_npz, read_svhn
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
+from rmtdeq.activations import dual
 from rmtdeq.designs import FAMILIES
-from rmtdeq.gauss import dual
 
 
 def kinked(u):

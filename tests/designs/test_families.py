@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rmtdeq.activations import moments
 from rmtdeq.designs.families import FAMILIES
 from rmtdeq.designs.recursion import moments_of_layer, moments_of_member
-from rmtdeq.gauss import moments
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.0, 1.7])

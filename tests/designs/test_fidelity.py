@@ -36,7 +36,7 @@ def test_distances_are_those_of_the_kernels(case, kind):
 
 
 def test_figures_show_what_they_compare(case):
-    from rmtdeq.plots import design_figure
+    from rmtdeq.output.figures import design_figure
 
     X, deq, net = case
     comparisons = [rd.compare_kernels(X, deq, net, kind, progress=False) for kind in ("ck", "ntk")]

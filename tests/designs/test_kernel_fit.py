@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
+from rmtdeq.activations import hermite_coefficients, moments
 from rmtdeq.designs.hinges import Hinges
 from rmtdeq.designs.kernel_fit import deq_at_norms, network_at_norms
 from rmtdeq.designs.recursion import moments_of_layer
-from rmtdeq.gauss import hermite_coefficients, moments
 
 KNOTS = np.array([-1.3, 0.0, 0.4, 1.1])
 RNG = np.random.default_rng(0)

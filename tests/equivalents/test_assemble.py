@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse.linalg import eigsh
 
 import rmtdeq as rd
-from rmtdeq.equivalents.scalar_kernel import diagonal_kernel, scalar_kernel
+from rmtdeq.theory.scalar_kernel import diagonal_kernel, scalar_kernel
 
 KINDS = ("ck", "ntk", "ntk-full")
 ACTIVATIONS = ("tanh", "relu", "swish")

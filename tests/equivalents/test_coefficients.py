@@ -11,7 +11,7 @@ import pytest
 from mpmath.ctx_mp import MPContext
 
 import rmtdeq as rd
-from rmtdeq.equivalents import solve
+from rmtdeq.theory import solve
 
 DIGITS = 30
 mp = MPContext()

@@ -13,7 +13,7 @@ from scipy.linalg import eigh
 from scipy.stats import ortho_group
 
 import rmtdeq as rd
-from rmtdeq.rmt import kolmogorov_smirnov
+from rmtdeq.theory.rmt import kolmogorov_smirnov
 
 ACTIVATIONS = ("tanh", "relu", "swish")
 NETWORKS = [("tanh", True), ("relu", True), ("relu", False), ("swish", False)]

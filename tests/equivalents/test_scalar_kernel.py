@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
-from rmtdeq.equivalents.scalar_kernel import diagonal_kernel, scalar_kernel
+from rmtdeq.theory.scalar_kernel import diagonal_kernel, scalar_kernel
 
 KINDS = ("ck", "ntk", "ntk-full")
 ACTIVATIONS = (

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rmtdeq as rd
-from rmtdeq.gauss import Activation, activation, moments
-from rmtdeq.gauss.hermite import jumps
+from rmtdeq.activations import Activation, activation, moments
+from rmtdeq.activations.hermite import jumps
 
 POINTS = np.linspace(-8.01, 8.01, 1501)
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 import rmtdeq as rd
-from rmtdeq.gauss import Activation, activation, dual, mehler
-from rmtdeq.gauss.activations import Pairs
-from rmtdeq.gauss.duals import _quadrature, second_moment
-from rmtdeq.gauss.quadrature import panel_nodes
+from rmtdeq.activations import Activation, activation, dual, mehler
+from rmtdeq.activations.activations import Pairs
+from rmtdeq.activations.duals import _quadrature, second_moment
+from rmtdeq.activations.quadrature import panel_nodes
 
 LAWS = settings(deadline=None, derandomize=True, max_examples=30)
 ANGLES = (0.0, 1e-4, 0.03, 1.0, math.pi / 2, 2.6, math.pi - 1e-3, math.pi)

@@ -11,7 +11,7 @@ from numpy.polynomial import hermite_e
 from scipy.integrate import quad
 from scipy.special import gammaln
 
-from rmtdeq.gauss import Activation, activation, hermite_coefficients, moments
+from rmtdeq.activations import Activation, activation, hermite_coefficients, moments
 
 SCALES = (0.05, 0.7, 1.0, 2.5)
 

@@ -13,7 +13,7 @@ from numpy.polynomial import legendre
 from scipy.special import factorial2, ndtr
 
 from rmtdeq import InvalidInputError
-from rmtdeq.gauss.quadrature import (
+from rmtdeq.activations.quadrature import (
     REACH,
     gaussian_rule,
     merge_edges,

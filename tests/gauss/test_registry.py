@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rmtdeq as rd
-from rmtdeq.gauss.registry import REGISTRY
+from rmtdeq.activations.registry import REGISTRY
 
 U = np.linspace(-5, 5, 401)
 

@@ -15,9 +15,9 @@ from distributed import Client, LocalCluster, scheduler
 from distributed.comm import CommClosedError
 
 import rmtdeq as rd
-from rmtdeq.kernels.cluster import client as reached
-from rmtdeq.kernels.cluster import matrix as stored
-from rmtdeq.kernels.cluster import samples as cut
+from rmtdeq.kernels.stores.cluster import client as reached
+from rmtdeq.kernels.stores.cluster import matrix as stored
+from rmtdeq.kernels.stores.cluster import pieces as cut
 
 KINDS = ("ck", "ntk", "ntk-full")
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import rmtdeq as rd
-from rmtdeq.kernels import storage
-from rmtdeq.kernels.device import worker
-from rmtdeq.kernels.device.fused import FusedWorker
-from rmtdeq.kernels.device.worker import DeviceWorker
-from rmtdeq.kernels.storage import Wish, choose
+from rmtdeq.kernels.engines.choice import torch_engine as worker
+from rmtdeq.kernels.engines.torch_engine import DeviceWorker
+from rmtdeq.kernels.engines.triton_engine import FusedWorker
+from rmtdeq.kernels.stores import choice as storage
+from rmtdeq.kernels.stores.choice import Wish, choose
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

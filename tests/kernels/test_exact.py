@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
-from rmtdeq.kernels import exact
-from rmtdeq.kernels.exact import solve_pairs
-from rmtdeq.kernels.inputs import Angles
-from rmtdeq.kernels.profile import Profile, scale_table
+from rmtdeq.kernels import pairs as exact
+from rmtdeq.kernels.pairs import solve_pairs
+from rmtdeq.kernels.samples import Angles
+from rmtdeq.kernels.scales import Profile, scale_table
 
 KINDS = ("ck", "ntk", "ntk-full")
 SPECS = ("tanh", "relu", "elu", "gelu", "hard_tanh(1, 0.5)", "bent sine")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rmtdeq as rd
-from rmtdeq.gauss import dual
+from rmtdeq.activations import dual
 
 KINDS = ("ck", "ntk", "ntk-full")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -12,9 +12,12 @@ import pytest
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 import rmtdeq as rd
-from rmtdeq.kernels import exact as pairs
-from rmtdeq.kernels import fill, host_matrix, operator, panels, storage
-from rmtdeq.kernels.storage import METHODS
+from rmtdeq.kernels import blocks as fill
+from rmtdeq.kernels import operator, pairs
+from rmtdeq.kernels.stores import choice as storage
+from rmtdeq.kernels.stores import host as host_matrix
+from rmtdeq.kernels.stores import panels
+from rmtdeq.kernels.stores.choice import METHODS
 
 KINDS = ("ck", "ntk", "ntk-full")
 STORED = ("dense", "float32", "memory-mapped")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
-from rmtdeq.gauss import dual, hermite_coefficients, moments
-from rmtdeq.kernels.profile import SERIES_TOLERANCE, scale_table
+from rmtdeq.activations import dual, hermite_coefficients, moments
+from rmtdeq.kernels.scales import SERIES_TOLERANCE, scale_table
 
 RANGES = ((0.9, 1.1), (0.05, 3.0), (0.0, 4.0), (1e-12, 1.0), (1.0, 1.0))
 

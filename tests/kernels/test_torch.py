@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import rmtdeq as rd
-from rmtdeq.kernels.device import worker
-from rmtdeq.kernels.device.tables import DeviceTables, device_outputs
+from rmtdeq.kernels.engines.choice import torch_engine as worker
+from rmtdeq.kernels.engines.torch_tables import DeviceTables, device_outputs
 
 KINDS = ("ck", "ntk", "ntk-full")
 

@@ -14,9 +14,10 @@ import torch
 
 import rmtdeq as rd
 from rmtdeq.kernels import computation, matrix
-from rmtdeq.kernels.device import fused, worker
-from rmtdeq.kernels.engines import engine_of
-from rmtdeq.kernels.fill import Block
+from rmtdeq.kernels.blocks import Block
+from rmtdeq.kernels.engines.choice import engine_of
+from rmtdeq.kernels.engines.choice import torch_engine as worker
+from rmtdeq.kernels.engines.choice import triton_engine as fused
 from rmtdeq.kernels.plan import make_plan
 
 KINDS = ("ck", "ntk", "ntk-full")
@@ -126,8 +127,9 @@ os.environ.pop("TRITON_INTERPRET", None)
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from rmtdeq.kernels.device import fused, worker
-from rmtdeq.kernels.device.triton_tiles import solve_tiles
+from rmtdeq.kernels.engines.choice import triton_engine as fused
+from rmtdeq.kernels.engines.choice import torch_engine as worker
+from rmtdeq.kernels.engines.triton_tiles import solve_tiles
 
 TYPES = {"constants": "*fp64", "counts": "*i32", "degrees": "*i32", "cutoffs": "*fp64", "rows": "*fp64"}
 TYPES |= {"columns": "*fp64", "scale_rows": "*fp64", "scale_columns": "*fp64"}

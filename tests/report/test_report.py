@@ -176,7 +176,7 @@ def test_hostile_texts_stay_texts(tmp_path):
 
 
 def test_colours_can_be_told_from_the_page():
-    from rmtdeq.report import page
+    from rmtdeq.output.report import page
 
     def luminance(colour):
         digits = colour if len(colour) == 6 else "".join(2 * each for each in colour)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rmtdeq.reproduce import Place
-from rmtdeq.reproduce.convnet import FEATURES, feature_network, image_features
+from rmtdeq.papers import Place
+from rmtdeq.papers.convnet import FEATURES, feature_network, image_features
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rmtdeq._errors import ConvergenceError, DataNotFoundError, InvalidInputError
+from rmtdeq._lib.errors import ConvergenceError, DataNotFoundError, InvalidInputError
 from rmtdeq.cli import main, program
-from rmtdeq.reproduce import EXPERIMENTS, Curve, Outcome, Place, Report, Row, Status, find, run, run_all
+from rmtdeq.papers import EXPERIMENTS, Curve, Outcome, Place, Report, Row, Status, find, run, run_all
 
 DESCENT = {"n": 12, "p": 12, "widths": (40, 80), "epochs": 12}
 READ_OUT = {"widths": (8, 16), "train": 120, "test": 60, "epochs": 2, "activations": ("tanh",), "sigma_a2": (0.2,)}
@@ -137,7 +137,7 @@ def test_unknown_names_get_suggestions(capsys, name, hint):
 )
 def test_what_makes_no_sense_is_told_before_any_work(monkeypatch, capsys, options, message):
     chosen = experiments(raising(AssertionError("it was run")))
-    monkeypatch.setattr("rmtdeq.reproduce.EXPERIMENTS", {each.name: each for each in chosen})
+    monkeypatch.setattr("rmtdeq.papers.EXPERIMENTS", {each.name: each for each in chosen})
     assert main(["reproduce", "all", *options]) == 2
     shown = capsys.readouterr()
     assert not shown.out
@@ -178,7 +178,7 @@ def test_all_goes_on_where_data_are_missing_or_something_fails(tmp_path):
 @pytest.mark.parametrize(("error", "code"), [(DataNotFoundError("no files"), 0), (ValueError("wrong"), 2)])
 def test_only_failures_are_failures(monkeypatch, capsys, tmp_path, error, code):
     chosen = {each.name: each for each in experiments(raising(error), lambda parameters, place: outcome(1.25))}
-    monkeypatch.setattr("rmtdeq.reproduce.EXPERIMENTS", chosen)
+    monkeypatch.setattr("rmtdeq.papers.EXPERIMENTS", chosen)
     assert main(["reproduce", "all", "--out", str(tmp_path)]) == code
     shown = capsys.readouterr().out.splitlines()
     assert "number-0" in shown[-2]
@@ -189,15 +189,15 @@ def test_only_failures_are_failures(monkeypatch, capsys, tmp_path, error, code):
 
 def test_without_data_what_was_asked_for_by_name_has_failed(monkeypatch, capsys, tmp_path):
     chosen = {each.name: each for each in experiments(raising(DataNotFoundError("no files")))}
-    monkeypatch.setattr("rmtdeq.reproduce.EXPERIMENTS", chosen)
-    monkeypatch.setattr("rmtdeq.reproduce.find", chosen.get)
+    monkeypatch.setattr("rmtdeq.papers.EXPERIMENTS", chosen)
+    monkeypatch.setattr("rmtdeq.papers.find", chosen.get)
     assert main(["reproduce", "number-0", "--out", str(tmp_path)]) == 2
     assert "no data: no files" in capsys.readouterr().out
 
 
 def test_interrupting_says_where_the_others_are(monkeypatch, capsys, tmp_path):
     chosen = experiments(lambda parameters, place: outcome(), raising(KeyboardInterrupt()))
-    monkeypatch.setattr("rmtdeq.reproduce.EXPERIMENTS", {each.name: each for each in chosen})
+    monkeypatch.setattr("rmtdeq.papers.EXPERIMENTS", {each.name: each for each in chosen})
     assert main(["reproduce", "all", "--out", str(tmp_path)]) == 130
     assert f"Experiments before number-1 are in {tmp_path}" in capsys.readouterr().err
     assert (tmp_path / "number-0.png").exists()
@@ -207,7 +207,7 @@ def test_interrupting_says_where_the_others_are(monkeypatch, capsys, tmp_path):
 def test_full_runs_have_names_of_their_own(monkeypatch, tmp_path):
     seen = []
     chosen = experiments(lambda parameters, place: seen.append(parameters) or outcome())
-    monkeypatch.setattr("rmtdeq.reproduce.EXPERIMENTS", {each.name: each for each in chosen})
+    monkeypatch.setattr("rmtdeq.papers.EXPERIMENTS", {each.name: each for each in chosen})
     for flags in ([], ["--full"]):
         assert main(["reproduce", "all", "--out", str(tmp_path), *flags]) == 0
     assert seen == [chosen[0].small, chosen[0].full]
@@ -217,7 +217,7 @@ def test_full_runs_have_names_of_their_own(monkeypatch, tmp_path):
 def test_resume_goes_on_with_it(monkeypatch, capsys, tmp_path):
     like = find("finite-width")
     monkeypatch.setattr(
-        "rmtdeq.reproduce.EXPERIMENTS",
+        "rmtdeq.papers.EXPERIMENTS",
         {"finite-width": replace(like, small=replace(like.small, **TINY["finite-width"]))},
     )
     kept = tmp_path / "kept"

@@ -10,9 +10,9 @@ import torch
 
 import rmtdeq as rd
 from rmtdeq.models.pcdeq import conv_network, three_block_network
-from rmtdeq.reproduce import Place, find, published
-from rmtdeq.reproduce.errors import _distance, _what_centring_takes_off
-from rmtdeq.reproduce.read_out import accuracy_of, plain_layers
+from rmtdeq.papers import Place, find, published
+from rmtdeq.papers.errors import _distance, _what_centring_takes_off
+from rmtdeq.papers.read_out import accuracy_of, plain_layers
 
 
 def found(name: str, **parameters) -> dict[str, float]:

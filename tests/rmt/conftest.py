@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from rmtdeq.rmt import GramModel, covariance_family
+from rmtdeq.theory.rmt import GramModel, covariance_family
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from rmtdeq.rmt.blocks import block_form, block_traces
+from rmtdeq.theory.rmt.blocks import block_form, block_traces
 
 POINTS = 3
 

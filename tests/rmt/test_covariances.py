@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ortho_group
 
-from rmtdeq.rmt import bulk, covariance_family, resolvent_diagonal
+from rmtdeq.theory.rmt import bulk, covariance_family, resolvent_diagonal
 
 P = 24
 ROTATION = ortho_group.rvs(P, random_state=3)

@@ -7,7 +7,7 @@ import pytest
 from numpy.polynomial import legendre
 from scipy.integrate import quad
 
-from rmtdeq.rmt import Bulk, Interval
+from rmtdeq.theory.rmt import Bulk, Interval
 
 LOW, HIGH = -1.0, 3.0
 X = np.linspace(LOW - 0.5, HIGH + 0.5, 401)

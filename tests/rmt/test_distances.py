@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rmtdeq.rmt import bulk, kolmogorov_smirnov, wasserstein
+from rmtdeq.theory.rmt import bulk, kolmogorov_smirnov, wasserstein
 
 LAW = stats.gamma(2.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rmtdeq.rmt import bulk, outliers, resolvent_diagonal
+from rmtdeq.theory.rmt import bulk, outliers, resolvent_diagonal
 
 
 def spiked(gram_model, c, theta):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from rmtdeq.rmt import bulk, resolvent_diagonal
+from rmtdeq.theory.rmt import bulk, resolvent_diagonal
 
 EXAMPLES = settings(
     max_examples=40, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]

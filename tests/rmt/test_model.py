@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rmtdeq.rmt import bulk
-from rmtdeq.rmt import model as models
+from rmtdeq.theory.rmt import bulk
+from rmtdeq.theory.rmt import model as models
 
 P = 160
 SHIFTS = [0.3, -0.5, 0.8]

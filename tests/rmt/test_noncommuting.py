@@ -8,9 +8,9 @@ import mpmath
 import numpy as np
 import pytest
 
-from rmtdeq.rmt import CovarianceFamily, GramModel, bulk, resolvent_diagonal
-from rmtdeq.rmt.noncommuting import Head
-from rmtdeq.rmt.resolvent import _damped, _newton
+from rmtdeq.theory.rmt import CovarianceFamily, GramModel, bulk, resolvent_diagonal
+from rmtdeq.theory.rmt.noncommuting import Head
+from rmtdeq.theory.rmt.resolvent import _damped, _newton
 
 K, P = 3, 7
 W = np.array([[0.4, 0.9, 0.2], [0.3 + 0.5j, -0.2 + 0.8j, 0.6 + 0.1j]])

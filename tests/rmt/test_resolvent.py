@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmtdeq.rmt import resolvent_diagonal
-from rmtdeq.rmt.resolvent import LineResolvent, resolvent_derivative
+from rmtdeq.theory.rmt import resolvent_diagonal
+from rmtdeq.theory.rmt.resolvent import LineResolvent, resolvent_derivative
 
 P = 6
 

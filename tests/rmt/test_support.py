@@ -9,8 +9,8 @@ import pytest
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
-from rmtdeq.rmt import bulk, kolmogorov_smirnov, resolvent_diagonal
-from rmtdeq.rmt.resolvent import LineResolvent, distribution
+from rmtdeq.theory.rmt import bulk, kolmogorov_smirnov, resolvent_diagonal
+from rmtdeq.theory.rmt.resolvent import LineResolvent, distribution
 
 RATIOS = (0.05, 0.2, 0.5, 0.9, 1.0, 1.1, 2.0, 5.0, 20.0)
 

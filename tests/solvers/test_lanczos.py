@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmtdeq.solvers import KrylovSubspace
+from rmtdeq._lib.solvers import KrylovSubspace
 
 
 def matrix(values, seed=0):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
 
 _SPAN = (1e-6, 1e6)
 _POINTS = 4000
@@ -108,10 +108,10 @@ def concave_activation(
     if isinstance(activation, ConcaveActivation):
         return activation
     if isinstance(activation, str):
-        return _NAMED[_check.choice(activation, "activation", NAMES)]
+        return _NAMED[check.choice(activation, "activation", NAMES)]
     if not callable(activation):
         raise InvalidInputError(f"activation must be a name or a function on tensors, not {activation!r}.")
-    bound = math.inf if supremum is None else _check.number(supremum, "supremum", low=0, open_low=True)
+    bound = math.inf if supremum is None else check.number(supremum, "supremum", low=0, open_low=True)
     name = getattr(activation, "__name__", type(activation).__name__)
     u = torch.from_numpy(np.unique(np.concatenate([np.geomspace(*_SPAN, _POINTS), np.linspace(0, 12, _POINTS)])))
     try:

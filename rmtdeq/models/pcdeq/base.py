@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rmtdeq import _check
-from rmtdeq._errors import ConvergenceError, IllPosedError, InvalidInputError
-from rmtdeq._types import Seed
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import ConvergenceError, IllPosedError, InvalidInputError
+from rmtdeq._lib.types import Seed
 from rmtdeq.models.differentials import not_transformed, transformed
 from rmtdeq.models.fixed_point import Equilibrium, Solver, Step
 from rmtdeq.models.implicit import ImplicitModule, Map, Product, check_start, full_precision, largest_modulus
@@ -225,7 +225,7 @@ class PcDEQ(ImplicitModule):
             Where the activation saturates it needs no solve, u = f(sup σ), and the bound holds from anywhere; where it
             does not, u is the equilibrium, and it holds below that, as on the way from zero.
         """
-        steps = _check.integer(steps, "steps")
+        steps = check.integer(steps, "steps")
         x = self.own(x)
         with torch.no_grad(), full_precision(x):
             weight, injected = self.weight(), self.injected(x)

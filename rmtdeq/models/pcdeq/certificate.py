@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
 
 _SMALL = 1e-3
 
@@ -98,7 +98,7 @@ class Certificate:
         r^{k-1}/(1 - r^k) of the state z_k.  From u they decrease, (1 - r^k) z_k ≤ z* ≤ z_k, and the change is at most
         r^{k-1}/(1 - r^{k-1}).  A solve begins with f(0) or f(u), one step later, and takes one less.
         """
-        tolerance = _check.number(tolerance, "tolerance", low=0, open_low=True)
+        tolerance = check.number(tolerance, "tolerance", low=0, open_low=True)
         wanted = torch.log(torch.tensor(tolerance / (1 + tolerance), dtype=torch.float64))
         rate = torch.log1p(-self.delta.double())
         # δ = 1: constant, at rest in the step after the first.  δ = 0: nothing is promised.

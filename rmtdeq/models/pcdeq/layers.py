@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import Seed
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import Seed
 from rmtdeq.models.differentials import transformed
 from rmtdeq.models.fixed_point import Solver
 from rmtdeq.models.pcdeq.activation import ConcaveActivation
@@ -72,9 +72,9 @@ class PcDEQLinear(PcDEQ):
         seed: Seed = None,
         solver: Solver | None = None,
     ) -> None:
-        self.features = _check.integer(features, "features")
+        self.features = check.integer(features, "features")
         what = f"A layer of {self.features} x {self.features} weights"
-        _check.memory(8 * self.features**2, None, what, "take fewer features")
+        check.memory(8 * self.features**2, None, what, "take fewer features")
         recurrent = nn.Linear(self.features, self.features, bias=False)
         super().__init__(recurrent, activation, supremum, positivity, map_input, seed, solver)
 
@@ -128,8 +128,8 @@ class PcDEQConv2d(PcDEQ):
         seed: Seed = None,
         solver: Solver | None = None,
     ) -> None:
-        self.channels = _check.integer(channels, "channels")
-        self.kernel_size = size = _check.integer(kernel_size, "kernel_size")
+        self.channels = check.integer(channels, "channels")
+        self.kernel_size = size = check.integer(kernel_size, "kernel_size")
         if size % 2 == 0:
             raise InvalidInputError(f"kernel_size must be odd, so that images keep their size, not {size}.")
         recurrent = nn.Conv2d(self.channels, self.channels, size, padding=size // 2, bias=False)

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
-from rmtdeq._types import Seed
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import Seed
 from rmtdeq.models.pcdeq.layers import PcDEQConv2d, PcDEQLinear
 from rmtdeq.models.weights import seeded
 
@@ -36,8 +36,8 @@ def linear_network(
     torch.nn.Sequential
         With 784 inputs and width 80, 70,410 parameters.
     """
-    p, m, k = (_check.integer(value, name) for value, name in _named(in_features, width, classes))
-    rng = _check.generator(seed)
+    p, m, k = (check.integer(value, name) for value, name in _named(in_features, width, classes))
+    rng = check.generator(seed)
     with seeded(rng):
         return nn.Sequential(
             nn.Flatten(),
@@ -73,16 +73,16 @@ def conv_network(
         69,136 parameters for MNIST, 164,760 for SVHN and CIFAR-10.
     """
     colours, height, width = _image(image)
-    m = (82 if colours == 1 else 125) if channels is None else _check.integer(channels, "channels")
+    m = (82 if colours == 1 else 125) if channels is None else check.integer(channels, "channels")
     if min(height, width) < _POOL:
         raise InvalidInputError(f"Images of conv_network have at least {_POOL} x {_POOL} pixels, not {image}.")
-    rng = _check.generator(seed)
+    rng = check.generator(seed)
     with seeded(rng):
         return nn.Sequential(
             *_block(colours, m, 1, rng, layer),
             nn.AvgPool2d(_POOL),
             nn.Flatten(),
-            nn.Linear(m * (height // _POOL) * (width // _POOL), _check.integer(classes, "classes")),
+            nn.Linear(m * (height // _POOL) * (width // _POOL), check.integer(classes, "classes")),
         )
 
 
@@ -114,8 +114,8 @@ def three_block_network(
     sizes = ((12, 24, 48) if colours == 1 else (20, 50, 80)) if channels is None else tuple(channels)
     if len(sizes) != 3:
         raise InvalidInputError(f"channels must be three numbers, one for each block, not {channels!r}.")
-    a, b, c = (_check.integer(size, "channels") for size in sizes)
-    rng = _check.generator(seed)
+    a, b, c = (check.integer(size, "channels") for size in sizes)
+    rng = check.generator(seed)
     with seeded(rng):
         return nn.Sequential(
             *_block(colours, a, 1, rng, layer),
@@ -123,7 +123,7 @@ def three_block_network(
             *_block(b, c, 2, rng, layer),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Linear(c, _check.integer(classes, "classes")),
+            nn.Linear(c, check.integer(classes, "classes")),
         )
 
 
@@ -139,7 +139,7 @@ def _block(before: int, channels: int, stride: int, seed: Seed, layer: dict[str,
 def _image(image: tuple[int, int, int]) -> tuple[int, int, int]:
     if not isinstance(image, (tuple, list)) or len(image) != 3:
         raise InvalidInputError(f"image must be (channels, height, width), not {image!r}.")
-    colours, height, width = (_check.integer(size, "image") for size in image)
+    colours, height, width = (check.integer(size, "image") for size in image)
     return colours, height, width
 
 

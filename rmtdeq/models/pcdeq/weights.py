@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from rmtdeq import _check
-from rmtdeq._errors import InvalidInputError
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
 
 POSITIVITY = ("absolute", "clamp")
 
@@ -92,7 +92,7 @@ def with_nonnegative_weight(layer: Layer, positivity: str, generator: torch.Gene
     positivity : {"absolute", "clamp"}
     generator : torch.Generator
     """
-    _check.choice(positivity, "positivity", POSITIVITY)
+    check.choice(positivity, "positivity", POSITIVITY)
     fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(layer.weight)
     with torch.no_grad():
         layer.weight.copy_(torch.rand(layer.weight.shape, generator=generator) * (_SCALE / (fan_in + fan_out) ** 0.5))

@@ -1,0 +1,1 @@
+"""What every room uses: checks, errors, files, threads, progress, and solvers."""

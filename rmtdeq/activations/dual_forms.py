@@ -1,0 +1,275 @@
+"""Closed forms of dual activations (see `DualForm`), written so that nothing cancels at any angle or ratio of scales.
+
+With V = sign·φ(sign·v) the squared distance of the normalised features is what it is at angle zero, plus twice the loss
+``E[φ(u) V]₀ - E[φ(u) V]_θ = σ_u σ_v ∫₀^θ sin τ E[φ'(u)φ'(v)]_τ dτ`` over their sizes (Price's theorem).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+
+from rmtdeq._lib.types import BoolArray, FloatArray
+from rmtdeq.activations.activations import DualForm, Pairs
+from rmtdeq.activations.quadrature import legendre, normal_density
+
+_NARROW = 0.1
+_NARROW_NODES, _PANEL_NODES = 8, 12
+_FEWEST_PANELS = 4
+_NEGLIGIBLE = 80.0
+"""Twice the exponent below which an integrand is left out."""
+_BEYOND = 40.0
+"""Standard deviations beyond which the normal density is zero."""
+_FAR = 1e6
+"""The same, for knots, whose squares must not overflow."""
+_CHUNK = 1 << 18
+
+
+def _versine(theta: FloatArray) -> FloatArray:
+    return 2 * np.sin(theta / 2) ** 2
+
+
+def _sine_minus_arc(theta: FloatArray) -> FloatArray:
+    """``sin θ - θ cos θ``, by its series where the difference would cancel."""
+    square = theta * theta
+    series = theta * square * (1 / 3 - square * (1 / 30 - square * (1 / 840 - square / 45360)))
+    return np.where(theta < 0.1, series, np.sin(theta) - theta * np.cos(theta))
+
+
+@dataclass(frozen=True)
+class FoldedLinear:
+    """Dual of φ(u) = linear·u + absolute·|u|: ReLU, leaky ReLU and |u| (arc-cosine kernel).
+
+    Source: Cho and Saul 2009, degree 1, written for |u|, whose product with u vanishes in expectation.
+    """
+
+    linear: float
+    absolute: float
+
+    def __call__(self, pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
+        """Evaluate the form."""
+        linear, absolute, mean = self.linear, self.absolute, np.sqrt(2 / np.pi)
+        u, v, sign, theta = pairs.unit_u, pairs.unit_v, pairs.sign, pairs.theta
+        # Along u, along |u| less its mean, and along the constant.
+        even = absolute**2 * (1 - mean**2) * (u - sign * v) ** 2
+        constant = absolute * mean * (u - sign * v) - shift * (1 / pairs.size_u - sign / pairs.size_v)
+        apart = linear**2 * (u - v) ** 2 + even + constant**2
+        both = sign * absolute**2
+        loss = (linear**2 + both) * _versine(theta) - both * (2 / np.pi) * _sine_minus_arc(theta)
+        return apart + 2 * u * v * loss, linear**2 + both * (1 - 2 * theta / np.pi)
+
+
+def error_function(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
+    """Dual of erf(u) (arc-sine kernel, Williams 1997)."""
+    s, t, product = pairs.sigma_u**2, pairs.sigma_v**2, pairs.sigma_u * pairs.sigma_v
+    outside = 1 + 2 * s + 2 * t
+    size = outside + 4 * s * t
+    spread = outside + 4 * s * t * np.sin(pairs.theta) ** 2
+    parallel = (2 / np.pi) * np.arctan2(2 * product, np.sqrt(outside))
+    # The difference of two arcs from the sine and the cosine of the difference.
+    cosine, root = np.cos(pairs.theta), np.sqrt(outside * spread)
+    sine = 2 * product * np.sin(pairs.theta) ** 2 * size / (np.sqrt(spread) + cosine * np.sqrt(outside))
+    loss = (2 / np.pi) * np.arctan2(sine, root + 4 * product**2 * cosine)
+    return _odd_distance(pairs, shift, parallel, loss), (4 / np.pi) / np.sqrt(spread)
+
+
+def sine(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
+    """Dual of sin(u), from E exp(i(u ± v))."""
+    product, versine = pairs.sigma_u * pairs.sigma_v, _versine(pairs.theta)
+    equal = 0.5 * np.exp(-0.5 * (pairs.sigma_u - pairs.sigma_v) ** 2)
+    parallel = -equal * np.expm1(-2 * product)
+    far = equal * np.exp(-product * (2 - versine))
+    lost = -np.expm1(-product * versine)
+    return _odd_distance(pairs, shift, parallel, lost * (equal + far)), equal * (1 - lost) + far
+
+
+def _odd_distance(pairs: Pairs, shift: float, parallel: FloatArray, loss: FloatArray) -> FloatArray:
+    """Squared distance for an odd function minus `shift`, from E φφ at angle zero and what is lost of it."""
+    size = pairs.size_u * pairs.size_v
+    same = (pairs.sigma_u == pairs.sigma_v) & ((pairs.sign > 0) | (shift == 0))
+    apart = np.where(same, 0.0, np.maximum(2 - 2 * (parallel + pairs.sign * shift**2) / size, 0.0))
+    return np.asarray(apart + 2 * loss / size)
+
+
+def piecewise_linear(knots: FloatArray, intercepts: FloatArray, slopes: FloatArray) -> DualForm:
+    """Dual of a continuous φ(u) = intercepts_i + slopes_i·u on the i-th piece, knots ascending.
+
+    By Price's theorem twice: what E φ'φ' loses with the angle are integrals of the normal density at pairs of knots.
+    """
+    knots, intercepts, slopes = (np.asarray(each, dtype=float) for each in (knots, intercepts, slopes))
+    bends, total = np.diff(slopes), float(slopes[-1] - slopes[0])
+
+    def dual(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
+        apart, parallel = _collinear(pairs, knots, intercepts - shift, slopes)
+        first, second = pairs.sign * _density_integrals(pairs, knots, bends, total)
+        loss = parallel * _versine(pairs.theta) - second
+        return apart + 2 * pairs.unit_u * pairs.unit_v * loss, parallel - first
+
+    return dual
+
+
+def piecewise_constant(knots: FloatArray, levels: FloatArray) -> DualForm:
+    """Dual of a φ with one level more than it has knots, ascending; the slope is infinite where two jumps meet."""
+    knots, levels = np.asarray(knots, dtype=float), np.asarray(levels, dtype=float)
+    jumps, total = np.diff(levels), float(levels[-1] - levels[0])
+
+    def dual(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
+        apart, _ = _collinear(pairs, knots, levels - shift, np.zeros_like(levels))
+        loss, _ = _density_integrals(pairs, knots, jumps, total)
+        lag, product = _at_knots(pairs, knots)
+        sine = np.sin(pairs.theta)[:, None, None]
+        meet = abs(lag) <= _BEYOND * sine
+        exponent = np.divide(lag, sine, out=np.zeros_like(lag), where=meet & (sine > 0)) ** 2
+        density = meet * np.exp(-0.5 * (exponent + product / np.cos(pairs.theta / 2)[:, None, None] ** 2))
+        mass = np.einsum("a,iab,b->i", jumps, density, jumps) / (2 * np.pi)
+        size = pairs.sigma_u * pairs.sigma_v * sine[:, 0, 0]
+        slope = np.divide(mass, size, out=np.where(mass > 0, np.inf, 0.0), where=size > 0)
+        return apart + 2 * loss / (pairs.size_u * pairs.size_v), slope
+
+    return dual
+
+
+def _knots_of(pairs: Pairs, knots: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The knots of φ(u) and of sign·φ(sign·v), in units of the scales: (pairs, ·)."""
+    h = np.clip(knots / pairs.sigma_u[:, None], -_FAR, _FAR)
+    return h, pairs.sign[:, None] * np.clip(knots / pairs.sigma_v[:, None], -_FAR, _FAR)
+
+
+def _at_knots(pairs: Pairs, knots: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Differences and products of those knots: (pairs, ·, ·)."""
+    h, k = _knots_of(pairs, knots)
+    return h[:, :, None] - k[:, None, :], h[:, :, None] * k[:, None, :]
+
+
+def _collinear(
+    pairs: Pairs, knots: FloatArray, intercepts: FloatArray, slopes: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """At angle zero: the squared distance of the normalised features, and E φ'(u)φ'(v) of the pieces."""
+    h, k = _knots_of(pairs, knots)
+    edges = np.sort(np.concatenate([h, k], axis=1), axis=1)
+    end = np.full((len(h), 1), np.inf)
+    left, right = np.concatenate([-end, edges], axis=1), np.concatenate([edges, end], axis=1)
+    inside = np.concatenate([edges[:, :1] - 1, (edges[:, :-1] + edges[:, 1:]) / 2, edges[:, -1:] + 1], axis=1)
+    inside = inside if knots.size else np.zeros_like(left)
+    i = (h[:, None, :] < inside[..., None]).sum(axis=2)
+    above = np.where(
+        pairs.sign[:, None, None] > 0, k[:, None, :] < inside[..., None], k[:, None, :] > inside[..., None]
+    )
+    j = above.sum(axis=2)
+    sign = pairs.sign[:, None]
+    constant = intercepts[i] / pairs.size_u[:, None] - sign * intercepts[j] / pairs.size_v[:, None]
+    linear = slopes[i] * pairs.unit_u[:, None] - slopes[j] * pairs.unit_v[:, None]
+    mass, square = _moments_between(left, right, constant, linear)
+    return square.sum(axis=1), (mass * slopes[i] * slopes[j]).sum(axis=1)
+
+
+def _moments_between(
+    left: FloatArray, right: FloatArray, constant: FloatArray, linear: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """P(left < ξ < right) and E (constant + linear ξ)² there, ξ standard normal."""
+    mass = np.where(left > 0, ndtr(-left) - ndtr(-right), ndtr(right) - ndtr(left))
+    below, above = normal_density(left), normal_density(right)
+    finite_left, finite_right = (np.where(np.isfinite(each), each, 0.0) for each in (left, right))
+    second = mass + finite_left * below - finite_right * above
+    square = constant**2 * mass + 2 * constant * linear * (below - above) + linear**2 * second
+    # Differences over a short interval would cancel.
+    narrow = right - left < _NARROW
+    x, w = legendre(_NARROW_NODES)
+    half = (right[narrow] - left[narrow])[:, None] / 2
+    xi = (left[narrow] + right[narrow])[:, None] / 2 + half * x
+    density = half * w * normal_density(xi)
+    mass[narrow] = density.sum(axis=1)
+    square[narrow] = (density * (constant[narrow][:, None] + linear[narrow][:, None] * xi) ** 2).sum(axis=1)
+    return mass, np.maximum(square, 0.0)
+
+
+def _density_integrals(pairs: Pairs, knots: FloatArray, weights: FloatArray, total: float) -> FloatArray:
+    """``Σ_ab w_a w_b ∫₀^θ f_ab(τ) dτ`` and ``Σ_ab w_a w_b ∫₀^θ (cos τ - cos θ) f_ab(τ) dτ``, (2, pairs).
+
+    2π f_ab(τ) = exp(-q/2), q = (h_a - k_b)²/sin² τ + h_a k_b/cos²(τ/2): the normal density at the knots h_a of u and
+    k_b of sign·v, at angle τ, times sin τ.  Where the knots of one side are all within a standard deviation, f_ab is
+    little else than its value at zero, which is taken off and counted once, times `total`, the sum of the weights:
+    those that add up to nothing leave what is small as such.
+    """
+    h, k = _knots_of(pairs, knots)
+    near_u, near_v = (abs(each).max(axis=1, initial=0.0) < 1 for each in (h, k))
+    # A last knot at zero carries the sum.
+    none = np.zeros((len(h), 1))
+    h, k = np.concatenate([h, none], axis=1)[:, :, None], np.concatenate([k, none], axis=1)[:, None, :]
+    own = np.broadcast_to(weights, (len(h), weights.size))
+    w_u, w_v = (np.concatenate([own, total * near[:, None]], axis=1) for near in (near_u, near_v))
+    weight = w_u[:, :, None] * w_v[:, None, :]
+    known = np.arange(weights.size + 1) < weights.size
+    shape = weight.shape
+    theta, h, k, less_u, less_v = (
+        np.broadcast_to(each, shape)
+        for each in (
+            pairs.theta[:, None, None],
+            h,
+            k,
+            near_u[:, None, None] & known[:, None],
+            near_v[:, None, None] & known,
+        )
+    )
+    # Below `start` times √80 no exponential is more than nothing but those that are constant there.
+    lags = np.stack([abs(h - k), np.where(less_v, abs(h), 0.0), np.where(less_u, abs(k), 0.0)])
+    start = np.where(lags > 1e-30 * theta, lags, np.inf).min(axis=0)
+    ratio = np.divide(theta, start, out=np.zeros(shape), where=np.isfinite(start))
+    span = np.where(ratio < 1e8, 0.5 * np.log1p(_NEGLIGIBLE * np.minimum(ratio, 1e8) ** 2), 0.0)
+    far = ratio >= 1e8
+    span[far] = 0.5 * np.log(_NEGLIGIBLE) + np.log(ratio[far])
+    panels = 2.0 ** np.ceil(np.log2(np.maximum(_FEWEST_PANELS, span / np.log(2.0))))
+    found = np.zeros((2, weight.size))
+    asked = (weight != 0) & (theta > 0)
+    for count in np.unique(panels[asked]):
+        chosen = np.flatnonzero(asked & (panels == count))
+        size = max(1, _CHUNK // int(count * _PANEL_NODES))
+        for first in range(0, chosen.size, size):
+            at = chosen[first : first + size]
+            found[:, at] = _panel_sums(
+                theta.flat[at], h.flat[at], k.flat[at], less_u.flat[at], less_v.flat[at], span.flat[at], int(count)
+            )
+    return np.asarray((weight * found.reshape(2, *shape)).sum(axis=(2, 3)))
+
+
+def _panel_sums(
+    theta: FloatArray,
+    h: FloatArray,
+    k: FloatArray,
+    less_u: BoolArray,
+    less_v: BoolArray,
+    span: FloatArray,
+    count: int,
+) -> FloatArray:
+    """The two integrals of `_density_integrals`, each for one pair of knots, on so many panels and one below them.
+
+    The panels are of one ratio, from where the integrand begins; or of one width where there is no such place.
+    """
+    steps = np.arange(count + 1) / count
+    graded = np.concatenate([np.zeros((len(theta), 1)), np.exp(span[:, None] * (steps - 1))], axis=1)
+    regular = np.arange(count + 2) / (count + 1)
+    edges = np.where(span[:, None] > 0, graded, regular) * theta[:, None]
+    x, w = legendre(_PANEL_NODES)
+    half, middle = np.diff(edges, axis=1)[..., None] / 2, (edges[:, 1:] + edges[:, :-1])[..., None] / 2
+    tau, weight = (middle + half * x).reshape(len(theta), -1), (half * w).reshape(len(theta), -1)
+    density = _density_less(tau, h[:, None], k[:, None], less_u[:, None], less_v[:, None]) * (weight / (2 * np.pi))
+    # cos τ - cos θ
+    drop = 2 * np.sin((theta[:, None] + tau) / 2) * np.sin((theta[:, None] - tau) / 2)
+    return np.stack([density.sum(axis=1), (density * drop).sum(axis=1)])
+
+
+def _density_less(tau: FloatArray, h: FloatArray, k: FloatArray, less_u: BoolArray, less_v: BoolArray) -> FloatArray:
+    """2π f(h, k) at angle τ, less its values at h = 0 (`less_u`), at k = 0 (`less_v`), or at either and plus both."""
+    square = np.sin(tau) ** 2
+    whole = np.exp(-0.5 * ((h - k) ** 2 / square + h * k / np.cos(tau / 2) ** 2))
+    of_h, of_k, mixed = -0.5 * h * h / square, -0.5 * k * k / square, h * k * np.cos(tau) / square
+    both = less_u & less_v
+    # exp(a + b) - exp(a), from the rounded exponentials where b is large.
+    base = np.where(both, of_h + of_k, np.where(less_v, of_h, of_k))
+    change = np.where(both, mixed, np.where(less_v, of_k + mixed, of_h + mixed))
+    small = abs(change) < 1
+    rest = np.where(small, np.exp(base) * np.expm1(np.where(small, change, 0.0)), whole - np.exp(base))
+    rest = rest + np.where(both, np.expm1(of_h) * np.expm1(of_k), 0.0)
+    return np.where(less_u | less_v, rest, whole)

@@ -1,0 +1,329 @@
+"""Activations by name."""
+
+from __future__ import annotations
+
+import ast
+import copyreg
+from collections.abc import Sequence
+from inspect import signature
+from typing import Any, cast
+
+import numpy as np
+from numpy.polynomial import polynomial as poly
+from scipy.special import erf as _erf
+from scipy.special import expit, gammaln, ndtr
+
+from rmtdeq._lib.check import number, real_array, suggestion
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import FloatArray, Function
+from rmtdeq.activations import dual_forms
+from rmtdeq.activations.activations import Activation, Factory
+from rmtdeq.activations.quadrature import normal_density
+
+
+def tanh() -> Activation:
+    """Hyperbolic tangent."""
+    return Activation(np.tanh, lambda u: np.cosh(np.clip(u, -350, 350)) ** -2.0, name="tanh")
+
+
+def erf() -> Activation:
+    """Error function, erf(u) = 2/√π ∫₀ᵘ exp(-t²) dt."""
+    return Activation(
+        _erf, lambda u: 2 / np.sqrt(np.pi) * np.exp(-u * u), name="erf", dual_form=dual_forms.error_function
+    )
+
+
+def relu() -> Activation:
+    """max(u, 0)."""
+    return Activation(
+        lambda u: np.maximum(u, 0.0),
+        lambda u: np.where(u > 0, 1.0, 0.0),
+        kinks=(0.0,),
+        name="relu",
+        dual_form=dual_forms.FoldedLinear(0.5, 0.5),
+    )
+
+
+def leaky_relu(slope: float = 0.01) -> Activation:
+    """u for u > 0 and slope·u below."""
+    slope = number(slope, "slope")
+    return Activation(
+        lambda u: np.where(u > 0, u, slope * u),
+        lambda u: np.where(u > 0, 1.0, slope),
+        kinks=(0.0,),
+        name="leaky_relu",
+        parameters=(slope,),
+        dual_form=dual_forms.FoldedLinear(0.5 * (1 + slope), 0.5 * (1 - slope)),
+    )
+
+
+def two_slopes(above: float = 1.0, below: float = 0.0) -> Activation:
+    """above·u for u > 0 and below·u for u < 0."""
+    above, below = number(above, "above"), number(below, "below")
+    return Activation(
+        lambda u: np.where(u > 0, above * u, below * u),
+        lambda u: np.where(u > 0, above, below),
+        kinks=(0.0,),
+        name="two_slopes",
+        parameters=(above, below),
+        dual_form=dual_forms.FoldedLinear(0.5 * (above + below), 0.5 * (above - below)),
+    )
+
+
+def elu() -> Activation:
+    """u for u > 0 and exp(u) - 1 below."""
+    return Activation(
+        lambda u: np.where(u > 0, u, np.expm1(np.minimum(u, 0.0))),
+        lambda u: np.where(u > 0, 1.0, np.exp(np.minimum(u, 0.0))),
+        kinks=(0.0,),
+        name="elu",
+    )
+
+
+def swish() -> Activation:
+    """u·sigmoid(u), also called SiLU."""
+
+    def slope(u: FloatArray) -> FloatArray:
+        s = expit(u)
+        return s + u * s * (1 - s)
+
+    return Activation(lambda u: u * expit(u), slope, name="swish")
+
+
+def gelu() -> Activation:
+    """u·Φ(u), Φ the standard normal distribution function (the exact form)."""
+    return Activation(lambda u: u * ndtr(u), lambda u: ndtr(u) + u * normal_density(u), name="gelu")
+
+
+def softplus() -> Activation:
+    """log(1 + exp(u))."""
+
+    def rise(u: FloatArray) -> FloatArray:
+        # u/2 + log cosh(u/2), and what the rounded log 2 lacks.
+        near = np.clip(u, -1.0, 1.0)
+        inside = near / 2 + (np.log1p(2 * np.sinh(near / 4) ** 2) + 2.3190468138462996e-17)
+        return np.where(abs(u) < 1, inside, np.logaddexp(0.0, u) - np.log(2))
+
+    return Activation(lambda u: np.logaddexp(0.0, u), expit, name="softplus", rise=rise)
+
+
+def sigmoid() -> Activation:
+    """1 / (1 + exp(-u))."""
+    return Activation(
+        expit, lambda u: expit(u) * expit(-u), name="sigmoid", rise=lambda u: np.asarray(np.tanh(u / 2) / 2)
+    )
+
+
+def sin() -> Activation:
+    """Sine."""
+    return Activation(np.sin, np.cos, name="sin", dual_form=dual_forms.sine, expectations=_SineExpectations())
+
+
+class _SineExpectations:
+    """From E exp(iσξ)."""
+
+    def hermite(self, sigma: float, degree: int) -> FloatArray:
+        k = np.arange(degree + 1)
+        signs = np.array([0.0, 1.0, 0.0, -1.0])[k % 4]
+        return np.asarray(signs * np.exp(k * np.log(sigma) - sigma**2 / 2 - gammaln(k + 1) / 2))
+
+    def squares(self, sigma: float) -> tuple[float, float, float]:
+        far = float(np.exp(-2 * sigma**2))
+        return float(-np.expm1(-2 * sigma**2)) / 2, 2 * far, (1 + far) / 2
+
+
+def hard_tanh(a: float = 1.0, c: float = 1.0) -> Activation:
+    """a·clip(u, -c, c), c > 0."""
+    a, c = number(a, "a"), number(c, "c", low=0, open_low=True)
+    return Activation(
+        lambda u: a * np.clip(u, -c, c),
+        lambda u: np.where(abs(u) < c, a, 0.0),
+        kinks=(-c, c),
+        name="hard_tanh",
+        parameters=(a, c),
+        dual_form=dual_forms.piecewise_linear(np.array([-c, c]), np.array([-a * c, 0, a * c]), np.array([0, a, 0])),
+    )
+
+
+def absolute() -> Activation:
+    """|u|."""
+    return Activation(np.abs, np.sign, kinks=(0.0,), name="abs", dual_form=dual_forms.FoldedLinear(0.0, 1.0))
+
+
+def polynomial(*coefficients: float | Sequence[float]) -> Activation:
+    """Σ_k coefficients[k]·u^k, ascending powers: polynomial([0, 1, 0, 0.2])."""
+    flat = coefficients[0] if len(coefficients) == 1 and not np.isscalar(coefficients[0]) else coefficients
+    values = real_array(flat, "coefficients", ndim=1)
+    if not values.size:
+        raise InvalidInputError("polynomial needs at least one coefficient.")
+    slopes = poly.polyder(values) if values.size > 1 else np.zeros(1)
+    return Activation(
+        lambda u: poly.polyval(u, values),
+        lambda u: poly.polyval(u, slopes),
+        name="polynomial",
+        parameters=tuple(map(float, values)),
+        rise=lambda u: poly.polyval(u, np.append(0.0, values[1:])),
+    )
+
+
+def piecewise_linear(*points: float | Sequence[float] | FloatArray) -> Activation:
+    """Continuous, linear between the knots, its first and last piece extended to infinity.
+
+    Parameters
+    ----------
+    *points : two sequences of float, or their numbers one after the other
+        At least two knots, ascending, and the values there.
+    """
+    x, y = _two_lists(points, "knots", "values")
+    if x.size != y.size or x.size < 2 or not (np.diff(x) > 0).all():
+        raise InvalidInputError(
+            f"piecewise_linear needs at least two ascending knots and a value for each, not {x.size} and {y.size}."
+        )
+    slopes = np.diff(y) / np.diff(x)
+    inner = x[1:-1]
+    # Each piece from its end that is nearer to zero: those that meet there have one value.
+    near = np.arange(slopes.size) + (abs(x[1:]) < abs(x[:-1]))
+    intercepts = y[near] - slopes * x[near]
+    at_zero = intercepts[np.searchsorted(inner, 0.0, side="right")]
+
+    def line(u: FloatArray, constants: FloatArray) -> FloatArray:
+        piece = np.searchsorted(inner, u, side="right")
+        return constants[piece] + slopes[piece] * u
+
+    return Activation(
+        lambda u: line(u, intercepts),
+        lambda u: slopes[np.searchsorted(inner, u)],
+        kinks=tuple(map(float, inner)),
+        name="piecewise_linear",
+        parameters=(*map(float, x), *map(float, y)),
+        dual_form=dual_forms.piecewise_linear(inner, intercepts, slopes),
+        rise=lambda u: line(u, intercepts - at_zero),
+    )
+
+
+def steps(*points: float | Sequence[float] | FloatArray) -> Activation:
+    """Piecewise constant: levels[0] below thresholds[0], and one more level above each threshold.
+
+    Parameters
+    ----------
+    *points : two sequences of float, or their numbers one after the other
+        Ascending thresholds, and the levels, one more than those.
+    """
+    t, y = _two_lists(points, "thresholds", "levels")
+    if y.size != t.size + 1 or not t.size or not (np.diff(t) > 0).all():
+        raise InvalidInputError(
+            f"steps needs ascending thresholds and one level more than those, not {t.size} and {y.size}."
+        )
+    return Activation(
+        lambda u: y[np.searchsorted(t, u)],
+        np.zeros_like,
+        kinks=tuple(map(float, t)),
+        name="steps",
+        parameters=(*map(float, t), *map(float, y)),
+        dual_form=dual_forms.piecewise_constant(t, y),
+    )
+
+
+def _two_lists(points: tuple[Any, ...], first: str, second: str) -> tuple[FloatArray, FloatArray]:
+    """Read two lists, or the numbers of both one after the other, the second list at least as long."""
+    if len(points) == 2 and not np.isscalar(points[0]):
+        return real_array(points[0], first, ndim=1), real_array(points[1], second, ndim=1)
+    flat = real_array(points, f"{first} and {second}", ndim=1)
+    return flat[: flat.size // 2], flat[flat.size // 2 :]
+
+
+REGISTRY: dict[str, Factory] = {
+    "tanh": tanh,
+    "erf": erf,
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "two_slopes": two_slopes,
+    "elu": elu,
+    "swish": swish,
+    "gelu": gelu,
+    "softplus": softplus,
+    "sigmoid": sigmoid,
+    "sin": sin,
+    "hard_tanh": hard_tanh,
+    "abs": absolute,
+    "polynomial": polynomial,
+    "piecewise_linear": piecewise_linear,
+    "steps": steps,
+}
+
+
+def activation_names() -> tuple[str, ...]:
+    """Return the names that `activation` knows."""
+    return tuple(REGISTRY)
+
+
+def activation(spec: str | Activation | Function, *parameters: object) -> Activation:
+    """Return the activation that `spec` stands for.
+
+    Parameters
+    ----------
+    spec : str, Activation or callable
+        A registered name, with parameters in parentheses if it takes any (``"leaky_relu(0.1)"``); an
+        `Activation`, returned as it is; or a smooth vectorised callable.
+    *parameters
+        Passed on to the registered activation: ``activation("hard_tanh", 1, 0.5)``.
+
+    Raises
+    ------
+    InvalidInputError
+        Unknown name, or parameters that do not fit it.
+    """
+    if isinstance(spec, Activation):
+        return spec
+    if not isinstance(spec, str):
+        return Activation(spec)
+    name, bracket, inside = spec.strip().partition("(")
+    if name not in REGISTRY:
+        raise InvalidInputError(
+            f"Unknown activation {spec!r}{suggestion(name, REGISTRY)}; known are {', '.join(REGISTRY)}, or pass a "
+            "callable."
+        )
+    arguments: tuple[object, ...] = parameters
+    if bracket:
+        try:
+            body, closing, rest = inside.rpartition(")")
+            if not closing or rest:
+                raise SyntaxError("unbalanced parentheses")
+            arguments = ast.literal_eval(f"({body},)") if body.strip() else ()
+        except (SyntaxError, ValueError) as error:
+            raise InvalidInputError(
+                f"Cannot read the parameters of {spec!r}; write numbers, as in leaky_relu(0.1)."
+            ) from error
+    try:
+        return REGISTRY[name](*arguments)
+    except TypeError as error:
+        raise InvalidInputError(f"{name} takes {_parameters(name)}, not {len(arguments)}.") from error
+
+
+def _parameters(name: str) -> str:
+    """Say which parameters a registered activation takes."""
+    names = tuple(signature(REGISTRY[name]).parameters)
+    if not names:
+        return "no parameters"
+    return f"at most {len(names)} parameter{'s' if len(names) > 1 else ''} ({', '.join(names)})"
+
+
+def _reduced(given: Activation) -> tuple[Any, ...]:
+    """Say how an activation is pickled: a registered one by its name, since its functions cannot be."""
+    if given.name in REGISTRY:
+        try:
+            same = REGISTRY[given.name](*given.parameters)
+            u = np.append(np.linspace(-9.0, 9.0, 91), given.kinks)
+            registered = given.kinks == same.kinks and np.array_equal(given.fn(u), same.fn(u))
+        except (InvalidInputError, TypeError):
+            registered = False
+        if registered:
+            return _made, (given.name, given.parameters, given.shift)
+    return cast("tuple[Any, ...]", object.__reduce_ex__(given, 2))
+
+
+def _made(name: str, parameters: tuple[float, ...], shift: float) -> Activation:
+    return REGISTRY[name](*parameters).minus(shift)
+
+
+copyreg.pickle(Activation, _reduced)

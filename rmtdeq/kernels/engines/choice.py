@@ -1,0 +1,55 @@
+"""The engine that was chosen, made for a plan: what a new engine is added to."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from rmtdeq._lib.progress import progress_bar
+from rmtdeq.kernels.blocks import Engine, HostEngine
+from rmtdeq.kernels.computation import Placement
+from rmtdeq.kernels.plan import Plan
+from rmtdeq.kernels.series import Coefficients, Place, Scales
+
+logger = logging.getLogger(__name__)
+
+
+def engine_of(plan: Plan, place: Placement, progress: bool = False) -> Engine:
+    """Return the engine that was chosen, for a plan."""
+    if place.backend == "triton":
+        from rmtdeq.kernels.engines.triton_engine import TritonEngine
+
+        return TritonEngine(plan, place.device)
+    if place.backend == "torch":
+        from rmtdeq.kernels.engines.torch_engine import TorchEngine
+
+        return TorchEngine(plan, place.device)
+    if place.backend == "numpy":
+        from rmtdeq.kernels.engines.numpy_tiles import solve_block as reference
+
+        return HostEngine(plan, reference, concurrent=False)
+    _load_machine_code(plan.inputs.dtype, progress)
+    from rmtdeq.kernels.engines.numba_tiles import solve_block
+
+    return HostEngine(plan, solve_block, concurrent=True)
+
+
+@lru_cache(maxsize=4)
+def _load_machine_code(dtype: np.dtype[Any], progress: bool) -> None:
+    """Load the compiled engine, or compile it; say so, as that takes seconds on a machine that has not done it yet."""
+    what = "loading machine code (compiled once on a machine, about 5 s)"
+    with progress_bar(progress, total=1, desc=what, bar_format="{desc}"):
+        start = perf_counter()
+        from rmtdeq.kernels.engines.numba_tiles import solve_block
+
+        nothing, one = np.zeros((1, 1), dtype), np.ones((1, 1))
+        series = Coefficients(np.array([0]), np.zeros((1, 1, 13)), np.zeros((1, 13, 1)), np.array([12]), one)
+        scales, wants = Scales(one, one, np.array([[0.0, 1.0, 0.0]]), np.zeros((1, 3))), (False, False, False)
+        left = np.zeros((1, 1), dtype=np.uint8)
+        solve_block(nothing, (nothing,) * 3, wants, Place(0, 0, 0, 0, True, True), series, scales, left, False)
+    if sum(solve_block.stats.cache_misses.values()):
+        logger.info("Compiled the kernel engine for %s in %.1f s.", dtype, perf_counter() - start)

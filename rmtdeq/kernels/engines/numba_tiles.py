@@ -1,0 +1,498 @@
+"""The inner loop of the kernels: off-diagonal entries, strip by strip through all layers (numba).
+
+The unknown of an entry of a layer is the correlation r of its two pre-activations:
+``r σ_i σ_j = σ_a² Σ_k h_k(σ_i) h_k(σ_j) r^k + σ_b² k_ij + σ_c²``, k_ij the inner product of the samples or the entry of
+the layer below.  Without recurrence it is known, and what is left is the series; or, where the activation is linear but
+for a fold, a closed form.  Else a step needs the series, its derivative (what the CK and the NTK are made of) and its
+second derivative, which makes the step one of third order and gives value and derivative at its end without another
+evaluation.  Where samples are nearly orthogonal the series up to degree 4 is so near that one step with the series up
+to degree 12 is all there is to do.
+
+A strip is 64 entries of a row.  All that a strip works on lies in one flat array at constant distances, and its loops
+hold plain arithmetic over a constant number of entries, so that the compiler turns them into vector instructions
+without asking whether arrays overlap.
+"""
+
+from __future__ import annotations
+
+from math import pi, sqrt
+from typing import Any
+
+import numpy as np
+
+from rmtdeq._lib.compiled import compiled
+from rmtdeq._lib.types import FloatArray
+from rmtdeq.kernels.series import CLOSED, Coefficients, Place, Scales
+
+STRIP = 64
+_MAX_STEPS = 60
+_STEP = 1e-7  # What is left after a step is of the order of its square, for the derivative.
+
+# Sections of the flat array.
+(
+    _X, _INVERSE, _SIGMA, _R, _VALUE, _SLOPE, _BEND, _MOVE, _GAIN, _RECIPROCAL, _TANGENT, _FULL, _LOST, _BAD,
+) = (STRIP * k for k in range(14))  # fmt: skip
+_SECTIONS = 14
+
+_C12, _C11, _C10, _C9 = 0.03187962140081284, -0.016187392271599133, 0.019513468251252168, 0.006529302004736769
+_C8, _C7, _C6, _C5 = 0.012170138592391726, 0.013884842826402081, 0.01735977964134998, 0.022371749733164054
+_C4, _C3, _C2, _C1 = 0.030381959697685138, 0.044642856805998938, 0.075000000003852017, 0.1666666666666494
+
+_FAST = {"reassoc", "contract", "arcp", "nsz"}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": _FAST, "nogil": True}
+
+
+@compiled(**_OPTIONS)
+def _move(x, r, v, s, c, scale, sigma_a2):  # type: ignore[no-untyped-def]
+    """One step for the entry j at r, where the series is v, its slope s and half its curvature c.
+
+    With g = σ_a²/(σ_i σ_j) the equation at r + d is f - (1 - g s) d + g c d² = 0; value, slope and the reciprocal of
+    the gain 1 - g s at the new place come from Taylor's formula and a step of Newton's method for the reciprocal.
+    """
+    g = sigma_a2 * scale
+    inverse = 1.0 / (1.0 - g * s)
+    q = g * c * inverse
+    d = ((sigma_a2 * v + x) * scale - r) * inverse
+    t = q * d
+    d = d * (1.0 + t) if abs(t) < 0.25 else d
+    moved = min(max(r + d, -1.0), 1.0)
+    d = moved - r
+    s1 = s + 2.0 * c * d
+    gain = 1.0 - g * s1
+    return moved, d * (1.0 + abs(q)), v + d * (s + c * d), s1, gain, inverse * (2.0 - gain * inverse)
+
+
+@compiled(**_OPTIONS)
+def _start(b, y, h, inverse_sigma, sigma_a2):  # type: ignore[no-untyped-def]
+    """From the root of the series' quartic part, one step with the series up to degree 12."""
+    h0, h1, h2, h3, h4, h5, h6 = h[0], h[1], h[2], h[3], h[4], h[5], h[6]
+    h7, h8, h9, h10, h11, h12 = h[7], h[8], h[9], h[10], h[11], h[12]
+    for j in range(STRIP):
+        c0, c1, c2 = h0 * y[j], h1 * y[STRIP + j], h2 * y[2 * STRIP + j]
+        c3, c4, c5 = h3 * y[3 * STRIP + j], h4 * y[4 * STRIP + j], h5 * y[5 * STRIP + j]
+        c6, c7, c8 = h6 * y[6 * STRIP + j], h7 * y[7 * STRIP + j], h8 * y[8 * STRIP + j]
+        c9, c10 = h9 * y[9 * STRIP + j], h10 * y[10 * STRIP + j]
+        c11, c12 = h11 * y[11 * STRIP + j], h12 * y[12 * STRIP + j]
+        scale = inverse_sigma * b[_INVERSE + j]
+        g = sigma_a2 * scale
+        inverse = 1.0 / (1.0 - g * c1)
+        linear = (b[_X + j] * scale + g * c0) * inverse
+        g = g * inverse
+        k2, k3, k4 = g * c2, g * c3, g * c4
+        r = linear + (k2 + k3 * linear) * linear * linear
+        r = linear + (k2 + (k3 + k4 * r) * r) * r * r
+        # Far from zero this may have led astray; NaN is not within either.
+        r = r if abs(r) <= 1.0 else min(max(linear, -1.0), 1.0)
+        v, s = c12 * r + c11, c12
+        c, s, v = s, s * r + v, v * r + c10
+        c, s, v = c * r + s, s * r + v, v * r + c9
+        c, s, v = c * r + s, s * r + v, v * r + c8
+        c, s, v = c * r + s, s * r + v, v * r + c7
+        c, s, v = c * r + s, s * r + v, v * r + c6
+        c, s, v = c * r + s, s * r + v, v * r + c5
+        c, s, v = c * r + s, s * r + v, v * r + c4
+        c, s, v = c * r + s, s * r + v, v * r + c3
+        c, s, v = c * r + s, s * r + v, v * r + c2
+        c, s, v = c * r + s, s * r + v, v * r + c1
+        c, s, v = c * r + s, s * r + v, v * r + c0
+        r, d, v, s, gain, inverse = _move(b[_X + j], r, v, s, c, scale, sigma_a2)
+        b[_R + j], b[_MOVE + j], b[_VALUE + j] = r, d, v
+        b[_SLOPE + j], b[_GAIN + j], b[_RECIPROCAL + j] = s, gain, inverse
+
+
+@compiled(**_OPTIONS)
+def _eight_degrees(b, y, h):  # type: ignore[no-untyped-def]
+    """Eight steps of Horner's rule; the slices make every distance a constant."""
+    h0, h1, h2, h3, h4, h5, h6, h7 = h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]
+    for j in range(STRIP):
+        r, v, s, c = b[_R + j], b[_VALUE + j], b[_SLOPE + j], b[_BEND + j]
+        c, s, v = c * r + s, s * r + v, v * r + h7 * y[7 * STRIP + j]
+        c, s, v = c * r + s, s * r + v, v * r + h6 * y[6 * STRIP + j]
+        c, s, v = c * r + s, s * r + v, v * r + h5 * y[5 * STRIP + j]
+        c, s, v = c * r + s, s * r + v, v * r + h4 * y[4 * STRIP + j]
+        c, s, v = c * r + s, s * r + v, v * r + h3 * y[3 * STRIP + j]
+        c, s, v = c * r + s, s * r + v, v * r + h2 * y[2 * STRIP + j]
+        c, s, v = c * r + s, s * r + v, v * r + h1 * y[STRIP + j]
+        c, s, v = c * r + s, s * r + v, v * r + h0 * y[j]
+        b[_VALUE + j], b[_SLOPE + j], b[_BEND + j] = v, s, c
+
+
+@compiled(**_OPTIONS)
+def _evaluate(b, y, h, degree):  # type: ignore[no-untyped-def]
+    """Horner's rule for the series, its slope and half its curvature; `degree` is a multiple of eight."""
+    top, last = h[degree], y[STRIP * degree : STRIP * degree + STRIP]
+    for j in range(STRIP):
+        b[_VALUE + j] = top * last[j]
+        b[_SLOPE + j] = 0.0
+        b[_BEND + j] = 0.0
+    for k in range(degree - 8, -1, -8):
+        _eight_degrees(b, y[STRIP * k : STRIP * (k + 8)], h[k : k + 8])
+
+
+@compiled(**_OPTIONS)
+def _step(b, inverse_sigma, sigma_a2, strongest):  # type: ignore[no-untyped-def]
+    """One step for the whole strip; entries that stay beyond the series are not waited for."""
+    for j in range(STRIP):
+        before, scale = b[_R + j], inverse_sigma * b[_INVERSE + j]
+        r, d, v, s, gain, inverse = _move(
+            b[_X + j], before, b[_VALUE + j], b[_SLOPE + j], b[_BEND + j], scale, sigma_a2
+        )
+        b[_R + j], b[_VALUE + j], b[_SLOPE + j], b[_GAIN + j], b[_RECIPROCAL + j] = r, v, s, gain, inverse
+        b[_MOVE + j] = d if min(abs(before), abs(r)) <= strongest else 0.0
+
+
+@compiled(**_OPTIONS)
+def _all_within(b, section, limit):  # type: ignore[no-untyped-def]
+    """Say whether every entry is at most `limit` in size; NaN is not."""
+    count = 0.0
+    for j in range(STRIP):
+        count += 1.0 if abs(b[section + j]) <= limit else 0.0
+    return count == STRIP
+
+
+@compiled(**_OPTIONS)
+def _largest(b, most):  # type: ignore[no-untyped-def]
+    """Return the largest |r|, counted as `most` where it is larger."""
+    largest = 0.0
+    for j in range(STRIP):
+        largest = max(largest, min(abs(b[_R + j]), most))
+    return largest
+
+
+@compiled(**_OPTIONS)
+def _solve_strip(b, y, h, inverse_sigma, sigma_a2, degrees, cutoffs):  # type: ignore[no-untyped-def]
+    """Solve the strip's equations; entries that the series does not serve end beyond the last cutoff."""
+    _start(b, y, h, inverse_sigma, sigma_a2)
+    if _all_within(b, _MOVE, _STEP) and _all_within(b, _R, cutoffs[0]):
+        return
+    strongest = cutoffs[-1]
+    tier = 1
+    while True:
+        top = _largest(b, strongest)
+        while tier < degrees.size - 1 and cutoffs[tier] < top:
+            tier += 1
+        settled = False
+        for _ in range(_MAX_STEPS):
+            _evaluate(b, y, h, degrees[tier])
+            _step(b, inverse_sigma, sigma_a2, strongest)
+            settled = _all_within(b, _MOVE, _STEP)
+            if settled:
+                break
+        if not settled:
+            for j in range(STRIP):
+                b[_R + j] = b[_R + j] if abs(b[_MOVE + j]) <= _STEP else 2.0
+        if tier == degrees.size - 1 or _largest(b, strongest) <= cutoffs[tier]:
+            return
+
+
+@compiled(**_OPTIONS)
+def _copy(source, target):  # type: ignore[no-untyped-def]
+    for j in range(STRIP):
+        target[j] = source[j]
+
+
+@compiled(**_OPTIONS)
+def _four_degrees(b, y, h):  # type: ignore[no-untyped-def]
+    """Four steps of Horner's rule for the series and its slope."""
+    h0, h1, h2, h3 = h[0], h[1], h[2], h[3]
+    for j in range(STRIP):
+        r, v, s = b[_R + j], b[_VALUE + j], b[_SLOPE + j]
+        s, v = s * r + v, v * r + h3 * y[3 * STRIP + j]
+        s, v = s * r + v, v * r + h2 * y[2 * STRIP + j]
+        s, v = s * r + v, v * r + h1 * y[STRIP + j]
+        s, v = s * r + v, v * r + h0 * y[j]
+        b[_VALUE + j], b[_SLOPE + j] = v, s
+
+
+@compiled(**_OPTIONS)
+def _sum_strip(b, y, h, inverse_sigma, degrees, cutoffs):  # type: ignore[no-untyped-def]
+    """Sum the series of a layer without recurrence; entries that it does not serve have |r| beyond the last cutoff."""
+    for j in range(STRIP):
+        r = b[_X + j] * (inverse_sigma * b[_INVERSE + j])
+        b[_R + j] = min(max(r, -1.0), 1.0)
+        b[_GAIN + j] = b[_RECIPROCAL + j] = 1.0
+    top = _largest(b, cutoffs[-1])
+    tier = 0
+    while tier < degrees.size - 1 and cutoffs[tier] < top:
+        tier += 1
+    degree = degrees[tier]
+    highest, last = h[degree], y[STRIP * degree : STRIP * degree + STRIP]
+    for j in range(STRIP):
+        b[_VALUE + j], b[_SLOPE + j] = highest * last[j], 0.0
+    for k in range(degree - 4, -1, -4):
+        _four_degrees(b, y[STRIP * k : STRIP * (k + 4)], h[k : k + 4])
+
+
+@compiled(**_OPTIONS)
+def _fold_strip(b, sigma, inverse_sigma, linear, fold, shift):  # type: ignore[no-untyped-def]
+    """Evaluate a layer without recurrence and φ(u) = linear·u + fold·|u| - shift.
+
+    With E|u||v| = (2/π) σ_u σ_v (√(1-r²) + r arcsin r).
+    """
+    straight, folded = linear * linear, fold * fold * (2.0 / pi)
+    crossed, constant = shift * fold * sqrt(2.0 / pi), shift * shift
+    for j in range(STRIP):
+        r = b[_X + j] * (inverse_sigma * b[_INVERSE + j])
+        r = min(max(r, -1.0), 1.0)
+        size = abs(r)
+        near = size < 0.5
+        half = 0.5 - 0.5 * size
+        z = r * r if near else half
+        root = sqrt(z)
+        # arcsin(√z)/√z on [0, 1/4], by Chebyshev points, to 2e-17.
+        p = (_C12 * z + _C11) * z + _C10
+        p = ((p * z + _C9) * z + _C8) * z + _C7
+        p = ((p * z + _C6) * z + _C5) * z + _C4
+        p = ((p * z + _C3) * z + _C2) * z + _C1
+        angle = root * (p * z + 1.0)
+        angle = angle if near else pi / 2 - 2.0 * angle
+        angle = angle if r >= 0.0 else -angle
+        product = sigma * b[_SIGMA + j]
+        b[_R + j] = r
+        b[_VALUE + j] = product * (straight * r + folded * (sqrt(1.0 - r * r) + r * angle)) + (
+            constant - crossed * (sigma + b[_SIGMA + j])
+        )
+        b[_SLOPE + j] = product * (straight + folded * angle)
+        b[_GAIN + j] = b[_RECIPROCAL + j] = 1.0
+
+
+@compiled(**_OPTIONS)
+def _tangent(b, section, inverse_sigma, sigma_b2, sigma_c2):  # type: ignore[no-untyped-def]
+    """Carry a tangent kernel through a layer."""
+    for j in range(STRIP):
+        derivative = b[_SLOPE + j] * (inverse_sigma * b[_INVERSE + j])
+        after = sigma_b2 * b[section + j] + sigma_c2
+        b[section + j] = (b[_VALUE + j] + after * derivative) * b[_RECIPROCAL + j]
+
+
+@compiled(**_OPTIONS)
+def _first_tangent(b):  # type: ignore[no-untyped-def]
+    """Start the tangent kernel of a first layer whose input weights are fixed."""
+    for j in range(STRIP):
+        b[_TANGENT + j] = b[_VALUE + j] * b[_RECIPROCAL + j]
+
+
+@compiled(**_OPTIONS)
+def _next(b, sigma_b2, sigma_c2):  # type: ignore[no-untyped-def]
+    """Give the entries of a layer to the next."""
+    for j in range(STRIP):
+        b[_X + j] = sigma_b2 * b[_VALUE + j] + sigma_c2
+
+
+@compiled(**_OPTIONS)
+def _part_with(b, strongest):  # type: ignore[no-untyped-def]
+    """Mark entries that a layer does not serve, which go on as zero, and those whose equation has no solution."""
+    for j in range(STRIP):
+        lost = 0.0 if abs(b[_R + j]) <= strongest else 1.0
+        b[_LOST + j] = max(b[_LOST + j], lost)
+        b[_VALUE + j] = b[_VALUE + j] if b[_LOST + j] == 0.0 else 0.0
+        b[_BAD + j] = b[_BAD + j] if b[_GAIN + j] > 0.0 or b[_LOST + j] == 1.0 else 1.0
+
+
+@compiled(**_OPTIONS)
+def _all_positive(b):  # type: ignore[no-untyped-def]
+    """Say whether 1 - σ_a² E φ'φ' is positive for all."""
+    positive = 0.0
+    for j in range(STRIP):
+        positive += 1.0 if b[_GAIN + j] > 0.0 else 0.0
+    return positive == STRIP
+
+
+@compiled(**_OPTIONS)
+def _through_layers(b, inverses, sigmas, y, i, coefficients, scales, wants):  # type: ignore[no-untyped-def]
+    """Take a strip of row i from the inner products to the last layer; say whether every layer serves every entry."""
+    whole = True
+    for layer in range(scales.rows.shape[0]):
+        a2, b2, c2 = scales.variances[layer, 0], scales.variances[layer, 1], scales.variances[layer, 2]
+        if layer:
+            _next(b, b2, c2)
+        _copy(inverses[STRIP * layer :], b[_INVERSE:])
+        sigma, slot = scales.rows[layer, i], coefficients.slots[layer]
+        inverse_sigma = 1.0 / sigma if sigma > 0.0 else 0.0
+        if slot < 0:
+            _copy(sigmas[STRIP * layer :], b[_SIGMA:])
+            folded, strongest = scales.folds[layer], CLOSED
+            _fold_strip(b, sigma, inverse_sigma, folded[0], folded[1], folded[2])
+        else:
+            h, cutoffs = coefficients.rows[slot, i], coefficients.cutoffs[layer]
+            strongest = cutoffs[-1]
+            if a2 == 0.0:
+                _sum_strip(b, y[slot], h, inverse_sigma, coefficients.degrees, cutoffs)
+            else:
+                _solve_strip(b, y[slot], h, inverse_sigma, a2, coefficients.degrees, cutoffs)
+        if not (_all_within(b, _R, strongest) and _all_positive(b)):
+            if whole:
+                b[_LOST : _LOST + STRIP] = 0.0
+                b[_BAD : _BAD + STRIP] = 0.0
+            whole = False
+        if not whole:
+            _part_with(b, strongest)
+        if wants[1]:
+            if layer:
+                _tangent(b, _TANGENT, inverse_sigma, b2, c2)
+            else:
+                _first_tangent(b)
+        if wants[2]:
+            _tangent(b, _FULL, inverse_sigma, b2, c2)
+    return whole
+
+
+@compiled(**_OPTIONS)
+def _store(out, tile, row, column, height, width):  # type: ignore[no-untyped-def]
+    """Write a whole tile at (row, column)."""
+    for a in range(height):
+        target, source = out[row + a, column : column + width], tile[STRIP * a : STRIP * a + width]
+        for j in range(width):
+            target[j] = source[j]
+
+
+@compiled(**_OPTIONS)
+def _store_transposed(out, tile, row, column, height, width):  # type: ignore[no-untyped-def]
+    for j in range(width):
+        target, source = out[row + j, column : column + height], tile[j:]
+        for a in range(height):
+            target[a] = source[STRIP * a]
+
+
+@compiled(**_OPTIONS)
+def _store_some(out, tile, done, row, column, height, width, mirror, down, across):  # type: ignore[no-untyped-def]
+    """Write a tile's finished entries at (row, column), and with `mirror` their transpose at (down, across)."""
+    for a in range(height):
+        for j in range(width):
+            if done[a, j]:
+                out[row + a, column + j] = tile[STRIP * a + j]
+                if mirror:
+                    out[down + j, across + a] = tile[STRIP * a + j]
+
+
+@compiled(**_OPTIONS)
+def solve_block(
+    gram: FloatArray,
+    outputs: tuple[FloatArray, FloatArray, FloatArray],
+    wants: tuple[bool, bool, bool],
+    place: Place,
+    coefficients: Coefficients,
+    scales: Scales,
+    left: np.ndarray[Any, Any],
+    again: bool,
+) -> tuple[int, int]:
+    """Turn a block of inner products into kernel entries.
+
+    Parameters
+    ----------
+    gram : ndarray (height, width)
+        Inner products x_i·y_j.
+    outputs : tuple of ndarray
+        CK, NTK and full NTK.
+    wants : tuple of bool
+        Which outputs to fill.
+    place : Place
+        Where the block is in the kernel and in the outputs.
+    coefficients : Coefficients
+        The series of all layers.
+    scales : Scales
+        What else is known of samples and layers.
+    left : ndarray (height, width) of uint8
+        Out: 1 where some layer's series does not serve.  In: with `again`, 1 where entries are to be done; else 0.
+    again : bool
+
+    Returns
+    -------
+    bad : int
+        Number of entries whose slope σ_a² E φ'φ' is 1 or more in some layer.
+    remaining : int
+        Number of ones in `left`.
+    """
+    row, column, same, mirror = place.row, place.column, place.same, place.mirror
+    out_row, out_column = place.out_row, place.out_column
+    depth, terms = scales.rows.shape[0], coefficients.degrees[-1] + 1
+    b2, c2 = scales.variances[0, 1], scales.variances[0, 2]
+    b, y = np.zeros(_SECTIONS * STRIP), np.zeros((coefficients.columns.shape[0], terms * STRIP))
+    inverses, sigmas = np.zeros(depth * STRIP), np.zeros(depth * STRIP)
+    sections = (_VALUE, _TANGENT, _FULL)
+    tiles = np.empty((3, STRIP * STRIP))
+    done = np.empty((STRIP, STRIP), dtype=np.uint8)
+    bad, remaining = 0, 0
+    for first in range(0, gram.shape[1], STRIP):
+        width = min(STRIP, gram.shape[1] - first)
+        begin = column + first
+        inverses[:] = 0.0
+        sigmas[:] = 0.0
+        y[:] = 0.0
+        for layer in range(depth):
+            for j in range(width):
+                sigma = scales.columns[layer, begin + j]
+                sigmas[STRIP * layer + j] = sigma
+                inverses[STRIP * layer + j] = 1.0 / sigma if sigma > 0.0 else 0.0
+        for slot in range(y.shape[0]):
+            for k in range(terms):
+                source = coefficients.columns[slot, k, begin : begin + width]
+                target = y[slot, STRIP * k : STRIP * (k + 1)]
+                for j in range(width):
+                    target[j] = source[j]
+        for top in range(0, gram.shape[0], STRIP):
+            height = min(STRIP, gram.shape[0] - top)
+            if mirror and begin >= row + top + height:
+                continue
+            if again and left[top : top + height, first : first + width].max() == 0:
+                continue
+            clean = not again
+            for a in range(height):
+                local = top + a
+                i = row + local
+                # The diagonal, and with `mirror` what lies beyond it, is not computed.
+                end = width
+                if mirror:
+                    end = max(0, min(width, i - begin))
+                skip = i - begin if same else -1
+                inner = gram[local, first : first + end]
+                if end == STRIP:
+                    for j in range(STRIP):
+                        b[_FULL + j] = inner[j]
+                else:
+                    b[_FULL : _FULL + STRIP] = 0.0
+                    for j in range(end):
+                        b[_FULL + j] = inner[j]
+                if 0 <= skip < STRIP:
+                    b[_FULL + skip] = 0.0
+                for j in range(STRIP):
+                    b[_X + j] = b2 * b[_FULL + j] + c2
+                served = _through_layers(b, inverses, sigmas, y, i, coefficients, scales, wants)
+                for k in range(3):
+                    if wants[k]:
+                        _copy(b[sections[k] :], tiles[k, STRIP * a :])
+                # Rarely: entries that are not all to be written.
+                if served and end == width and not 0 <= skip < width and not again:
+                    done[a] = 1
+                    continue
+                clean = False
+                for j in range(STRIP):
+                    asked = j < end and j != skip and (not again or left[local, first + j] == 1)
+                    found = asked and (served or b[_LOST + j] == 0.0)
+                    done[a, j] = 1 if found else 0
+                    if found and not served and b[_BAD + j] == 1.0:
+                        bad += 1
+                    if j < width:
+                        left[local, first + j] = 1 if asked and not found else 0
+                        remaining += 1 if asked and not found else 0
+            # Entry (i, j) has its mirror image where the outputs have the kernel's (j, i).
+            down, across = begin + out_row - row, row + top + out_column - column
+            for k in range(3):
+                if wants[k] and clean:
+                    _store(outputs[k], tiles[k], out_row + top, out_column + first, height, width)
+                    if mirror:
+                        _store_transposed(outputs[k], tiles[k], down, across, height, width)
+                elif wants[k]:
+                    _store_some(
+                        outputs[k],
+                        tiles[k],
+                        done,
+                        out_row + top,
+                        out_column + first,
+                        height,
+                        width,
+                        mirror,
+                        down,
+                        across,
+                    )
+    return bad, remaining

@@ -1,0 +1,167 @@
+"""What a device holds of a plan, and where results go."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import MemoryLimitError
+from rmtdeq._lib.types import FloatArray, IntArray, Kind
+from rmtdeq.kernels.plan import Plan
+from rmtdeq.kernels.series import SeriesBank, scales_of
+
+logger = logging.getLogger(__name__)
+
+_SHARE = 0.8
+"""Of a device's free memory so much may be taken by results; the rest is for tiles."""
+
+
+def free_memory(device: torch.device) -> float:
+    """Return the bytes that can be had on a device; on the host nine tenths of what is free."""
+    if device.type == "cuda":
+        # What torch has had before and keeps for the next tensor is free for it.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return _SHARE * (torch.cuda.mem_get_info(device)[0] + kept)
+    return check.memory_allowed(None)[0] if device.type == "cpu" else float("inf")
+
+
+def device_outputs(
+    kinds: Sequence[Kind],
+    shape: tuple[int, int],
+    dtype: np.dtype[Any],
+    device: torch.device,
+    memory_limit: float | None,
+) -> dict[Kind, Tensor]:
+    """Return tensors for the results: on the device, or on the host where they do not fit there.
+
+    Raises
+    ------
+    MemoryLimitError
+        They fit nowhere.
+    """
+    size = len(kinds) * shape[0] * shape[1] * dtype.itemsize
+    kind = getattr(torch, str(dtype))
+    what = f"The result, {len(kinds)} kernel(s) of {shape[0]} x {shape[1]} entries,"
+    try:
+        if device.type == "cpu":
+            raise MemoryLimitError("The host is the device.")
+        check.memory(size, min(free_memory(device), memory_limit or float("inf")), what, "")
+        return {name: torch.empty(shape, dtype=kind, device=device) for name in kinds}
+    except (MemoryLimitError, torch.OutOfMemoryError):
+        remedy = "use kernel_operator(X, deq, kind), which never stores the matrix, or pass memory maps as out="
+        check.memory(size, memory_limit, what, remedy)
+        if device.type != "cpu":
+            logger.warning("%s do not fit on %s: they are kept on the host, a tile at a time.", what, device)
+        return {name: torch.empty(shape, dtype=kind) for name in kinds}
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceSeries:
+    """The series of all layers up to some degree, on a device.
+
+    Attributes
+    ----------
+    rows, columns : list of Tensor (degree + 1, n), (degree + 1, m), or None
+        Hermite coefficients of a layer; None where it has a closed form.
+    degrees : Tensor (tiers,)
+    cutoffs : Tensor (layers, tiers)
+    """
+
+    rows: list[Tensor | None]
+    columns: list[Tensor | None]
+    degrees: Tensor
+    cutoffs: Tensor
+
+
+class DeviceTables:
+    """What a device holds of a plan, as tensors, moved there when first used.
+
+    Parameters
+    ----------
+    plan : Plan
+    series : SeriesBank
+    device : torch.device
+    """
+
+    def __init__(self, plan: Plan, series: SeriesBank, device: torch.device) -> None:
+        self._plan, self._series, self.device = plan, series, device
+        self._moved: list[DeviceSeries] = []
+
+    def to(self, array: FloatArray | IntArray | Tensor) -> Tensor:
+        """Return an array as a contiguous tensor there."""
+        if isinstance(array, Tensor):
+            return array.to(self.device).contiguous()
+        return torch.tensor(np.ascontiguousarray(array), device=self.device)
+
+    @cached_property
+    def samples(self) -> tuple[Tensor, Tensor]:
+        """Those of rows and columns."""
+        inputs = self._plan.inputs
+        try:
+            X = self.to(inputs.X)
+            return X, X if inputs.Y is None else self.to(inputs.Y)
+        except torch.OutOfMemoryError as error:
+            raise MemoryLimitError(
+                f"The samples do not fit on {self.device}: {str(error).splitlines()[0]} Free memory there, or compute "
+                "on the CPU."
+            ) from error
+
+    @cached_property
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """Scales σ of rows and columns, (layers, ·)."""
+        scales = scales_of(self._plan)
+        rows = self.to(scales.rows)
+        return rows, rows if self._plan.same else self.to(scales.columns)
+
+    @cached_property
+    def inverse_scales(self) -> tuple[Tensor, Tensor]:
+        """1/σ of rows and columns, zero where σ is zero, (layers, ·)."""
+        rows, columns = (torch.where(each > 0, 1 / each, 0.0) for each in self.scales)
+        return rows, columns
+
+    def gram(self, rows: slice, columns: slice) -> Tensor:
+        """Return inner products of rows and columns."""
+        left, right = self.samples
+        with _products_of(self._plan.inputs.products, self.device):
+            return left[rows] @ right[columns].T
+
+    def series(self, length: int) -> DeviceSeries | None:
+        """Return the series number `length`, of which those before have been asked for; None if there is none."""
+        if length == len(self._moved):
+            series = self._series(length)
+            if series is None:
+                return None
+            rows: list[Tensor | None] = []
+            columns: list[Tensor | None] = []
+            for slot in series.slots:
+                rows.append(None if slot < 0 else self.to(series.rows[slot].T))
+                columns.append(rows[-1] if slot < 0 or self._plan.same else self.to(series.columns[slot]))
+            degrees = self.to(series.degrees).to(torch.int32)
+            self._moved.append(DeviceSeries(rows, columns, degrees, self.to(series.cutoffs)))
+        return self._moved[length]
+
+
+@contextmanager
+def _products_of(precision: str, device: torch.device) -> Iterator[None]:
+    """Make float32 products in their own precision, whatever the caller allows elsewhere (TF32, autocast).
+
+    Samples that have been rounded to TF32 or bfloat16 lose nothing by TF32 products.
+    """
+    allowed = torch.get_float32_matmul_precision()
+    # On a CPU "high" may mean sums of bfloat16.
+    tensor_cores = precision != "full" and device.type == "cuda"
+    torch.set_float32_matmul_precision("high" if tensor_cores else "highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(allowed)

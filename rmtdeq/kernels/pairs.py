@@ -1,0 +1,171 @@
+"""Kernel entries of pairs of samples that Mehler's series does not serve, which are nearly parallel or opposite.
+
+The unknown of a pair is t = (1 - r)/2, r the correlation of the pre-activations u and ±v.  With the normalised features
+φ(u)/ψ_u, ψ² = E φ², and the shares a² = σ_a² ψ²/σ² and x² = σ_b² ‖x‖²/σ² of a pre-activation's variance that come from
+the recurrence and from the input (a bias being one more feature), the equation is
+
+    2t = (a_u x_v - a_v x_u)²/(1 + a_u a_v + x_u x_v) + a_u a_v E(φ(u)/ψ_u ∓ φ(±v)/ψ_v)²/2 + x_u x_v (1 ∓ cos α),
+
+α the angle of the inputs.  No term is negative and none is a difference, so that angles and slopes keep their digits
+however near the samples are to parallel or opposite, and however far apart their norms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rmtdeq._lib.errors import ConvergenceError
+from rmtdeq._lib.types import FloatArray, Kind
+from rmtdeq.activations import jumps
+from rmtdeq.activations.activations import Pairs
+from rmtdeq.activations.duals import difference_form
+from rmtdeq.kernels.samples import Angles
+from rmtdeq.kernels.scales import Profile
+from rmtdeq.network import Layer
+
+_MAX_STEPS = 100
+_SETTLED = 4e-16
+_ROUNDING = 1e-9
+"""Steps as small as this, relative to t, that do not become smaller any more are rounding."""
+
+
+LayerOfPairs = tuple[Layer, Profile, Profile]
+"""An uncentred layer, and what it needs of the first and the second sample of every pair."""
+
+
+def entries_of_pairs(
+    layers: Sequence[LayerOfPairs], angles: Angles, inner: FloatArray, kinds: Iterable[Kind]
+) -> dict[Kind, FloatArray]:
+    """Return the kernels' entries of pairs of samples, each of shape (pairs,).
+
+    Parameters
+    ----------
+    layers : sequence of tuple
+    angles : Angles
+        Between the samples.
+    inner : ndarray (pairs,)
+        Their inner products.
+    kinds : iterable of str
+
+    Raises
+    ------
+    ConvergenceError
+        The bracketed Newton iteration did not settle (the kernel map is no contraction for some pair).
+    """
+    entries = dict.fromkeys(kinds, inner)
+    for depth, (layer, u, v) in enumerate(layers):
+        value, slope, angles = solve_pairs(layer, u, v, angles)
+        entries = {kind: entry(kind, layer, value, slope, below, depth) for kind, below in entries.items()}
+    return entries
+
+
+def entry(kind: Kind, layer: Layer, value: Any, slope: Any, below: Any, depth: int) -> Any:
+    """Return an entry of a layer's kernel, given G, E φ'φ', and the same kernel's entry below: arrays or tensors."""
+    if kind == "ck":
+        return value
+    # Without recurrence no slope counts, not even an infinite one.
+    gain = 1 - layer.sigma_a2 * slope if layer.recurrent else 1.0
+    fixed = kind == "ntk" and depth == 0
+    return (value if fixed else value + (layer.sigma_b2 * below + layer.sigma_c2) * slope) / gain
+
+
+def solve_pairs(layer: Layer, u: Profile, v: Profile, angles: Angles) -> tuple[FloatArray, FloatArray, Angles]:
+    """Return G, E φ'φ' and the angles of a layer's features for pairs of samples, each of shape (pairs,).
+
+    Parameters
+    ----------
+    layer : Layer
+        Uncentred.
+    u, v : Profile
+        Of the first and the second sample of each pair.
+    angles : Angles
+        Between the inputs.
+    """
+    if layer.bias:
+        angles = angles.with_bias(u.squared_norms, v.squared_norms, layer.bias)
+    # Equal samples need no equation: their entry is the one on the diagonal.
+    value, slope = u.square.copy(), np.sqrt(u.slope_square * v.slope_square)
+    equal = (angles.cosine > 0) & (angles.versine == 0) & (u.squared_norms == v.squared_norms)
+    # A function that is zero almost surely at some scale has no products with others.
+    silent = ~equal & (u.square * v.square == 0)
+    value[silent] = slope[silent] = 0.0
+    cosine, versine = np.where(silent, 0.0, 1.0), np.where(silent, 1.0, 0.0)
+    rest = np.flatnonzero(~equal & ~silent)
+    if rest.size:
+        value[rest], slope[rest], distance, sign = _solve(layer, u.at(rest), v.at(rest), angles.at(rest))
+        cosine[rest] = sign * (1 - distance / 2)
+        versine[rest] = np.where(distance <= 2, distance / 2, 2 - distance / 2)
+    return value, slope, Angles(cosine, versine)
+
+
+@dataclass(frozen=True)
+class _Equation:
+    """2t = constant + weight·(squared distance of the normalised features), pair by pair."""
+
+    constant: FloatArray
+    weight: FloatArray
+
+
+def _equation(layer: Layer, u: Profile, v: Profile, angles: Angles, sign: FloatArray) -> _Equation:
+    a_u, a_v = (np.sqrt(layer.sigma_a2 * each.square) / each.sigma for each in (u, v))
+    x_u, x_v = (np.sqrt(_input(layer, each)) / each.sigma for each in (u, v))
+    apart = np.where(sign * angles.cosine > 0, angles.versine, 2 - angles.versine)
+    mixed = (a_u * x_v - a_v * x_u) ** 2 / (1 + a_u * a_v + x_u * x_v)
+    return _Equation(mixed + x_u * x_v * apart, a_u * a_v / 2)
+
+
+def _input(layer: Layer, samples: Profile) -> FloatArray:
+    """The part of the pre-activation's variance that comes from input and bias."""
+    return layer.sigma_b2 * samples.squared_norms + layer.sigma_c2
+
+
+def _solve(
+    layer: Layer, u: Profile, v: Profile, angles: Angles
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Newton's method within a bracket: t less the right-hand side is convex, so that it comes from above."""
+    inner = np.sqrt(_input(layer, u) * _input(layer, v)) * angles.cosine
+    # The sign of r is that of the right-hand side at r = 0, where E φ(u)φ(v) is the product of the means.
+    sign = np.where(layer.sigma_a2 * u.mean * v.mean + inner >= 0, 1.0, -1.0)
+    equation = _equation(layer, u, v, angles, sign)
+    pairs = Pairs(u.sigma, v.sigma, np.sqrt(u.square), np.sqrt(v.square), np.zeros_like(sign), sign)
+    jumping = jumps(layer.activation)
+    slopes = np.sqrt(u.slope_square * v.slope_square)
+    gain = np.clip(1 - layer.sigma_a2 * slopes, 0.05, 1.0) if not jumping else 0.05
+    t = np.minimum(equation.constant / (2 * gain), 0.5)
+    low, high = np.zeros_like(t), np.full_like(t, 0.5)
+    distance, slope = np.zeros_like(t), slopes.copy()
+    before, gap_before, moved = np.full_like(t, np.nan), np.full_like(t, np.nan), np.full_like(t, np.inf)
+    active = np.arange(t.size)
+    for _ in range(_MAX_STEPS):
+        at = t[active]
+        d, e = difference_form(layer.activation, pairs.at(active, 2 * np.arcsin(np.sqrt(at))))
+        distance[active], slope[active] = d, e
+        gap = at - (equation.constant[active] + equation.weight[active] * d) / 2
+        low[active] = np.where(gap <= 0, np.maximum(at, low[active]), low[active])
+        high[active] = np.where(gap >= 0, np.minimum(at, high[active]), high[active])
+        steepness = 1 - layer.sigma_a2 * np.where(np.isfinite(e), e, 0.0)
+        if jumping and layer.sigma_a2:
+            # The slope is infinite at t = 0 and not known without a closed form: a secant.
+            run = at - before[active]
+            steepness = np.divide(gap - gap_before[active], run, out=np.zeros_like(run), where=abs(run) > 0)
+            before[active], gap_before[active] = at, gap
+        step = np.divide(gap, steepness, out=np.full_like(gap, np.nan), where=steepness > 0)
+        inside = (at - step >= low[active]) & (at - step <= high[active])
+        # Halfway between the angles.
+        middle = ((np.sqrt(low[active]) + np.sqrt(high[active])) / 2) ** 2
+        new = np.where(gap == 0, at, np.where(inside, at - step, middle))
+        size = abs(new - at)
+        rounding = (size <= _ROUNDING * at) & (size >= moved[active] / 2)
+        going = (size > _SETTLED * at) & ~rounding
+        moved[active], t[active] = size, new
+        active = active[going]
+        if not active.size:
+            return sign * pairs.size_u * pairs.size_v * (1 - distance / 2), slope, distance, sign
+    raise ConvergenceError(
+        f"{active.size} pair(s) of nearly parallel samples did not settle: the kernel map of {layer.title} is hardly a "
+        "contraction there; lower sigma_a2."
+    )

@@ -1,0 +1,143 @@
+"""What a kernel is computed from: samples, their inner products and angles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from rmtdeq._lib.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Angles:
+    """Angles α between some pairs of samples, in digits that nearly parallel and nearly opposite pairs do not lose.
+
+    Attributes
+    ----------
+    cosine : ndarray (pairs,)
+        cos α.
+    versine : ndarray (pairs,)
+        1 - |cos α|.
+    """
+
+    cosine: FloatArray
+    versine: FloatArray
+
+    def at(self, index: IntArray) -> Angles:
+        """Return the angles of some of the pairs."""
+        return Angles(self.cosine[index], self.versine[index])
+
+    def with_bias(self, norms_x: FloatArray, norms_y: FloatArray, bias: float) -> Angles:
+        """Return the angles of the same pairs with one more feature, √bias; squared norms without it are given."""
+        size = np.sqrt((norms_x + bias) * (norms_y + bias))
+        both = np.sqrt(norms_x) * np.sqrt(norms_y)
+        less = np.where(self.cosine > 0, self.versine, 2 - self.versine)
+        apart = bias * (np.sqrt(norms_x) - np.sqrt(norms_y)) ** 2 / (size + bias + both)
+        short = (apart + both * less) / size  # 1 - cos
+        together = bias * (norms_x + norms_y + bias) / (size + both) + bias
+        far = (together + both * np.where(self.cosine < 0, self.versine, 2 - self.versine)) / size  # 1 + cos
+        return Angles(np.where(short < 1, 1 - short, far - 1), np.minimum(short, far))
+
+
+def angles_between(x: FloatArray, y: FloatArray) -> tuple[Angles, FloatArray]:
+    """Return angles and inner products of the rows of two arrays (pairs, p) in double precision.
+
+    What is left of x without its part along y is computed from the exact products of y with a rounded multiplier, so
+    that it is exact to rounding of its own size.
+    """
+    inner, norm_x, norm_y = (np.einsum("ij,ij->i", a, b) for a, b in ((x, y), (x, x), (y, y)))
+    inside = (norm_x > 0) & (norm_y > 0)
+    ratio = np.divide(inner, norm_y, out=np.zeros_like(inner), where=inside)
+    along = ratio[:, None] * y
+    rest = (x - along) - _rounding_of(ratio[:, None], y, along)
+    again = np.divide(np.einsum("ij,ij->i", rest, y), norm_y, out=np.zeros_like(inner), where=inside)
+    rest -= again[:, None] * y
+    square = np.divide(np.einsum("ij,ij->i", rest, rest), norm_x, out=np.ones_like(inner), where=inside)
+    size = np.sqrt(norm_x) * np.sqrt(norm_y)
+    cosine = np.clip(np.divide(inner, size, out=np.zeros_like(inner), where=inside), -1.0, 1.0)
+    # 1 - |cos α| = sin² α/(1 + |cos α|).
+    return Angles(cosine, square / (1 + abs(cosine))), inner
+
+
+def _rounding_of(a: FloatArray, b: FloatArray, product: FloatArray) -> FloatArray:
+    """a·b less its rounded value (Dekker's product)."""
+    high_a, high_b = _leading_half(a), _leading_half(b)
+    low_a, low_b = a - high_a, b - high_b
+    return low_a * low_b - (((product - high_a * high_b) - low_a * high_b) - high_a * low_b)
+
+
+def _leading_half(a: FloatArray) -> FloatArray:
+    """The upper 26 bits of the mantissa."""
+    wide = 134217729.0 * a
+    return wide - (wide - a)
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Inner products of the rows of X (n, p) and Y (m, p); Y is X where it is None.
+
+    Attributes
+    ----------
+    X, Y : ndarray; or tensors, see `rmtdeq.kernels.tensors`
+    products : str
+        What X and Y have been rounded to, a name of `rmtdeq.kernels.rounding`.
+    """
+
+    X: Any
+    Y: Any
+    products: str = "full"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, m)."""
+        return self.X.shape[0], self._columns.shape[0]
+
+    @property
+    def same(self) -> bool:
+        """Whether rows and columns are the same samples."""
+        return self.Y is None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return np.dtype(str(self.X.dtype).removeprefix("torch."))
+
+    @property
+    def array(self) -> FloatArray:
+        """X as an array."""
+        return np.asarray(self.X)
+
+    def astype(self, dtype: np.dtype[Any]) -> Samples:
+        """Return the samples in another precision."""
+        Y = None if self.Y is None else np.ascontiguousarray(self.Y, dtype=dtype)
+        return replace(self, X=np.ascontiguousarray(self.X, dtype=dtype), Y=Y)
+
+    def copy(self) -> Samples:
+        """Return samples that nobody else can change."""
+        return replace(self, X=self.X.copy(), Y=None if self.Y is None else self.Y.copy())
+
+    @property
+    def _columns(self) -> Any:
+        return self.X if self.Y is None else self.Y
+
+    def squared_norms(self) -> tuple[FloatArray, FloatArray]:
+        """Of rows and columns."""
+        rows = np.einsum("ij,ij->i", self.X, self.X, dtype=np.float64)
+        return rows, rows if self.Y is None else np.einsum("ij,ij->i", self.Y, self.Y, dtype=np.float64)
+
+    def fill(self, rows: slice, columns: slice, out: FloatArray) -> None:
+        """Write the inner products of some rows and columns."""
+        np.matmul(self.X[rows], self._columns[columns].T, out=out)
+
+    def pairs(self, i: IntArray, j: IntArray) -> tuple[Angles, FloatArray]:
+        """Angles and inner products of some pairs."""
+        return angles_between(self._rows(self.X, i), self._rows(self._columns, j))
+
+    def _rows(self, X: Any, index: IntArray) -> FloatArray:
+        return np.asarray(X[index], dtype=np.float64)
+
+    def diagonal(self, part: slice) -> FloatArray:
+        """Squared norms of some samples, which are rows and columns."""
+        return np.einsum("ij,ij->i", self.X[part], self.X[part], dtype=np.float64)

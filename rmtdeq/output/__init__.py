@@ -1,0 +1,1 @@
+"""What results become: figures, files and reports."""

@@ -1,0 +1,82 @@
+"""Where an experiment runs: its seed, its data, its device, and the folder it can go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rmtdeq._lib.checkpoint import Checkpoint
+from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.types import FloatArray
+from rmtdeq._lib.version import __version__
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What an experiment is given beside its parameters.
+
+    Attributes
+    ----------
+    seed : int
+        Of samples, weights and batches.
+    data_dir : Path or None
+        Folder with data sets, searched first.
+    checkpoint : Path or None
+        Folder from which an interrupted experiment goes on.
+    device : str
+        Of torch.
+    """
+
+    seed: int = 0
+    data_dir: Path | None = None
+    checkpoint: Path | None = None
+    device: str = "cpu"
+
+    @property
+    def engine(self) -> str | None:
+        """The device for kernels: none on a CPU, where numba computes them."""
+        return None if self.device == "cpu" else self.device
+
+    def folder(self, *names: object) -> Path | None:
+        """Return a folder within the checkpoint, if there is one."""
+        return None if self.checkpoint is None else self.checkpoint.joinpath(*map(str, names))
+
+    def each(self, items: Sequence[T], what: str) -> Iterator[T]:
+        """Yield the items with a progress bar."""
+        with progress_bar(True, total=len(items), desc=what, unit="part") as bar:
+            for item in items:
+                yield item
+                bar.update()
+
+
+class Parts:
+    """Arrays that an experiment has computed, kept in a folder if there is one.
+
+    Parameters
+    ----------
+    folder : Path or None
+    record : mapping
+        What the arrays depend on.
+    """
+
+    def __init__(self, folder: Path | None, record: Mapping[str, Any]) -> None:
+        whole = {"rmtdeq": __version__, **record}
+        self._kept = None if folder is None else Checkpoint(folder, whole, "experiment")
+        self._known: dict[str, dict[str, FloatArray]] = {}
+
+    def once(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, FloatArray]:
+        """Return the arrays of a part, computed unless they are there."""
+        if name not in self._known:
+            found = None if self._kept is None else self._kept.load(name)
+            if found is None:
+                found = {key: np.asarray(value, dtype=float) for key, value in compute().items()}
+                if self._kept is not None:
+                    self._kept.save(name, found)
+            self._known[name] = found
+        return self._known[name]

@@ -1,5 +1,0 @@
-"""Results as one HTML file."""
-
-from rmtdeq.report.document import Section, write_report
-
-__all__ = ["Section", "write_report"]
