@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from rmtdeq._lib.version import __version__
+from rmtdeq._version import __version__
 
 _HOME = {
     "Activation": "rmtdeq.activations",

@@ -12,7 +12,7 @@ from pathlib import Path
 from rmtdeq._lib.checkpoint import JOB, lock, noticing
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.files import as_json, write_text
-from rmtdeq._lib.version import __version__
+from rmtdeq._version import __version__
 
 _DATA = "RMTDEQ_DATA"
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from rmtdeq._lib.checkpoint import checksum
 from rmtdeq._lib.types import FloatArray, Kind
-from rmtdeq._lib.version import __version__
+from rmtdeq._version import __version__
 from rmtdeq.network import PROBES, Layer, Network
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rmtdeq._lib.files import as_json, of_kind, write_text, write_whole
-from rmtdeq._lib.version import __version__
+from rmtdeq._version import __version__
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 

@@ -12,7 +12,7 @@ import numpy as np
 from rmtdeq._lib.checkpoint import Checkpoint
 from rmtdeq._lib.progress import progress_bar
 from rmtdeq._lib.types import FloatArray
-from rmtdeq._lib.version import __version__
+from rmtdeq._version import __version__
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from rmtdeq._lib import check
 from rmtdeq._lib.checkpoint import Checkpoint, checksum
 from rmtdeq._lib.errors import ConvergenceError, InvalidInputError
-from rmtdeq._lib.version import __version__
+from rmtdeq._version import __version__
 from rmtdeq.curves import ClassificationRun
 from rmtdeq.models import Equilibrium, ImplicitModule, Trace
 from rmtdeq.training.augmentation import shifted_and_mirrored

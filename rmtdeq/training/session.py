@@ -16,7 +16,7 @@ from rmtdeq._lib import check
 from rmtdeq._lib.checkpoint import Checkpoint, checksum
 from rmtdeq._lib.errors import ConvergenceError, InvalidInputError
 from rmtdeq._lib.types import FloatArray
-from rmtdeq._lib.version import __version__
+from rmtdeq._version import __version__
 from rmtdeq.curves import TrainingRun
 from rmtdeq.models import Equilibrium, ImplicitRegression, Trace
 from rmtdeq.training.inputs import samples_and_targets
