@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -285,7 +286,7 @@ def transposed(shape: tuple[int, ...], p: int | None) -> str:
     return "; is X transposed? It has one sample a row" if shape == (p,) else ""
 
 
-def heed_scale(mean: float, stacklevel: int, model: str = "") -> None:
+def heed_scale(mean: float, model: str = "") -> None:
     """Warn of samples whose mean squared norm is not of the order that is meant: one, or p of the named model."""
     if not mean > 0 or _ORDER_ONE[0] <= mean <= _ORDER_ONE[1]:
         return
@@ -296,7 +297,15 @@ def heed_scale(mean: float, stacklevel: int, model: str = "") -> None:
             f"{mean:.3g} on average, and the model is meant for order one: divide them by {mean**0.5:.3g} (scale= of "
             "DEQKernel), or take rmtdeq.center_and_scale(X)."
         )
-    warnings.warn(f"The samples' squared norms are {meant}", stacklevel=stacklevel)
+    warnings.warn(f"The samples' squared norms are {meant}", stacklevel=_callers_level())
+
+
+def _callers_level() -> int:
+    """Return how far up the stack, seen by `heed_scale`, the package's user is."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("rmtdeq"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def generator(seed: Seed) -> np.random.Generator:

@@ -23,7 +23,7 @@ def model_of(network: Network, rows: Pieces, tau0_squared: float | None) -> Netw
     """Return the network with its activations centred for all samples, not for those of a tile."""
     mean = float(rows.norms.mean())
     model = pinned(network, float(rows.norms.max()), mean if tau0_squared is None else tau0_squared)
-    check.heed_scale(mean, stacklevel=5)
+    check.heed_scale(mean)
     return model
 
 
