@@ -2,7 +2,7 @@
 
 from rmtdeq.kernels.diagonal import kernel_diagonal
 from rmtdeq.kernels.finite_width import finite_width_kernel, sample_features
-from rmtdeq.kernels.gram import kernel
+from rmtdeq.kernels.gram import kernel, layered_kernel
 from rmtdeq.kernels.operator import kernel_operator
 from rmtdeq.kernels.stores.operator import KernelOperator
 
@@ -12,5 +12,6 @@ __all__ = [
     "kernel",
     "kernel_diagonal",
     "kernel_operator",
+    "layered_kernel",
     "sample_features",
 ]

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.moved import deprecated
 from rmtdeq._lib.types import FloatArray, Kind
+from rmtdeq.activations import Activation
 from rmtdeq.kernels.blocks import Outputs, scratch_bytes
 from rmtdeq.kernels.computation import Computation, is_tensor, placement
 from rmtdeq.kernels.engines.choice import engine_of
@@ -118,6 +120,12 @@ def kernel(
     how = Computation(backend, device, dtype, products, memory_limit)
     results = dense_kernels(X, deq, kinds, how, Y=Y, tau0_squared=tau0_squared, out=out, progress=progress)
     return check.as_asked(kind, results)
+
+
+def layered_kernel(X: ArrayLike, layers: Sequence[Activation], kind: str | Sequence[str] = "ck", **options: Any) -> Any:
+    """Return ``kernel(X, Network(layers), kind, **options)``; this name goes with the next release."""
+    deprecated("rmtdeq.kernels.layered_kernel(X, layers, ...)", "rmtdeq.kernel(X, rmtdeq.Network(layers), ...)")
+    return kernel(X, Network(layers), kind, **options)
 
 
 def dense_kernels(

@@ -1,0 +1,5 @@
+"""Moved to `rmtdeq.output.files`; this name goes with the next release."""
+
+from rmtdeq._lib.moved import forwarding
+
+__getattr__ = forwarding(__name__, "rmtdeq.output.files")
