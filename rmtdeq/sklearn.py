@@ -272,9 +272,11 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return np.asarray(found)
 
     def _diagonal(self, X: FloatArray) -> FloatArray:
-        return kernel_diagonal(
-            self._scaled(X), self._model(), self.kind, tau0_squared=self.tau0_squared, dtype=self.dtype
+        kind = check.choice(self.kind, "kind", KINDS)
+        found: FloatArray = kernel_diagonal(
+            self._scaled(X), self._model(), kind, tau0_squared=self.tau0_squared, dtype=self.dtype
         )
+        return found
 
     def _gradient(self, X: FloatArray) -> FloatArray:
         rows = self._scaled(X)

@@ -104,7 +104,7 @@ def test_scales_divide_the_samples(samples):
 
 def test_parameters_are_kept_as_they_are_given():
     mine = rd.DEQKernel(**PARAMETERS)
-    assert mine.get_params() == PARAMETERS
+    assert mine.get_params() == PARAMETERS | {"network": None}
     other = clone(mine)
     assert other is not mine
     assert other == mine
@@ -330,3 +330,14 @@ def test_without_the_library_a_sentence_names_the_extra(library, use):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert f"rmtdeq[{library}]" in done.stdout
+
+
+def test_a_network_in_the_place_of_the_model():
+    X, y = rd.load_dataset("digits", n=80, seed=0)
+    network = rd.Network([rd.Layer("relu", sigma_b2=2.0), rd.DEQ("tanh", 0.2, 0.8)])
+    kernel = rd.DEQKernel(network=network, kind="ntk")
+    np.testing.assert_allclose(kernel(X), rd.kernel(X, network, "ntk", tau0_squared=1.0), rtol=1e-12)
+    assert kernel.n_dims == 0
+    assert clone(kernel).network == network
+    model = make_pipeline(rd.DEQKernel(network=network), SVC(kernel="precomputed")).fit(X, y)
+    assert model.score(X, y) > 0.9

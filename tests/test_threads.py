@@ -75,21 +75,21 @@ def test_threads_of_a_dask_worker(settled):
 
 
 def test_errors_and_interrupts(settled, monkeypatch):
-    real, caller = fill.Worker.fill, threading.get_ident()
+    real, caller = fill.HostWorker.fill, threading.get_ident()
 
     def interrupted(self, *arguments, **options):
         # Whichever thread is first: the caller may have had no block yet.
         signal.pthread_kill(caller, signal.SIGINT)
         real(self, *arguments, **options)
 
-    monkeypatch.setattr(fill.Worker, "fill", interrupted)
+    monkeypatch.setattr(fill.HostWorker, "fill", interrupted)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
             rd.kernel(settled, DEQ, progress=False)
     finally:
         signal.signal(signal.SIGINT, handler)
-    monkeypatch.setattr(fill.Worker, "fill", lambda *_: 1 / 0)
+    monkeypatch.setattr(fill.HostWorker, "fill", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         rd.kernel(settled, DEQ, progress=False)
     with pytest.raises(rd.IllPosedError):

@@ -106,6 +106,7 @@ def placement(X: ArrayLike, Y: ArrayLike | None, how: Computation, *, keep: bool
 
 def engine(X: Any, Y: Any = None, *, backend: str = "auto", device: Any = None) -> tuple[str, Any]:
     """Return the name of the engine and its device, None on the CPU; see `Computation`."""
+    check.choice(backend, "backend", BACKENDS)
     home = str(X.device) if is_tensor(X) else "cpu"
     wanted = home if device is None else str(device)
     if backend == "auto":

@@ -299,8 +299,8 @@ def require_network(network: object) -> None:
     """Raise unless `network` is a network."""
     if not isinstance(network, Network):
         raise InvalidInputError(
-            "deq must be a network, as in DEQ('tanh', sigma_a2=0.2, sigma_b2=0.8) or Network([Layer('relu')]), not "
-            f"{network!r}."
+            f"deq must be a DEQ or another network, as in DEQ('tanh', sigma_a2=0.2, sigma_b2=0.8) or Network(["
+            f"Layer('relu')]), not {network!r}."
         )
 
 

@@ -99,7 +99,7 @@ def test_fitting_each_classs_norm_brings_the_kernels_nearer(activation, kind, ga
     assert fitted.distance < plain.distance / gain
     if net.depth == 2:
         # The convention of scale holds here too.
-        assert moments(net.layers[0], np.sqrt(centre)).square == pytest.approx(centre, rel=1e-10)
+        assert moments(net.activations[0], np.sqrt(centre)).square == pytest.approx(centre, rel=1e-10)
 
 
 def test_a_class_wise_network_can_be_saved(tmp_path):

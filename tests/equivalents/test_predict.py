@@ -399,7 +399,7 @@ BAD = {
     "half a sample": ((TANH, GMM, 10.5), {}, "n must be an integer"),
     "a class without a sample": ((TANH, GMM, 3), {}, "raise n"),
     "unknown kernel": ((TANH, GMM, 10), {"kind": "gram"}, "'ck', 'ntk', 'ntk-full'"),
-    "two kernels": ((TANH, GMM, 10), {"kind": ("ck", "ntk")}, "'ck', 'ntk', 'ntk-full'"),
+    "one kernel twice": ((TANH, GMM, 10), {"kind": ("ck", "ck")}, "twice"),
     "unknown level": ((TANH, GMM, 10), {"level": "exact"}, "level must be one of"),
     "negative truncation": ((TANH, GMM, 10), {"truncation": -0.1}, "truncation must be"),
     "NaN truncation": ((TANH, GMM, 10), {"truncation": np.nan}, "truncation must be"),

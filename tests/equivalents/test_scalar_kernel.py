@@ -215,3 +215,79 @@ def test_an_infinite_ntk_is_refused_where_the_ck_is_none(kind):
 def test_samples_too_parallel_for_derivatives_of_a_kinked_activation_are_refused():
     with pytest.raises(rd.IllPosedError, match=r"nearly parallel.*center_and_scale\(X\) before from_data"):
         scalar_kernel(FREE("relu", 0.3), 1.0, 1.0, 0.999)
+
+
+STACKS = {
+    "dense, equilibrium": rd.Network([rd.Layer("relu", sigma_b2=1.5), rd.DEQ("tanh", 0.4, 0.8)]),
+    "with biases": rd.Network(
+        [rd.Layer("swish", sigma_b2=1.3, sigma_c2=0.2), rd.Layer("abs"), rd.DEQ("gelu", 0.3, 0.9, sigma_c2=0.1)]
+    ),
+    "centred": rd.Network([rd.DEQ("relu", 0.3, 0.8), rd.Layer("elu", centered=True)]),
+}
+
+
+@pytest.mark.parametrize("kind", ["ck", "ntk", "ntk-full"])
+@pytest.mark.parametrize("name", STACKS)
+def test_the_expansion_of_a_stack_is_that_of_its_kernel(name, kind):
+    """Values are entries of the kernel; slopes and curvatures their differences."""
+    network, h = STACKS[name].pinned(1.0), 1e-3
+
+    def entry(u, v, x):
+        pair = np.array([[np.sqrt(u), 0.0], [x / np.sqrt(u), np.sqrt(v - x * x / u)]])
+        return rd.kernel(pair, network, kind, backend="numpy", progress=False)[0, 1]
+
+    at = np.array([0.9, 1.2, 0.15])
+    jet = scalar_kernel(network, *at, kind)
+    steps = h * np.eye(3)
+    assert float(jet.value) == pytest.approx(entry(*at), rel=1e-11)
+    slopes = [(entry(*(at + e)) - entry(*(at - e))) / (2 * h) for e in steps]
+    np.testing.assert_allclose(jet.gradient, slopes, rtol=1e-5, atol=1e-5)
+    bends = [
+        [
+            (entry(*(at + e + f)) - entry(*(at + e - f)) - entry(*(at - e + f)) + entry(*(at - e - f))) / (4 * h * h)
+            for f in steps
+        ]
+        for e in steps
+    ]
+    np.testing.assert_allclose(jet.hessian, bends, rtol=1e-4, atol=1e-4)
+    diagonal = diagonal_kernel(network, at[:1], kind)
+    ends = [rd.kernel([[np.sqrt(u)]], network, kind, backend="numpy")[0, 0] for u in at[0] + np.array([-h, 0.0, h])]
+    assert float(diagonal.value[0]) == pytest.approx(ends[1], rel=1e-11)
+    assert float(diagonal.gradient[0, 0]) == pytest.approx((ends[2] - ends[0]) / (2 * h), rel=1e-5)
+
+
+@pytest.mark.parametrize("level", ["classwise", "paper"])
+def test_the_equivalent_of_a_stack_comes_nearer_as_p_grows(level):
+    """Relative operator-norm errors at p = 200 and 800, the mean of two seeds: they halve, or do better."""
+    network = rd.Network([rd.DEQ("relu", 0.3, 0.8), rd.Layer("swish", centered=True)])
+    errors = []
+    for p in (200, 800):
+        means = np.zeros((2, p))
+        means[0, 0] = means[1, 1] = 6
+        gmm = rd.GaussianMixture(means, [1.0, 1 + 8 / np.sqrt(p)])
+        found = []
+        for seed in range(2):
+            X, y = gmm.sample(int(0.8 * p), seed=seed)
+            exact = rd.kernel(X, network, ("ck", "ntk"), tau0_squared=gmm.mean_squared_norm)
+            for kernel, near in zip(exact, rd.equivalent(X, y, network, gmm, ("ck", "ntk"), level), strict=True):
+                found.append(np.linalg.norm(kernel - near, 2) / np.linalg.norm(kernel, 2))
+        errors.append(np.mean(found))
+    assert errors[1] < 0.55 * errors[0]
+
+
+def test_the_spectrum_of_a_stack_with_biases_is_foretold():
+    network = rd.Network([rd.Layer("relu", sigma_b2=2.0, sigma_c2=0.1)] * 3)
+    means = np.zeros((2, 600))
+    means[0, 0] = means[1, 1] = 8
+    gmm = rd.GaussianMixture(means, [1.0, 1.3])
+    X, y = gmm.sample(480, seed=0)
+    for kind in ("ck", "ntk"):
+        pred = rd.predict_spectrum(network, gmm, 480, kind)
+        emp = rd.empirical_spectrum(X, network, kind, tau0_squared=gmm.mean_squared_norm)
+        assert rd.compare(emp, pred, y).ks < 0.03
+        assert pred.outliers[-1] == pytest.approx(emp.eigenvalues[-1], rel=0.01)
+
+
+def test_the_first_order_theory_has_no_bias():
+    with pytest.raises(rd.InvalidInputError, match="without bias"):
+        rd.solve(rd.DEQ("tanh", 0.2, 0.8, sigma_c2=0.1), 1.0)

@@ -53,7 +53,7 @@ def network(request):
 
 
 @pytest.fixture(scope="module")
-def X():
+def samples():
     """Samples of different norms; equal, opposite, nearly parallel and zero ones among them."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((45, 25)) / 5
@@ -62,42 +62,44 @@ def X():
 
 
 @pytest.fixture(scope="module")
-def known(X):
+def known(samples):
     """The kernels by numpy, computed once."""
-    return {name: rd.kernel(X, each.pinned(1.0), KINDS, backend="numpy") for name, each in NETWORKS.items()}
+    return {name: rd.kernel(samples, each.pinned(1.0), KINDS, backend="numpy") for name, each in NETWORKS.items()}
 
 
-def test_an_engine_has_the_kernels_of_numpy_symmetric_and_positive(engine, X, known):
+def test_an_engine_has_the_kernels_of_numpy_symmetric_and_positive(engine, samples, known):
     for name, each in NETWORKS.items():
-        for found, expected in zip(rd.kernel(X, each.pinned(1.0), KINDS, **engine), known[name], strict=True):
+        for found, expected in zip(rd.kernel(samples, each.pinned(1.0), KINDS, **engine), known[name], strict=True):
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11 * expected.max())
             np.testing.assert_array_equal(found, found.T)
             assert np.linalg.eigvalsh(found).min() > -1e-12 * np.trace(found)
 
 
-def test_an_engine_has_blocks_that_fit_together(engine, network, X):
-    whole = rd.kernel(X, network, "ntk", **engine)
-    np.testing.assert_allclose(rd.kernel(X[:7], network, "ntk", Y=X, **engine), whole[:7], rtol=0, atol=1e-12)
+def test_an_engine_has_blocks_that_fit_together(engine, network, samples):
+    whole = rd.kernel(samples, network, "ntk", **engine)
+    np.testing.assert_allclose(
+        rd.kernel(samples[:7], network, "ntk", Y=samples, **engine), whole[:7], rtol=0, atol=1e-12
+    )
 
 
-def test_an_engine_in_single_precision(engine, X, known):
-    found = rd.kernel(X, NETWORKS["tanh DEQ"].pinned(1.0), "ck", dtype="float32", **engine)
+def test_an_engine_in_single_precision(engine, samples, known):
+    found = rd.kernel(samples, NETWORKS["tanh DEQ"].pinned(1.0), "ck", dtype="float32", **engine)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, known["tanh DEQ"][0], rtol=0, atol=2e-6)
 
 
-def test_an_engine_refuses_what_is_ill_posed(engine, X):
+def test_an_engine_refuses_what_is_ill_posed(engine, samples):
     with pytest.raises(rd.IllPosedError, match="lower sigma_a2"):
-        rd.kernel(X, rd.DEQ("relu", 2.5, 0.8, centered=False), **engine)
+        rd.kernel(samples, rd.DEQ("relu", 2.5, 0.8, centered=False), **engine)
 
 
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_store_multiplies_as_the_matrix_does_and_after_it_is_closed(store, kind, X, known):
+def test_a_store_multiplies_as_the_matrix_does_and_after_it_is_closed(store, kind, samples, known):
     name = "dense, equilibrium, dense"
     expected = dict(zip(KINDS, known[name], strict=True))[kind]
-    op = rd.kernel_operator(X, NETWORKS[name].pinned(1.0), kind, **{"method": store, **STORES[store]})
-    V = np.random.default_rng(1).standard_normal((len(X), 3))
+    op = rd.kernel_operator(samples, NETWORKS[name].pinned(1.0), kind, **{"method": store, **STORES[store]})
+    V = np.random.default_rng(1).standard_normal((len(samples), 3))
     bound = (1e-6 if store == "float32" else 1e-11) * np.linalg.norm(expected, 2) * np.linalg.norm(V, 2)
     for _ in range(2):
         np.testing.assert_allclose(op @ V, expected @ V, rtol=0, atol=bound)

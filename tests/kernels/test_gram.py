@@ -269,7 +269,7 @@ def test_an_interrupted_file_says_how_much_of_it_is_good(mixed, tmp_path, monkey
     others = None if Y is None else mixed[:Y]
     shape = (n, Y or n)
     file = np.memmap(tmp_path / "kernel", np.float64, "w+", shape=shape)
-    worker_fill, done = fill.Worker.fill, []
+    worker_fill, done = fill.HostWorker.fill, []
 
     def interrupted(*arguments, **options):
         if len(done) == 12:
@@ -278,7 +278,7 @@ def test_an_interrupted_file_says_how_much_of_it_is_good(mixed, tmp_path, monkey
         worker_fill(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fill.Worker, "fill", interrupted)
+        patch.setattr(fill.HostWorker, "fill", interrupted)
         with pytest.raises(KeyboardInterrupt) as stopped:
             rd.kernel(mixed, deq, Y=others, out=file)
     (note,) = stopped.value.__notes__

@@ -284,7 +284,7 @@ def test_single_sample_is_a_number():
     "arguments",
     [
         {"kind": "nngp"},
-        {"kind": ("ck", "ntk")},
+        {"kind": ("ck", "ck")},
         {"kind": None},
         {"backend": "fortran"},
         {"device": "cuda:0"},
