@@ -74,7 +74,7 @@ def test_other_shrinkages_are_refused(covariance, shrinkage, says):
         rd.GaussianMixture.from_data(X, np.arange(20) % 2, covariance, shrinkage)
 
 
-@pytest.mark.parametrize("shrinkage", ["auto", 0.0, 0.3])
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3, "auto"])
 def test_common_covariances_are_predicted_in_the_basis_they_were_estimated_in(shrinkage):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 400)

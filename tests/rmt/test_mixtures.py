@@ -101,28 +101,24 @@ def test_the_law_of_any_mixture_has_mass_one_and_the_moments_of_its_entries(
     assert second == pytest.approx(expected[1], rel=4e-3, abs=1e-9)
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(25, marks=pytest.mark.slow)])
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@given(mixture=mixtures(singular=False, most=0.25), seed=st.integers(0, 2**32 - 1))
 def test_the_law_keeps_its_moments_under_class_wise_weights_and_shifts(
-    gram_model, moments_of, expected_moments, examples
+    gram_model, moments_of, expected_moments, mixture, seed
 ):
     # Few samples a feature: the eigenvalues of a class keep away from its own shift, where they would be a hard edge
     # amid those of the others.
-    @settings(EXAMPLES, max_examples=examples)
-    @given(mixture=mixtures(singular=False, most=0.25), seed=seeds)
-    def holds(mixture, seed):
-        rng = np.random.default_rng(seed)
-        k = len(mixture[1])
-        factors = rng.standard_normal((k, 2))
-        model = gram_model(*mixture, gram=factors @ factors.T + 0.1 * np.eye(k), shifts=rng.uniform(-1, 1, k))
-        law = bulk(model)
-        mass, mean, second = moments_of(law)
-        expected = expected_moments(model)
-        scale = np.sqrt(expected[1])
-        assert mass == pytest.approx(1, abs=1e-4)
-        assert mean == pytest.approx(expected[0], abs=2e-3 * scale)
-        assert second == pytest.approx(expected[1], rel=4e-3)
-
-    holds()
+    rng = np.random.default_rng(seed)
+    k = len(mixture[1])
+    factors = rng.standard_normal((k, 2))
+    model = gram_model(*mixture, gram=factors @ factors.T + 0.1 * np.eye(k), shifts=rng.uniform(-1, 1, k))
+    law = bulk(model)
+    mass, mean, second = moments_of(law)
+    expected = expected_moments(model)
+    scale = np.sqrt(expected[1])
+    assert mass == pytest.approx(1, abs=1e-4)
+    assert mean == pytest.approx(expected[0], abs=2e-3 * scale)
+    assert second == pytest.approx(expected[1], rel=4e-3)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
@@ -168,24 +164,20 @@ def test_quantiles_invert_the_distribution_function(gram_model, mixture):
     assert (law.cdf(x - step) <= levels + 1e-4).all()
 
 
-@pytest.mark.parametrize(
-    ("commuting", "examples"),
-    [
-        (True, 10),
-        (False, 3),
-        pytest.param(True, 40, marks=pytest.mark.slow),
-        pytest.param(False, 10, marks=pytest.mark.slow),
-    ],
-)
-def test_class_wise_weights_and_shifts_have_a_law(gram_model, moments_of, expected_moments, commuting, examples):
-    @settings(EXAMPLES, max_examples=examples)
-    @given(mixture=weighted(commuting=commuting))
-    def holds(mixture):
-        covariances, ratios, options = mixture
-        model = gram_model(covariances, ratios, **options)
-        check(bulk(model), model, moments_of, expected_moments)
+@EXAMPLES
+@given(mixture=weighted(commuting=True))
+def test_class_wise_weights_and_shifts_have_a_law(gram_model, moments_of, expected_moments, mixture):
+    covariances, ratios, options = mixture
+    model = gram_model(covariances, ratios, **options)
+    check(bulk(model), model, moments_of, expected_moments)
 
-    holds()
+
+@settings(EXAMPLES, max_examples=10)
+@given(mixture=weighted(commuting=False))
+def test_covariances_that_do_not_commute_have_a_law(gram_model, moments_of, expected_moments, mixture):
+    covariances, ratios, options = mixture
+    model = gram_model(covariances, ratios, **options)
+    check(bulk(model), model, moments_of, expected_moments)
 
 
 @EXAMPLES
