@@ -25,8 +25,13 @@ if not Path("/dev/nvidiactl").exists():
 import numpy as np
 import pytest
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 from rmtdeq.gauss import Activation, activation
+
+# Where a plugin, as that of zarr, has loaded numpy before this file, its BLAS has not heard of the above.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    threadpool_limits(1, "blas")
 
 # A law holds however busy the machine is.
 settings.register_profile("any clock", deadline=None)
