@@ -83,7 +83,6 @@ COVERED = {
     "test_kernels_of_layers_are_the_recursion": 1,
     "test_layouts_do_not_matter": 1,
     "test_mehlers_series_is_the_dual_where_it_has_converged": 1,
-    "test_operators_of_all_kinds_count_alike": 1,
     "test_ragged_tiles_and_blocks": 1,
     "test_repeated_rows_are_counted": 1,
     "test_scales_solve_the_equation_of_the_diagonal": 1,
