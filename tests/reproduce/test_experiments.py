@@ -59,12 +59,13 @@ def tiny(name: str, place: Place, out) -> Report:
     return run(experiment, replace(experiment.small, **TINY[name]), place, out / name, "test")
 
 
-# Of each program one experiment; what others draw with it, of other data, is slow.
-FIRST = {experiment.function: name for name, experiment in reversed(EXPERIMENTS.items())}.values()
+# Of each program one experiment, and one of each network; what others draw of other data is slow.
+FIRST = {experiment.function: name for name, experiment in reversed(EXPERIMENTS.items())}
+DEFAULT = {*FIRST.values(), "pcdeq-conv-svhn", "pcdeq-three-blocks-cifar10"}
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS]
+    "name", [name if name in DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS]
 )
 def test_an_experiment_writes_whole_files_with_finite_numbers(name, data_dir, tmp_path):
     report = tiny(name, Place(seed=1, data_dir=data_dir), tmp_path)
