@@ -57,9 +57,7 @@ def undisturbed(tmp_path_factory):
     return folder, np.load(folder / "result.npz"), seconds
 
 
-@pytest.mark.parametrize(
-    "moment", [0.5, 0.8, *(pytest.param(0.4 + 0.06 * k, marks=pytest.mark.slow) for k in range(10))]
-)
+@pytest.mark.parametrize("moment", [0.8, *(pytest.param(0.4 + 0.06 * k, marks=pytest.mark.slow) for k in range(10))])
 def test_a_killed_job_comes_to_the_same_bits(tmp_path, undisturbed, moment):
     """Killed after some part of the time that it takes, in the first part of which Python starts."""
     folder, exact, seconds = undisturbed

@@ -59,7 +59,14 @@ def tiny(name: str, place: Place, out) -> Report:
     return run(experiment, replace(experiment.small, **TINY[name]), place, out / name, "test")
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+# Of each program one experiment, and one of each network; what others draw of other data is slow.
+FIRST = {experiment.function: name for name, experiment in reversed(EXPERIMENTS.items())}
+DEFAULT = {*FIRST.values(), "pcdeq-conv-svhn", "pcdeq-three-blocks-cifar10"}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS]
+)
 def test_an_experiment_writes_whole_files_with_finite_numbers(name, data_dir, tmp_path):
     report = tiny(name, Place(seed=1, data_dir=data_dir), tmp_path)
     assert report.status is Status.DONE, report.message
@@ -83,7 +90,13 @@ def test_an_experiment_writes_whole_files_with_finite_numbers(name, data_dir, tm
 
 
 @pytest.mark.parametrize(
-    "name", ["spectra-mixture", "accuracy-mnist", "population-gram", "training-deq-sphere", "pcdeq-linear-mnist"]
+    "name",
+    [
+        "accuracy-mnist",
+        "population-gram",
+        "pcdeq-linear-mnist",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("spectra-mixture", "training-deq-sphere")),
+    ],
 )
 def test_a_seed_fixes_the_numbers(name, data_dir, tmp_path):
     one, again, other = (tiny(name, Place(seed, data_dir), tmp_path).outcome for seed in (3, 3, 4))
