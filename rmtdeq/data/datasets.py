@@ -19,7 +19,7 @@ from rmtdeq._errors import DataNotFoundError, InvalidInputError
 from rmtdeq._types import Seed
 from rmtdeq.data import formats
 from rmtdeq.data.catalog import DATASETS, DataFile, Dataset
-from rmtdeq.data.download import fetch, remedy
+from rmtdeq.data.download import fetch
 from rmtdeq.data.formats import Images, Labels, Split
 from rmtdeq.data.shares import drawn
 
@@ -356,9 +356,7 @@ def _downloaded(dataset: Dataset, split: Split) -> tuple[Path, ...]:
             try:
                 paths.append(path if path.is_file() else fetch(file.url, path, file.md5))
             except DataNotFoundError as error:
-                # What to do is said once, of all files.
-                reason = str(error).removesuffix(remedy(path)).rstrip(".")
-                raise DataNotFoundError(f"{_where_to_put(dataset, split)}. Its download failed: {reason}.") from error
+                raise DataNotFoundError(f"{_where_to_put(dataset, split)}. Its download failed: {error}") from error
     return tuple(paths)
 
 

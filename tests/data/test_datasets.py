@@ -443,6 +443,7 @@ class TestDownload:
         described = dataclasses.replace(DATASETS["mnist"], files=tuple(files))
         monkeypatch.setattr(datasets, "DATASETS", MappingProxyType({**DATASETS, "mnist": described}))
         monkeypatch.setattr(datasets, "fetch", fetch)
+        monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
         yield folder
         server.shutdown()
         thread.join()
