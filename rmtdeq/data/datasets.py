@@ -368,7 +368,7 @@ def _read(dataset: Dataset, split: Split, paths: tuple[Path, ...]) -> tuple[Imag
         return formats.read_idx(*paths)
     if dataset.format == "cifar10":
         return formats.read_cifar10(paths[0], split)
-    return formats.read_svhn(paths[0])
+    return formats.read_svhn(paths[0], *(file.md5 for file in dataset.files if split in file.splits))
 
 
 def _where_to_put(dataset: Dataset, split: Split) -> str:
