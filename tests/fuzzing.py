@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import faulthandler
 import gzip
+import hashlib
 import io
 import os
 import pickle
@@ -359,6 +360,7 @@ def files() -> dict[str, tuple[dict[str, bytes], Callable[[Path], Any]]]:
     batch = pickle.dumps({b"data": colours.reshape(2, -1), b"labels": [1, 2]}, protocol=2)
     mat = io.BytesIO()
     savemat(mat, {"X": colours.transpose(1, 2, 3, 0), "y": np.array([[1], [10]])})
+    md5 = hashlib.md5(mat.getvalue()).hexdigest()
     with tempfile.TemporaryDirectory() as folder:
         network = things()["net"].save(Path(folder) / "net.json").read_bytes()
         Checkpoint(Path(folder) / "job", {"n": 3}, "job").close()
@@ -415,7 +417,7 @@ def files() -> dict[str, tuple[dict[str, bytes], Callable[[Path], Any]]]:
             {"c.tar.gz": _tar(dict.fromkeys(names, pickle.dumps(_Trap())))},
             lambda folder: formats.read_cifar10(folder / "c.tar.gz"),
         ),
-        "svhn": ({"train.mat": mat.getvalue()}, lambda folder: formats.read_svhn(folder / "train.mat")),
+        "svhn": ({"train.mat": mat.getvalue()}, lambda folder: formats.read_svhn(folder / "train.mat", md5)),
         "network": ({"net.json": network}, lambda folder: rd.ExplicitNetwork.load(folder / "net.json")),
         "checkpoint": ({"job.json": record, "part.npz": _npz(a=X)}, checkpoint),
         "job": ({"job.json": job}, resume),

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import psutil
 import pytest
 
 from rmtdeq._lib.memory import available_memory
@@ -9,10 +14,15 @@ from rmtdeq._lib.memory import available_memory
 GIB = 1 << 30
 
 
+@pytest.fixture(autouse=True)
+def eight(monkeypatch):
+    """A machine with 8 GiB to be had."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8 * GIB))
+
+
 def machine(root, group, **files):
-    """Write a machine of 8 GiB with a process in some control group."""
+    """Write the files of a process in some control group."""
     (root / "proc/self").mkdir(parents=True)
-    (root / "proc/meminfo").write_text(f"MemTotal: 99999999 kB\nMemAvailable: {8 * GIB // 1024} kB\n")
     (root / "proc/self/cgroup").write_text(group)
     for name, text in files.items():
         path = root / "sys/fs/cgroup" / name
@@ -42,3 +52,18 @@ def test_no_limit_and_a_limit_that_is_used_up(tmp_path):
     assert available_memory(free) == 8 * GIB
     full = machine(tmp_path / "full", "0::/a\n", **{"a/memory.max": "4096\n", "a/memory.current": "8192\n"})
     assert available_memory(full) == 0
+
+
+def test_without_descriptions_of_groups_it_is_the_machines(tmp_path):
+    assert available_memory(tmp_path) == 8 * GIB
+
+
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="the system has no such limit")
+def test_a_limited_address_space_limits():
+    code = (
+        "import resource; from rmtdeq._lib.memory import available_memory; before = available_memory();"
+        f"resource.setrlimit(resource.RLIMIT_AS, ({GIB}, {GIB})); print(available_memory(), before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    limited, free = map(int, done.stdout.split())
+    assert 0 < limited < min(GIB, free)

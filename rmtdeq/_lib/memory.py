@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-
-UNKNOWN = 1 << 62
-"""Where nothing says how much memory there is."""
 
 
 def available_memory(root: Path = Path("/")) -> int:
@@ -16,35 +12,28 @@ def available_memory(root: Path = Path("/")) -> int:
     Parameters
     ----------
     root : Path
-        Of the file system that describes them.
+        Of the file system that describes the control groups.
     """
-    return max(0, min([_of_the_machine(root), *_of_groups(root), *_of_the_process(root)]))
+    import psutil
+
+    return max(0, min([psutil.virtual_memory().available, *_of_groups(root), *_of_the_process()]))
 
 
-def _of_the_machine(root: Path) -> int:
-    found = _lines(root / "proc/meminfo").get("MemAvailable:")
-    if found is not None:
-        return found * 1024
-    try:
-        import psutil
+def _of_the_process() -> Iterator[int]:
+    """What the limit of the address space leaves, on systems that tell of it."""
+    import psutil
 
-        return int(psutil.virtual_memory().available)
-    except ImportError:
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return UNKNOWN
+    if hasattr(psutil, "RLIMIT_AS"):
+        process = psutil.Process()
+        most, _ = process.rlimit(psutil.RLIMIT_AS)
+        if most != psutil.RLIM_INFINITY:
+            yield most - process.memory_info().vms
 
 
 def _of_groups(root: Path) -> Iterator[int]:
     """What the control groups of the process leave, each of which is limited by those above it."""
-    try:
-        entries = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return
-    for entry in entries:
-        _, controllers, path = (*entry.split(":", 2), "", "", "")[:3]
+    for entry in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = entry.split(":", 2)
         if not controllers:
             place, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
@@ -54,45 +43,21 @@ def _of_groups(root: Path) -> Iterator[int]:
             continue
         inner = place / path.lstrip("/")
         for folder in (inner, *inner.parents):
-            yield _left(folder, *names)
-            if folder == place:
-                break
+            if folder.is_relative_to(place):
+                yield from _left(folder, *names)
 
 
-def _left(folder: Path, limit: str, used: str, reclaimable: str) -> int:
-    most, now = _number(folder / limit), _number(folder / used)
-    if most is None or now is None:  # "max", or no such group
-        return UNKNOWN
-    # Pages of files that were read are given up where memory is wanted.
-    return most - now + min(now, _lines(folder / "memory.stat").get(reclaimable, 0))
+def _left(folder: Path, limit: str, used: str, reclaimable: str) -> Iterator[int]:
+    most, now = _text(folder / limit), _text(folder / used)
+    if most.isdigit() and now.isdigit():  # else "max", or no such group
+        counts = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
+        # Pages of files that were read are given up where memory is wanted.
+        yield int(most) - int(now) + min(int(now), int(counts.get(reclaimable, 0)))
 
 
-def _of_the_process(root: Path) -> Iterator[int]:
+def _text(path: Path) -> str:
+    """Read a file of the system's; nothing where there is none."""
     try:
-        import resource
-    except ImportError:  # Windows
-        return
-    most, _ = resource.getrlimit(resource.RLIMIT_AS)
-    used = _lines(root / "proc/self/status").get("VmSize:")
-    if most != resource.RLIM_INFINITY and used is not None:
-        yield most - used * 1024
-
-
-def _lines(path: Path) -> dict[str, int]:
-    """Read lines of a name and a number."""
-    found = {}
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            name, number, *_ = (*line.split(), "", "")
-            if number.isdigit():
-                found[name] = int(number)
-    except (OSError, ValueError):
-        pass
-    return found
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

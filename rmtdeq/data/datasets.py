@@ -19,7 +19,7 @@ from rmtdeq._lib.errors import DataNotFoundError, InvalidInputError
 from rmtdeq._lib.types import Seed
 from rmtdeq.data import formats
 from rmtdeq.data.catalog import DATASETS, DataFile, Dataset
-from rmtdeq.data.download import fetch, remedy
+from rmtdeq.data.download import fetch
 from rmtdeq.data.formats import Images, Labels, Split
 from rmtdeq.data.shares import drawn
 
@@ -356,9 +356,7 @@ def _downloaded(dataset: Dataset, split: Split) -> tuple[Path, ...]:
             try:
                 paths.append(path if path.is_file() else fetch(file.url, path, file.md5))
             except DataNotFoundError as error:
-                # What to do is said once, of all files.
-                reason = str(error).removesuffix(remedy(path)).rstrip(".")
-                raise DataNotFoundError(f"{_where_to_put(dataset, split)}. Its download failed: {reason}.") from error
+                raise DataNotFoundError(f"{_where_to_put(dataset, split)}. Its download failed: {error}") from error
     return tuple(paths)
 
 
@@ -370,7 +368,7 @@ def _read(dataset: Dataset, split: Split, paths: tuple[Path, ...]) -> tuple[Imag
         return formats.read_idx(*paths)
     if dataset.format == "cifar10":
         return formats.read_cifar10(paths[0], split)
-    return formats.read_svhn(paths[0])
+    return formats.read_svhn(paths[0], *(file.md5 for file in dataset.files if split in file.splits))
 
 
 def _where_to_put(dataset: Dataset, split: Split) -> str:

@@ -337,11 +337,18 @@ class TestLookUp:
             load_dataset("cifar10", split="test", data_dir=tmp_path, download=False)
 
     @pytest.mark.parametrize(("split", "name"), [("train", "train_32x32.mat"), ("test", "svhn/test_32x32.mat")])
-    def test_original_svhn_files(self, tmp_path: Path, split: Any, name: str) -> None:
+    def test_original_svhn_files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: Any, name: str) -> None:
         images, labels = small((32, 32, 3))
         (tmp_path / "svhn").mkdir()
         stored = np.where(labels == 0, 10, labels).astype(np.uint8)[:, None]
         savemat(tmp_path / name, {"X": images.transpose(1, 2, 3, 0), "y": stored})
+        with pytest.raises(InvalidInputError, match="not the published file"):
+            load_dataset("svhn", split=split, data_dir=tmp_path)
+        sums = {Path(name).name: hashlib.md5((tmp_path / name).read_bytes()).hexdigest()}
+        published = DATASETS["svhn"].files
+        files = tuple(dataclasses.replace(file, md5=sums.get(file.name, file.md5)) for file in published)
+        described = dataclasses.replace(DATASETS["svhn"], files=files)
+        monkeypatch.setattr(datasets, "DATASETS", MappingProxyType({**DATASETS, "svhn": described}))
         X, y = load_dataset("svhn", split=split, raw=True, data_dir=tmp_path)
         np.testing.assert_array_equal(np.bincount(y), COUNTS)
         assert set(map(bytes, X)) == set(map(bytes, images.reshape(len(images), -1)))
@@ -443,6 +450,7 @@ class TestDownload:
         described = dataclasses.replace(DATASETS["mnist"], files=tuple(files))
         monkeypatch.setattr(datasets, "DATASETS", MappingProxyType({**DATASETS, "mnist": described}))
         monkeypatch.setattr(datasets, "fetch", fetch)
+        monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
         yield folder
         server.shutdown()
         thread.join()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import math
 import os
 import pickle
 import struct
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -342,63 +344,22 @@ class TestSvhn:
         stored = np.where(labels == 0, 10, labels).astype(np.uint8)[:, None]
         path = tmp_path / "train_32x32.mat"
         savemat(path, {"X": images.transpose(1, 2, 3, 0), "y": stored}, do_compression=compressed)
-        read_images, read_labels = read_svhn(path)
+        read_images, read_labels = read_svhn(path, hashlib.md5(path.read_bytes()).hexdigest())
         assert read_images.dtype == np.uint8
         assert read_images.flags.c_contiguous
         np.testing.assert_array_equal(read_images, images)
+        assert read_labels.dtype == np.int64
         np.testing.assert_array_equal(read_labels, labels)
 
-    def test_truncations_are_refused(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: content[:-1] + b"?"])
+    def test_other_files_are_refused(self, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
         path = tmp_path / "train_32x32.mat"
-        contents = {"X": images_of((32, 32, 3, 4)), "y": np.ones((4, 1), np.uint8)}
-        savemat(path, contents, do_compression=True)
-        whole = path.read_bytes()
-        for length in range(0, len(whole), len(whole) // 30):
-            path.write_bytes(whole[:length])
-            with pytest.raises(InvalidInputError, match=r"train_32x32\.mat"):
-                read_svhn(path)
-
-    @pytest.mark.parametrize(
-        ("contents", "words"),
-        [
-            ({"X": np.zeros((32, 32, 3, 2), np.uint8)}, "lacks"),
-            ({"X": np.zeros((32, 32, 3), np.uint8), "y": np.ones((1, 1))}, r"\(32, 32, 3, N\)"),
-            ({"X": np.zeros((32, 32, 3, 2)), "y": np.ones((2, 1), np.uint8)}, "uint8"),
-            ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.zeros((2, 1), np.uint8)}, r"0\.\.0"),
-            ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.full((2, 1), 11, np.uint8)}, r"11\.\.11"),
-            ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.ones((3, 1), np.uint8)}, "2 images"),
-        ],
-    )
-    def test_wrong_contents(self, tmp_path: Path, contents: dict[str, np.ndarray], words: str) -> None:
-        savemat(tmp_path / "test_32x32.mat", contents)
-        with pytest.raises(InvalidInputError, match=words):
-            read_svhn(tmp_path / "test_32x32.mat")
-
-    def test_other_file(self, tmp_path: Path) -> None:
-        (tmp_path / "test_32x32.mat").write_bytes(b"no MATLAB file" * 100)
-        with pytest.raises(InvalidInputError, match="cannot be read as a MATLAB file"):
-            read_svhn(tmp_path / "test_32x32.mat")
+        savemat(path, {"X": images_of((32, 32, 3, 4)), "y": np.ones((4, 1), np.uint8)})
+        md5 = hashlib.md5(path.read_bytes()).hexdigest()
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(InvalidInputError, match=rf"train_32x32\.mat.*MD5 sum is .*, not {md5}.*svhn\.npz"):
+            read_svhn(path, md5)
 
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(DataNotFoundError, match="does not exist"):
-            read_svhn(tmp_path / "test_32x32.mat")
-
-
-TEXT = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        TEXT + b"\x00\x02IM" + bytes(384) + b"\x89HDF\r\n\x1a\n" + bytes(90),
-        TEXT + b"\x00\x02IM",
-        b"\x89HDF\r\n\x1a\n" + bytes(200),
-    ],
-    ids=["whole", "cut off", "without text"],
-)
-def test_matlab_files_that_are_hdf5_are_named_so(tmp_path, content):
-    path = tmp_path / "train_32x32.mat"
-    path.write_bytes(content)
-    with pytest.raises(InvalidInputError, match=r"7\.3, which is HDF5.*-v7.*h5py") as caught:
-        read_svhn(path)
-    assert "damaged" not in str(caught.value)
+            read_svhn(tmp_path / "test_32x32.mat", "0" * 32)
