@@ -35,7 +35,7 @@ WORK = {
     "Lanczos, n = 4000": KERNELS.format(
         n=4000, call="rd.empirical_spectrum(X, deq, method='lanczos', top=10, progress=False)"
     ),
-    "rmtdeq train": "train --model deq --n 100 --p 100 --widths 500 --epochs 60",
+    "rmtdeq train": "train regression --n 100 --p 100 --widths 500 --epochs 60",
 }
 
 

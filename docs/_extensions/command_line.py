@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,24 @@ MODULE = importlib.import_module("rmtdeq.cli.main")
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """Return the parser of each command, in the order of ``rmtdeq --help``."""
-    parser = MODULE._parser()
-    return next(dict(a.choices) for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(_below(MODULE._parser(), ""))
+
+
+def _below(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield the parsers of commands, and of their families, by name."""
+    families = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for choices in families:
+        for own, each in choices.items():
+            yield from _below(each, f"{name} {own}".strip())
+    if not families:
+        yield name, parser
 
 
 class Options(SphinxDirective):
     """A list of a command's options for each of its groups."""
 
     required_arguments = 1
+    final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
         """Return the lists, each under the name of its group."""

@@ -99,7 +99,7 @@ ax.legend(frameon=False)
 
 X, y, test = rd.load_classification("digits", seed=0)
 classifier = pcdeq.linear_network(64, 40, seed=0, activation="sigmoid")
-run = rd.train_classifier(classifier, X, y, test=test, epochs=8, rate=5e-3, milestones=[6])
+run = rd.train_classifier(classifier, X, y, test=test, epochs=8, step=5e-3, milestones=[6])
 print(run.summary())
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")

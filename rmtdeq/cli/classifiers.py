@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def train(options: argparse.Namespace) -> int:
     """Train one classifier, and show its certificate."""
-    name = options.dataset or "digits"
+    name = options.dataset
     X, y, test = rmtdeq.load_classification(
         name,
         classes=options.classes,
@@ -33,23 +33,20 @@ def train(options: argparse.Namespace) -> int:
     )
     torch = require("torch")
     model = network_of(options, X.shape[1:], int(max(y.max(), test[1].max(initial=0))) + 1)
-    settings = {
-        "epochs": options.epochs,
-        "batch": options.batch,
-        "rate": options.rate,
-        "weight_decay": options.weight_decay,
-        "milestones": options.milestones,
-        "precision": options.precision,
-        "augment": options.augment,
-    }
     run = rmtdeq.train_classifier(
         model,
         X,
         y,
         test=test if len(test[1]) else None,
         seed=options.seed,
+        epochs=options.epochs,
+        batch=options.batch,
+        step=options.step,
+        weight_decay=options.weight_decay,
+        milestones=options.milestones,
+        precision=options.precision,
+        augment=options.augment,
         checkpoint=options.checkpoint,
-        **{name: value for name, value in settings.items() if value is not None},
     )
     if options.save:
         # Before anything is printed: a reader that goes away must not cost the weights.

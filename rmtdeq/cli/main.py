@@ -42,9 +42,9 @@ class _Command(_Parser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
 
     def call() -> int:
+        given = training.current(sys.argv[1:] if arguments is None else arguments)
         options = _parser().parse_args(given)
         options.command = shlex.join(["rmtdeq", *given])
         if options.run is None:

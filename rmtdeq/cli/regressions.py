@@ -26,7 +26,7 @@ SPHERE = "sphere"
 def train(options: argparse.Namespace) -> int:
     """Train networks of growing width by gradient descent."""
     data = data_of(options)
-    widths = sorted(set([200, 500, 1000] if options.widths is None else options.widths))
+    widths = sorted(set(options.widths))
     require("torch")
     from rmtdeq.training.widths import beginnings
 
@@ -41,7 +41,7 @@ def train(options: argparse.Namespace) -> int:
             data.X,
             data.y,
             step=start.step,
-            epochs=500 if options.epochs is None else options.epochs,
+            epochs=options.epochs,
             test=data.test,
             measure_every=options.measure_every,
             checkpoint=None if options.checkpoint is None else Path(options.checkpoint) / f"width-{start.model.width}",
@@ -120,17 +120,15 @@ def model_of(options: argparse.Namespace, p: int, width: int) -> Overparameteriz
     from rmtdeq.models.weights import place
 
     model = MODELS[options.model].make(options, p, width)
-    return place(model, options.device, options.dtype or "float64")
+    return place(model, options.device, options.dtype)
 
 
 def data_of(options: argparse.Namespace) -> Targets:
     """Load or draw the data of the options, in the scaling of the model."""
-    n = 100 if options.n is None else check.integer(options.n, "--n", low=2)
-    wanted = 0 if options.test is None else check.integer(options.test, "--test", low=0)
+    n = check.integer(options.n, "--n", low=2)
+    wanted = check.integer(options.test, "--test", low=0)
     norm = MODELS[options.model].norm
-    dataset = check.choice(
-        SPHERE if options.dataset is None else options.dataset, "--dataset", (SPHERE, *rmtdeq.dataset_names())
-    )
+    dataset = check.choice(options.dataset, "--dataset", (SPHERE, *rmtdeq.dataset_names()))
     data_dir = data_dir_of(options, dataset)
     if dataset == SPHERE:
         p = 100 if options.p is None else check.integer(options.p, "--p", low=2)

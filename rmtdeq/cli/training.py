@@ -3,120 +3,140 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq.cli import classifiers, regressions
+from rmtdeq.cli.guard import tell_line
 
-_DEQ, _RELU = regressions.MODELS
-_REGRESSIONS, _CLASSIFIERS = tuple(regressions.MODELS), tuple(classifiers.NETWORKS)
-
-_OF = {
-    "widths": _REGRESSIONS,
-    "sigma_w2": (_DEQ,),
-    "gamma": (_RELU,),
-    "dtype": _REGRESSIONS,
-    "p": _REGRESSIONS,
-    "step": _REGRESSIONS,
-    "measure_every": _REGRESSIONS,
-    "activation": _CLASSIFIERS,
-    "channels": _CLASSIFIERS,
-    "positivity": _CLASSIFIERS,
-    "rate": _CLASSIFIERS,
-    "milestones": _CLASSIFIERS,
-    "weight_decay": _CLASSIFIERS,
-    "batch": _CLASSIFIERS,
-    "precision": _CLASSIFIERS,
-    "augment": _CLASSIFIERS,
-    "save": _CLASSIFIERS,
-}
-"""The options that some models alone have; their defaults are None."""
+_FAMILIES = ("regression", "classifier")
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser's."""
     train = commands.add_parser(
-        "train",
-        help="train implicit networks: of growing width against what theory says, or classifiers",
-        description="deq and implicit-relu are trained by full-batch gradient descent on the squared loss and held "
-        "against theory; the pcdeq networks are classifiers, trained by AdamW.",
+        "train", help="train implicit networks: of growing width against what theory says, or classifiers"
     )
-    model = train.add_argument_group("network")
-    model.add_argument(
-        "--model",
-        default=_DEQ,
-        choices=(*_REGRESSIONS, *_CLASSIFIERS),
-        help="deq: the over-parameterised DEQ of arXiv 2205.13814; implicit-relu: the network of arXiv 2110.05645; "
-        "pcdeq-...: the positive concave ones of arXiv 2402.04029 (default deq)",
+    families = train.add_subparsers(required=True, metavar="FAMILY", parser_class=type(train))
+    regression = families.add_parser(
+        "regression",
+        help="networks of growing width on the squared loss, held against theory",
+        description="Full-batch gradient descent on the squared loss, held against theory: conditions of convergence, "
+        "guaranteed rates, and the loss that the tangent kernel foretells.",
+        epilog="example: rmtdeq train regression --n 100 --p 100 --widths 200 500 1000 --out figures/train",
     )
-    model.add_argument("--tolerance", type=float, help="of equilibria and gradients (default: the model's)")
-    model.add_argument("--device", default="cpu", help="of torch (default cpu)")
-    data = train.add_argument_group("data")
-    data.add_argument(
-        "--dataset",
-        help="a data set, as mnist; for deq and implicit-relu its classes have the targets -1 and 1, or sphere "
-        "(uniform, targets N(0, 1)) (default sphere; for classifiers digits)",
+    classifier = families.add_parser(
+        "classifier",
+        help="positive concave networks that classify images",
+        description="AdamW on the cross-entropy, on shuffled batches; layers show their certificate of convergence.",
+        epilog="example: rmtdeq train classifier --dataset digits --epochs 5 --save weights.pt",
     )
-    data.add_argument("--classes", nargs="+", type=int, help="labels of the data set (default 0 1; classifiers: all)")
-    data.add_argument("--n", type=int, help="samples (default 100; classifiers: all)")
-    data.add_argument("--test", type=int, help="test samples (default 0; classifiers: all)")
-    data.add_argument("--data-dir", help="folder with the files of a data set that is not in the package")
-    data.add_argument("--seed", type=int, default=0, help="of samples, weights and batches (default 0)")
-    training = train.add_argument_group("training")
-    training.add_argument("--epochs", type=int, help="(default 500; classifiers: 20)")
+    _add_regression(regression)
+    _add_classifier(classifier)
+
+
+def current(arguments: Sequence[str]) -> list[str]:
+    """Return a command line whose `train` names a family, where it has the model alone, as it once had."""
+    given = list(arguments)
+    if given[:1] != ["train"] or given[1:2] in (["-h"], ["--help"]) or (given[1:2] and given[1] in _FAMILIES):
+        return given
+    named = [given[i + 1] for i, each in enumerate(given[:-1]) if each == "--model"]
+    named += [each.partition("=")[2] for each in given if each.startswith("--model=")]
+    family = "classifier" if named and named[-1] in classifiers.NETWORKS else "regression"
+    tell_line(f"rmtdeq: rmtdeq train is now rmtdeq train {family}; the old spelling goes with the next release.")
+    return ["train", family, *given[1:]]
+
+
+def _add_common(parser: argparse.ArgumentParser, epochs: int) -> None:
+    training = parser.add_argument_group("training")
+    training.add_argument("--epochs", type=int, default=epochs, help=f"(default {epochs})")
+    training.add_argument("--seed", type=int, default=0, help="of samples, weights and batches (default 0)")
+    training.add_argument("--tolerance", type=float, help="of equilibria and gradients (default: the model's)")
+    training.add_argument("--device", default="cpu", help="of torch (default cpu)")
     training.add_argument(
         "--checkpoint", help="folder that keeps the state: the same command goes on where it was interrupted"
     )
-    _add_regressions(train)
-    _add_classifiers(train)
-    train.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
-    train.set_defaults(run=_train)
+    parser.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
 
 
-def _add_regressions(train: argparse.ArgumentParser) -> None:
-    group = train.add_argument_group("deq and implicit-relu")
-    group.add_argument("--widths", nargs="+", type=int, help="(default 200 500 1000)")
-    group.add_argument("--sigma-w2", type=float, help="of --model deq, below 1/8 (default 0.08)")
-    group.add_argument("--gamma", type=float, help="of --model implicit-relu, at most 1/2 (default 0.1)")
-    group.add_argument("--dtype", choices=("float64", "float32"), help="(default float64)")
-    group.add_argument("--p", type=int, help="dimension of --dataset sphere (default 100)")
-    group.add_argument(
+def _add_regression(parser: argparse.ArgumentParser) -> None:
+    model = parser.add_argument_group("network")
+    model.add_argument(
+        "--model",
+        default="deq",
+        choices=tuple(regressions.MODELS),
+        help="deq: the over-parameterised DEQ of arXiv 2205.13814; implicit-relu: the network of arXiv 2110.05645 "
+        "(default deq)",
+    )
+    model.add_argument("--widths", nargs="+", type=int, default=[200, 500, 1000], help="(default 200 500 1000)")
+    model.add_argument("--sigma-w2", type=float, help="of --model deq, below 1/8 (default 0.08)")
+    model.add_argument("--gamma", type=float, help="of --model implicit-relu, at most 1/2 (default 0.1)")
+    model.add_argument("--dtype", choices=("float64", "float32"), default="float64", help="(default float64)")
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--dataset",
+        default=regressions.SPHERE,
+        help="a data set, as mnist, whose classes have the targets -1 and 1, or sphere (uniform, targets N(0, 1)) "
+        "(default sphere)",
+    )
+    data.add_argument("--classes", nargs="+", type=int, help="labels of the data set (default 0 1)")
+    data.add_argument("--n", type=int, default=100, help="samples (default 100)")
+    data.add_argument("--test", type=int, default=0, help="test samples (default 0)")
+    data.add_argument("--p", type=int, help="dimension of --dataset sphere (default 100)")
+    data.add_argument("--data-dir", help="folder with the files of a data set that is not in the package")
+    parser.add_argument(
         "--step",
         type=float,
         help="learning rate, the same for all widths (default: the inverse of the largest eigenvalue of their tangent "
         "kernels)",
     )
-    group.add_argument("--measure-every", type=int, help="epochs between measured norms (default: 50 times in all)")
+    parser.add_argument("--measure-every", type=int, help="epochs between measured norms (default: 50 times in all)")
+    _add_common(parser, 500)
+    parser.set_defaults(run=_regression)
 
 
-def _add_classifiers(train: argparse.ArgumentParser) -> None:
-    group = train.add_argument_group("pcdeq-linear, pcdeq-conv and pcdeq-three-blocks")
-    group.add_argument("--activation", help="tanh, softsign, relu6 (pcDEQ-1) or sigmoid (pcDEQ-2) (default tanh)")
-    group.add_argument("--channels", nargs="+", type=int, help="width, channels, or those of the three blocks")
-    group.add_argument("--positivity", choices=("absolute", "clamp"), help="how weights are kept so (default absolute)")
-    group.add_argument("--rate", type=float, help="learning rate (default 0.001)")
-    group.add_argument(
-        "--milestones", nargs="+", type=int, help="epochs after which it falls to a tenth (default none)"
+def _add_classifier(parser: argparse.ArgumentParser) -> None:
+    model = parser.add_argument_group("network")
+    model.add_argument(
+        "--model",
+        default="pcdeq-linear",
+        choices=tuple(classifiers.NETWORKS),
+        help="the positive concave networks of arXiv 2402.04029 (default pcdeq-linear)",
     )
-    group.add_argument("--weight-decay", type=float, help="(default 0.01)")
-    group.add_argument("--batch", type=int, help="(default 64)")
-    group.add_argument(
-        "--precision", choices=("float32", "bfloat16", "float16"), help="of all but the equilibria (default float32)"
+    model.add_argument("--activation", help="tanh, softsign, relu6 (pcDEQ-1) or sigmoid (pcDEQ-2) (default tanh)")
+    model.add_argument("--channels", nargs="+", type=int, help="width, channels, or those of the three blocks")
+    model.add_argument("--positivity", choices=("absolute", "clamp"), help="how weights are kept so (default absolute)")
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", default="digits", help="a data set, as mnist (default digits)")
+    data.add_argument("--classes", nargs="+", type=int, help="labels of the data set (default all)")
+    data.add_argument("--n", type=int, help="samples (default all)")
+    data.add_argument("--test", type=int, help="test samples (default all)")
+    data.add_argument("--data-dir", help="folder with the files of a data set that is not in the package")
+    parser.add_argument("--step", "--rate", dest="step", type=float, default=1e-3, help="learning rate (default 0.001)")
+    parser.add_argument(
+        "--milestones", nargs="+", type=int, default=[], help="epochs after which it falls to a tenth (default none)"
     )
-    group.add_argument("--augment", action="store_true", default=None, help="shift and mirror the images")
-    group.add_argument("--save", help="file for the trained weights, a state dict of torch")
+    parser.add_argument("--weight-decay", type=float, default=1e-2, help="(default 0.01)")
+    parser.add_argument("--batch", type=int, default=64, help="(default 64)")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="of all but the equilibria (default float32)",
+    )
+    parser.add_argument("--augment", action="store_true", help="shift and mirror the images")
+    parser.add_argument("--save", help="file for the trained weights, a state dict of torch")
+    _add_common(parser, 20)
+    parser.set_defaults(run=classifiers.train)
 
 
-def _train(options: argparse.Namespace) -> int:
-    for name, models in _OF.items():
-        if getattr(options, name) is not None and options.model not in models:
-            shown = f"--{name.replace('_', '-')} is of --model {', '.join(models)}"
-            raise InvalidInputError(f"{shown}, not of {options.model}; leave it out.")
-    if options.model in _CLASSIFIERS:
-        return classifiers.train(options)
-    on_sphere = options.dataset in (None, regressions.SPHERE)
+def _regression(options: argparse.Namespace) -> int:
+    on_sphere = options.dataset == regressions.SPHERE
     for given, applies, what in (
         (options.p, on_sphere, f"--p is of --dataset {regressions.SPHERE}"),
         (options.classes, not on_sphere, f"--classes are of data sets, not of --dataset {regressions.SPHERE}"),
+        (options.sigma_w2, options.model == "deq", "--sigma-w2 is of --model deq"),
+        (options.gamma, options.model == "implicit-relu", "--gamma is of --model implicit-relu"),
     ):
         if given is not None and not applies:
             raise InvalidInputError(f"{what}; leave it out.")

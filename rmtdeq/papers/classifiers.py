@@ -79,7 +79,7 @@ def _train(
         y,
         test=test,
         epochs=parameters.epochs,
-        rate=parameters.rate,
+        step=parameters.rate,
         weight_decay=parameters.weight_decay,
         milestones=parameters.milestones,
         augment=parameters.augment,

@@ -85,7 +85,7 @@ def image_features(dataset: str, train: int, test: int, epochs: int, place: Plac
         test=held if len(held[1]) else None,
         epochs=epochs,
         batch=128,
-        rate=2e-3,
+        step=2e-3,
         weight_decay=0.05,
         milestones=sorted({max(1, int(share * epochs)) for share in _MILESTONES}),
         augment=X.shape[1] == 3,

@@ -12,6 +12,7 @@ from torch import nn
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import ConvergenceError, InvalidInputError
+from rmtdeq._lib.moved import deprecated
 from rmtdeq._lib.progress import progress_bar
 from rmtdeq.curves import ClassificationRun
 from rmtdeq.models import traced
@@ -28,7 +29,7 @@ def train_classifier(
     test: tuple[ArrayLike, ArrayLike] | None = None,
     epochs: int = 20,
     batch: int = 64,
-    rate: float = 1e-3,
+    step: float = 1e-3,
     weight_decay: float = 1e-2,
     milestones: Iterable[int] = (),
     precision: str = "float32",
@@ -36,6 +37,7 @@ def train_classifier(
     seed: int = 0,
     checkpoint: str | PathLike[str] | None = None,
     progress: bool = True,
+    rate: float | None = None,
 ) -> ClassificationRun:
     """Train a network that maps inputs to logits by AdamW on the cross-entropy.
 
@@ -51,7 +53,7 @@ def train_classifier(
         Samples that are classified after each epoch.
     epochs, batch : int
         Batches of two at least; a last one of one sample is left out.
-    rate : float
+    step : float
         Learning rate; a tenth of it after each of the `milestones`.
     weight_decay : float
     milestones : iterable of int
@@ -69,6 +71,8 @@ def train_classifier(
         with as many threads.
     progress : bool
         Show a progress bar if standard error is a terminal.
+    rate : float, optional
+        What `step` was called; goes with the next release.
 
     Returns
     -------
@@ -81,10 +85,13 @@ def train_classifier(
     ConvergenceError
         The loss becomes NaN or infinite, or an equilibrium is not found.
     """
+    if rate is not None:
+        deprecated("train_classifier(rate=...)", "train_classifier(step=...)")
+        step = rate
     total = check.integer(epochs, "epochs", low=0)
     settings: dict[str, Any] = {
         "batch": check.integer(batch, "batch", low=2),
-        "rate": check.number(rate, "rate", low=0, high=1e6, open_low=True),
+        "step": check.number(step, "step", low=0, high=1e6, open_low=True),
         "weight decay": check.number(weight_decay, "weight_decay", low=0, high=1e6),
         "precision": check.choice(precision, "precision", PRECISIONS),
         "augmented": check.flag(augment, "augment"),

@@ -69,7 +69,7 @@ class Course:
         trained = [value for value in model.parameters() if value.requires_grad]
         if not trained:
             raise InvalidInputError("No parameter of the model is trained; all have requires_grad=False.")
-        self.optimizer = torch.optim.AdamW(trained, lr=settings["rate"], weight_decay=settings["weight decay"])
+        self.optimizer = torch.optim.AdamW(trained, lr=settings["step"], weight_decay=settings["weight decay"])
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings["precision"] == "float16")
         self.epoch = self.step = 0
         self.records: dict[str, list[Any]] = {name: [] for name in _LISTS}
@@ -117,7 +117,7 @@ class Course:
         """Go through the samples once, or through what is left of them, and test."""
         passed = sum(self.epoch >= each for each in self.settings["milestones"])
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings["rate"] * _FACTOR**passed
+            group["lr"] = self.settings["step"] * _FACTOR**passed
         n, batch = len(self.samples.y), self.settings["batch"]
         order = torch.from_numpy(np.random.default_rng([self.settings["seed"], self.epoch]).permutation(n))
         order = order.to(self.device)
@@ -146,7 +146,7 @@ class Course:
         loss = F.cross_entropy(logits.float(), y)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise ConvergenceError(f"the loss is {value}; take a lower rate than {self.settings['rate']:g}.")
+            raise ConvergenceError(f"the loss is {value}; take a smaller step than {self.settings['rate']:g}.")
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)

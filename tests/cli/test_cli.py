@@ -337,7 +337,7 @@ def test_a_kernel_that_is_infinite_is_refused_before_any_is_computed(monkeypatch
     assert "The NTK of DEQ(tanh, sigma_a2=3, sigma_b2=0.8) is infinite" in error
 
 
-TRAIN = ["train", "--n", "12", "--widths", "60", "30", "--epochs", "20"]
+TRAIN = ["train", "regression", "--n", "12", "--widths", "60", "30", "--epochs", "20"]
 
 
 def test_train_prints_and_writes_what_the_library_computes(capsys, tmp_path):
@@ -368,7 +368,19 @@ def test_train_prints_and_writes_what_the_library_computes(capsys, tmp_path):
 
 
 def test_train_on_images_with_the_other_network(capsys, tmp_path):
-    command = ["train", "--model", "implicit-relu", "--dataset", "digits", "--classes", "3", "5", "--n", "20"]
+    command = [
+        "train",
+        "regression",
+        "--model",
+        "implicit-relu",
+        "--dataset",
+        "digits",
+        "--classes",
+        "3",
+        "5",
+        "--n",
+        "20",
+    ]
     command += ["--widths", "50", "--epochs", "30", "--dtype", "float32", "--checkpoint", str(tmp_path / "kept")]
     printed = []
     for _ in range(2):
@@ -406,7 +418,20 @@ def test_train_refuses_what_makes_no_sense(capsys, options, message):
     assert message in errors
 
 
-CLASSIFY = ["train", "--model", "pcdeq-linear", "--n", "300", "--test", "200", "--epochs", "4", "--channels", "20"]
+CLASSIFY = [
+    "train",
+    "classifier",
+    "--model",
+    "pcdeq-linear",
+    "--n",
+    "300",
+    "--test",
+    "200",
+    "--epochs",
+    "4",
+    "--channels",
+    "20",
+]
 
 
 def test_train_a_classifier(capsys, tmp_path):
@@ -419,7 +444,7 @@ def test_train_a_classifier(capsys, tmp_path):
         *CLASSIFY,
         "--activation",
         "sigmoid",
-        "--rate",
+        "--step",
         "0.005",
         "--seed",
         "2",
@@ -434,7 +459,7 @@ def test_train_a_classifier(capsys, tmp_path):
     record = json.loads(out.with_suffix(".json").read_text(), parse_constant=lambda name: pytest.fail(name))
     X, y, test = rd.load_classification("digits", n=300, test=200, seed=2)
     model = linear_network(64, 20, seed=2, activation="sigmoid")
-    run = rd.train_classifier(model, X, y, test=test, epochs=4, rate=0.005, seed=2)
+    run = rd.train_classifier(model, X, y, test=test, epochs=4, step=0.005, seed=2)
     assert record["results"]["test accuracy"] == pytest.approx(run.test_accuracy.tolist(), abs=1e-9)
     assert record["results"]["iterations"] == {"3": pytest.approx(run.iterations[:, 0].tolist())}
     saved = torch.load(weights, weights_only=True)
@@ -448,7 +473,20 @@ def test_train_a_classifier(capsys, tmp_path):
 @pytest.mark.parametrize("model", ["pcdeq-conv", "pcdeq-three-blocks"])
 def test_train_a_convolutional_classifier(capsys, model):
     channels = ["5"] if model == "pcdeq-conv" else ["3", "4", "5"]
-    command = ["train", "--model", model, "--n", "100", "--test", "0", "--epochs", "1", "--channels", *channels]
+    command = [
+        "train",
+        "classifier",
+        "--model",
+        model,
+        "--n",
+        "100",
+        "--test",
+        "0",
+        "--epochs",
+        "1",
+        "--channels",
+        *channels,
+    ]
     command += ["--positivity", "clamp", "--tolerance", "1e-3", "--precision", "bfloat16", "--augment", "--batch", "20"]
     assert main([*command, "--classes", "1", "7", "--milestones", "1", "--weight-decay", "0"]) == 0
     printed = capsys.readouterr().out
@@ -460,13 +498,10 @@ def test_train_a_convolutional_classifier(capsys, model):
     ("options", "message"),
     [
         (["--dataset", "sphere"], "one of"),
-        (["--widths", "100"], "--widths is of --model deq, implicit-relu, not of pcdeq-linear"),
-        (["--step", "1"], "--step is of"),
         (["--channels", "3", "4"], "one number"),
         (["--model", "pcdeq-three-blocks"], "three numbers"),
         (["--activation", "relu"], "'tanh', 'softsign', 'relu6', 'sigmoid'"),
-        (["--model", "deq", "--n", "5"], "--channels is of --model pcdeq-linear"),
-        (["--rate", "0"], "rate"),
+        (["--step", "0"], "step"),
         (["--data-dir", "."], "not for digits; leave it out"),
         (["--save", "/proc/nowhere/net.pt"], "cannot be written"),
         (["--save", "/"], "is a folder"),
@@ -480,3 +515,32 @@ def test_classifiers_refuse_what_makes_no_sense(capsys, options, message):
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1
     assert message in errors
+
+
+@pytest.mark.parametrize(
+    ("command", "unknown"),
+    [
+        (["train", "classifier", "--widths", "100"], "--widths 100"),
+        (["train", "regression", "--channels", "3"], "--channels 3"),
+        (["train", "regression", "--model", "pcdeq-linear"], "'deq', 'implicit-relu'"),
+    ],
+)
+def test_each_family_has_only_its_own_options(capsys, command, unknown):
+    with pytest.raises(SystemExit) as caught:
+        main(command)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert unknown in error.replace("deq, implicit-relu", "'deq', 'implicit-relu'")
+    assert f"see rmtdeq train {command[1]} --help" in error
+
+
+def test_train_without_a_family_is_the_model_s_and_said_to_go(capsys):
+    options = ["--n", "12", "--epochs", "2"]
+    found = []
+    for command in (["train", "regression"], ["train"]):
+        assert main([*command, "--widths", "30", *options]) == 0
+        found.append(capsys.readouterr())
+    assert found[0].out == found[1].out
+    assert "rmtdeq train is now rmtdeq train regression" in found[1].err
+    assert main(["train", "--model=pcdeq-linear", "--dataset", "digits", "--test", "0", *options]) == 0
+    assert "rmtdeq train is now rmtdeq train classifier" in capsys.readouterr().err

@@ -165,7 +165,7 @@ def test_a_copy_of_a_job_and_another_command_are_refused(tmp_path, monkeypatch, 
     shutil.copytree("job", "copy")
     assert main(["resume", "copy"]) == 2
     assert f"the job in {tmp_path / 'job'}, and this is a copy" in capsys.readouterr().err
-    assert main(["train", "--widths", "50", "--n", "20", "--epochs", "2", "--checkpoint", "job"]) == 2
+    assert main(["train", "regression", "--widths", "50", "--n", "20", "--epochs", "2", "--checkpoint", "job"]) == 2
     assert "the checkpoint of another command, rmtdeq compare" in capsys.readouterr().err
     # Called again, the copy is a job of its own.
     assert main([*COMPARE, "--steps", "8", "--checkpoint", "copy"]) == 0
@@ -174,7 +174,7 @@ def test_a_copy_of_a_job_and_another_command_are_refused(tmp_path, monkeypatch, 
 
 def test_training_is_resumed_too(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    arguments = ["train", "--widths", "50", "--n", "20", "--checkpoint", str(tmp_path / "job")]
+    arguments = ["train", "regression", "--widths", "50", "--n", "20", "--checkpoint", str(tmp_path / "job")]
     assert main([*arguments, "--epochs", "5"]) == 0
     capsys.readouterr()
     assert main(["resume", str(tmp_path / "job")]) == 0

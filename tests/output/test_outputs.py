@@ -50,8 +50,8 @@ def nothing_computed(monkeypatch):
         ["predict", *SMALL, "--report"],
         ["design", *SMALL, "--save"],
         ["design", *SMALL, "--report"],
-        ["train", "--n", "12", "--out"],
-        ["train", "--model", "pcdeq-linear", "--save"],
+        ["train", "regression", "--n", "12", "--out"],
+        ["train", "classifier", "--model", "pcdeq-linear", "--save"],
     ],
     ids=lambda command: " ".join((command[0], command[-1])),
 )

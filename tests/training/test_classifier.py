@@ -48,7 +48,7 @@ def state_of(model):
 def test_digits_are_learnt(activation, positivity):
     X, y, test = digits()
     model = linear_network(64, 30, seed=0, activation=activation, positivity=positivity)
-    run = rd.train_classifier(model, X, y, test=test, epochs=12, rate=5e-3, milestones=[9])
+    run = rd.train_classifier(model, X, y, test=test, epochs=12, step=5e-3, milestones=[9])
     # Of 300 test samples at least 283; the networks get 290 and more right.
     assert run.test_accuracy[-1] > 0.94
     assert run.accuracy[-1] > 0.97
@@ -67,7 +67,7 @@ def test_a_step_is_adamw_on_the_cross_entropy():
     X, y, _ = digits(40)
     ours, theirs = network(), network()
     theirs[3].p = ours[3].p = 0.0
-    run = rd.train_classifier(ours, X, y, epochs=3, batch=15, rate=0.01, weight_decay=0.1, milestones=[2], seed=5)
+    run = rd.train_classifier(ours, X, y, epochs=3, batch=15, step=0.01, weight_decay=0.1, milestones=[2], seed=5)
     rule = torch.optim.AdamW(theirs.parameters(), lr=0.01, weight_decay=0.1)
     losses = []
     for epoch in range(3):
@@ -90,7 +90,7 @@ def test_a_step_is_adamw_on_the_cross_entropy():
 @pytest.mark.parametrize("interrupted", [1, 7, 15, 16, 40])
 def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, monkeypatch, interrupted):
     X, y, test = digits(310)
-    options = {"test": test, "epochs": 3, "batch": 20, "rate": 0.01, "milestones": [2], "seed": 3}
+    options = {"test": test, "epochs": 3, "batch": 20, "step": 0.01, "milestones": [2], "seed": 3}
     whole = network()
     expected = rd.train_classifier(whole, X, y, **options)
     monkeypatch.setattr(course, "_SAVE_EVERY", 0.0)
@@ -118,8 +118,8 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, monkeypatch,
     assert np.array_equal(again.loss, expected.loss)
     longer = rd.train_classifier(network(), X, y, checkpoint=tmp_path, **{**options, "epochs": 4})
     assert np.array_equal(longer.loss[:3], expected.loss)
-    with pytest.raises(rd.InvalidInputError, match="rate"):
-        rd.train_classifier(network(), X, y, checkpoint=tmp_path, **{**options, "rate": 0.02})
+    with pytest.raises(rd.InvalidInputError, match="step"):
+        rd.train_classifier(network(), X, y, checkpoint=tmp_path, **{**options, "step": 0.02})
     with pytest.raises(rd.InvalidInputError, match="equilibria"):
         rd.train_classifier(network(solver=Solver(tolerance=1e-6)), X, y, checkpoint=tmp_path, **options)
     with pytest.raises(rd.InvalidInputError, match="equilibria"):
@@ -153,7 +153,7 @@ def test_images_are_learnt_from_with_augmentation_and_mixed_precision(network):
     losses = {}
     for precision in ("float32", "bfloat16"):
         model = network((1, 8, 8), 6 if network is conv_network else (4, 5, 6), seed=0)
-        run = rd.train_classifier(model, images, y, epochs=4, rate=0.02, precision=precision, augment=True)
+        run = rd.train_classifier(model, images, y, epochs=4, step=0.02, precision=precision, augment=True)
         assert run.loss[-1] < run.loss[0]
         losses[precision] = run.loss
         assert all(value.dtype == torch.float32 for value in model.parameters())
@@ -205,7 +205,7 @@ def test_a_run_tells_of_itself():
 
 def test_models_without_equilibria_are_trained_too():
     X, y, test = digits()
-    run = rd.train_classifier(nn.Linear(64, 10), X, y, test=test, epochs=8, rate=0.02)
+    run = rd.train_classifier(nn.Linear(64, 10), X, y, test=test, epochs=8, step=0.02)
     assert run.test_accuracy[-1] > 0.9
     assert run.iterations.shape == (8, 0)
     assert "Linear" in run.summary()
@@ -234,7 +234,7 @@ X, Y, _ = digits(30)
         ({"epochs": -1}, "epochs"),
         ({"batch": 1}, "batch"),
         ({"X": X[:1], "y": Y[:1]}, "one sample"),
-        ({"rate": 0}, "rate"),
+        ({"step": 0}, "step"),
         ({"weight_decay": -1}, "weight_decay"),
         ({"milestones": [0.5]}, "milestone"),
         ({"milestones": 7}, "milestones"),
@@ -253,7 +253,7 @@ def test_what_makes_no_sense_is_refused(given, message):
 
 def test_a_diverging_training_says_so():
     with pytest.raises(rd.ConvergenceError, match=r"epoch 1: the loss is .*lower rate"):
-        rd.train_classifier(nn.Linear(64, 10), 1e30 * X, Y, epochs=3, batch=5, rate=1e6)
+        rd.train_classifier(nn.Linear(64, 10), 1e30 * X, Y, epochs=3, batch=5, step=1e6)
     model = network()
     with torch.no_grad():
         model[2].recurrent.parametrizations.weight.original0[0] = float("nan")
@@ -264,9 +264,24 @@ def test_a_diverging_training_says_so():
 @pytest.mark.filterwarnings("ignore:.*GradScaler")
 def test_half_precision_with_loss_scaling_learns(tmp_path):
     X, y, _ = digits(300)
-    options = {"epochs": 12, "rate": 0.01, "precision": "float16"}
+    options = {"epochs": 12, "step": 0.01, "precision": "float16"}
     model = network()
     run = rd.train_classifier(model, X, y, checkpoint=tmp_path, **options)
     assert run.loss[-1] < 0.5 * run.loss[0]
     assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
     assert np.array_equal(rd.train_classifier(network(), X, y, checkpoint=tmp_path, **options).loss, run.loss)
+
+
+def test_the_learning_rate_by_its_old_name_is_the_same_and_said_to_go():
+    X, y, _ = rd.load_classification("digits", n=40, test=0, seed=0)
+    losses = []
+    for keywords in ({"step": 0.01}, {"rate": 0.01}):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        if "rate" in keywords:
+            with pytest.warns(DeprecationWarning, match=r"train_classifier\(step="):
+                run = rd.train_classifier(model, X, y, epochs=2, **keywords)
+        else:
+            run = rd.train_classifier(model, X, y, epochs=2, **keywords)
+        losses.append(run.loss)
+    np.testing.assert_array_equal(*losses)
