@@ -3,8 +3,8 @@
     RMTDEQ_DATA=FOLDER python scripts/pcdeq_conv_on_cpu.py --checkpoint scratch
 
 A GPU trains it in minutes by ``rmtdeq train classifier --model pcdeq-conv``.  Without one, three things save time:
-products in bfloat16, for which recent CPUs have instructions; a few steps only, from the mean state of the batches before, which
-leave half a per cent of the equilibrium; and as few for the gradient.  The rate is constant, and falls to zero over the
+products in bfloat16, for which recent CPUs have instructions; a few steps only, from the mean state of the batches
+before, which leave half a per cent of the equilibrium; and as few for the gradient.  The rate is constant, and falls to zero over the
 last epochs.  The accuracy printed in the end is that of the layer itself: single precision, the usual tolerance.
 """
 

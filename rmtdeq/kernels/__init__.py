@@ -2,7 +2,8 @@
 
 from rmtdeq.kernels.diagonal import kernel_diagonal
 from rmtdeq.kernels.finite_width import finite_width_kernel, sample_features
-from rmtdeq.kernels.gram import kernel, layered_kernel
+from rmtdeq.kernels.gram import kernel
+from rmtdeq.kernels.gram import layered_kernel as layered_kernel  # of the last release
 from rmtdeq.kernels.operator import kernel_operator
 from rmtdeq.kernels.stores.operator import KernelOperator
 
@@ -12,6 +13,5 @@ __all__ = [
     "kernel",
     "kernel_diagonal",
     "kernel_operator",
-    "layered_kernel",
     "sample_features",
 ]

@@ -13,7 +13,9 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.optional import require
 from rmtdeq._lib.progress import progress_bar
 from rmtdeq._lib.types import FloatArray, Seed
+from rmtdeq.activations import jumps
 from rmtdeq.network import Network, require_network
+from rmtdeq.network.wellposed import infinite_tangent_of_jump
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +77,7 @@ def sample_features(
     ConvergenceError
         The iteration of this network does not come to rest.
     """
-    X, network = _network(X, deq, width, seed, tau0_squared, dtype, device, solver, torch_activation, 1)
+    X, network = _network(X, deq, width, seed, tau0_squared, dtype, device, solver, torch_activation, False)
     found = _features(X, network, batch, progress)
     return np.concatenate([each.cpu().numpy() for each in found])
 
@@ -134,8 +136,9 @@ def finite_width_kernel(
     from rmtdeq.models.regression import Factor
 
     kinds = check.kinds(kind)
-    X, network = _network(X, deq, width, seed, tau0_squared, dtype, device, solver, torch_activation, 2)
-    if kinds == ("ck",):
+    tangent = kinds != ("ck",)
+    X, network = _network(X, deq, width, seed, tau0_squared, dtype, device, solver, torch_activation, tangent)
+    if not tangent:
         parts = [{"v": Factor(z.new_ones(len(z), 1), z)} for z in _features(X, network, batch, progress)]
     else:
         parts = [network.gradients(rows) for rows in _batches(X, network, batch, progress)]
@@ -160,9 +163,9 @@ def _network(
     device: str,
     solver: Solver | None,
     torch_activation: Callable[[Any], Any] | None,
-    arrays: int,
+    tangent: bool,
 ) -> tuple[FloatArray, NetworkRegression]:
-    """Checked samples in the precision asked for, and the network in the same, with room for some arrays (n, m)."""
+    """Checked samples in the precision asked for, and the network in the same, with room for what is kept of a sample."""
     require_network(deq)
     X = check.samples(X)
     precision = check.precision(dtype, X)
@@ -174,12 +177,14 @@ def _network(
             f"X has entries beyond {_LARGEST:g}: scale the data so that squared norms are of order one."
         )
     weights = sum(m * (m + below) for m, below in zip(widths, [p, *widths], strict=False))
-    needed = (weights + arrays * n * sum(widths) + 2 * n * n) * precision.itemsize
+    needed = (weights + (2 if tangent else 1) * n * sum(widths) + 2 * n * n) * precision.itemsize
     check.memory(
         needed, None, f"A network of width {max(widths)} on {n} samples", "take a smaller width, or fewer samples"
     )
     centre = float(np.mean(np.sum(X.astype(np.float64) ** 2, axis=1))) if tau0_squared is None else tau0_squared
     layers = deq.resting(centre)
+    if tangent and (jumping := [layer for layer in layers if jumps(layer.activation)]):
+        raise infinite_tangent_of_jump(jumping[0].title)
     require("torch")
     from rmtdeq.models import NetworkRegression
 

@@ -146,7 +146,7 @@ class Course:
         loss = F.cross_entropy(logits.float(), y)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise ConvergenceError(f"the loss is {value}; take a smaller step than {self.settings['rate']:g}.")
+            raise ConvergenceError(f"the loss is {value}; take a smaller step than {self.settings['step']:g}.")
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)

@@ -64,7 +64,7 @@ def test_compare_by_quadrature_goes_on_from_its_checkpoint(capsys, tmp_path):
         assert "±" in printed[-1]
     assert printed[0] == printed[1]
     kept = tmp_path / "kept" / "ntk"
-    assert list((kept / "kernel").glob("panel-*.npy"))
+    assert list((tmp_path / "kept" / "kernel" / "ntk").glob("panel-*.npy"))
     assert len(list((kept / "slq").glob("step-*.npz"))) >= 12
     record = json.loads((tmp_path / "figure-1.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert record["results"]["ntk, classwise"]["ks_error"] > 0

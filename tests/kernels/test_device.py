@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rmtdeq as rd
-from rmtdeq.kernels.engines.choice import torch_engine as worker
+from rmtdeq.kernels.engines import torch_engine as worker
 from rmtdeq.kernels.engines.torch_engine import DeviceWorker
 from rmtdeq.kernels.engines.triton_engine import FusedWorker
 from rmtdeq.kernels.stores import choice as storage

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import rmtdeq as rd
 from rmtdeq.kernels import blocks as fill
-from rmtdeq.kernels.engines.choice import choice as engines
-from rmtdeq.kernels.engines.choice import numba_tiles as tiles
-from rmtdeq.kernels.engines.choice import torch_engine as worker
+from rmtdeq.kernels.engines import choice as engines
+from rmtdeq.kernels.engines import numba_tiles as tiles
+from rmtdeq.kernels.engines import torch_engine as worker
 
 KINDS = ("ck", "ntk", "ntk-full")
 SPECS = ("tanh", "relu", "gelu", "hard_tanh(1, 0.5)", "bent sine")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rmtdeq as rd
-from rmtdeq.kernels.engines.choice import torch_engine as worker
+from rmtdeq.kernels.engines import torch_engine as worker
 from rmtdeq.kernels.engines.torch_tables import DeviceTables, device_outputs
 
 KINDS = ("ck", "ntk", "ntk-full")

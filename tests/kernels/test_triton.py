@@ -15,9 +15,9 @@ import torch
 import rmtdeq as rd
 from rmtdeq.kernels import computation, matrix
 from rmtdeq.kernels.blocks import Block
+from rmtdeq.kernels.engines import torch_engine as worker
+from rmtdeq.kernels.engines import triton_engine as fused
 from rmtdeq.kernels.engines.choice import engine_of
-from rmtdeq.kernels.engines.choice import torch_engine as worker
-from rmtdeq.kernels.engines.choice import triton_engine as fused
 from rmtdeq.kernels.plan import make_plan
 
 KINDS = ("ck", "ntk", "ntk-full")
@@ -127,8 +127,8 @@ os.environ.pop("TRITON_INTERPRET", None)
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from rmtdeq.kernels.engines.choice import triton_engine as fused
-from rmtdeq.kernels.engines.choice import torch_engine as worker
+from rmtdeq.kernels.engines import triton_engine as fused
+from rmtdeq.kernels.engines import torch_engine as worker
 from rmtdeq.kernels.engines.triton_tiles import solve_tiles
 
 TYPES = {"constants": "*fp64", "counts": "*i32", "degrees": "*i32", "cutoffs": "*fp64", "rows": "*fp64"}

@@ -122,7 +122,9 @@ class LineResolvent:
         a, b, x = self._x[right - 1] - shift, self._x[right] - shift, np.clip(x, self._x[0], self._x[-1]) - shift
         same = (a * b > 0) & (x * b > 0)
         ratios = [np.log(np.where(same, v, np.e) / np.where(same, a, 1.0)) for v in (x, b)]
-        share = np.where(same, ratios[0] / ratios[1], (x - a) / (b - a))[:, None]
+        part, whole = np.where(same, ratios[0], x - a), np.where(same, ratios[1], b - a)
+        # Neighbours may be one number as seen from the shift.
+        share = np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)[:, None]
         return np.asarray((1 - share) * self._q[right - 1] + share * self._q[right])
 
 
