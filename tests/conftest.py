@@ -39,11 +39,9 @@ settings.load_profile("any clock")
 
 THINNED = {
     "test_a_device_without_room_takes_smaller_blocks_and_says_so": 2,
-    "test_a_killed_worker_costs_time_and_not_the_result": 2,
     "test_a_reader_that_goes_away_is_no_error": 2,
     "test_closed_form_is_the_quadrature": 11,
     "test_coefficients_agree_with_30_digit_quadrature": 5,
-    "test_entries_with_a_closed_form": 3,
     "test_every_activation_has_the_numbers_of_numba": 6,
     "test_every_conjugate_kernel_is_matched": 7,
     "test_fitting_each_classs_norm_brings_the_kernels_nearer": 2,
@@ -54,7 +52,6 @@ THINNED = {
     "test_many_quadratures_are_said_with_their_time_and_a_remedy": 2,
     "test_nearly_parallel_pairs_and_zeros": 2,
     "test_no_loss_of_a_predicted_spectrum_rises": 5,
-    "test_operators": 2,
     "test_products_and_spectra": 5,
     "test_random_networks_come_to_rest_row_by_row": 7,
     "test_second_derivatives_are_those_of_first_ones": 2,

@@ -286,10 +286,10 @@ def test_a_saved_network_comes_back(tmp_path, family):
         np.testing.assert_array_equal(one(u), other(u))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "rmtdeq explicit network 1"}', "\x00"])
-def test_files_that_describe_no_network_are_refused(tmp_path, text):
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format": "rmtdeq explicit network 1"}', b"\x00", b"\xff"])
+def test_files_that_describe_no_network_are_refused(tmp_path, content):
     path = tmp_path / "net.json"
-    path.write_text(text)
+    path.write_bytes(content)
     with pytest.raises(rd.InvalidInputError, match="does not describe"):
         rd.ExplicitNetwork.load(path)
     with pytest.raises(rd.InvalidInputError, match="cannot be read"):
