@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import pickle
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ JOB = "job.json"
 """What the command line keeps in a folder to go on from it."""
 
 _LOCK = "in-use.lock"
+_STATE = "last.pt"
 
 _in_use: ContextVar[Callable[[], None]] = ContextVar("in_use", default=lambda: None)
 
@@ -90,25 +92,56 @@ class Checkpoint:
 
     def load(self, name: str) -> dict[str, FloatArray] | None:
         """Return the arrays of a part, or None if it is not there."""
-        path = self.folder / f"{name}.npz"
-        if not path.exists():
-            return None
-        try:
-            # Opened here: numpy leaves a file open if it is no archive.
-            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-                return {key: file[key] for key in file.files}
-        except Exception as error:  # zip, zlib and numpy's readers raise almost every kind there is
-            raise InvalidInputError(f"{path} cannot be read: {error}; delete it, and it is computed again.") from error
+        return _read(self.folder / f"{name}.npz", _arrays)
 
-    def kept(self, name: str) -> str:
-        """Say what an interrupted training leaves behind in a part."""
-        if not (self.folder / f"{name}.npz").exists():
+    def load_state(self) -> dict[str, Any] | None:
+        """Return the state of a training, its tensors on the CPU, or None if it is not there."""
+        if (self.folder / "last.npz").exists():
+            raise InvalidInputError(
+                f"{self.folder} holds a training that an older rmtdeq kept, in a form that is no longer read; name "
+                "another folder, or delete that one."
+            )
+        return _read(self.folder / _STATE, _state)
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Keep the state of a training: tensors, numbers and texts, in dictionaries and lists."""
+        import torch
+
+        write_whole(self.folder / _STATE, lambda beside: torch.save(dict(state), beside))
+
+    def kept(self) -> str:
+        """Say what an interrupted training leaves behind."""
+        if not (self.folder / _STATE).exists():
             return "It was too short for a state to be kept."
         return f"A state at most half a minute old is kept in {self.folder}; the same call goes on there."
 
     def save(self, name: str, arrays: Mapping[str, FloatArray]) -> None:
         """Keep the arrays of a part."""
         write_whole(self.folder / f"{name}.npz", lambda beside: np.savez(beside, allow_pickle=False, **arrays))
+
+
+def _read(path: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except Exception as error:  # zip, zlib, numpy's and torch's readers raise almost every kind there is
+        raise InvalidInputError(f"{path} cannot be read: {error}; delete it, and it is computed again.") from error
+
+
+def _arrays(path: Path) -> dict[str, FloatArray]:
+    # Opened here: numpy leaves a file open if it is no archive.
+    with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+        return {key: file[key] for key in file.files}
+
+
+def _state(path: Path) -> dict[str, Any]:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's words tell how to run whatever code is in there
+        raise ValueError("it is damaged, or holds more than tensors, numbers and texts") from error
 
 
 def lock(folder: Path) -> Callable[[], None]:

@@ -165,7 +165,7 @@ def _network(
     torch_activation: Callable[[Any], Any] | None,
     tangent: bool,
 ) -> tuple[FloatArray, NetworkRegression]:
-    """Checked samples in the precision asked for, and the network in the same, with room for what is kept of a sample."""
+    """Checked samples in the precision asked for, and the network in the same, with room for it all."""
     require_network(deq)
     X = check.samples(X)
     precision = check.precision(dtype, X)

@@ -22,7 +22,6 @@ from rmtdeq._version import __version__
 from rmtdeq.curves import ClassificationRun
 from rmtdeq.models import Equilibrium, ImplicitModule, Trace
 from rmtdeq.training.augmentation import shifted_and_mirrored
-from rmtdeq.training.optimizer import as_array, optimizer_arrays, restore_optimizer
 
 _SAVE_EVERY = 30.0
 _FACTOR = 0.1
@@ -58,6 +57,10 @@ _LISTS = ("loss", "accuracy", "test_accuracy", "seconds", "iterations", "adjoint
 
 _SUMS = ("seen", "loss_sum", "right_sum", "elapsed")
 """What is summed within one."""
+
+_MODULES = ("model", "optimizer", "scaler")
+_VALUES = ("records", "sums", "layer_sums", "epoch", "step")
+"""What is kept of a training."""
 
 
 class Course:
@@ -109,7 +112,7 @@ class Course:
             torch.manual_seed(self.settings["seed"])
             if self._random:
                 torch.set_rng_state(self._random["cpu"])
-                for device in devices:
+                for device in devices if "cuda" in self._random else ():
                     torch.cuda.set_rng_state(self._random["cuda"], device)
             yield
 
@@ -217,57 +220,40 @@ class Course:
             **self.settings,
         }
         self._folder = Checkpoint(folder, record, "training")
-        arrays = self._folder.load("last")
-        if arrays is None:
+        state = self._folder.load_state()
+        if state is None:
             return
-        if arrays["position"][0] > epochs:
+        if state["epoch"] > epochs:
             raise InvalidInputError(
-                f"{folder} holds a training of {int(arrays['position'][0])} epochs already, more than the {epochs} "
-                "asked for; ask for as many at least, or name another folder."
+                f"{folder} holds a training of {state['epoch']} epochs already, more than the {epochs} asked for; ask "
+                "for as many at least, or name another folder."
             )
-        self._restore(arrays)
+        self._restore(state)
 
     def kept(self) -> str:
         """Say what an interrupted training leaves behind."""
         if self._folder is None:
             return "No checkpoint folder was given: nothing is kept."
-        return self._folder.kept("last")
+        return self._folder.kept()
 
     def save(self, always: bool = False) -> None:
         """Keep everything, where there is a folder and it is time."""
         if self._folder is None or not (always or time.monotonic() - self._saved > _SAVE_EVERY):
             return
-        arrays: dict[str, Any] = {f"model {name}": as_array(value) for name, value in self.model.state_dict().items()}
-        arrays |= {f"optimizer {name}": value for name, value in optimizer_arrays(self.optimizer).items()}
-        arrays |= {f"scaler {name}": np.array(value) for name, value in self.scaler.state_dict().items()}
-        arrays |= {f"record {name}": np.array(values) for name, values in self.records.items()}
-        arrays |= {f"sum {name}": np.array(value) for name, value in self.sums.items()}
-        arrays |= {f"layer {name}": np.array(value) for name, value in self.layer_sums.items()}
-        arrays["random cpu"] = torch.get_rng_state().numpy()
+        random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
-            arrays["random cuda"] = torch.cuda.get_rng_state(self.device).numpy()
-        arrays["position"] = np.array([self.epoch, self.step])
-        self._folder.save("last", arrays)
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        modules = {name: getattr(self, name).state_dict() for name in _MODULES}
+        values = {name: getattr(self, name) for name in _VALUES}
+        self._folder.save_state({**modules, **values, "random": random})
         self._saved = time.monotonic()
 
-    def _restore(self, arrays: Mapping[str, Any]) -> None:
-        part = {
-            kind: _part(arrays, kind) for kind in ("model", "optimizer", "scaler", "record", "sum", "layer", "random")
-        }
-        self.model.load_state_dict({name: torch.from_numpy(value) for name, value in part["model"].items()})
-        restore_optimizer(self.optimizer, part["optimizer"])
-        if part["scaler"]:
-            self.scaler.load_state_dict({name: value.item() for name, value in part["scaler"].items()})
-        self.records = {name: part["record"][name].tolist() for name in _LISTS}
-        self.sums = {name: float(part["sum"][name]) for name in _SUMS}
-        self.layer_sums = {name: (float(value[0]), float(value[1])) for name, value in part["layer"].items()}
-        self._random = {name: torch.from_numpy(value) for name, value in part["random"].items()}
-        self.epoch, self.step = (int(value) for value in arrays["position"])
-
-
-def _part(arrays: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Return the arrays whose names begin with a word, by the rest of their names."""
-    return {name.removeprefix(f"{kind} "): value for name, value in arrays.items() if name.startswith(f"{kind} ")}
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        for name in _MODULES:
+            getattr(self, name).load_state_dict(state[name])
+        for name in _VALUES:
+            setattr(self, name, state[name])
+        self._random = state["random"]
 
 
 def _mean_iterations(found: Equilibrium | None) -> float:

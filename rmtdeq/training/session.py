@@ -161,23 +161,22 @@ class Session:
         """Keep everything, where there is a folder and it is time."""
         if self._folder is None or not (always or time.monotonic() - self._saved > _SAVE_EVERY):
             return
-        arrays: dict[str, Any] = {f"state {name}": np.float64(value) for name, value in state.items()}
-        arrays |= {f"weight {name}": value.detach().cpu().numpy() for name, value in self.parameters.items()}
-        for name in _SOLVES:
-            found = _solve(self, name)
-            if found is not None:
-                arrays |= {f"{name} {part}": getattr(found, part).cpu().numpy() for part in _PARTS}
-        arrays |= {f"list {name}": np.array(getattr(self, name), dtype=np.float64) for name in _LISTS}
-        if self._direction is not None:
-            arrays["direction"] = self._direction
-        if self.trace.right is not None:
-            arrays["trace.right"] = self.trace.right.cpu().numpy()
-        self._folder.save("last", arrays)
+        solves = {name: _solve(self, name) for name in _SOLVES}
+        self._folder.save_state(
+            {
+                "reached": dict(state),
+                "weights": {name: value.detach() for name, value in self.parameters.items()},
+                "solves": {name: vars(found) for name, found in solves.items() if found is not None},
+                "right": self.trace.right,
+                "lists": {name: getattr(self, name) for name in _LISTS},
+                "direction": None if self._direction is None else torch.from_numpy(self._direction),
+            }
+        )
         self._saved = time.monotonic()
 
     def kept(self) -> str:
         """Say what an interrupted training leaves behind."""
-        return "No checkpoint folder was given: nothing is kept." if self._folder is None else self._folder.kept("last")
+        return "No checkpoint folder was given: nothing is kept." if self._folder is None else self._folder.kept()
 
     def restore(self, progress: str, end: float) -> dict[str, float] | None:
         """Return to what was saved, if there is anything; the numbers of `save` are given back.
@@ -187,33 +186,28 @@ class Session:
         InvalidInputError
             What was saved is beyond the end that is asked for, by the number of `save` that counts the progress.
         """
-        arrays = None if self._folder is None else self._folder.load("last")
-        if self._folder is None or arrays is None:
+        found = None if self._folder is None else self._folder.load_state()
+        if self._folder is None or found is None:
             return None
-        reached = float(arrays[f"state {progress}"])
-        if reached > end:
+        reached = found["reached"]
+        if reached[progress] > end:
             raise InvalidInputError(
-                f"{self._folder.folder} holds a training to {progress} {reached:g} already, beyond the {end:g} asked "
-                "for; ask for as much at least, or name another folder."
+                f"{self._folder.folder} holds a training to {progress} {reached[progress]:g} already, beyond the "
+                f"{end:g} asked for; ask for as much at least, or name another folder."
             )
         device = self.y.device
         with torch.no_grad():
             for name, value in self.parameters.items():
-                value.copy_(torch.from_numpy(arrays[f"weight {name}"]))
-        for name in _SOLVES:
-            if f"{name} value" in arrays:
-                parts = (torch.from_numpy(arrays[f"{name} {part}"]).to(device) for part in _PARTS)
-                trace, direction = name.rsplit(".", 1)
-                setattr(getattr(self, trace), direction, Equilibrium(*parts))
-        if "trace.right" in arrays:
-            self.trace.right = torch.from_numpy(arrays["trace.right"]).to(device)
-        for name in _LISTS:
-            values = arrays[f"list {name}"].tolist()
-            setattr(self, name, [int(value) for value in values] if name in _WHOLE else values)
-        self._direction = arrays.get("direction")
-        return {
-            name.removeprefix("state "): float(value) for name, value in arrays.items() if name.startswith("state ")
-        }
+                value.copy_(found["weights"][name])
+        for name, parts in found["solves"].items():
+            trace, direction = name.rsplit(".", 1)
+            solve = Equilibrium(**{part: value.to(device) for part, value in parts.items()})
+            setattr(getattr(self, trace), direction, solve)
+        self.trace.right = None if found["right"] is None else found["right"].to(device)
+        for name, values in found["lists"].items():
+            setattr(self, name, values)
+        self._direction = None if found["direction"] is None else found["direction"].numpy()
+        return reached
 
     def _checksums(self) -> dict[str, Any]:
         found = {
@@ -226,9 +220,7 @@ class Session:
 
 
 _SOLVES = ("trace.forward", "trace.backward", "test_trace.forward")
-_PARTS = ("value", "iterations", "residual")
 _LISTS = ("at", "loss", "test_loss", "iterations", "adjoint_iterations", "measured", "norms", "smallest")
-_WHOLE = ("iterations", "adjoint_iterations", "measured")
 
 
 def _solve(session: Session, name: str) -> Equilibrium | None:

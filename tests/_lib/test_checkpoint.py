@@ -51,6 +51,57 @@ def test_pickles_are_never_loaded(tmp_path):
         kept.load("part")
 
 
+def test_a_state_comes_back_as_it_was_saved(tmp_path):
+    torch = pytest.importorskip("torch")
+    kept = Checkpoint(tmp_path, {"n": 3}, "training")
+    assert kept.load_state() is None
+    assert "too short" in kept.kept()
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(3)).sum().backward()
+    optimizer.step()
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "loss": [0.1, 1 / 3], "epoch": 2}
+    kept.save_state(state)
+    assert "kept in" in kept.kept()
+    found = kept.load_state()
+    assert (found["loss"], found["epoch"]) == ([0.1, 1 / 3], 2)
+    torch.testing.assert_close(found["model"], state["model"], rtol=0, atol=0)
+    torch.testing.assert_close(found["optimizer"]["state"], state["optimizer"]["state"], rtol=0, atol=0)
+
+
+class _Trap:
+    """What a pickle of an enemy holds: opened, it would write a file."""
+
+    def __reduce__(self):
+        return (open, ("trapped", "w"))
+
+
+def test_a_state_with_foreign_code_or_damage_is_refused(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    kept = Checkpoint(tmp_path / "a", {"n": 3}, "training")
+    torch.save({"weights": _Trap()}, tmp_path / "a" / "last.pt")
+    with pytest.raises(
+        rd.InvalidInputError, match=r"last\.pt cannot be read: it is damaged, or holds more.*computed again"
+    ):
+        kept.load_state()
+    assert not (tmp_path / "trapped").exists()
+    kept.save_state({"weights": torch.ones(100)})
+    whole = (tmp_path / "a" / "last.pt").read_bytes()
+    for length in range(0, len(whole), 50):
+        (tmp_path / "a" / "last.pt").write_bytes(whole[:length])
+        with pytest.raises(rd.InvalidInputError, match=r"last\.pt cannot be read"):
+            kept.load_state()
+
+
+def test_a_training_that_an_older_version_kept_is_refused(tmp_path):
+    pytest.importorskip("torch")
+    kept = Checkpoint(tmp_path, {"n": 3}, "training")
+    np.savez(tmp_path / "last.npz", position=np.array([1, 2]))
+    with pytest.raises(rd.InvalidInputError, match=r"an older rmtdeq kept.*name another folder"):
+        kept.load_state()
+
+
 def test_a_failed_write_leaves_nothing(tmp_path):
     def fail(path):
         path.write_text("half")

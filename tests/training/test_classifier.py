@@ -105,7 +105,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, monkeypatch,
     monkeypatch.setattr(course.Course, "_learn", failing)
     with pytest.raises(KeyboardInterrupt) as caught:
         rd.train_classifier(network(), X, y, checkpoint=tmp_path, **options)
-    kept = (tmp_path / "last.npz").exists()
+    kept = (tmp_path / "last.pt").exists()
     assert ("kept in" if kept else "too short") in caught.value.__notes__[0]
     monkeypatch.setattr(course.Course, "_learn", real)
     model = network()

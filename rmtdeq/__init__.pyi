@@ -1,0 +1,80 @@
+"""The public names and the modules that they come from, for type checkers and for importing them when first used."""
+
+from ._lib.errors import (
+    ClusterError as ClusterError,
+    ConvergenceError as ConvergenceError,
+    DataNotFoundError as DataNotFoundError,
+    IllPosedError as IllPosedError,
+    InvalidInputError as InvalidInputError,
+    MemoryLimitError as MemoryLimitError,
+    MissingDependencyError as MissingDependencyError,
+    RmtdeqError as RmtdeqError,
+)
+from ._version import (
+    __version__ as __version__,
+)
+from .curves import (
+    ClassificationRun as ClassificationRun,
+    LossCurve as LossCurve,
+    TrainingRun as TrainingRun,
+    predict_training as predict_training,
+)
+from .data import (
+    GaussianMixture as GaussianMixture,
+    center_and_scale as center_and_scale,
+    dataset_names as dataset_names,
+    load_classification as load_classification,
+    load_dataset as load_dataset,
+    on_sphere as on_sphere,
+)
+from .network import (
+    DEQ as DEQ,
+    Layer as Layer,
+    Network as Network,
+)
+from .designs import (
+    DesignStatus as DesignStatus,
+    ExplicitNetwork as ExplicitNetwork,
+    KernelComparison as KernelComparison,
+    compare_kernels as compare_kernels,
+    design as design,
+)
+from .theory import (
+    Coefficients as Coefficients,
+    SpectrumPrediction as SpectrumPrediction,
+    equivalent as equivalent,
+    equivalent_operator as equivalent_operator,
+    predict_spectrum as predict_spectrum,
+    solve as solve,
+)
+from .sklearn import (
+    DEQKernel as DEQKernel,
+)
+from .activations import (
+    Activation as Activation,
+    activation as activation,
+    activation_names as activation_names,
+)
+from .kernels import (
+    finite_width_kernel as finite_width_kernel,
+    kernel as kernel,
+    kernel_operator as kernel_operator,
+    sample_features as sample_features,
+)
+from .output.report import (
+    Section as Section,
+    write_report as write_report,
+)
+from .spectra import (
+    EmpiricalSpectrum as EmpiricalSpectrum,
+    SpectrumComparison as SpectrumComparison,
+    compare as compare,
+    empirical_spectrum as empirical_spectrum,
+)
+from .training import (
+    InitialCondition as InitialCondition,
+    check_initial_condition as check_initial_condition,
+    gradient_descent as gradient_descent,
+    gradient_flow as gradient_flow,
+    train_classifier as train_classifier,
+)
