@@ -5,7 +5,8 @@
 A GPU trains it in minutes by ``rmtdeq train classifier --model pcdeq-conv``.  Without one, three things save time:
 products in bfloat16, for which recent CPUs have instructions; a few steps only, from the mean state of the batches
 before, which leave half a per cent of the equilibrium; and as few for the gradient.  The rate is constant, and
-falls to zero over the last epochs.  The accuracy printed in the end is that of the layer itself: single precision, the usual tolerance.
+falls to zero over the last epochs.  The accuracy printed in the end is that of the layer itself: single
+precision, the usual tolerance.
 """
 
 from __future__ import annotations
