@@ -286,7 +286,7 @@ def transposed(shape: tuple[int, ...], p: int | None) -> str:
     return "; is X transposed? It has one sample a row" if shape == (p,) else ""
 
 
-def heed_scale(mean: float, model: str = "") -> None:
+def warn_of_scale(mean: float, model: str = "") -> None:
     """Warn of samples whose mean squared norm is not of the order that is meant: one, or p of the named model."""
     if not mean > 0 or _ORDER_ONE[0] <= mean <= _ORDER_ONE[1]:
         return
@@ -301,7 +301,7 @@ def heed_scale(mean: float, model: str = "") -> None:
 
 
 def _callers_level() -> int:
-    """Return how far up the stack, seen by `heed_scale`, the package's user is."""
+    """Return how far up the stack, seen by `warn_of_scale`, the package's user is."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("rmtdeq"):
         frame, level = frame.f_back, level + 1

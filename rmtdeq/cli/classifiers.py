@@ -120,7 +120,7 @@ def network_of(options: argparse.Namespace, image: tuple[int, ...], classes: int
     """Return the network of the options."""
     require("torch")
     from rmtdeq.models.pcdeq import SOLVER
-    from rmtdeq.models.weights import place
+    from rmtdeq.models.weights import on_device
 
     layer: dict[str, Any] = {"solver": SOLVER}
     if options.tolerance is not None:
@@ -130,4 +130,4 @@ def network_of(options: argparse.Namespace, image: tuple[int, ...], classes: int
     if options.positivity is not None:
         layer["positivity"] = options.positivity
     model = NETWORKS[options.model](image, options.channels, classes=classes, seed=options.seed, **layer)
-    return place(model, options.device, "float32")
+    return on_device(model, options.device, "float32")

@@ -117,10 +117,10 @@ MODELS = {
 def model_of(options: argparse.Namespace, p: int, width: int) -> OverparameterizedDEQ | ImplicitReLU:
     """Return the network of the options."""
     require("torch")
-    from rmtdeq.models.weights import place
+    from rmtdeq.models.weights import on_device
 
     model = MODELS[options.model].make(options, p, width)
-    return place(model, options.device, options.dtype)
+    return on_device(model, options.device, options.dtype)
 
 
 def data_of(options: argparse.Namespace) -> Targets:

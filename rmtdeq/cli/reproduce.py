@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rmtdeq.papers import Experiment, Place, Report
+    from rmtdeq.papers import Experiment, Report, Setting
 
 OUT = "figures/reproduce"
 _FAILED = 2
@@ -28,27 +28,27 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     reproduce.add_argument(
         "--out", dest="into", metavar="DIR", default=OUT, help=f"folder for the files (default {OUT})"
     )
-    _add_place(reproduce)
+    _add_setting(reproduce)
     reproduce.set_defaults(run=_reproduce)
 
 
-def _add_place(parser: argparse.ArgumentParser) -> None:
+def _add_setting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of samples, weights and batches (default 0)")
     parser.add_argument("--data-dir", help="folder with the data sets' files")
     parser.add_argument("--checkpoint", help="folder from which the same command goes on if it was interrupted")
     parser.add_argument("--device", default="cpu", help="of torch (default cpu)")
 
 
-def _place(options: argparse.Namespace) -> Place:
+def _setting(options: argparse.Namespace) -> Setting:
     from rmtdeq._lib import check
-    from rmtdeq.papers import Place
+    from rmtdeq.papers import Setting
 
     if options.device != "cpu":
         from rmtdeq.kernels.computation import engine
 
         # A device that is not there is told once, before anything is computed.
         engine(None, backend="torch", device=options.device)
-    return Place(
+    return Setting(
         check.integer(options.seed, "--seed", low=0),
         None if options.data_dir is None else Path(options.data_dir),
         None if options.checkpoint is None else Path(options.checkpoint),
@@ -63,10 +63,10 @@ def _reproduce(options: argparse.Namespace) -> int:
     if "list" in options.names:
         print(_listed())
         return 0
-    chosen, place, out = _chosen(options.names, options.full), _place(options), Path(options.into)
+    chosen, setting, out = _chosen(options.names, options.full), _setting(options), Path(options.into)
     require_writable(out / "figure", "--out")
     reports = []
-    runs = run_all(chosen, options.full, place, out)
+    runs = run_all(chosen, options.full, setting, out)
     for i, experiment in enumerate(chosen, start=1):
         print(f"[{i}/{len(chosen)}] {experiment.name}: {experiment.title} ({experiment.source})", flush=True)
         reports.append(next(runs))
@@ -149,7 +149,7 @@ def program(name: str, out: str, description: str | None, arguments: Sequence[st
     for field in fields(full):
         _add_parameter(parser, field.name, getattr(full, field.name))
     parser.add_argument("--out", default=out, help=f"figure to write (default {out})")
-    _add_place(parser)
+    _add_setting(parser)
     options = parser.parse_args(arguments)
 
     def call() -> int:
@@ -159,7 +159,7 @@ def program(name: str, out: str, description: str | None, arguments: Sequence[st
         require_outputs(options)
         given = {field.name: _as(getattr(full, field.name), getattr(options, field.name)) for field in fields(full)}
         path = figure_path(options.out)
-        report = run(experiment, replace(full, **given), _place(options), path, name)
+        report = run(experiment, replace(full, **given), _setting(options), path, name)
         _show(report)
         return _code([report])
 

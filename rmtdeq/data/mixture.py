@@ -125,7 +125,7 @@ class GaussianMixture:
                 f"Class {int(sizes.argmin())} has {int(sizes.min())} sample(s); every class needs at least two."
             )
         p = X.shape[1]
-        check.heed_scale(check.mean_squared_norm(X))
+        check.warn_of_scale(check.mean_squared_norm(X))
         parts = [X[y == a].astype(float) for a in range(sizes.size)]
         means = [part.mean(axis=0) for part in parts]
         centred = [part - mean for part, mean in zip(parts, means, strict=True)]

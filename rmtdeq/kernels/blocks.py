@@ -20,7 +20,7 @@ from rmtdeq._lib.errors import IllPosedError
 from rmtdeq._lib.threads import threads
 from rmtdeq._lib.types import KINDS, FloatArray, IntArray, Kind
 from rmtdeq.kernels.plan import Plan
-from rmtdeq.kernels.series import Place, SeriesBank, scales_of
+from rmtdeq.kernels.series import Position, SeriesBank, scales_of
 from rmtdeq.network.wellposed import no_pair_contraction
 
 HEIGHT, WIDTH = 256, 1024
@@ -225,11 +225,13 @@ class HostWorker:
         engine, unused = self._engine, np.empty((0, 0), dtype=gram.dtype)
         arrays = tuple(outputs.get(kind, unused) for kind in KINDS)
         wants = tuple(kind in outputs for kind in KINDS)
-        place = Place(block.top, block.left, block.top - origin[0], block.left - origin[1], self._plan.same, mirror)
+        position = Position(
+            block.top, block.left, block.top - origin[0], block.left - origin[1], self._plan.same, mirror
+        )
         left[:] = 0
         length = 0
         while (series := engine.series(length)) is not None:
-            bad, remaining = engine.solve_block(gram, arrays, wants, place, series, engine.scales, left, length > 0)
+            bad, remaining = engine.solve_block(gram, arrays, wants, position, series, engine.scales, left, length > 0)
             if bad:
                 raise engine.no_contraction(bad)
             if not remaining:

@@ -117,10 +117,10 @@ def engine(X: Any, Y: Any = None, *, backend: str = "auto", device: Any = None) 
         if device is not None and wanted != "cpu":
             raise InvalidInputError(f"backend={backend!r} runs on the CPU; for device={wanted!r} take backend='torch'.")
         return backend, None
-    place = _device(wanted)
+    found = _device(wanted)
     if backend == "triton":
-        _require_triton(place)
-    return backend, place
+        _require_triton(found)
+    return backend, found
 
 
 def is_tensor(X: Any) -> bool:
@@ -149,27 +149,27 @@ def _choice(wanted: str, X: Any, Y: Any) -> str:
 def _device(wanted: str) -> Any:
     torch = require("torch")
     try:
-        place = torch.device(wanted)
-        torch.zeros(1, dtype=torch.float64, device=place)
+        device = torch.device(wanted)
+        torch.zeros(1, dtype=torch.float64, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(
             f"device={wanted!r} cannot be used, or not in double precision: {reason[:200]}; leave device out to "
             "compute on the CPU."
         ) from error
-    return place
+    return device
 
 
-def _require_triton(place: Any) -> None:
+def _require_triton(device: Any) -> None:
     triton = require("triton")
-    if place.type != "cuda" and not triton.knobs.runtime.interpret:
+    if device.type != "cuda" and not triton.knobs.runtime.interpret:
         raise InvalidInputError(
-            f"backend='triton' needs a GPU, device='cuda', and was given {str(place)!r}; take backend='torch' there, "
+            f"backend='triton' needs a GPU, device='cuda', and was given {str(device)!r}; take backend='torch' there, "
             "or start Python with TRITON_INTERPRET=1 in its environment to try it, slowly, on a CPU."
         )
 
 
-def _samples(X: Any, Y: Any, dtype: DTypeLike | None, products: str, place: Any) -> Samples:
+def _samples(X: Any, Y: Any, dtype: DTypeLike | None, products: str, device: Any) -> Samples:
     if products != "full":
         if dtype is not None and np.dtype(dtype) != np.float32:
             raise InvalidInputError(
@@ -178,13 +178,13 @@ def _samples(X: Any, Y: Any, dtype: DTypeLike | None, products: str, place: Any)
         dtype = np.float32
     if any(getattr(each, "requires_grad", False) for each in (X, Y)):
         logger.warning("Kernels have no gradient: they are computed from the values of samples that require one.")
-    if place is not None and is_tensor(X):
+    if device is not None and is_tensor(X):
         from rmtdeq.kernels.tensors import DeviceSamples, checked
 
         precision = None if dtype is None else check.precision(dtype, np.empty(0))
-        left = checked(X, "X", place, precision, products)
+        left = checked(X, "X", device, precision, products)
         precision = np.dtype(str(left.dtype).removeprefix("torch."))
-        right = None if Y is None else checked(Y, "Y", place, precision, products)
+        right = None if Y is None else checked(Y, "Y", device, precision, products)
         agree(left, right)
         return DeviceSamples(left, right, products)
     X = check.samples(X)

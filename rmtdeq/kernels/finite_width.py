@@ -189,9 +189,9 @@ def _network(
     from rmtdeq.models import NetworkRegression
 
     network = NetworkRegression(p, widths, layers, seed, solver=solver, torch_activation=torch_activation)
-    from rmtdeq.models.weights import place
+    from rmtdeq.models.weights import on_device
 
-    return X, place(network, device, precision.name)
+    return X, on_device(network, device, precision.name)
 
 
 def _features(X: FloatArray, network: NetworkRegression, batch: int, progress: bool) -> list[torch.Tensor]:

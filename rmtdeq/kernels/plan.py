@@ -110,7 +110,7 @@ def make_plan(
             "data so that squared norms are of order one."
         )
     model = pinned(network, float(norms.max()), float(rows.mean()) if tau0_squared is None else tau0_squared)
-    check.heed_scale(float(norms.mean()))
+    check.warn_of_scale(float(norms.mean()))
     return plan_with(tabulate(model, kinds, norms), inputs, (rows, columns))
 
 

@@ -63,7 +63,7 @@ class Scales(NamedTuple):
     folds: FloatArray
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where a block of entries is.
 
     Attributes

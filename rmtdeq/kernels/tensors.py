@@ -54,7 +54,7 @@ def _squared_norms(X: Tensor) -> FloatArray:
     return np.asarray(torch.cat([(rows.double() ** 2).sum(dim=1) for rows in torch.split(X, _ROWS)]).cpu().numpy())
 
 
-def checked(X: Any, name: str, place: torch.device, dtype: np.dtype[Any] | None, products: str) -> Tensor:
+def checked(X: Any, name: str, device: torch.device, dtype: np.dtype[Any] | None, products: str) -> Tensor:
     """Return samples, a tensor or not, on a device; float32 or float64 as asked for, or as they are.
 
     Raises
@@ -65,7 +65,7 @@ def checked(X: Any, name: str, place: torch.device, dtype: np.dtype[Any] | None,
     check.dense(X, name)
     if not isinstance(X, Tensor) or X.ndim != 2 or not X.numel() or X.is_complex():
         X = torch.from_numpy(np.require(check.samples(X, name), requirements=["C", "W"]))
-    X = check.resolved(X).to(place)
+    X = check.resolved(X).to(device)
     if X.dtype not in (torch.float32, torch.float64):
         X = X.double()
     check.finite(X.numel() - int(X.isfinite().sum()), name)

@@ -38,7 +38,7 @@ def gaussian(shapes: Sequence[tuple[int, ...]], generator: torch.Generator) -> l
     return [torch.randn(shape, generator=generator) for shape in shapes]
 
 
-def place(module: Network, device: str, precision: str) -> Network:
+def on_device(module: Network, device: str, precision: str) -> Network:
     """Move a module to a device and a precision.
 
     Raises

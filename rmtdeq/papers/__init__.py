@@ -2,17 +2,17 @@
 
 from rmtdeq.papers.experiments import EXPERIMENTS, Experiment, find
 from rmtdeq.papers.outcome import Curve, Outcome, Row, comparison_table
-from rmtdeq.papers.place import Place
 from rmtdeq.papers.runner import Report, Status, reports_table, run, run_all
+from rmtdeq.papers.setting import Setting
 
 __all__ = [
     "EXPERIMENTS",
     "Curve",
     "Experiment",
     "Outcome",
-    "Place",
     "Report",
     "Row",
+    "Setting",
     "Status",
     "comparison_table",
     "find",

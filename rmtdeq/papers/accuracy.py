@@ -15,7 +15,6 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.optional import require
 from rmtdeq.papers import published
 from rmtdeq.papers.outcome import Curve, Outcome, Row
-from rmtdeq.papers.place import Parts, Place
 from rmtdeq.papers.read_out import (
     NETWORKS,
     PAPER,
@@ -31,6 +30,7 @@ from rmtdeq.papers.read_out import (
     published_for,
     seconds_for,
 )
+from rmtdeq.papers.setting import Parts, Setting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,15 +56,15 @@ class Accuracy:
     convnet_epochs: int = 0
 
 
-def of_random_features(parameters: Accuracy, place: Place) -> Outcome:
+def of_random_features(parameters: Accuracy, setting: Setting) -> Outcome:
     """Train read-outs; with `convnet_epochs`, on a convolutional network's features instead of pixels."""
     require("torch")
     draws = dict(zip(parameters.widths, _draws(parameters), strict=True))
     task = Task(parameters.dataset, parameters.train, parameters.test, parameters.epochs, parameters.convnet_epochs)
-    train, test = images(task, place)
+    train, test = images(task, setting)
     # More widths, variances or draws go on from what is there.
-    record = {**asdict(task), "rate": parameters.rate, "class_wise": parameters.class_wise, "seed": place.seed}
-    parts = Parts(place.folder("accuracy"), record)
+    record = {**asdict(task), "rate": parameters.rate, "class_wise": parameters.class_wise, "seed": setting.seed}
+    parts = Parts(setting.folder("accuracy"), record)
     settings = [(sigma, activation) for sigma in parameters.sigma_a2 for activation in parameters.activations]
     means: Means = {}
     errors: dict[str, float] = {}
@@ -73,14 +73,14 @@ def of_random_features(parameters: Accuracy, place: Place) -> Outcome:
         deq = rd.DEQ(activation, sigma, 1 - sigma)
         net = rd.design(deq, 1.0, norms=class_norms(*train) if parameters.class_wise else None)
         designed[f"{activation}, σ_a² = {sigma:g}"] = repr(net)
-        for width in place.each(parameters.widths, f"{activation}, {sigma:g}, widths"):
+        for width in setting.each(parameters.widths, f"{activation}, {sigma:g}, widths"):
             for name, make in makers(deq, net, train[0].shape[1], width).items():
                 # The plain networks are the same for all variances.
                 own = f"{name}-{activation}-{width}" + ("" if name.startswith("plain") else f"-{sigma:g}")
                 found = [
                     parts.once(
                         f"{own}-{draw}".replace(", ", "-").replace(" ", "-"),
-                        partial(_tried, make, place.seed + draw, train, test, parameters),
+                        partial(_tried, make, setting.seed + draw, train, test, parameters),
                     )
                     for draw in range(draws[width])
                 ]

@@ -13,7 +13,7 @@ from rmtdeq._lib import style
 from rmtdeq._lib.optional import require
 from rmtdeq.papers import published
 from rmtdeq.papers.outcome import Curve, Outcome, Row
-from rmtdeq.papers.place import Place
+from rmtdeq.papers.setting import Setting
 
 _TOLERANCE = 1e-4
 
@@ -35,15 +35,15 @@ class Classifiers:
     augment: bool = False
 
 
-def of_positive_concave(parameters: Classifiers, place: Place) -> Outcome:
+def of_positive_concave(parameters: Classifiers, setting: Setting) -> Outcome:
     """Train a network some times for each activation."""
     require("torch")
     X, y, test = rd.load_classification(
-        parameters.dataset, n=parameters.n or None, test=parameters.test or None, data_dir=place.data_dir
+        parameters.dataset, n=parameters.n or None, test=parameters.test or None, data_dir=setting.data_dir
     )
     runs = {
         activation: [
-            _train(parameters, activation, place.seed + draw, X, y, test, place) for draw in range(parameters.draws)
+            _train(parameters, activation, setting.seed + draw, X, y, test, setting) for draw in range(parameters.draws)
         ]
         for activation in parameters.activations
     }
@@ -60,10 +60,10 @@ def of_positive_concave(parameters: Classifiers, place: Place) -> Outcome:
 
 
 def _train(
-    parameters: Classifiers, activation: str, seed: int, X: Any, y: Any, test: Any, place: Place
+    parameters: Classifiers, activation: str, seed: int, X: Any, y: Any, test: Any, setting: Setting
 ) -> rd.ClassificationRun:
     from rmtdeq.models import pcdeq
-    from rmtdeq.models.weights import place as put
+    from rmtdeq.models.weights import on_device
 
     shape, classes = X.shape[1:], int(y.max()) + 1
     named: dict[str, Any] = {"classes": classes, "activation": activation, "seed": seed}
@@ -74,7 +74,7 @@ def _train(
     else:
         model = pcdeq.three_block_network(shape, **named)
     return rd.train_classifier(
-        put(model, place.device, "float32"),
+        on_device(model, setting.device, "float32"),
         X,
         y,
         test=test,
@@ -84,7 +84,7 @@ def _train(
         milestones=parameters.milestones,
         augment=parameters.augment,
         seed=seed,
-        checkpoint=place.folder(f"{activation}-{seed}"),
+        checkpoint=setting.folder(f"{activation}-{seed}"),
     )
 
 

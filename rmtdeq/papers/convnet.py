@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 import rmtdeq as rd
 from rmtdeq._lib.types import IntArray, Seed
-from rmtdeq.models.weights import place as put
-from rmtdeq.models.weights import seeded
-from rmtdeq.papers.place import Place
+from rmtdeq.models.weights import on_device, seeded
+from rmtdeq.papers.setting import Setting
 
 FEATURES = 256
 _CHANNELS = (32, 64, 128)
@@ -64,7 +63,7 @@ def feature_network(image: tuple[int, int, int], classes: int = 10, seed: Seed =
         return nn.Sequential(nn.Sequential(*body), nn.Linear(FEATURES, classes))
 
 
-def image_features(dataset: str, train: int, test: int, epochs: int, place: Place) -> ImageFeatures:
+def image_features(dataset: str, train: int, test: int, epochs: int, setting: Setting) -> ImageFeatures:
     """Train the network on a data set's images, and return its features of them.
 
     Parameters
@@ -73,11 +72,11 @@ def image_features(dataset: str, train: int, test: int, epochs: int, place: Plac
     train, test : int
         Images to train and to test on; 0 tests on none.
     epochs : int
-    place : Place
+    setting : Setting
         With a checkpoint, the training goes on from there.
     """
-    X, y, held = rd.load_classification(dataset, n=train, test=test, seed=place.seed, data_dir=place.data_dir)
-    model = put(feature_network(X.shape[1:], int(y.max()) + 1, place.seed), place.device, "float32")
+    X, y, held = rd.load_classification(dataset, n=train, test=test, seed=setting.seed, data_dir=setting.data_dir)
+    model = on_device(feature_network(X.shape[1:], int(y.max()) + 1, setting.seed), setting.device, "float32")
     run = rd.train_classifier(
         model,
         X,
@@ -89,8 +88,8 @@ def image_features(dataset: str, train: int, test: int, epochs: int, place: Plac
         weight_decay=0.05,
         milestones=sorted({max(1, int(share * epochs)) for share in _MILESTONES}),
         augment=X.shape[1] == 3,
-        seed=place.seed,
-        checkpoint=place.folder("convnet"),
+        seed=setting.seed,
+        checkpoint=setting.folder("convnet"),
     )
     model.eval()
     return ImageFeatures(_features(model[0], X), y, (_features(model[0], held[0]), held[1]), run)

@@ -12,7 +12,7 @@ import rmtdeq as rd
 from rmtdeq._lib import style
 from rmtdeq.data.problems import image_problem, mixture_problem
 from rmtdeq.papers.outcome import Curve, Outcome, Row
-from rmtdeq.papers.place import Place
+from rmtdeq.papers.setting import Setting
 
 _SOLVED = "solved example, arXiv 2402.02697's setting"
 _SIGMA_A2 = 0.2
@@ -44,7 +44,7 @@ class Designs:
     sigma_a2: float = _SIGMA_A2
 
 
-def solved_examples(parameters: Examples, place: Place) -> Outcome:
+def solved_examples(parameters: Examples, setting: Setting) -> Outcome:
     """Solve the examples at τ0 = 1, σ_a² = 0.2, σ_b² = 0.8."""
     deqs = {name: rd.DEQ(name, _SIGMA_A2, 1 - _SIGMA_A2) for name in _NUMBERS}
     rows = []
@@ -64,7 +64,7 @@ def solved_examples(parameters: Examples, place: Place) -> Outcome:
         rows.append(Row(f"relu: {label} of two leaky ReLU layers as printed", value, wanted[what], "law: the DEQ's"))
     own = rd.design(deqs["relu"], 1.0, "ck", "leaky_relu")
     rows.append(Row("relu: largest relative error of two leaky ReLU layers found here", own.residual, 0.0, "law"))
-    problem = mixture_problem(parameters.p, seed=place.seed)
+    problem = mixture_problem(parameters.p, seed=setting.seed)
     for label, net in (("as printed", printed), ("found here", own)):
         distance = rd.compare_kernels(problem.X, deqs["relu"], net, progress=False).distance
         rows.append(
@@ -101,17 +101,17 @@ def _centred_layers(slopes: Sequence[tuple[float, float]]) -> tuple[rd.Layer, ..
     return tuple(rd.Layer(layer) for layer in layers)
 
 
-def on_data(parameters: Designs, place: Place) -> Outcome:
+def on_data(parameters: Designs, setting: Setting) -> Outcome:
     """Compare the exact kernels of a DEQ, of its designed networks and of a plain one."""
     if parameters.dataset == "mixture":
-        problem = mixture_problem(parameters.p, parameters.classes[0], parameters.n, place.seed)
+        problem = mixture_problem(parameters.p, parameters.classes[0], parameters.n, setting.seed)
     else:
         problem = image_problem(
-            parameters.dataset, parameters.classes or None, parameters.n, seed=place.seed, data_dir=place.data_dir
+            parameters.dataset, parameters.classes or None, parameters.n, seed=setting.seed, data_dir=setting.data_dir
         )
     pairs = [(activation, kind) for activation in parameters.activations for kind in parameters.kinds]
     rows, shown, nets = [], [], []
-    for activation, kind in place.each(pairs, "designs"):
+    for activation, kind in setting.each(pairs, "designs"):
         deq = rd.DEQ(activation, parameters.sigma_a2, 1 - parameters.sigma_a2)
         for label, norms in (("designed", None), ("designed class-wise", problem.mixture.squared_norms)):
             net = rd.design(deq, problem.tau0_squared, kind, norms=norms)

@@ -12,7 +12,7 @@ from rmtdeq._lib import style
 from rmtdeq._lib.types import FloatArray
 from rmtdeq.data.problems import example_mixture
 from rmtdeq.papers.outcome import Curve, Outcome, Row, slope
-from rmtdeq.papers.place import Place
+from rmtdeq.papers.setting import Setting
 
 _SHARE = 0.8
 _LEVELS = ("paper", "classwise")
@@ -34,11 +34,11 @@ class Errors:
     draws: int = 1
 
 
-def of_equivalents(parameters: Errors, place: Place) -> Outcome:
+def of_equivalents(parameters: Errors, setting: Setting) -> Outcome:
     """Measure the error of both levels, and that of a T of centred covariances on one class without mean."""
     errors: dict[str, list[float]] = {}
     jobs = [(p, draw) for p in parameters.ps for draw in range(parameters.draws)]
-    found = [_errors_at(p, [place.seed, draw], parameters) for p, draw in place.each(jobs, "dimensions")]
+    found = [_errors_at(p, [setting.seed, draw], parameters) for p, draw in setting.each(jobs, "dimensions")]
     for i in range(len(parameters.ps)):
         several = found[i * parameters.draws : (i + 1) * parameters.draws]
         for name in several[0]:

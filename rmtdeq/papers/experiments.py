@@ -23,7 +23,7 @@ from rmtdeq.papers import (
     widths,
 )
 from rmtdeq.papers.outcome import Outcome
-from rmtdeq.papers.place import Place
+from rmtdeq.papers.setting import Setting
 
 L23 = "Ling et al., AISTATS 2023, arXiv 2205.13814"
 G22 = "Gao et al., ICLR 2022, arXiv 2110.05645"
@@ -44,7 +44,7 @@ class Experiment:
     small, full : dataclass
         Parameters for minutes on two cores, and the papers'.
     function : callable
-        From parameters and place to an `Outcome`.
+        From parameters and setting to an `Outcome`.
     alone : bool
         Run by name and in full only, being long even if small.
     """
@@ -54,7 +54,7 @@ class Experiment:
     source: str
     small: Any
     full: Any
-    function: Callable[[Any, Place], Outcome]
+    function: Callable[[Any, Setting], Outcome]
     alone: bool = False
 
     def parameters(self, full: bool) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import rmtdeq as rd
 from rmtdeq._lib import style
 from rmtdeq.papers.outcome import Curve, Outcome, Row
-from rmtdeq.papers.place import Place
+from rmtdeq.papers.setting import Setting
 
 _RANKS = (10, 100, 300)
 
@@ -31,26 +31,26 @@ class LargeSpectrum:
     n_subsample: int = 4000
 
 
-def of_whole_set(parameters: LargeSpectrum, place: Place) -> Outcome:
+def of_whole_set(parameters: LargeSpectrum, setting: Setting) -> Outcome:
     """Compute top eigenvalues and density from products with half the matrix, in files if there is a checkpoint."""
     deq = rd.DEQ(parameters.activation, parameters.sigma_a2, 1 - parameters.sigma_a2)
-    X, y = rd.load_dataset(parameters.dataset, n=parameters.n or None, seed=place.seed, data_dir=place.data_dir)
+    X, y = rd.load_dataset(parameters.dataset, n=parameters.n or None, seed=setting.seed, data_dir=setting.data_dir)
     mixture = rd.GaussianMixture.from_data(X, y, covariance="common")
     centre = mixture.mean_squared_norm
     common: dict[str, Any] = {
         "kind": parameters.kind,
         "top": parameters.top,
         "tau0_squared": centre,
-        "device": place.engine,
+        "device": setting.engine,
     }
     whole = rd.empirical_spectrum(
-        X, deq, method="slq", steps=parameters.steps, checkpoint=place.folder(parameters.kind), **common
+        X, deq, method="slq", steps=parameters.steps, checkpoint=setting.folder(parameters.kind), **common
     )
     prediction = rd.predict_spectrum(deq, mixture, whole.n, parameters.kind, tau0_squared=centre)
     pairs = []
-    for seed in place.each(range(parameters.subsamples), "subsamples"):
+    for seed in setting.each(range(parameters.subsamples), "subsamples"):
         part, _ = rd.load_dataset(
-            parameters.dataset, n=parameters.n_subsample, seed=place.seed + seed, data_dir=place.data_dir
+            parameters.dataset, n=parameters.n_subsample, seed=setting.seed + seed, data_dir=setting.data_dir
         )
         exact = rd.empirical_spectrum(part, deq, method="exact", **common)
         pairs.append(

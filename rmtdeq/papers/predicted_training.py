@@ -13,7 +13,7 @@ from rmtdeq._lib import style
 from rmtdeq._lib.optional import require
 from rmtdeq.data.problems import example_mixture, random_targets
 from rmtdeq.papers.outcome import Curve, Outcome, Row
-from rmtdeq.papers.place import Place
+from rmtdeq.papers.setting import Setting
 
 _SIGMA_W2, _TOLERANCE = 0.08, 1e-5
 _LAW = "law: none is left as m → ∞"
@@ -38,10 +38,10 @@ class _Panel:
     rows: Sequence[Row]
 
 
-def of_training(parameters: PredictedTraining, place: Place) -> Outcome:
+def of_training(parameters: PredictedTraining, setting: Setting) -> Outcome:
     """Train on the labels of a mixture, and on random targets."""
     require("torch")
-    panels = (_on_mixture(parameters, place), _on_sphere(parameters, place))
+    panels = (_on_mixture(parameters, setting), _on_sphere(parameters, setting))
     curves = [
         curve
         for panel in panels
@@ -64,26 +64,26 @@ def _error(curve: rd.LossCurve, run: rd.TrainingRun) -> float:
     return float(abs(curve.loss(run.at) / run.loss - 1)[inside].max())
 
 
-def _descend(model: Any, X: Any, y: Any, step: float, epochs: int, place: Place, name: str) -> rd.TrainingRun:
+def _descend(model: Any, X: Any, y: Any, step: float, epochs: int, setting: Setting, name: str) -> rd.TrainingRun:
     return rd.gradient_descent(
-        model.to(place.device),
+        model.to(setting.device),
         X,
         y,
         step=step,
         epochs=epochs,
         subtract_initial=True,
         measure_every=max(1, epochs),
-        checkpoint=place.folder(f"{name}-{model.width}"),
+        checkpoint=setting.folder(f"{name}-{model.width}"),
     )
 
 
-def _on_mixture(parameters: PredictedTraining, place: Place) -> _Panel:
+def _on_mixture(parameters: PredictedTraining, setting: Setting) -> _Panel:
     """A DEQ, A and its read-out trained, with the predicted spectrum: no sample, no kernel."""
     from rmtdeq.models import Solver
 
     gmm, n = example_mixture(parameters.p, 2), int(0.8 * parameters.p)
     deq = rd.DEQ(parameters.activation, 0.2, 0.8)
-    X, labels = gmm.sample(n, place.seed)
+    X, labels = gmm.sample(n, setting.seed)
     y, centre = 2.0 * labels - 1, gmm.mean_squared_norm
     spectrum = rd.predict_spectrum(deq, gmm, n, "ntk")
     step = 0.2 / spectrum.outliers[-1]
@@ -95,9 +95,9 @@ def _on_mixture(parameters: PredictedTraining, place: Place) -> _Panel:
     runs, rows = [], []
     for width in parameters.widths:
         model = deq.to_regression(
-            parameters.p, width, place.seed, tau0_squared=centre, solver=Solver(tolerance=_TOLERANCE)
+            parameters.p, width, setting.seed, tau0_squared=centre, solver=Solver(tolerance=_TOLERANCE)
         )
-        runs.append(_descend(model, X, y, step, epochs, place, "mixture"))
+        runs.append(_descend(model, X, y, step, epochs, setting, "mixture"))
         rows += [
             Row(
                 f"{parameters.activation} DEQ, width {width}: error over a decade, {name}",
@@ -111,21 +111,21 @@ def _on_mixture(parameters: PredictedTraining, place: Place) -> _Panel:
     return _Panel(title, runs, predicted, rows)
 
 
-def _on_sphere(parameters: PredictedTraining, place: Place) -> _Panel:
+def _on_sphere(parameters: PredictedTraining, setting: Setting) -> _Panel:
     """The over-parameterised DEQ, with the limit of its tangent kernel."""
     from rmtdeq.models import OverparameterizedDEQ, Solver
     from rmtdeq.training import population_tangent_kernel
 
     n = parameters.n
-    data = random_targets(n, n, float(np.sqrt(n)), seed=place.seed)
+    data = random_targets(n, n, float(np.sqrt(n)), seed=setting.seed)
     runs, rows = [], []
     curve = None
     for width in parameters.widths:
-        model = OverparameterizedDEQ(n, width, _SIGMA_W2, place.seed, solver=Solver(tolerance=_TOLERANCE))
+        model = OverparameterizedDEQ(n, width, _SIGMA_W2, setting.seed, solver=Solver(tolerance=_TOLERANCE))
         kernel = population_tangent_kernel(model, data.X)
         step = 1 / np.linalg.eigvalsh(kernel)[-1]
         curve = rd.predict_training(kernel, data.y, step)
-        runs.append(_descend(model, data.X, data.y, step, curve.epochs_to(parameters.share), place, "sphere"))
+        runs.append(_descend(model, data.X, data.y, step, curve.epochs_to(parameters.share), setting, "sphere"))
         rows.append(
             Row(f"over-parameterised DEQ, width {width}: error over a decade", _error(curve, runs[-1]), 0.0, _LAW)
         )

@@ -14,7 +14,6 @@ from rmtdeq._lib import style
 from rmtdeq._lib.optional import require
 from rmtdeq.papers import published
 from rmtdeq.papers.outcome import Curve, Outcome, Row
-from rmtdeq.papers.place import Parts, Place
 from rmtdeq.papers.read_out import (
     NETWORKS,
     PAPER,
@@ -27,6 +26,7 @@ from rmtdeq.papers.read_out import (
     makers,
     published_for,
 )
+from rmtdeq.papers.setting import Parts, Setting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,24 +52,24 @@ class Rates:
     draws: int = 1
 
 
-def of_read_out(parameters: Rates, place: Place) -> Outcome:
+def of_read_out(parameters: Rates, setting: Setting) -> Outcome:
     """Train read-outs of the same features at several rates: features √c times as large learn like a rate of c."""
     require("torch")
     task = Task(parameters.dataset, parameters.train, parameters.test, parameters.epochs)
-    train, test = images(task, place)
-    record = {**asdict(task), "sigma_a2": parameters.sigma_a2, "rates": parameters.rates, "seed": place.seed}
-    parts = Parts(place.folder("rates"), record)
+    train, test = images(task, setting)
+    record = {**asdict(task), "sigma_a2": parameters.sigma_a2, "rates": parameters.rates, "seed": setting.seed}
+    parts = Parts(setting.folder("rates"), record)
     means: Means = {}
     for activation in parameters.activations:
         deq = rd.DEQ(activation, parameters.sigma_a2, 1 - parameters.sigma_a2)
         net = rd.design(deq, 1.0)
-        for width in place.each(parameters.widths, f"{activation}, widths"):
+        for width in setting.each(parameters.widths, f"{activation}, widths"):
             made = makers(deq, net, train[0].shape[1], width)
             for name in _NAMES:
                 own = f"{name}-{activation}-{width}".replace(", ", "-").replace(" ", "-")
                 found = [
                     parts.once(
-                        f"{own}-{draw}", partial(_tried, made[name], place.seed + draw, train, test, parameters)
+                        f"{own}-{draw}", partial(_tried, made[name], setting.seed + draw, train, test, parameters)
                     )["accuracies"]
                     for draw in range(parameters.draws)
                 ]

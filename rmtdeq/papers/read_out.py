@@ -11,7 +11,7 @@ import rmtdeq as rd
 from rmtdeq._lib import style
 from rmtdeq._lib.optional import require
 from rmtdeq.papers import published
-from rmtdeq.papers.place import Place
+from rmtdeq.papers.setting import Setting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -68,23 +68,23 @@ def finish(figure: Any, grid: Any, xlabel: str, task: Task) -> None:
     figure.suptitle(f"{task.dataset}, {trained}: linear read-out on random features", fontsize=10)
 
 
-def images(task: Task, place: Place) -> tuple[Samples, Samples]:
+def images(task: Task, setting: Setting) -> tuple[Samples, Samples]:
     """Return samples to train and to test on, centred and scaled by those of the training, and labels."""
     torch = require("torch")
     if task.convnet_epochs:
         from rmtdeq.papers.convnet import image_features
 
-        found = image_features(task.dataset, task.train, task.test, task.convnet_epochs, place)
+        found = image_features(task.dataset, task.train, task.test, task.convnet_epochs, setting)
         (X, y), (Z, z) = (found.X, found.y), found.test
     else:
-        common: dict[str, Any] = {"raw": True, "seed": place.seed, "data_dir": place.data_dir}
+        common: dict[str, Any] = {"raw": True, "seed": setting.seed, "data_dir": setting.data_dir}
         X, y = rd.load_dataset(task.dataset, n=task.train, split="train", **common)
         Z, z = rd.load_dataset(task.dataset, n=task.test, split="test", **common)
     X, Z = (each.reshape(len(each), -1) for each in (X, Z))
 
     def placed(samples: Any, labels: Any) -> Samples:
         scaled = torch.from_numpy(rd.center_and_scale(samples, reference=X)).float()
-        return scaled.to(place.device), torch.from_numpy(labels).to(place.device)
+        return scaled.to(setting.device), torch.from_numpy(labels).to(setting.device)
 
     return placed(X, y), placed(Z, z)
 

@@ -15,7 +15,7 @@ from rmtdeq._lib.files import write_text
 from rmtdeq.output.files import manifest, save_figure
 from rmtdeq.papers.experiments import Experiment
 from rmtdeq.papers.outcome import Outcome, shown
-from rmtdeq.papers.place import Place
+from rmtdeq.papers.setting import Setting
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Report:
 
 
 def run(
-    experiment: Experiment, parameters: Any, place: Place, out: Path, name: str, extra: dict[str, Any] | None = None
+    experiment: Experiment, parameters: Any, setting: Setting, out: Path, name: str, extra: dict[str, Any] | None = None
 ) -> Report:
     """Run an experiment and write figure, curves (CSV) and manifest (JSON).
 
@@ -61,7 +61,7 @@ def run(
     experiment : Experiment
     parameters : dataclass
         Of the experiment's kind.
-    place : Place
+    setting : Setting
     out : Path
         Of the files, without a suffix.
     name : str
@@ -76,13 +76,13 @@ def run(
     """
     start = time.perf_counter()
     try:
-        outcome = experiment.function(parameters, place)
+        outcome = experiment.function(parameters, setting)
         arguments = {
             "experiment": experiment.name,
             "source": experiment.source,
             **asdict(parameters),
-            **{key: None if value is None else str(value) for key, value in asdict(place).items() if key != "seed"},
-            "seed": place.seed,
+            **{key: None if value is None else str(value) for key, value in asdict(setting).items() if key != "seed"},
+            "seed": setting.seed,
             **(extra or {}),
         }
         seconds = time.perf_counter() - start
@@ -99,11 +99,11 @@ def run(
     return Report(experiment.name, Status.DONE, seconds, outcome, (figure, table, beside))
 
 
-def run_all(experiments: Sequence[Experiment], full: bool, place: Place, out: Path) -> Iterator[Report]:
+def run_all(experiments: Sequence[Experiment], full: bool, setting: Setting, out: Path) -> Iterator[Report]:
     """Run experiments of one size, each from its own folder of the checkpoint, and yield their reports."""
     for experiment in experiments:
         stem = f"{experiment.name}-full" if full else experiment.name
-        own = replace(place, checkpoint=place.folder(stem))
+        own = replace(setting, checkpoint=setting.folder(stem))
         try:
             yield run(experiment, experiment.parameters(full), own, out / stem, "reproduce", {"full": full})
         except KeyboardInterrupt as error:

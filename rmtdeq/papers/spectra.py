@@ -11,7 +11,7 @@ import rmtdeq as rd
 from rmtdeq._lib import style
 from rmtdeq.data.problems import Problem, image_problem, mixture_problem
 from rmtdeq.papers.outcome import Curve, Outcome, Row
-from rmtdeq.papers.place import Place
+from rmtdeq.papers.setting import Setting
 
 _OUTLIERS = 3
 _NO_NUMBER = "a figure without numbers"
@@ -51,37 +51,37 @@ class Features(Images):
     epochs: int = 20
 
 
-def of_mixture(parameters: Mixture, place: Place) -> Outcome:
+def of_mixture(parameters: Mixture, setting: Setting) -> Outcome:
     """Compare on samples of the mixture."""
-    problem = mixture_problem(parameters.p, parameters.classes, seed=place.seed)
-    return _compare(problem, parameters, place, parameters.centered, "law: none is left as n, p → ∞")
+    problem = mixture_problem(parameters.p, parameters.classes, seed=setting.seed)
+    return _compare(problem, parameters, setting, parameters.centered, "law: none is left as n, p → ∞")
 
 
-def of_images(parameters: Images, place: Place) -> Outcome:
+def of_images(parameters: Images, setting: Setting) -> Outcome:
     """Compare on images, with the mixture estimated from the whole classes."""
     problem = image_problem(
         parameters.dataset,
         parameters.classes,
         parameters.n,
         covariance=parameters.covariance,
-        seed=place.seed,
-        data_dir=place.data_dir,
+        seed=setting.seed,
+        data_dir=setting.data_dir,
     )
-    return _compare(problem, parameters, place, True, "")
+    return _compare(problem, parameters, setting, True, "")
 
 
-def of_features(parameters: Features, place: Place) -> Outcome:
+def of_features(parameters: Features, setting: Setting) -> Outcome:
     """Compare on features of images."""
     from rmtdeq.papers.convnet import image_features
 
-    found = image_features(parameters.dataset, parameters.train, 0, parameters.epochs, place)
+    found = image_features(parameters.dataset, parameters.train, 0, parameters.epochs, setting)
     label = np.asarray(parameters.classes)
     rows = np.isin(found.y, label)
     everything, labels = found.X[rows].astype(float), np.searchsorted(label, found.y[rows])
     everything -= everything.mean(axis=0)
     everything /= np.sqrt((everything**2).sum(axis=1).mean())
     mixture = rd.GaussianMixture.from_data(everything, labels, covariance=parameters.covariance)
-    drawn = np.sort(np.random.default_rng(place.seed).permutation(len(labels))[: parameters.n])
+    drawn = np.sort(np.random.default_rng(setting.seed).permutation(len(labels))[: parameters.n])
     drawn = drawn[np.argsort(labels[drawn], kind="stable")]
     problem = Problem(
         f"{parameters.dataset} features {' vs '.join(map(str, parameters.classes))}",
@@ -92,16 +92,16 @@ def of_features(parameters: Features, place: Place) -> Outcome:
         mixture.mean_squared_norm,
         tuple(map(str, parameters.classes)),
     )
-    return _compare(problem, parameters, place, True, "")
+    return _compare(problem, parameters, setting, True, "")
 
 
-def _compare(problem: Problem, parameters: Mixture | Images, place: Place, centered: bool, law: str) -> Outcome:
+def _compare(problem: Problem, parameters: Mixture | Images, setting: Setting, centered: bool, law: str) -> Outcome:
     pairs = [(activation, kind) for activation in parameters.activations for kind in parameters.kinds]
     comparisons = []
-    for activation, kind in place.each(pairs, "spectra"):
+    for activation, kind in setting.each(pairs, "spectra"):
         deq = rd.DEQ(activation, parameters.sigma_a2, 1 - parameters.sigma_a2, centered=centered)
         centre = problem.tau0_squared
-        measured = rd.empirical_spectrum(problem.X, deq, kind, tau0_squared=centre, device=place.engine)
+        measured = rd.empirical_spectrum(problem.X, deq, kind, tau0_squared=centre, device=setting.engine)
         prediction = rd.predict_spectrum(deq, problem.mixture, len(problem.y), kind, tau0_squared=centre)
         comparisons.append(rd.compare(measured, prediction, problem.y))
     rows = [

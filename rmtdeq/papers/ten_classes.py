@@ -16,7 +16,7 @@ import rmtdeq as rd
 from rmtdeq._lib import style
 from rmtdeq._lib.types import FloatArray
 from rmtdeq.papers.outcome import Curve, Outcome, Row
-from rmtdeq.papers.place import Place
+from rmtdeq.papers.setting import Setting
 
 _OWN = "its own random matrix"
 _TOP = 10
@@ -35,7 +35,7 @@ class TenClasses:
     sigma_a2: float = 0.2
 
 
-def of_ten_classes(parameters: TenClasses, place: Place) -> Outcome:
+def of_ten_classes(parameters: TenClasses, setting: Setting) -> Outcome:
     """Measure the spectrum of a kernel on all classes of a data set three times."""
     from scipy.linalg import eigvalsh
 
@@ -43,18 +43,18 @@ def of_ten_classes(parameters: TenClasses, place: Place) -> Outcome:
 
     name, kind, n = parameters.dataset, parameters.kind, parameters.n
     deq = rd.DEQ(parameters.activation, parameters.sigma_a2, 1 - parameters.sigma_a2, centered=parameters.centered)
-    everything, labels = rd.load_dataset(name, data_dir=place.data_dir)
+    everything, labels = rd.load_dataset(name, data_dir=setting.data_dir)
     mixture = rd.GaussianMixture.from_data(everything, labels, covariance=parameters.covariance)
     prediction = rd.predict_spectrum(deq, mixture, n, kind)
     centre = mixture.mean_squared_norm
-    X, y = mixture.sample(n, place.seed)
-    Z, z = rd.load_dataset(name, n=n, seed=place.seed, data_dir=place.data_dir)
+    X, y = mixture.sample(n, setting.seed)
+    Z, z = rd.load_dataset(name, n=n, seed=setting.seed, data_dir=setting.data_dir)
     own = eigvalsh(_own_matrix(prediction, X, y, mixture))
     shown = {_OWN: own}
     distances = {_OWN: kolmogorov_smirnov(own, prediction.cdf, tuple(prediction.atoms))}
     rows = [Row(f"KS distance, {_OWN}", distances[_OWN], 0.0, "law: none is left as n, p → ∞")]
     for label, data, classes in (("Gaussian samples", X, y), ("images", Z, z)):
-        measured = rd.empirical_spectrum(data, deq, kind, tau0_squared=centre, top=1, device=place.engine)
+        measured = rd.empirical_spectrum(data, deq, kind, tau0_squared=centre, top=1, device=setting.engine)
         shown[label] = measured.eigenvalues
         distances[label] = rd.compare(measured, prediction).ks or 0.0
         equivalent = rd.equivalent(data, classes, deq, mixture, kind, tau0_squared=centre)

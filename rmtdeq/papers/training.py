@@ -13,7 +13,7 @@ from rmtdeq._lib.optional import require
 from rmtdeq.data.problems import Targets, random_targets, signed_classes
 from rmtdeq.papers import published
 from rmtdeq.papers.outcome import Curve, Outcome, Row, slope
-from rmtdeq.papers.place import Place
+from rmtdeq.papers.setting import Setting
 
 if TYPE_CHECKING:
     from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ
@@ -39,13 +39,13 @@ class Training:
     tolerance: float = 0.0
 
 
-def of_growing_widths(parameters: Training, place: Place) -> Outcome:
+def of_growing_widths(parameters: Training, setting: Setting) -> Outcome:
     """Train networks of several widths with one step."""
     require("torch")
     from rmtdeq.training.widths import beginnings
 
-    data = _data(parameters, place)
-    models = [_model(parameters, data.X.shape[1], width, place) for width in parameters.widths]
+    data = _data(parameters, setting)
+    models = [_model(parameters, data.X.shape[1], width, setting) for width in parameters.widths]
     starts, runs = [], []
     for start in beginnings(models, data.X, data.y):
         starts.append(start)
@@ -57,7 +57,7 @@ def of_growing_widths(parameters: Training, place: Place) -> Outcome:
                 step=start.step,
                 epochs=parameters.epochs,
                 test=data.test,
-                checkpoint=place.folder(f"width-{start.model.width}"),
+                checkpoint=setting.folder(f"width-{start.model.width}"),
             )
         )
     rows = _rows_deq(parameters, runs) if parameters.model == "deq" else _rows_relu(runs)
@@ -77,34 +77,34 @@ def of_growing_widths(parameters: Training, place: Place) -> Outcome:
 _TITLES = {"deq": "over-parameterised DEQ", "relu": "ReLU implicit network"}
 
 
-def _data(parameters: Training, place: Place) -> Targets:
+def _data(parameters: Training, setting: Setting) -> Targets:
     p = parameters.p
     norm = None if parameters.model == "deq" else 1.0
     if parameters.dataset == SPHERE:
         radius = float(np.sqrt(p)) if norm is None else norm
-        return random_targets(parameters.n, p, radius, parameters.test, place.seed)
+        return random_targets(parameters.n, p, radius, parameters.test, setting.seed)
     return signed_classes(
         parameters.dataset,
         (0, 1),
         parameters.n,
         norm,
         test=parameters.test,
-        seed=place.seed,
-        data_dir=place.data_dir,
+        seed=setting.seed,
+        data_dir=setting.data_dir,
     )
 
 
-def _model(parameters: Training, p: int, width: int, place: Place) -> OverparameterizedDEQ | ImplicitReLU:
+def _model(parameters: Training, p: int, width: int, setting: Setting) -> OverparameterizedDEQ | ImplicitReLU:
     from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ, Solver
-    from rmtdeq.models.weights import place as put
+    from rmtdeq.models.weights import on_device
 
     solver = Solver(tolerance=parameters.tolerance or None)
     model = (
-        OverparameterizedDEQ(p, width, _SIGMA_W2, place.seed, solver=solver)
+        OverparameterizedDEQ(p, width, _SIGMA_W2, setting.seed, solver=solver)
         if parameters.model == "deq"
-        else ImplicitReLU(p, width, _GAMMA, place.seed, solver=solver)
+        else ImplicitReLU(p, width, _GAMMA, setting.seed, solver=solver)
     )
-    return put(model, place.device, parameters.dtype)
+    return on_device(model, setting.device, parameters.dtype)
 
 
 def _rows_deq(parameters: Training, runs: Sequence[rd.TrainingRun]) -> list[Row]:

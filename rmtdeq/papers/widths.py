@@ -13,7 +13,7 @@ from rmtdeq._lib import style
 from rmtdeq._lib.optional import require
 from rmtdeq._lib.types import KINDS, FloatArray
 from rmtdeq.papers.outcome import Curve, Outcome, Row, slope
-from rmtdeq.papers.place import Parts, Place
+from rmtdeq.papers.setting import Parts, Setting
 
 _MARKS = {"ck": "o", "ntk": "s", "ntk-full": "^", "ZᵀZ/m": "d"}
 _GRAM = "over-parameterised DEQ"
@@ -44,21 +44,21 @@ class PopulationGram:
     draws: int = 3
 
 
-def of_finite_width(parameters: FiniteWidth, place: Place) -> Outcome:
+def of_finite_width(parameters: FiniteWidth, setting: Setting) -> Outcome:
     """Measure distances of random networks' kernels from those of infinite width."""
-    X = rd.on_sphere(np.random.default_rng(place.seed).standard_normal((parameters.n, parameters.p)))
-    parts = Parts(place.folder("finite-width"), {**asdict(parameters), "seed": place.seed})
+    X = rd.on_sphere(np.random.default_rng(setting.seed).standard_normal((parameters.n, parameters.p)))
+    parts = Parts(setting.folder("finite-width"), {**asdict(parameters), "seed": setting.seed})
     curves: dict[str, FloatArray] = {}
     for activation in parameters.activations:
         deq = rd.DEQ(activation, parameters.sigma_a2, 1 - parameters.sigma_a2)
         limits = rd.kernel(X, deq, KINDS)
 
         def draw(width: int, seed: int, deq: rd.DEQ = deq) -> Any:
-            return rd.finite_width_kernel(X, deq, width, KINDS, seed=seed, device=place.device, progress=False)
+            return rd.finite_width_kernel(X, deq, width, KINDS, seed=seed, device=setting.device, progress=False)
 
-        found = _distances(draw, limits, parameters, place, parts, activation)
+        found = _distances(draw, limits, parameters, setting, parts, activation)
         curves |= {f"{activation}, {kind}": column for kind, column in zip(KINDS, found.T, strict=True)}
-    curves[f"{_GRAM}, ZᵀZ/m"] = _of_gram(X, parameters, place, parts)[:, 0]
+    curves[f"{_GRAM}, ZᵀZ/m"] = _of_gram(X, parameters, setting, parts)[:, 0]
     slopes = {name: slope(parameters.widths, values) for name, values in curves.items()}
     return Outcome(
         tuple(Row(f"{name}: slope in the width", found, -0.5, "law: central limit") for name, found in slopes.items()),
@@ -68,7 +68,7 @@ def of_finite_width(parameters: FiniteWidth, place: Place) -> Outcome:
     )
 
 
-def _of_gram(X: FloatArray, parameters: FiniteWidth, place: Place, parts: Parts) -> FloatArray:
+def _of_gram(X: FloatArray, parameters: FiniteWidth, setting: Setting, parts: Parts) -> FloatArray:
     torch = require("torch")
     from rmtdeq.models import OverparameterizedDEQ
     from rmtdeq.training import population_gram
@@ -78,26 +78,28 @@ def _of_gram(X: FloatArray, parameters: FiniteWidth, place: Place, parts: Parts)
     limit = population_gram(OverparameterizedDEQ(p, 1, parameters.sigma_w2), S)
 
     def draw(width: int, seed: int) -> Any:
-        model = OverparameterizedDEQ(p, width, parameters.sigma_w2, seed).double().to(place.device)
-        return (model.gram(torch.from_numpy(S).to(place.device)).cpu().numpy() / width,)
+        model = OverparameterizedDEQ(p, width, parameters.sigma_w2, seed).double().to(setting.device)
+        return (model.gram(torch.from_numpy(S).to(setting.device)).cpu().numpy() / width,)
 
-    return _distances(draw, (limit,), parameters, place, parts, "gram")
+    return _distances(draw, (limit,), parameters, setting, parts, "gram")
 
 
-def _distances(draw: Any, limits: Any, parameters: FiniteWidth, place: Place, parts: Parts, name: str) -> FloatArray:
+def _distances(
+    draw: Any, limits: Any, parameters: FiniteWidth, setting: Setting, parts: Parts, name: str
+) -> FloatArray:
     """Root mean squared Frobenius distance from the limits, relative; more draws of narrow networks."""
 
     def at(width: int) -> dict[str, Any]:
         times = max(3, min(parameters.draws, 4 * parameters.widths[-1] // width))
         squares = [
-            [np.sum((a - b) ** 2) for a, b in zip(draw(width, place.seed + s), limits, strict=True)]
+            [np.sum((a - b) ** 2) for a, b in zip(draw(width, setting.seed + s), limits, strict=True)]
             for s in range(times)
         ]
         return {"distance": np.sqrt(np.mean(squares, axis=0)) / [np.linalg.norm(limit) for limit in limits]}
 
     rows = [
         parts.once(f"{name}-{width}", partial(at, width))["distance"]
-        for width in place.each(parameters.widths, f"{name}, widths")
+        for width in setting.each(parameters.widths, f"{name}, widths")
     ]
     return np.array(rows)
 
@@ -123,25 +125,25 @@ def _draw_widths(figure: Any, curves: dict[str, FloatArray], slopes: dict[str, f
     style.open_frame(ax)
 
 
-def of_population_gram(parameters: PopulationGram, place: Place) -> Outcome:
+def of_population_gram(parameters: PopulationGram, setting: Setting) -> Outcome:
     """Truncate the population Gram matrix at growing depth, and hold random networks of that depth against it."""
     torch = require("torch")
     from rmtdeq.models import OverparameterizedDEQ
     from rmtdeq.training import population_gram
 
     p, s, depths = parameters.p, parameters.sigma_w2, parameters.depths
-    X = rd.on_sphere(np.random.default_rng(place.seed).standard_normal((parameters.n, p)), np.sqrt(p))
+    X = rd.on_sphere(np.random.default_rng(setting.seed).standard_normal((parameters.n, p)), np.sqrt(p))
     limit = population_gram(OverparameterizedDEQ(p, 1, s), X)
     layers = _truncated(X, s, depths)
     fixed = _truncated(X, s, 60)[-1]
     at = np.arange(1, depths + 1)
     curves = {"infinite width": np.array([np.linalg.norm(layer - limit) for layer in layers])}
     own: dict[str, FloatArray] = {}
-    for width in place.each(parameters.widths, "widths"):
+    for width in setting.each(parameters.widths, "widths"):
         draws = []
         for draw in range(parameters.draws):
-            model = OverparameterizedDEQ(p, width, s, place.seed + draw).double().to(place.device)
-            draws.append(_of_layers(model, torch.from_numpy(X).to(place.device), limit, depths))
+            model = OverparameterizedDEQ(p, width, s, setting.seed + draw).double().to(setting.device)
+            draws.append(_of_layers(model, torch.from_numpy(X).to(setting.device), limit, depths))
         curves[f"width {width}"], own[f"width {width}"] = np.sqrt(np.mean(np.square(draws), axis=0))
     ends = [curves[name][-1] for name in own]
     bound = float(2 * np.sqrt(2 * s))

@@ -86,7 +86,7 @@ def population_tangent_kernel(model: OverparameterizedDEQ, X: ArrayLike) -> Floa
 def _kernels(model: OverparameterizedDEQ, X: FloatArray, kinds: tuple[Kind, ...]) -> tuple[FloatArray, ...]:
     """The kernels of the DEQ whose equilibria, times √m, are the model's; its samples are smaller by √p."""
     scaled = X / np.sqrt(model.in_features)
-    check.heed_scale(float(np.einsum("ij,ij->", scaled, scaled)) / len(X), type(model).__name__)
+    check.warn_of_scale(float(np.einsum("ij,ij->", scaled, scaled)) / len(X), type(model).__name__)
     with warnings.catch_warnings():  # told above, in the model's own scaling
         warnings.filterwarnings("ignore", "The samples' squared norms", UserWarning)
         return kernel(scaled, _equivalent_deq(model), kinds)

@@ -135,7 +135,7 @@ def test_a_killed_worker_costs_time_and_not_the_result(gaussian, monkeypatch, co
 
 
 def test_lost_work_is_an_exception_of_the_package():
-    with pytest.raises(rd.ClusterError, match="memory for each"), reached.said():
+    with pytest.raises(rd.ClusterError, match="memory for each"), reached.cluster_errors():
         raise CommClosedError("gone")
 
 

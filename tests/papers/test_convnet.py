@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from rmtdeq.papers import Place
+from rmtdeq.papers import Setting
 from rmtdeq.papers.convnet import FEATURES, feature_network, image_features
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    return image_features("digits", 1200, 300, 4, Place(0, checkpoint=tmp_path_factory.mktemp("kept")))
+    return image_features("digits", 1200, 300, 4, Setting(0, checkpoint=tmp_path_factory.mktemp("kept")))
 
 
 def test_it_learns_digits(digits):
@@ -32,8 +32,8 @@ def test_features_separate_the_classes(digits):
 
 
 def test_a_checkpoint_gives_the_same_features(tmp_path):
-    place = Place(1, checkpoint=tmp_path)
-    first, again = (image_features("digits", 200, 50, 1, place) for _ in range(2))
+    setting = Setting(1, checkpoint=tmp_path)
+    first, again = (image_features("digits", 200, 50, 1, setting) for _ in range(2))
     np.testing.assert_array_equal(first.X, again.X)
     np.testing.assert_array_equal(first.test[0], again.test[0])
 

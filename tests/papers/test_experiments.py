@@ -13,7 +13,7 @@ import pytest
 
 from rmtdeq._lib.errors import ConvergenceError, DataNotFoundError, InvalidInputError
 from rmtdeq.cli import main, program
-from rmtdeq.papers import EXPERIMENTS, Curve, Outcome, Place, Report, Row, Status, find, run, run_all
+from rmtdeq.papers import EXPERIMENTS, Curve, Outcome, Report, Row, Setting, Status, find, run, run_all
 
 DESCENT = {"n": 12, "p": 12, "widths": (40, 80), "epochs": 12}
 READ_OUT = {"widths": (8, 16), "train": 120, "test": 60, "epochs": 2, "activations": ("tanh",), "sigma_a2": (0.2,)}
@@ -54,9 +54,9 @@ TINY = {
 }
 
 
-def tiny(name: str, place: Place, out) -> Report:
+def tiny(name: str, setting: Setting, out) -> Report:
     experiment = find(name)
-    return run(experiment, replace(experiment.small, **TINY[name]), place, out / name, "test")
+    return run(experiment, replace(experiment.small, **TINY[name]), setting, out / name, "test")
 
 
 # Of each program one experiment, and one of each network; what others draw of other data is slow.
@@ -68,7 +68,7 @@ DEFAULT = {*FIRST.values(), "pcdeq-conv-svhn", "pcdeq-three-blocks-cifar10"}
     "name", [name if name in DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS]
 )
 def test_an_experiment_writes_whole_files_with_finite_numbers(name, data_dir, tmp_path):
-    report = tiny(name, Place(seed=1, data_dir=data_dir), tmp_path)
+    report = tiny(name, Setting(seed=1, data_dir=data_dir), tmp_path)
     assert report.status is Status.DONE, report.message
     figure, table, beside = report.files
     assert figure.read_bytes().startswith(b"\x89PNG")
@@ -99,7 +99,7 @@ def test_an_experiment_writes_whole_files_with_finite_numbers(name, data_dir, tm
     ],
 )
 def test_a_seed_fixes_the_numbers(name, data_dir, tmp_path):
-    one, again, other = (tiny(name, Place(seed, data_dir), tmp_path).outcome for seed in (3, 3, 4))
+    one, again, other = (tiny(name, Setting(seed, data_dir), tmp_path).outcome for seed in (3, 3, 4))
     found = [[row.found for row in outcome.rows] for outcome in (one, again, other)]
     assert found[0] == found[1] != found[2]
     assert one.csv() == again.csv() != other.csv()
@@ -107,8 +107,8 @@ def test_a_seed_fixes_the_numbers(name, data_dir, tmp_path):
 
 @pytest.mark.parametrize("name", ["accuracy-mnist", "finite-width", "training-relu-mnist", "pcdeq-linear-mnist"])
 def test_a_second_run_goes_on_from_the_checkpoint(name, data_dir, tmp_path):
-    place = Place(0, data_dir, tmp_path / "kept")
-    first, second = (tiny(name, place, tmp_path).outcome for _ in range(2))
+    setting = Setting(0, data_dir, tmp_path / "kept")
+    first, second = (tiny(name, setting, tmp_path).outcome for _ in range(2))
     assert any((tmp_path / "kept").rglob("*.npz"))
     assert [row.found for row in first.rows] == [row.found for row in second.rows]
     assert first.csv() == second.csv()
@@ -169,7 +169,7 @@ def experiments(*functions):
 
 
 def raising(error):
-    def function(parameters, place):
+    def function(parameters, setting):
         raise error
 
     return function
@@ -180,9 +180,9 @@ def test_all_goes_on_where_data_are_missing_or_something_fails(tmp_path):
         raising(DataNotFoundError("no files")),
         raising(ConvergenceError("never")),
         raising(ZeroDivisionError("slip")),
-        lambda parameters, place: outcome(),
+        lambda parameters, setting: outcome(),
     )
-    reports = list(run_all(chosen, False, Place(), tmp_path))
+    reports = list(run_all(chosen, False, Setting(), tmp_path))
     assert [report.status for report in reports] == [Status.NO_DATA, Status.FAILED, Status.FAILED, Status.DONE]
     assert [report.message for report in reports] == ["no files", "never", "ZeroDivisionError: slip", ""]
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".csv", ".json"}
@@ -190,7 +190,7 @@ def test_all_goes_on_where_data_are_missing_or_something_fails(tmp_path):
 
 @pytest.mark.parametrize(("error", "code"), [(DataNotFoundError("no files"), 0), (ValueError("wrong"), 2)])
 def test_only_failures_are_failures(monkeypatch, capsys, tmp_path, error, code):
-    chosen = {each.name: each for each in experiments(raising(error), lambda parameters, place: outcome(1.25))}
+    chosen = {each.name: each for each in experiments(raising(error), lambda parameters, setting: outcome(1.25))}
     monkeypatch.setattr("rmtdeq.papers.EXPERIMENTS", chosen)
     assert main(["reproduce", "all", "--out", str(tmp_path)]) == code
     shown = capsys.readouterr().out.splitlines()
@@ -209,7 +209,7 @@ def test_without_data_what_was_asked_for_by_name_has_failed(monkeypatch, capsys,
 
 
 def test_interrupting_says_where_the_others_are(monkeypatch, capsys, tmp_path):
-    chosen = experiments(lambda parameters, place: outcome(), raising(KeyboardInterrupt()))
+    chosen = experiments(lambda parameters, setting: outcome(), raising(KeyboardInterrupt()))
     monkeypatch.setattr("rmtdeq.papers.EXPERIMENTS", {each.name: each for each in chosen})
     assert main(["reproduce", "all", "--out", str(tmp_path)]) == 130
     assert f"Experiments before number-1 are in {tmp_path}" in capsys.readouterr().err
@@ -219,7 +219,7 @@ def test_interrupting_says_where_the_others_are(monkeypatch, capsys, tmp_path):
 
 def test_full_runs_have_names_of_their_own(monkeypatch, tmp_path):
     seen = []
-    chosen = experiments(lambda parameters, place: seen.append(parameters) or outcome())
+    chosen = experiments(lambda parameters, setting: seen.append(parameters) or outcome())
     monkeypatch.setattr("rmtdeq.papers.EXPERIMENTS", {each.name: each for each in chosen})
     for flags in ([], ["--full"]):
         assert main(["reproduce", "all", "--out", str(tmp_path), *flags]) == 0

@@ -10,14 +10,14 @@ import torch
 
 import rmtdeq as rd
 from rmtdeq.models.pcdeq import conv_network, three_block_network
-from rmtdeq.papers import Place, find, published
+from rmtdeq.papers import Setting, find, published
 from rmtdeq.papers.errors import _distance, _what_centring_takes_off
 from rmtdeq.papers.read_out import accuracy_of, plain_layers
 
 
 def found(name: str, **parameters) -> dict[str, float]:
     experiment = find(name)
-    outcome = experiment.function(replace(experiment.small, **parameters), Place())
+    outcome = experiment.function(replace(experiment.small, **parameters), Setting())
     return {row.quantity: row for row in outcome.rows}
 
 

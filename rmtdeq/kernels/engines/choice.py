@@ -13,7 +13,7 @@ from rmtdeq._lib.progress import progress_bar
 from rmtdeq.kernels.blocks import Engine, HostEngine
 from rmtdeq.kernels.computation import Placement
 from rmtdeq.kernels.plan import Plan
-from rmtdeq.kernels.series import Coefficients, Place, Scales
+from rmtdeq.kernels.series import Coefficients, Position, Scales
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,6 @@ def _load_machine_code(dtype: np.dtype[Any], progress: bool) -> None:
         series = Coefficients(np.array([0]), np.zeros((1, 1, 13)), np.zeros((1, 13, 1)), np.array([12]), one)
         scales, wants = Scales(one, one, np.array([[0.0, 1.0, 0.0]]), np.zeros((1, 3))), (False, False, False)
         left = np.zeros((1, 1), dtype=np.uint8)
-        solve_block(nothing, (nothing,) * 3, wants, Place(0, 0, 0, 0, True, True), series, scales, left, False)
+        solve_block(nothing, (nothing,) * 3, wants, Position(0, 0, 0, 0, True, True), series, scales, left, False)
     if sum(solve_block.stats.cache_misses.values()):
         logger.info("Compiled the kernel engine for %s in %.1f s.", dtype, perf_counter() - start)

@@ -22,7 +22,7 @@ import numpy as np
 
 from rmtdeq._lib.compiled import compiled
 from rmtdeq._lib.types import FloatArray
-from rmtdeq.kernels.series import CLOSED, Coefficients, Place, Scales
+from rmtdeq.kernels.series import CLOSED, Coefficients, Position, Scales
 
 STRIP = 64
 _MAX_STEPS = 60
@@ -47,7 +47,7 @@ def _move(x, r, v, s, c, scale, sigma_a2):  # type: ignore[no-untyped-def]
     """One step for the entry j at r, where the series is v, its slope s and half its curvature c.
 
     With g = σ_a²/(σ_i σ_j) the equation at r + d is f - (1 - g s) d + g c d² = 0; value, slope and the reciprocal of
-    the gain 1 - g s at the new place come from Taylor's formula and a step of Newton's method for the reciprocal.
+    the gain 1 - g s at the new position come from Taylor's formula and a step of Newton's method for the reciprocal.
     """
     g = sigma_a2 * scale
     inverse = 1.0 / (1.0 - g * s)
@@ -370,7 +370,7 @@ def solve_block(
     gram: FloatArray,
     outputs: tuple[FloatArray, FloatArray, FloatArray],
     wants: tuple[bool, bool, bool],
-    place: Place,
+    position: Position,
     coefficients: Coefficients,
     scales: Scales,
     left: np.ndarray[Any, Any],
@@ -386,7 +386,7 @@ def solve_block(
         CK, NTK and full NTK.
     wants : tuple of bool
         Which outputs to fill.
-    place : Place
+    position : Position
         Where the block is in the kernel and in the outputs.
     coefficients : Coefficients
         The series of all layers.
@@ -403,8 +403,8 @@ def solve_block(
     remaining : int
         Number of ones in `left`.
     """
-    row, column, same, mirror = place.row, place.column, place.same, place.mirror
-    out_row, out_column = place.out_row, place.out_column
+    row, column, same, mirror = position.row, position.column, position.same, position.mirror
+    out_row, out_column = position.out_row, position.out_column
     depth, terms = scales.rows.shape[0], coefficients.degrees[-1] + 1
     b2, c2 = scales.variances[0, 1], scales.variances[0, 2]
     b, y = np.zeros(_SECTIONS * STRIP), np.zeros((coefficients.columns.shape[0], terms * STRIP))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rmtdeq._lib.types import BoolArray, FloatArray
-from rmtdeq.kernels.series import CLOSED, Coefficients, Place, Scales
+from rmtdeq.kernels.series import CLOSED, Coefficients, Position, Scales
 
 _MAX_STEPS = 60
 _STEP = 1e-8
@@ -18,7 +18,7 @@ def solve_block(
     gram: FloatArray,
     outputs: tuple[FloatArray, FloatArray, FloatArray],
     wants: tuple[bool, bool, bool],
-    place: Place,
+    position: Position,
     coefficients: Coefficients,
     scales: Scales,
     left: np.ndarray[Any, Any],
@@ -28,13 +28,13 @@ def solve_block(
 
     The longest series is used for every entry.
     """
-    row, column = place.row, place.column
+    row, column = position.row, position.column
     rows, columns = slice(row, row + gram.shape[0]), slice(column, column + gram.shape[1])
     i, j = np.arange(rows.start, rows.stop)[:, None], np.arange(columns.start, columns.stop)
     todo = left == 1 if again else np.ones(gram.shape, dtype=bool)
-    if place.mirror:
+    if position.mirror:
         todo &= j < i
-    elif place.same:
+    elif position.same:
         todo &= j != i
     if not todo.any():
         left[:] = 0
@@ -67,9 +67,9 @@ def solve_block(
     a, b = np.nonzero(done)
     for wanted, out, entry in zip(wants, outputs, (value, tangent, full), strict=True):
         if wanted:
-            out[place.out_row + a, place.out_column + b] = entry[a, b]
-            if place.mirror:
-                out[column + b + place.out_row - row, row + a + place.out_column - column] = entry[a, b]
+            out[position.out_row + a, position.out_column + b] = entry[a, b]
+            if position.mirror:
+                out[column + b + position.out_row - row, row + a + position.out_column - column] = entry[a, b]
     left[:] = todo & ~done
     return int((done & bad).sum()), int(left.sum(dtype=np.int64))
 

@@ -13,7 +13,7 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import Kind
 from rmtdeq.kernels.computation import Computation, agree
 from rmtdeq.kernels.plan import pinned, tabulate
-from rmtdeq.kernels.stores.cluster.client import client, said
+from rmtdeq.kernels.stores.cluster.client import client, cluster_errors
 from rmtdeq.kernels.stores.cluster.pieces import Pieces, pieces
 from rmtdeq.kernels.stores.cluster.tasks import Recipe, refusal, tile
 from rmtdeq.network import Network
@@ -23,7 +23,7 @@ def model_of(network: Network, rows: Pieces, tau0_squared: float | None) -> Netw
     """Return the network with its activations centred for all samples, not for those of a tile."""
     mean = float(rows.norms.mean())
     model = pinned(network, float(rows.norms.max()), mean if tau0_squared is None else tau0_squared)
-    check.heed_scale(mean)
+    check.warn_of_scale(mean)
     return model
 
 
@@ -31,13 +31,13 @@ def recipe_for(rows: Pieces, columns: Pieces | None, model: Network, kinds: Sequ
     """Check well-posedness on all samples, and return what their tiles share."""
     norms = rows.norms if columns is None else np.concatenate([rows.norms, columns.norms])
     tables = tabulate(model, kinds, norms)
-    place = None if how.device is None else str(how.device)
-    if place is not None:
-        with said():
-            against = rows.client.submit(refusal, place, pure=False).result()
+    device = None if how.device is None else str(how.device)
+    if device is not None:
+        with cluster_errors():
+            against = rows.client.submit(refusal, device, pure=False).result()
         if against is not None:
             raise InvalidInputError(f"A worker of the cluster says: {against}")
-    return Recipe(tables, tuple(kinds), Computation(device=place, dtype=rows.dtype, products=how.products))
+    return Recipe(tables, tuple(kinds), Computation(device=device, dtype=rows.dtype, products=how.products))
 
 
 def sent(recipe: Recipe, reach: Any) -> Any:

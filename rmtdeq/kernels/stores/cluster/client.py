@@ -113,7 +113,7 @@ def _closed() -> type[BaseException]:
 
 
 @contextmanager
-def said() -> Iterator[None]:
+def cluster_errors() -> Iterator[None]:
     """Turn what Dask says of lost workers and lost data into an exception of the package."""
     try:
         yield

@@ -19,7 +19,7 @@ from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.kernels.computation import Computation
 from rmtdeq.kernels.identity import identity
 from rmtdeq.kernels.stores.cluster.arrays import lower_tiles, model_of, recipe_for
-from rmtdeq.kernels.stores.cluster.client import client, lost, memory_of, said
+from rmtdeq.kernels.stores.cluster.client import client, cluster_errors, lost, memory_of
 from rmtdeq.kernels.stores.cluster.pieces import Pieces, pieces
 from rmtdeq.kernels.stores.cluster.tasks import Recipe, add, multiply
 from rmtdeq.kernels.stores.operator import KernelOperator
@@ -63,7 +63,7 @@ class ClusterMatrix:
 
     def _patiently(self, step: Callable[[], T], what: str) -> T:
         """Take a step that a lost worker may cost: the workers that are left begin it again with all that they need."""
-        with said():
+        with cluster_errors():
             for _ in range(_TRIES - 1):
                 try:
                     return step()

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray
-from rmtdeq.kernels.stores.cluster.client import said, workers_of
+from rmtdeq.kernels.stores.cluster.client import cluster_errors, workers_of
 from rmtdeq.kernels.stores.cluster.tasks import squared_norms
 
 SIDE = 4096
@@ -117,7 +117,7 @@ def pieces(X: ArrayLike, name: str, dtype: DTypeLike | None, products: str, reac
         example = array[:1]
     precision = _precision(example, dtype, products)
     norms = [delayed(squared_norms)(part, products, precision) for part in parts]
-    with said():
+    with cluster_errors():
         found = reach.gather(reach.compute(norms))
     return Pieces(reach, parts, bounds, np.concatenate(found), precision, int(shape[1]), held)
 

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Place:
+class Setting:
     """What an experiment is given beside its parameters.
 
     Attributes
