@@ -96,7 +96,7 @@ def test_a_seed_fixes_the_numbers(name, data_dir, tmp_path):
 def test_a_second_run_goes_on_from_the_checkpoint(name, data_dir, tmp_path):
     place = Place(0, data_dir, tmp_path / "kept")
     first, second = (tiny(name, place, tmp_path).outcome for _ in range(2))
-    assert any((tmp_path / "kept").rglob("*.npz"))
+    assert {path.suffix for path in (tmp_path / "kept").rglob("*")} & {".npz", ".pt"}
     assert [row.found for row in first.rows] == [row.found for row in second.rows]
     assert first.csv() == second.csv()
 
