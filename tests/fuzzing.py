@@ -184,7 +184,7 @@ def entries() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         ),
         "train_classifier": (
             lambda **given: rd.train_classifier(_classifier(), **given),
-            {"X": X.astype("f4"), "y": Y, "test": None, "epochs": 1, "batch": 3, "rate": 0.01, "weight_decay": 0.0,
+            {"X": X.astype("f4"), "y": Y, "test": None, "epochs": 1, "batch": 3, "step": 0.01, "weight_decay": 0.0,
              "milestones": (), "precision": "float32", "augment": False, "seed": 0},
         ),
         "PcDEQLinear": (_pcdeq, {"features": 3, "activation": "tanh"}),

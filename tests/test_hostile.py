@@ -140,7 +140,7 @@ BAD: dict[str, dict[str, dict[str, object]]] = {
         "step": POSITIVE | {"beyond single precision": 1e50},
         "epochs": {"negative": -1, "text": "a"},
     },
-    "train_classifier": {"batch": COUNTS, "rate": POSITIVE, "precision": NAMES, "augment": FUNCTION},
+    "train_classifier": {"batch": COUNTS, "step": POSITIVE, "precision": NAMES, "augment": FUNCTION},
     "load_dataset": {
         "name": NAMES,
         "classes": {"unknown": (77,), "twice": (1, 1), "empty": (), "text": "12", "number": 3},

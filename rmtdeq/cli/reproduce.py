@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rmtdeq.cli.settings import with_settings
+
 if TYPE_CHECKING:
     from rmtdeq.papers import Experiment, Report, Setting
+
+logger = logging.getLogger(__name__)
 
 OUT = "figures/reproduce"
 _FAILED = 2
@@ -22,12 +27,21 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="make the papers' figures and tables again, each number beside the paper's",
         description="Each experiment writes DIR/NAME.png, its curves in DIR/NAME.csv, and its numbers beside the "
         "paper's, arguments, seed and versions in DIR/NAME.json (with --full NAME-full), and prints the numbers.",
+        epilog="example: rmtdeq reproduce spectra-mixture --set p=4000 --set activations=tanh --folder scratch",
     )
     reproduce.add_argument("names", nargs="+", metavar="NAME", help="list, all, or names of experiments")
     reproduce.add_argument("--full", action="store_true", help="the papers' sizes (default: minutes on two cores)")
     reproduce.add_argument(
-        "--out", dest="into", metavar="DIR", default=OUT, help=f"folder for the files (default {OUT})"
+        "--set",
+        dest="settings",
+        metavar="PARAMETER=VALUE",
+        action="append",
+        default=[],
+        help="another value of a parameter, as p=4000, activations=tanh,relu or centered=false; a wrong name shows the "
+        "right ones with their values; may be repeated (files are then called NAME-set)",
     )
+    reproduce.add_argument("--folder", metavar="DIR", default=OUT, help=f"for the files (default {OUT})")
+    reproduce.add_argument("--out", dest="old_folder", metavar="DIR", help="former name of --folder")
     _add_setting(reproduce)
     reproduce.set_defaults(run=_reproduce)
 
@@ -63,19 +77,23 @@ def _reproduce(options: argparse.Namespace) -> int:
     if "list" in options.names:
         print(_listed())
         return 0
-    chosen, setting, out = _chosen(options.names, options.full), _setting(options), Path(options.into)
-    require_writable(out / "figure", "--out")
+    if options.old_folder is not None:
+        logger.warning("--out of reproduce is now --folder; the old spelling goes with the next release.")
+        options.folder = options.old_folder
+    chosen = [_set(each, options.full, options.settings) for each in _chosen(options.names, options.full)]
+    setting, out = _setting(options), Path(options.folder)
+    require_writable(out / "figure", "--folder")
     reports = []
-    runs = run_all(chosen, options.full, setting, out)
+    runs = run_all(chosen, options.full, setting, out, "-set" if options.settings else "")
     for i, experiment in enumerate(chosen, start=1):
         print(f"[{i}/{len(chosen)}] {experiment.name}: {experiment.title} ({experiment.source})", flush=True)
         reports.append(next(runs))
         _show(reports[-1])
     if len(reports) > 1:
         print(reports_table(reports))
-    left_out = [each for each in EXPERIMENTS.values() if each not in chosen] if "all" in options.names else []
-    if left_out:
-        print(f"(by name, or with --full: {', '.join(each.name for each in left_out)})")
+    left_out = sorted(EXPERIMENTS.keys() - {each.name for each in chosen}, key=[*EXPERIMENTS].index)
+    if left_out and "all" in options.names:
+        print(f"(by name, or with --full: {', '.join(left_out)})")
     return _code(reports, named="all" not in options.names)
 
 
@@ -86,6 +104,12 @@ def _chosen(names: Sequence[str], full: bool) -> list[Experiment]:
     for name in names:
         wanted += [each for each in EXPERIMENTS.values() if full or not each.alone] if name == "all" else [find(name)]
     return list(dict.fromkeys(wanted))
+
+
+def _set(experiment: Experiment, full: bool, settings: Sequence[str]) -> Experiment:
+    """Return an experiment with some parameters of one size set."""
+    parameters = with_settings(experiment.parameters(full), settings, experiment.name)
+    return replace(experiment, full=parameters) if full else replace(experiment, small=parameters)
 
 
 def _listed() -> str:

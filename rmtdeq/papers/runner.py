@@ -99,10 +99,15 @@ def run(
     return Report(experiment.name, Status.DONE, seconds, outcome, (figure, table, beside))
 
 
-def run_all(experiments: Sequence[Experiment], full: bool, setting: Setting, out: Path) -> Iterator[Report]:
-    """Run experiments of one size, each from its own folder of the checkpoint, and yield their reports."""
+def run_all(
+    experiments: Sequence[Experiment], full: bool, setting: Setting, out: Path, ending: str = ""
+) -> Iterator[Report]:
+    """Run experiments of one size, each from its own folder of the checkpoint, and yield their reports.
+
+    The names of files and folders are those of the experiments, with ``-full`` for the full size and an ending.
+    """
     for experiment in experiments:
-        stem = f"{experiment.name}-full" if full else experiment.name
+        stem = f"{experiment.name}{'-full' if full else ''}{ending}"
         own = replace(setting, checkpoint=setting.folder(stem))
         try:
             yield run(experiment, experiment.parameters(full), own, out / stem, "reproduce", {"full": full})

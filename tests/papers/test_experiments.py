@@ -59,14 +59,7 @@ def tiny(name: str, setting: Setting, out) -> Report:
     return run(experiment, replace(experiment.small, **TINY[name]), setting, out / name, "test")
 
 
-# Of each program one experiment, and one of each network; what others draw of other data is slow.
-FIRST = {experiment.function: name for name, experiment in reversed(EXPERIMENTS.items())}
-DEFAULT = {*FIRST.values(), "pcdeq-conv-svhn", "pcdeq-three-blocks-cifar10"}
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in DEFAULT else pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS]
-)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_writes_whole_files_with_finite_numbers(name, data_dir, tmp_path):
     report = tiny(name, Setting(seed=1, data_dir=data_dir), tmp_path)
     assert report.status is Status.DONE, report.message
@@ -90,13 +83,7 @@ def test_an_experiment_writes_whole_files_with_finite_numbers(name, data_dir, tm
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "accuracy-mnist",
-        "population-gram",
-        "pcdeq-linear-mnist",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("spectra-mixture", "training-deq-sphere")),
-    ],
+    "name", ["spectra-mixture", "accuracy-mnist", "population-gram", "training-deq-sphere", "pcdeq-linear-mnist"]
 )
 def test_a_seed_fixes_the_numbers(name, data_dir, tmp_path):
     one, again, other = (tiny(name, Setting(seed, data_dir), tmp_path).outcome for seed in (3, 3, 4))
@@ -109,7 +96,7 @@ def test_a_seed_fixes_the_numbers(name, data_dir, tmp_path):
 def test_a_second_run_goes_on_from_the_checkpoint(name, data_dir, tmp_path):
     setting = Setting(0, data_dir, tmp_path / "kept")
     first, second = (tiny(name, setting, tmp_path).outcome for _ in range(2))
-    assert any((tmp_path / "kept").rglob("*.npz"))
+    assert {path.suffix for path in (tmp_path / "kept").rglob("*")} & {".npz", ".pt"}
     assert [row.found for row in first.rows] == [row.found for row in second.rows]
     assert first.csv() == second.csv()
 
@@ -146,7 +133,7 @@ def test_unknown_names_get_suggestions(capsys, name, hint):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--device", "nonsense"], "nonsense"), (["--seed", "-1"], "--seed"), (["--out", "/proc/none"], "/proc/none")],
+    [(["--device", "nonsense"], "nonsense"), (["--seed", "-1"], "--seed"), (["--folder", "/proc/none"], "/proc/none")],
 )
 def test_what_makes_no_sense_is_told_before_any_work(monkeypatch, capsys, options, message):
     chosen = experiments(raising(AssertionError("it was run")))
@@ -192,7 +179,7 @@ def test_all_goes_on_where_data_are_missing_or_something_fails(tmp_path):
 def test_only_failures_are_failures(monkeypatch, capsys, tmp_path, error, code):
     chosen = {each.name: each for each in experiments(raising(error), lambda parameters, setting: outcome(1.25))}
     monkeypatch.setattr("rmtdeq.papers.EXPERIMENTS", chosen)
-    assert main(["reproduce", "all", "--out", str(tmp_path)]) == code
+    assert main(["reproduce", "all", "--folder", str(tmp_path)]) == code
     shown = capsys.readouterr().out.splitlines()
     assert "number-0" in shown[-2]
     assert ("no data" if code == 0 else "failed") in shown[-2]
@@ -204,14 +191,14 @@ def test_without_data_what_was_asked_for_by_name_has_failed(monkeypatch, capsys,
     chosen = {each.name: each for each in experiments(raising(DataNotFoundError("no files")))}
     monkeypatch.setattr("rmtdeq.papers.EXPERIMENTS", chosen)
     monkeypatch.setattr("rmtdeq.papers.find", chosen.get)
-    assert main(["reproduce", "number-0", "--out", str(tmp_path)]) == 2
+    assert main(["reproduce", "number-0", "--folder", str(tmp_path)]) == 2
     assert "no data: no files" in capsys.readouterr().out
 
 
 def test_interrupting_says_where_the_others_are(monkeypatch, capsys, tmp_path):
     chosen = experiments(lambda parameters, setting: outcome(), raising(KeyboardInterrupt()))
     monkeypatch.setattr("rmtdeq.papers.EXPERIMENTS", {each.name: each for each in chosen})
-    assert main(["reproduce", "all", "--out", str(tmp_path)]) == 130
+    assert main(["reproduce", "all", "--folder", str(tmp_path)]) == 130
     assert f"Experiments before number-1 are in {tmp_path}" in capsys.readouterr().err
     assert (tmp_path / "number-0.png").exists()
     assert not list(tmp_path.glob("*number-1*"))
@@ -222,9 +209,38 @@ def test_full_runs_have_names_of_their_own(monkeypatch, tmp_path):
     chosen = experiments(lambda parameters, setting: seen.append(parameters) or outcome())
     monkeypatch.setattr("rmtdeq.papers.EXPERIMENTS", {each.name: each for each in chosen})
     for flags in ([], ["--full"]):
-        assert main(["reproduce", "all", "--out", str(tmp_path), *flags]) == 0
+        assert main(["reproduce", "all", "--folder", str(tmp_path), *flags]) == 0
     assert seen == [chosen[0].small, chosen[0].full]
     assert {path.stem for path in tmp_path.iterdir()} == {"number-0", "number-0-full"}
+
+
+def test_parameters_are_set_by_name(monkeypatch, tmp_path):
+    seen = []
+    chosen = experiments(lambda parameters, setting: seen.append(parameters) or outcome())
+    monkeypatch.setattr("rmtdeq.papers.EXPERIMENTS", {each.name: each for each in chosen})
+    setting = ["--set", "p=7"]
+    for flags in (setting, ["--full", *setting]):
+        assert main(["reproduce", "all", "--folder", str(tmp_path), *flags]) == 0
+    assert seen == [replace(chosen[0].small, p=7), replace(chosen[0].full, p=7)]
+    assert {path.stem for path in tmp_path.iterdir()} == {"number-0-set", "number-0-full-set"}
+
+
+@pytest.mark.parametrize("setting", ["nothing=3", "p=many"])
+def test_wrong_settings_are_refused_before_anything_is_computed(capsys, tmp_path, setting):
+    names = ["reproduce", "solved-examples", "spectra-mixture", "--folder", str(tmp_path / "out")]
+    assert main([*names, "--set", setting]) == 2
+    captured = capsys.readouterr()
+    assert "p=1000" in captured.err
+    assert captured.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_former_name_of_the_folder_still_serves(monkeypatch, capsys, caplog, tmp_path):
+    chosen = experiments(lambda parameters, setting: outcome())
+    monkeypatch.setattr("rmtdeq.papers.EXPERIMENTS", {each.name: each for each in chosen})
+    assert main(["reproduce", "all", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "number-0.png").exists()
+    assert "--out of reproduce is now --folder" in caplog.text
 
 
 def test_resume_goes_on_with_it(monkeypatch, capsys, tmp_path):
@@ -234,7 +250,7 @@ def test_resume_goes_on_with_it(monkeypatch, capsys, tmp_path):
         {"finite-width": replace(like, small=replace(like.small, **TINY["finite-width"]))},
     )
     kept = tmp_path / "kept"
-    assert main(["reproduce", "all", "--out", str(tmp_path / "out"), "--checkpoint", str(kept)]) == 0
+    assert main(["reproduce", "all", "--folder", str(tmp_path / "out"), "--checkpoint", str(kept)]) == 0
     first = capsys.readouterr().out.splitlines()[1:]
     assert main(["resume", str(kept)]) == 0
     assert capsys.readouterr().out.splitlines()[2:] == first

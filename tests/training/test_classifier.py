@@ -252,7 +252,7 @@ def test_what_makes_no_sense_is_refused(given, message):
 
 
 def test_a_diverging_training_says_so():
-    with pytest.raises(rd.ConvergenceError, match=r"epoch 1: the loss is .*lower rate"):
+    with pytest.raises(rd.ConvergenceError, match=r"epoch 1: the loss is .*smaller step"):
         rd.train_classifier(nn.Linear(64, 10), 1e30 * X, Y, epochs=3, batch=5, step=1e6)
     model = network()
     with torch.no_grad():
