@@ -16,6 +16,7 @@ import numpy as np
 import rivals
 from matplotlib.figure import Figure
 
+import rmtdeq as rd
 from rmtdeq._lib import style
 from rmtdeq.output.files import manifest, save_figure
 
@@ -32,6 +33,26 @@ def against_product(rounds):
             ratio, ours, product = rivals.paired(rivals.kernels(X, activation), lambda X=X: X @ X.T, rounds)
             rows[f"{name}, {dtype}"] = {"ratio": ratio, "seconds": ours, "product": product}
             print(f"{name}, {dtype}: {ours:.3f} s, X Xᵀ {product:.3f} s, ratio {ratio:.2f}", flush=True)
+    return rows
+
+
+NETWORKS = {
+    "5 ReLU layers": [rd.Layer("relu", sigma_b2=2.0)] * 5,
+    "20 ReLU layers": [rd.Layer("relu", sigma_b2=2.0)] * 20,
+    "5 ReLU layers with biases": [rd.Layer("relu", sigma_b2=2.0, sigma_c2=0.1)] * 5,
+    "5 tanh layers": [rd.Layer("tanh", sigma_b2=1.5)] * 5,
+    "5 tanh DEQs": [rd.DEQ("tanh", 0.2, 0.8)] * 5,
+}
+
+
+def of_layers(rounds):
+    """Both kernels of networks against X Xᵀ, in double precision."""
+    rows, X = {}, rivals.samples(N, P)
+    for name, layers in NETWORKS.items():
+        ratio, ours, product = rivals.paired(rivals.kernels_of(X, rd.Network(layers)), lambda: X @ X.T, rounds)
+        each = (ratio - 1) / len(layers)
+        rows[name] = {"ratio": ratio, "seconds": ours, "product": product, "a layer": each}
+        print(f"{name}: {ours:.3f} s, X Xᵀ {product:.3f} s, ratio {ratio:.2f}, {each:.3f} a layer", flush=True)
     return rows
 
 
@@ -60,22 +81,26 @@ NEURAL_TANGENTS = (
 
 
 def against_neural_tangents(python):
-    """Its NTK of explicit networks against both kernels of the equilibrium, in the same precision.
+    """Its NTK of explicit networks against the CK and the NTK of the same ones, in the same precision.
 
-    Twenty layers stand for the equilibrium; of a quadrature activation, of which twenty do not fit in 24 GiB, one.
+    Of a quadrature activation one layer, since twenty do not fit in 24 GiB.
     """
     rows = {}
     for what, layers, activation, n, dtype, compiled in NEURAL_TANGENTS:
         X = rivals.samples(n, P).astype(dtype)
-        seconds, peak = rivals.neural_tangents(python, X, layers, activation, compiled)
-        call = rivals.kernels(X, "relu" if activation == "relu" else rivals.bump)
-        _, ours, product = rivals.paired(call, lambda X=X: X @ X.T, 5)
+        seconds, peak, corner = rivals.neural_tangents(python, X, layers, activation, compiled)
+        network = rivals.same_layers(layers, activation)
+        _, ours, product = rivals.paired(rivals.kernels_of(X, network), lambda X=X: X @ X.T, 5)
+        # Its inner products are divided by the dimension; all its weights are trained.
+        own = rd.kernel(X[:8].astype(float) / np.sqrt(P), network, "ntk-full")
+        apart = float(abs(corner - own).max() / own.max())
         rows[f"neural-tangents: {what}"] = {
             "n": n, "seconds": seconds, "ours": ours, "factor": seconds / ours, "peak": peak, "product": product,
+            "entries apart": apart,
         }  # fmt: skip
         print(
             f"neural-tangents, {what}, n = {n}: {seconds:.2f} s, {peak / 2**30:.1f} GiB; ours {ours:.3f} s, "
-            f"{seconds / ours:.0f} times (the product alone {seconds / product:.0f})",
+            f"{seconds / ours:.0f} times (the product alone {seconds / product:.0f}); entries {apart:.1e} apart",
             flush=True,
         )
     return rows
@@ -135,6 +160,7 @@ def main():
     options = parser.parse_args()
     factors = against_monte_carlo(500)
     product = against_product(options.rounds)
+    layers = of_layers(options.rounds)
     by_n = growth([500, 1000, 2000, 4000, 8000], lambda n: rivals.samples(n, P), 5)
     by_p = growth([50, 200, 800, 3200], lambda p: rivals.samples(2000, p), 5)
     if options.neural_tangents:
@@ -144,7 +170,8 @@ def main():
     cold, warm = rivals.first_call_seconds()
     print(f"first call of a process: {cold:.1f} s without compiled code on the disk, {warm:.2f} s with it")
     results = {
-        "against the product": product, "growth with n": by_n, "growth with p": by_p, "rivals": factors,
+        "against the product": product, "networks against the product": layers,
+        "growth with n": by_n, "growth with p": by_p, "rivals": factors,
         "peak memory": peak, "first call": {"cold": cold, "warm": warm},
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
     }  # fmt: skip

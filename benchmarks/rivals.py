@@ -147,9 +147,10 @@ if compiled == "True":
 times = []
 for _ in range(int(rounds) + 1):
     start = time.perf_counter()
-    kernel(X, None, get="ntk").block_until_ready()
+    found = kernel(X, None, get="ntk").block_until_ready()
     times.append(time.perf_counter() - start)
-print(json.dumps({"times": times, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+corner = np.asarray(found[:8, :8], dtype=float).tolist()
+print(json.dumps({"times": times, "corner": corner, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 """
 
 
@@ -174,6 +175,8 @@ def neural_tangents(python, X, layers, activation, compiled, rounds=2):
         Median.
     peak : int
         Bytes.
+    corner : ndarray (8, 8)
+        The kernel of the first samples.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "X.npy"
@@ -181,13 +184,22 @@ def neural_tangents(python, X, layers, activation, compiled, rounds=2):
         call = [python, "-c", NEURAL_TANGENTS, str(path), str(layers), activation, str(compiled), str(rounds)]
         run = subprocess.run(call, capture_output=True, text=True, check=True)
     found = json.loads(run.stdout.strip().splitlines()[-1])
-    return float(np.median(found["times"][1:])), found["peak"]
+    return float(np.median(found["times"][1:])), found["peak"], np.array(found["corner"])
 
 
 def kernels(X, activation, dtype=None):
     """Return a call that computes both kernels."""
-    deq = rd.DEQ(activation, sigma_a2=0.2, sigma_b2=0.8)
-    return lambda: rd.kernel(X, deq, kind=("ck", "ntk"), dtype=dtype, progress=False)
+    return kernels_of(X, rd.DEQ(activation, sigma_a2=0.2, sigma_b2=0.8), dtype)
+
+
+def kernels_of(X, network, dtype=None):
+    """Return a call that computes both kernels of a network."""
+    return lambda: rd.kernel(X, network, kind=("ck", "ntk"), dtype=dtype, progress=False)
+
+
+def same_layers(layers, activation):
+    """Return the network that `neural_tangents` times."""
+    return rd.Network([rd.Layer(bump if activation == "bump" else activation, sigma_b2=0.2, sigma_c2=0.01)] * layers)
 
 
 def kernels_by(X, deq, engine):

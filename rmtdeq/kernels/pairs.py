@@ -13,7 +13,7 @@ however near the samples are to parallel or opposite, and however far apart thei
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,12 @@ from rmtdeq.activations.activations import Pairs
 from rmtdeq.activations.duals import difference_form
 from rmtdeq.kernels.samples import Angles
 from rmtdeq.kernels.scales import Profile
-from rmtdeq.network import Layer
+from rmtdeq.network import PROBES, Layer
 
 _MAX_STEPS = 100
 _SETTLED = 4e-16
+_AGREE = 1e-31
+"""Squared distance of normalised features that is the rounding of equal ones."""
 _ROUNDING = 1e-9
 """Steps as small as this, relative to t, that do not become smaller any more are rounding."""
 
@@ -96,10 +98,25 @@ def solve_pairs(layer: Layer, u: Profile, v: Profile, angles: Angles) -> tuple[F
     cosine, versine = np.where(silent, 0.0, 1.0), np.where(silent, 1.0, 0.0)
     rest = np.flatnonzero(~equal & ~silent)
     if rest.size:
-        value[rest], slope[rest], distance, sign = _solve(layer, u.at(rest), v.at(rest), angles.at(rest))
-        cosine[rest] = sign * (1 - distance / 2)
-        versine[rest] = np.where(distance <= 2, distance / 2, 2 - distance / 2)
+        value[rest], slope[rest], found = _solve(layer, u.at(rest), v.at(rest), angles.at(rest))
+        cosine[rest], versine[rest] = found.cosine, found.versine
     return value, slope, Angles(cosine, versine)
+
+
+def _angles_of_features(layer: Layer, pairs: Pairs, t: FloatArray, distance: FloatArray) -> Angles:
+    """Return the angles between φ(u) and φ(v), whose normalised forms are so far apart, in squares, less the sign."""
+    sign, phi = pairs.sign.copy(), layer.activation
+    turned = np.flatnonzero((sign < 0) & (distance > 2))
+    if turned.size and np.array_equal(phi(PROBES), phi(-PROBES)):
+        # An even function makes opposite samples parallel, and does not tell v from -v.
+        even = pairs.at(turned, 2 * np.arcsin(np.sqrt(t[turned])))
+        sign[turned] = 1.0
+        distance = distance.copy()
+        distance[turned] = difference_form(phi, replace(even, sign=np.ones(turned.size)))[0]
+    # Of features that agree it is rounding, of either sign, which must not tell them apart.
+    distance = np.where(distance > _AGREE, distance, 0.0)
+    versine = np.where(distance <= 2, distance / 2, np.maximum(2 - distance / 2, 0.0))
+    return Angles(np.clip(sign * (1 - distance / 2), -1.0, 1.0), versine)
 
 
 @dataclass(frozen=True)
@@ -123,9 +140,7 @@ def _input(layer: Layer, samples: Profile) -> FloatArray:
     return layer.sigma_b2 * samples.squared_norms + layer.sigma_c2
 
 
-def _solve(
-    layer: Layer, u: Profile, v: Profile, angles: Angles
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def _solve(layer: Layer, u: Profile, v: Profile, angles: Angles) -> tuple[FloatArray, FloatArray, Angles]:
     """Newton's method within a bracket: t less the right-hand side is convex, so that it comes from above."""
     inner = np.sqrt(_input(layer, u) * _input(layer, v)) * angles.cosine
     # The sign of r is that of the right-hand side at r = 0, where E φ(u)φ(v) is the product of the means.
@@ -164,7 +179,8 @@ def _solve(
         moved[active], t[active] = size, new
         active = active[going]
         if not active.size:
-            return sign * pairs.size_u * pairs.size_v * (1 - distance / 2), slope, distance, sign
+            value = sign * pairs.size_u * pairs.size_v * (1 - distance / 2)
+            return value, slope, _angles_of_features(layer, pairs, t, distance)
     raise ConvergenceError(
         f"{active.size} pair(s) of nearly parallel samples did not settle: the kernel map of {layer.title} is hardly a "
         "contraction there; lower sigma_a2."

@@ -12,7 +12,7 @@ from rmtdeq.kernels.plan import Plan
 from rmtdeq.kernels.scales import SHORT, degrees_up_to
 
 CLOSED = 0.999
-"""Largest |r| of which the closed form of a fold keeps all digits of the angle."""
+"""Largest |r| that keeps all digits of the angle.  Layers with a fold hand on 1 - r, which keeps them at r = 1, too."""
 
 _DEGREES = (SHORT, 96, 512)
 _POINTS_PER_PAIR, _POINTS_PER_CLOSED_PAIR = 500, 2
@@ -51,6 +51,8 @@ class Scales(NamedTuple):
     ----------
     rows, columns : ndarray (layers, n), (layers, m)
         Scales σ of the pre-activations.
+    row_sizes, column_sizes : ndarray (layers, n), (layers, m)
+        √E φ².
     variances : ndarray (layers, 3)
         σ_a², σ_b², σ_c².
     folds : ndarray (layers, 3)
@@ -59,6 +61,8 @@ class Scales(NamedTuple):
 
     rows: FloatArray
     columns: FloatArray
+    row_sizes: FloatArray
+    column_sizes: FloatArray
     variances: FloatArray
     folds: FloatArray
 
@@ -89,11 +93,14 @@ class Position(NamedTuple):
 def scales_of(plan: Plan) -> Scales:
     """Return what the engines know of samples and layers."""
     layers = plan.layers
-    rows = np.array([each.rows.sigma for each in layers])
-    columns = rows if plan.same else np.array([each.columns.sigma for each in layers])
+    rows = np.array([(each.rows.sigma, np.sqrt(each.rows.square)) for each in layers])
+    columns = rows
+    if not plan.same:
+        columns = np.array([(each.columns.sigma, np.sqrt(each.columns.square)) for each in layers])
+    of_rows, of_columns = (np.ascontiguousarray(np.swapaxes(each, 0, 1)) for each in (rows, columns))
     variances = [(each.layer.sigma_a2, each.layer.sigma_b2, each.layer.sigma_c2) for each in layers]
     folds = [(0.0, 0.0, 0.0) if each.fold is None else each.fold for each in layers]
-    return Scales(rows, columns, np.array(variances), np.array(folds))
+    return Scales(of_rows[0], of_columns[0], of_rows[1], of_columns[1], np.array(variances), np.array(folds))
 
 
 class SeriesBank:

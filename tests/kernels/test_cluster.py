@@ -75,6 +75,17 @@ def test_dask_arrays_and_single_precision(workers, samples, tmp_path):
     np.testing.assert_allclose(rounded, rd.kernel(samples, deq, "ntk", products="bfloat16"), rtol=0, atol=1e-5)
 
 
+def test_a_network_of_layers_on_a_cluster(workers, samples):
+    """Centred where all samples are, not those of a tile."""
+    network = rd.Network([rd.Layer("relu", sigma_b2=1.5, sigma_c2=0.1), rd.DEQ("swish", 0.3, 0.8)])
+    exact = rd.kernel(samples, network, "ntk")
+    found = rd.kernel(samples, network, "ntk", backend="dask").compute()
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-12 * exact.max())
+    op = rd.kernel_operator(samples, network, "ntk", backend="dask", method="cluster")
+    v = np.random.default_rng(0).standard_normal(len(samples))
+    np.testing.assert_allclose(op @ v, exact @ v, rtol=0, atol=1e-10 * exact.max())
+
+
 @pytest.mark.parametrize("method", ["cluster", "matrix-free"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_products_and_spectra(workers, samples, kind, method):

@@ -48,7 +48,7 @@ def _load_machine_code(dtype: np.dtype[Any], progress: bool) -> None:
 
         nothing, one = np.zeros((1, 1), dtype), np.ones((1, 1))
         series = Coefficients(np.array([0]), np.zeros((1, 1, 13)), np.zeros((1, 13, 1)), np.array([12]), one)
-        scales, wants = Scales(one, one, np.array([[0.0, 1.0, 0.0]]), np.zeros((1, 3))), (False, False, False)
+        scales, wants = Scales(one, one, one, one, np.array([[0.0, 1.0, 0.0]]), np.zeros((1, 3))), (False, False, False)
         left = np.zeros((1, 1), dtype=np.uint8)
         solve_block(nothing, (nothing,) * 3, wants, Position(0, 0, 0, 0, True, True), series, scales, left, False)
     if sum(solve_block.stats.cache_misses.values()):

@@ -30,9 +30,10 @@ _STEP = 1e-7  # What is left after a step is of the order of its square, for the
 
 # Sections of the flat array.
 (
-    _X, _INVERSE, _SIGMA, _R, _VALUE, _SLOPE, _BEND, _MOVE, _GAIN, _RECIPROCAL, _TANGENT, _FULL, _LOST, _BAD,
-) = (STRIP * k for k in range(14))  # fmt: skip
-_SECTIONS = 14
+    _X, _INVERSE, _SIGMA, _SIZE, _BELOW, _R, _VERSINE, _VALUE, _SLOPE, _BEND, _MOVE, _GAIN, _RECIPROCAL, _TANGENT,
+    _FULL, _LOST, _BAD,
+) = (STRIP * k for k in range(17))  # fmt: skip
+_SECTIONS = 17
 
 _C12, _C11, _C10, _C9 = 0.03187962140081284, -0.016187392271599133, 0.019513468251252168, 0.006529302004736769
 _C8, _C7, _C6, _C5 = 0.012170138592391726, 0.013884842826402081, 0.01735977964134998, 0.022371749733164054
@@ -205,14 +206,37 @@ def _four_degrees(b, y, h):  # type: ignore[no-untyped-def]
 
 
 @compiled(**_OPTIONS)
-def _sum_strip(b, y, h, inverse_sigma, degrees, cutoffs):  # type: ignore[no-untyped-def]
-    """Sum the series of a layer without recurrence; entries that it does not serve have |r| beyond the last cutoff."""
+def _sum_twelve(b, y, h, inverse_sigma):  # type: ignore[no-untyped-def]
+    """Sum the series up to degree 12 of a layer without recurrence, and its slope."""
+    h0, h1, h2, h3, h4, h5, h6 = h[0], h[1], h[2], h[3], h[4], h[5], h[6]
+    h7, h8, h9, h10, h11, h12 = h[7], h[8], h[9], h[10], h[11], h[12]
     for j in range(STRIP):
         r = b[_X + j] * (inverse_sigma * b[_INVERSE + j])
-        b[_R + j] = min(max(r, -1.0), 1.0)
-        b[_GAIN + j] = b[_RECIPROCAL + j] = 1.0
+        r = min(max(r, -1.0), 1.0)
+        s = h12 * y[12 * STRIP + j]
+        v = s * r + h11 * y[11 * STRIP + j]
+        s, v = s * r + v, v * r + h10 * y[10 * STRIP + j]
+        s, v = s * r + v, v * r + h9 * y[9 * STRIP + j]
+        s, v = s * r + v, v * r + h8 * y[8 * STRIP + j]
+        s, v = s * r + v, v * r + h7 * y[7 * STRIP + j]
+        s, v = s * r + v, v * r + h6 * y[6 * STRIP + j]
+        s, v = s * r + v, v * r + h5 * y[5 * STRIP + j]
+        s, v = s * r + v, v * r + h4 * y[4 * STRIP + j]
+        s, v = s * r + v, v * r + h3 * y[3 * STRIP + j]
+        s, v = s * r + v, v * r + h2 * y[2 * STRIP + j]
+        s, v = s * r + v, v * r + h1 * y[STRIP + j]
+        s, v = s * r + v, v * r + h0 * y[j]
+        b[_R + j], b[_VALUE + j], b[_SLOPE + j] = r, v, s
+
+
+@compiled(**_OPTIONS)
+def _sum_strip(b, y, h, inverse_sigma, degrees, cutoffs):  # type: ignore[no-untyped-def]
+    """Sum the series of a layer without recurrence; entries that it does not serve have |r| beyond the last cutoff."""
+    _sum_twelve(b, y, h, inverse_sigma)
     top = _largest(b, cutoffs[-1])
-    tier = 0
+    if top <= cutoffs[0]:
+        return
+    tier = 1
     while tier < degrees.size - 1 and cutoffs[tier] < top:
         tier += 1
     degree = degrees[tier]
@@ -224,36 +248,62 @@ def _sum_strip(b, y, h, inverse_sigma, degrees, cutoffs):  # type: ignore[no-unt
 
 
 @compiled(**_OPTIONS)
-def _fold_strip(b, sigma, inverse_sigma, linear, fold, shift):  # type: ignore[no-untyped-def]
-    """Evaluate a layer without recurrence and φ(u) = linear·u + fold·|u| - shift.
-
-    With E|u||v| = (2/π) σ_u σ_v (√(1-r²) + r arcsin r).
-    """
-    straight, folded = linear * linear, fold * fold * (2.0 / pi)
-    crossed, constant = shift * fold * sqrt(2.0 / pi), shift * shift
+def _versine_of_products(b, inverse_sigma):  # type: ignore[no-untyped-def]
+    """Find 1 - r of the pre-activations from their covariance."""
     for j in range(STRIP):
-        r = b[_X + j] * (inverse_sigma * b[_INVERSE + j])
-        r = min(max(r, -1.0), 1.0)
-        size = abs(r)
-        near = size < 0.5
-        half = 0.5 - 0.5 * size
-        z = r * r if near else half
+        r = min(max(b[_X + j] * (inverse_sigma * b[_INVERSE + j]), -1.0), 1.0)
+        b[_R + j], b[_VERSINE + j] = r, 1.0 - r
+
+
+@compiled(**_OPTIONS)
+def _versine_of_features(b, inverse_sigma, below, sigma_b2, sigma_c2):  # type: ignore[no-untyped-def]
+    """Find 1 - r of the pre-activations from that of the features below, without a difference of large terms."""
+    bias = sigma_c2 / sigma_b2
+    for j in range(STRIP):
+        both, apart = below * b[_BELOW + j], below - b[_BELOW + j]
+        inverse = sigma_b2 * (inverse_sigma * b[_INVERSE + j])
+        size = 1.0 / inverse if inverse > 0.0 else 1.0
+        versine = (both * b[_VERSINE + j] + bias * apart * apart / (size + bias + both)) * inverse
+        b[_VERSINE + j] = min(versine, 2.0)
+        # Nearly parallel pairs have their digits, nearly opposite ones have not.
+        b[_R + j] = min(1.0 - versine, 0.0)
+
+
+@compiled(**_OPTIONS)
+def _fold_strip(b, sigma, size, linear, fold, shift):  # type: ignore[no-untyped-def]
+    """Evaluate a layer without recurrence and φ(u) = linear·u + fold·|u| - shift; leave 1 - r of its features.
+
+    Twice that is the squared distance of the normalised features; see `dual_forms.FoldedLinear`.
+    """
+    squares, folded = linear * linear + fold * fold, fold * fold * (2.0 / pi)
+    spread, mean = squares - folded, fold * sqrt(2.0 / pi)
+    inverse_size = 1.0 / size if size > 0.0 else 0.0
+    u = sigma * inverse_size
+    for j in range(STRIP):
+        versine = b[_VERSINE + j]
+        half, r = 0.5 * versine, 1.0 - versine
+        near, far = half < 0.25, half > 0.75
+        z = half if near else (1.0 - half if far else r * r)
         root = sqrt(z)
         # arcsin(√z)/√z on [0, 1/4], by Chebyshev points, to 2e-17.
         p = (_C12 * z + _C11) * z + _C10
         p = ((p * z + _C9) * z + _C8) * z + _C7
         p = ((p * z + _C6) * z + _C5) * z + _C4
         p = ((p * z + _C3) * z + _C2) * z + _C1
-        angle = root * (p * z + 1.0)
-        angle = angle if near else pi / 2 - 2.0 * angle
-        angle = angle if r >= 0.0 else -angle
-        product = sigma * b[_SIGMA + j]
-        b[_R + j] = r
-        b[_VALUE + j] = product * (straight * r + folded * (sqrt(1.0 - r * r) + r * angle)) + (
-            constant - crossed * (sigma + b[_SIGMA + j])
-        )
-        b[_SLOPE + j] = product * (straight + folded * angle)
-        b[_GAIN + j] = b[_RECIPROCAL + j] = 1.0
+        arc = root * (p * z + 1.0)
+        middle = pi / 2 - (arc if r >= 0.0 else -arc)
+        theta = 2.0 * arc if near else (pi - 2.0 * arc if far else middle)
+        other = b[_SIZE + j]
+        inverse_other = 1.0 / other if other > 0.0 else 0.0
+        v = b[_SIGMA + j] * inverse_other
+        apart = u - v
+        constant = mean * apart - shift * (inverse_size - inverse_other)
+        loss = squares * versine - folded * (sqrt(versine * (2.0 - versine)) - theta * r)
+        turned = 0.5 * (spread * apart * apart + constant * constant) + u * v * loss
+        turned = min(max(turned, 0.0), 2.0)
+        b[_VERSINE + j] = turned
+        b[_VALUE + j] = size * other * (1.0 - turned)
+        b[_SLOPE + j] = sigma * b[_SIGMA + j] * (squares - folded * theta)
 
 
 @compiled(**_OPTIONS)
@@ -290,6 +340,13 @@ def _part_with(b, strongest):  # type: ignore[no-untyped-def]
 
 
 @compiled(**_OPTIONS)
+def _no_gain(b):  # type: ignore[no-untyped-def]
+    """Set what only a recurrence changes."""
+    for j in range(STRIP):
+        b[_GAIN + j] = b[_RECIPROCAL + j] = 1.0
+
+
+@compiled(**_OPTIONS)
 def _all_positive(b):  # type: ignore[no-untyped-def]
     """Say whether 1 - σ_a² E φ'φ' is positive for all."""
     positive = 0.0
@@ -299,20 +356,26 @@ def _all_positive(b):  # type: ignore[no-untyped-def]
 
 
 @compiled(**_OPTIONS)
-def _through_layers(b, inverses, sigmas, y, i, coefficients, scales, wants):  # type: ignore[no-untyped-def]
+def _through_layers(b, of_columns, y, i, coefficients, scales, wants):  # type: ignore[no-untyped-def]
     """Take a strip of row i from the inner products to the last layer; say whether every layer serves every entry."""
-    whole = True
+    whole, unit = True, False
     for layer in range(scales.rows.shape[0]):
         a2, b2, c2 = scales.variances[layer, 0], scales.variances[layer, 1], scales.variances[layer, 2]
         if layer:
             _next(b, b2, c2)
-        _copy(inverses[STRIP * layer :], b[_INVERSE:])
+        _copy(of_columns[layer, 0], b[_INVERSE:])
         sigma, slot = scales.rows[layer, i], coefficients.slots[layer]
         inverse_sigma = 1.0 / sigma if sigma > 0.0 else 0.0
         if slot < 0:
-            _copy(sigmas[STRIP * layer :], b[_SIGMA:])
+            if layer and coefficients.slots[layer - 1] < 0:
+                _copy(of_columns[layer - 1, 2], b[_BELOW:])
+                _versine_of_features(b, inverse_sigma, scales.row_sizes[layer - 1, i], b2, c2)
+            else:
+                _versine_of_products(b, inverse_sigma)
+            _copy(of_columns[layer, 1], b[_SIGMA:])
+            _copy(of_columns[layer, 2], b[_SIZE:])
             folded, strongest = scales.folds[layer], CLOSED
-            _fold_strip(b, sigma, inverse_sigma, folded[0], folded[1], folded[2])
+            _fold_strip(b, sigma, scales.row_sizes[layer, i], folded[0], folded[1], folded[2])
         else:
             h, cutoffs = coefficients.rows[slot, i], coefficients.cutoffs[layer]
             strongest = cutoffs[-1]
@@ -320,7 +383,10 @@ def _through_layers(b, inverses, sigmas, y, i, coefficients, scales, wants):  # 
                 _sum_strip(b, y[slot], h, inverse_sigma, coefficients.degrees, cutoffs)
             else:
                 _solve_strip(b, y[slot], h, inverse_sigma, a2, coefficients.degrees, cutoffs)
-        if not (_all_within(b, _R, strongest) and _all_positive(b)):
+        if a2 == 0.0 and not unit:
+            _no_gain(b)
+        unit = a2 == 0.0
+        if not (_all_within(b, _R, strongest) and (unit or _all_positive(b))):
             if whole:
                 b[_LOST : _LOST + STRIP] = 0.0
                 b[_BAD : _BAD + STRIP] = 0.0
@@ -408,7 +474,7 @@ def solve_block(
     depth, terms = scales.rows.shape[0], coefficients.degrees[-1] + 1
     b2, c2 = scales.variances[0, 1], scales.variances[0, 2]
     b, y = np.zeros(_SECTIONS * STRIP), np.zeros((coefficients.columns.shape[0], terms * STRIP))
-    inverses, sigmas = np.zeros(depth * STRIP), np.zeros(depth * STRIP)
+    of_columns = np.zeros((depth, 3, STRIP))  # 1/σ, σ, √E φ²
     sections = (_VALUE, _TANGENT, _FULL)
     tiles = np.empty((3, STRIP * STRIP))
     done = np.empty((STRIP, STRIP), dtype=np.uint8)
@@ -416,14 +482,14 @@ def solve_block(
     for first in range(0, gram.shape[1], STRIP):
         width = min(STRIP, gram.shape[1] - first)
         begin = column + first
-        inverses[:] = 0.0
-        sigmas[:] = 0.0
+        of_columns[:] = 0.0
         y[:] = 0.0
         for layer in range(depth):
             for j in range(width):
                 sigma = scales.columns[layer, begin + j]
-                sigmas[STRIP * layer + j] = sigma
-                inverses[STRIP * layer + j] = 1.0 / sigma if sigma > 0.0 else 0.0
+                of_columns[layer, 0, j] = 1.0 / sigma if sigma > 0.0 else 0.0
+                of_columns[layer, 1, j] = sigma
+                of_columns[layer, 2, j] = scales.column_sizes[layer, begin + j]
         for slot in range(y.shape[0]):
             for k in range(terms):
                 source = coefficients.columns[slot, k, begin : begin + width]
@@ -457,7 +523,7 @@ def solve_block(
                     b[_FULL + skip] = 0.0
                 for j in range(STRIP):
                     b[_X + j] = b2 * b[_FULL + j] + c2
-                served = _through_layers(b, inverses, sigmas, y, i, coefficients, scales, wants)
+                served = _through_layers(b, of_columns, y, i, coefficients, scales, wants)
                 for k in range(3):
                     if wants[k]:
                         _copy(b[sections[k] :], tiles[k, STRIP * a :])

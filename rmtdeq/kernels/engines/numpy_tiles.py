@@ -40,17 +40,26 @@ def solve_block(
         left[:] = 0
         return 0, 0
     done, bad = todo.copy(), np.zeros(gram.shape, dtype=bool)
+    versine: FloatArray | None = None  # 1 - r of the features below, from layers that hand it on
     value: FloatArray = gram.astype(np.float64)
     tangent = full = value
     for layer, (a2, b2, c2) in enumerate(scales.variances):
         scale = scales.rows[layer, rows, None] * scales.columns[layer, columns]
         x, slot = b2 * value + c2, coefficients.slots[layer]
         if slot < 0:
-            r = _known(x, scale)
+            size_x, size_y = scales.row_sizes[:, rows, None], scales.column_sizes[:, columns]
+            if versine is None:
+                r = _known(x, scale)
+                versine = 1 - r
+            else:
+                versine = _versine_of_features(versine, scale, size_x[layer - 1], size_y[layer - 1], b2, c2)
+                # Nearly parallel pairs have their digits, nearly opposite ones have not.
+                r = np.minimum(1 - versine, 0.0)
             sigmas = scales.rows[layer, rows, None], scales.columns[layer, columns]
-            value, derivative = _folded(r, *sigmas, *scales.folds[layer])
+            value, derivative, versine = _folded(versine, *sigmas, size_x[layer], size_y[layer], *scales.folds[layer])
             strongest = CLOSED
         else:
+            versine = None
             h_x, h_y = coefficients.rows[slot, rows].T, coefficients.columns[slot, :, columns]
             strongest = coefficients.cutoffs[layer, -1]
             r = _known(x, scale) if a2 == 0 else _solved(x, scale, a2, h_x, h_y, done, strongest)
@@ -107,11 +116,33 @@ def _series(h_x: FloatArray, h_y: FloatArray, r: FloatArray) -> tuple[FloatArray
     return value, slope
 
 
+def _versine_of_features(
+    versine: FloatArray, scale: FloatArray, size_x: FloatArray, size_y: FloatArray, b2: float, c2: float
+) -> FloatArray:
+    """Return 1 - r of pre-activations from that of the features below, without a difference of large terms."""
+    both, apart, bias = size_x * size_y, size_x - size_y, c2 / b2
+    inverse = np.divide(b2, scale, out=np.zeros_like(scale), where=scale > 0)
+    size = scale / b2 + (scale == 0)
+    return np.minimum((both * versine + bias * apart**2 / (size + bias + both)) * inverse, 2.0)
+
+
 def _folded(
-    r: FloatArray, sigma_x: FloatArray, sigma_y: FloatArray, linear: float, fold: float, shift: float
-) -> tuple[FloatArray, FloatArray]:
-    """``E φ(u)φ(v)`` and ``E φ'(u)φ'(v)`` of φ(u) = linear·u + fold·|u| - shift."""
-    angle, folded = np.arcsin(r), fold**2 * (2 / pi)
-    even = folded * (np.sqrt(1 - r * r) + r * angle)
-    constant = shift**2 - shift * fold * sqrt(2 / pi) * (sigma_x + sigma_y)
-    return sigma_x * sigma_y * (linear**2 * r + even) + constant, linear**2 + folded * angle
+    versine: FloatArray,
+    sigma_x: FloatArray,
+    sigma_y: FloatArray,
+    size_x: FloatArray,
+    size_y: FloatArray,
+    linear: float,
+    fold: float,
+    shift: float,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """``E φ(u)φ(v)``, ``E φ'(u)φ'(v)`` and 1 - r of the features, of φ(u) = linear·u + fold·|u| - shift."""
+    squares, folded = linear**2 + fold**2, fold**2 * (2 / pi)
+    inverse_x, inverse_y = (np.divide(1.0, each, out=np.zeros_like(each), where=each > 0) for each in (size_x, size_y))
+    theta, r = 2 * np.arcsin(np.sqrt(versine / 2)), 1 - versine
+    u, v = sigma_x * inverse_x, sigma_y * inverse_y
+    constant = fold * sqrt(2 / pi) * (u - v) - shift * (inverse_x - inverse_y)
+    loss = squares * versine - folded * (np.sqrt(versine * (2 - versine)) - theta * r)
+    turned = ((squares - folded) * (u - v) ** 2 + constant**2) / 2 + u * v * loss
+    turned = np.clip(turned, 0.0, 2.0)
+    return size_x * size_y * (1 - turned), squares - folded * theta, turned

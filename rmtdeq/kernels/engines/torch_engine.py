@@ -12,7 +12,7 @@ from torch import Tensor
 from rmtdeq._lib.errors import MemoryLimitError
 from rmtdeq._lib.types import Kind
 from rmtdeq.kernels.blocks import Block, BlockWorker, Engine, Outputs, blocks, diagonal_entries
-from rmtdeq.kernels.engines.torch_series import fold_tile, solve_some, solve_tile
+from rmtdeq.kernels.engines.torch_series import fold_tile, solve_some, solve_tile, versine_of_features
 from rmtdeq.kernels.engines.torch_tables import DeviceTables
 from rmtdeq.kernels.pairs import entry
 from rmtdeq.kernels.plan import Plan
@@ -131,9 +131,15 @@ class DeviceWorker:
         tables = self._tables
         left = torch.empty(0, dtype=torch.int64, device=tables.device)
         value, tangents = gram, dict.fromkeys(kinds, gram)
+        versine: Tensor | None = None  # 1 - r of the features below, from layers that hand it on
         for depth, each in enumerate(self._plan.layers):
             layer = each.layer
-            value, derivative, lost = self._layer(depth, block, layer.sigma_b2 * value + layer.sigma_c2, wanted)
+            x = layer.sigma_b2 * value + layer.sigma_c2
+            if each.fold is None:
+                value, derivative, lost = self._layer(depth, block, x, wanted)
+                versine = None
+            else:
+                value, derivative, versine, lost = self._fold(depth, block, x, versine, each.fold, wanted)
             left = torch.cat([left, lost]).unique() if len(lost) else left
             bad = (layer.sigma_a2 * derivative >= 1).flatten()
             if len(left):
@@ -154,10 +160,6 @@ class DeviceWorker:
         tables, each = self._tables, self._plan.layers[depth]
         rows, columns = slice(block.top, block.bottom), slice(block.left, block.right)
         inverse = tables.inverse_scales[0][depth, rows], tables.inverse_scales[1][depth, columns]
-        if each.fold is not None:
-            scales = tables.scales[0][depth, rows, None], tables.scales[1][depth, columns]
-            solved = fold_tile(x * torch.outer(*inverse), *scales, *each.fold)
-            return solved.value, solved.slope, self._beyond(solved.r, CLOSED, wanted)
         left = torch.empty(0, dtype=torch.int64, device=tables.device)
         value = slope = x
         length = 0
@@ -181,6 +183,32 @@ class DeviceWorker:
                 break
             length += 1
         return value, slope * torch.outer(*inverse), left
+
+    def _fold(
+        self,
+        depth: int,
+        block: Block,
+        x: Tensor,
+        below: Tensor | None,
+        fold: tuple[float, float, float],
+        wanted: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return G, E φ'φ' and 1 - r of a layer with a closed form, and the numbers of the entries that it loses."""
+        tables, layer = self._tables, self._plan.layers[depth].layer
+        rows, columns = slice(block.top, block.bottom), slice(block.left, block.right)
+        inverse = torch.outer(tables.inverse_scales[0][depth, rows], tables.inverse_scales[1][depth, columns])
+        of_rows, of_columns = tables.sizes[0][:, rows, None], tables.sizes[1][:, columns]
+        if below is None:
+            r = (x * inverse).clamp(-1.0, 1.0)
+            versine = 1 - r
+        else:
+            sizes = of_rows[depth - 1], of_columns[depth - 1]
+            versine = versine_of_features(below, inverse, *sizes, layer.sigma_b2, layer.sigma_c2)
+            # Nearly parallel pairs have their digits, nearly opposite ones have not.
+            r = (1 - versine).clamp(max=0.0)
+        scales = tables.scales[0][depth, rows, None], tables.scales[1][depth, columns]
+        value, slope, turned = fold_tile(versine, *scales, of_rows[depth], of_columns[depth], *fold)
+        return value, slope, turned, self._beyond(r, CLOSED, wanted)
 
     @staticmethod
     def _beyond(r: Tensor, strongest: float, wanted: Tensor | None) -> Tensor:

@@ -98,14 +98,35 @@ def solve(
             tier += 1
 
 
-def fold_tile(r: Tensor, sigma_rows: Tensor, sigma_columns: Tensor, linear: float, fold: float, shift: float) -> Solved:
-    """Evaluate a layer without recurrence and φ(u) = linear·u + fold·|u| - shift; its slope is E φ'φ'."""
-    r = r.clamp(-1.0, 1.0)
-    angle, folded = torch.asin(r), fold**2 * (2 / math.pi)
-    even = folded * torch.addcmul(torch.sqrt(1 - r * r), r, angle)
-    constant = shift**2 - shift * fold * math.sqrt(2 / math.pi) * (sigma_rows + sigma_columns)
-    value = sigma_rows * sigma_columns * (linear**2 * r + even) + constant
-    return Solved(r, value, linear**2 + folded * angle)
+def versine_of_features(
+    versine: Tensor, inverse_scale: Tensor, size_rows: Tensor, size_columns: Tensor, b2: float, c2: float
+) -> Tensor:
+    """Return 1 - r of pre-activations from that of the features below, without a difference of large terms."""
+    both, apart, bias = size_rows * size_columns, size_rows - size_columns, c2 / b2
+    inverse = b2 * inverse_scale
+    size = torch.where(inverse > 0, 1 / inverse, 1.0)
+    return ((both * versine + bias * apart**2 / (size + bias + both)) * inverse).clamp(max=2.0)
+
+
+def fold_tile(
+    versine: Tensor,
+    sigma_rows: Tensor,
+    sigma_columns: Tensor,
+    size_rows: Tensor,
+    size_columns: Tensor,
+    linear: float,
+    fold: float,
+    shift: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return E φ(u)φ(v), E φ'(u)φ'(v) and 1 - r of the features, of φ(u) = linear·u + fold·|u| - shift."""
+    squares, folded = linear**2 + fold**2, fold**2 * (2 / math.pi)
+    inverse_rows, inverse_columns = (torch.where(each > 0, 1 / each, 0.0) for each in (size_rows, size_columns))
+    theta, r = 2 * torch.asin(torch.sqrt(versine / 2)), 1 - versine
+    u, v = sigma_rows * inverse_rows, sigma_columns * inverse_columns
+    constant = fold * math.sqrt(2 / math.pi) * (u - v) - shift * (inverse_rows - inverse_columns)
+    loss = squares * versine - folded * (torch.sqrt(versine * (2 - versine)) - theta * r)
+    turned = (((squares - folded) * (u - v) ** 2 + constant**2) / 2 + u * v * loss).clamp(0.0, 2.0)
+    return size_rows * size_columns * (1 - turned), squares - folded * theta, turned
 
 
 def solve_tile(

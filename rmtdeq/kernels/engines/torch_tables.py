@@ -95,6 +95,7 @@ class DeviceTables:
     def __init__(self, plan: Plan, series: SeriesBank, device: torch.device) -> None:
         self._plan, self._series, self.device = plan, series, device
         self._moved: list[DeviceSeries] = []
+        self._scales = scales_of(plan)
 
     def to(self, array: FloatArray | IntArray | Tensor) -> Tensor:
         """Return an array as a contiguous tensor there."""
@@ -118,9 +119,14 @@ class DeviceTables:
     @cached_property
     def scales(self) -> tuple[Tensor, Tensor]:
         """Scales σ of rows and columns, (layers, ·)."""
-        scales = scales_of(self._plan)
-        rows = self.to(scales.rows)
-        return rows, rows if self._plan.same else self.to(scales.columns)
+        rows = self.to(self._scales.rows)
+        return rows, rows if self._plan.same else self.to(self._scales.columns)
+
+    @cached_property
+    def sizes(self) -> tuple[Tensor, Tensor]:
+        """√E φ² of rows and columns, (layers, ·)."""
+        rows = self.to(self._scales.row_sizes)
+        return rows, rows if self._plan.same else self.to(self._scales.column_sizes)
 
     @cached_property
     def inverse_scales(self) -> tuple[Tensor, Tensor]:

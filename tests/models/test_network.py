@@ -1,0 +1,72 @@
+"""Networks of finite width: their gradients, and the kernels that they tend to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import rmtdeq as rd
+from rmtdeq.models import DEQModule, NetworkModule, NetworkRegression
+
+STACKS = {
+    "dense, equilibrium, dense": rd.Network(
+        [rd.Layer("relu", sigma_b2=1.5), rd.DEQ("tanh", 0.4, 0.8), rd.Layer("swish", sigma_c2=0.3)]
+    ),
+    "two equilibria with biases": rd.Network(
+        [rd.DEQ("swish", 0.3, 0.8, centered=False, sigma_c2=0.2), rd.DEQ("relu", 0.3, 0.8, sigma_c2=0.1)]
+    ),
+    "one DEQ with a bias": rd.DEQ("relu", 0.4, 0.8, centered=False, sigma_c2=0.3),
+}
+KINDS = ("ck", "ntk", "ntk-full")
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_gradients_row_by_row_are_those_of_automatic_differentiation(name):
+    X = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 12)) / np.sqrt(12))
+    network = NetworkRegression(12, 30, STACKS[name].resting(1.0), 0).double()
+    found = network.gradients(X)
+    assert set(found) == {each for each, _ in network.named_parameters()}
+    outputs = network(X)
+    for i in range(5):
+        grads = torch.autograd.grad(outputs[i], list(network.parameters()), retain_graph=True)
+        for (each, parameter), grad in zip(network.named_parameters(), grads, strict=True):
+            left, right = found[each].left[i], found[each].right[i]
+            own = torch.outer(left, right) if parameter.dim() == 2 else left * right
+            torch.testing.assert_close(own, grad, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_the_module_has_the_features_and_is_reproducible(name):
+    X = np.random.default_rng(1).standard_normal((4, 12)) / np.sqrt(12)
+    features = rd.sample_features(X, STACKS[name], 30, seed=3, tau0_squared=1.0)
+    module = STACKS[name].to_torch(12, 30, 3).double()
+    assert isinstance(module, DEQModule if name.startswith("one") else NetworkModule)
+    np.testing.assert_allclose(module(torch.from_numpy(X)).detach(), features, rtol=0, atol=1e-9)
+
+
+def test_widths_layer_by_layer():
+    module = STACKS["dense, equilibrium, dense"].to_torch(12, (7, 20, 5), 0)
+    assert module(torch.zeros(3, 12)).shape == (3, 5)
+    with pytest.raises(rd.InvalidInputError, match="3 layers"):
+        STACKS["dense, equilibrium, dense"].to_torch(12, (7, 20), 0)
+
+
+def test_jumps_have_no_tangent_kernel_at_any_width():
+    network = rd.Network([rd.Layer("relu"), rd.Layer("steps(0, -1, 1)")])
+    with pytest.raises(rd.IllPosedError, match="jumps"):
+        rd.finite_width_kernel(np.eye(4), network, 20, "ntk")
+    assert rd.finite_width_kernel(np.eye(4), network, 20, "ck").shape == (4, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STACKS)
+def test_jacobians_tend_to_the_infinite_width_kernels(name):
+    """At width 2000 the mean of 4 networks is within 8 % of the largest entry; one is off by about 10 %."""
+    X, network = np.random.default_rng(0).standard_normal((6, 30)) / np.sqrt(30), STACKS[name].pinned(1.0)
+    found = np.mean(
+        [rd.finite_width_kernel(X, network, 2000, KINDS, seed, tau0_squared=1.0, progress=False) for seed in range(4)],
+        axis=0,
+    )
+    for one, exact in zip(found, rd.kernel(X, network, KINDS), strict=True):
+        np.testing.assert_allclose(one, exact, rtol=0, atol=0.08 * exact.max())
