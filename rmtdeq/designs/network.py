@@ -88,7 +88,7 @@ class ExplicitNetwork(Network, Tabular):
 
     @property
     def activations(self) -> tuple[Activation, ...]:
-        """σ_1 … σ_L."""
+        """The functions σ_1 … σ_L."""
         return tuple(layer.activation for layer in self.layers)
 
     def coefficients(self, kind: str | None = None) -> KernelCoefficients:

@@ -114,7 +114,7 @@ class Layer:
 
     @property
     def bias(self) -> float:
-        """σ_c²/σ_b², the square of the constant feature that stands for the bias."""
+        """Square of the constant feature that stands for the bias, σ_c²/σ_b²."""
         return self.sigma_c2 / self.sigma_b2
 
     @property
