@@ -14,7 +14,7 @@ from rmtdeq._lib.optional import require
 from rmtdeq._lib.progress import progress_bar
 from rmtdeq._lib.types import FloatArray, Seed
 from rmtdeq.activations import jumps
-from rmtdeq.network import Network, require_network
+from rmtdeq.network import DEQ, Network, require_network
 from rmtdeq.network.wellposed import infinite_tangent_of_jump
 
 if TYPE_CHECKING:
@@ -188,7 +188,15 @@ def _network(
     require("torch")
     from rmtdeq.models import NetworkRegression
 
-    network = NetworkRegression(p, widths, layers, seed, solver=solver, torch_activation=torch_activation)
+    network = NetworkRegression(
+        p,
+        widths,
+        layers,
+        seed,
+        solver=solver,
+        torch_activation=torch_activation,
+        equilibria=isinstance(deq, DEQ),
+    )
     from rmtdeq.models.weights import on_device
 
     return X, on_device(network, device, precision.name)

@@ -120,6 +120,8 @@ class NetworkModule(nn.Sequential):
         Of the recurrent layers.
     torch_activation : callable, optional
         Of activations made from a callable, on tensors.
+    equilibria : bool
+        Make layers without recurrence a `DEQModule`, too, as that of a DEQ with σ_a² = 0 is.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class NetworkModule(nn.Sequential):
         *,
         solver: Solver | None = None,
         torch_activation: TensorFunction | None = None,
+        equilibria: bool = False,
     ) -> None:
         super().__init__()
         widths = list(width) if np.iterable(width) else [width] * len(layers)
@@ -141,7 +144,7 @@ class NetworkModule(nn.Sequential):
         rng, p = check.generator(seed), in_features
         for layer, m in zip(layers, widths, strict=True):
             own = torch_activation if layer.activation.name == "callable" else None
-            if layer.sigma_a2 > 0:
+            if layer.sigma_a2 > 0 or equilibria:
                 made: DEQModule | DenseModule = DEQModule(
                     p,
                     m,
@@ -164,7 +167,7 @@ class NetworkRegression(nn.Module):
 
     Parameters
     ----------
-    in_features, width, layers, seed, solver, torch_activation
+    in_features, width, layers, seed, solver, torch_activation, equilibria
         As for `NetworkModule`, whose weights are the same.
 
     Attributes
@@ -182,10 +185,19 @@ class NetworkRegression(nn.Module):
         *,
         solver: Solver | None = None,
         torch_activation: TensorFunction | None = None,
+        equilibria: bool = False,
     ) -> None:
         super().__init__()
         rng = check.generator(seed)
-        self.features = NetworkModule(in_features, width, layers, rng, solver=solver, torch_activation=torch_activation)
+        self.features = NetworkModule(
+            in_features,
+            width,
+            layers,
+            rng,
+            solver=solver,
+            torch_activation=torch_activation,
+            equilibria=equilibria,
+        )
         last = cast("DEQModule | DenseModule", self.features[-1])
         (v,) = gaussian([(last.B.shape[0],)], torch_generator(rng))
         self.v = nn.Parameter(v)

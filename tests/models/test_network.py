@@ -17,6 +17,7 @@ STACKS = {
         [rd.DEQ("swish", 0.3, 0.8, centered=False, sigma_c2=0.2), rd.DEQ("relu", 0.3, 0.8, sigma_c2=0.1)]
     ),
     "one DEQ with a bias": rd.DEQ("relu", 0.4, 0.8, centered=False, sigma_c2=0.3),
+    "one DEQ without recurrence": rd.DEQ("tanh", 0.0, 0.8),
 }
 KINDS = ("ck", "ntk", "ntk-full")
 
