@@ -317,9 +317,12 @@ def _tangent(b, section, inverse_sigma, sigma_b2, sigma_c2):  # type: ignore[no-
 
 @compiled(**_OPTIONS)
 def _first_tangent(b):  # type: ignore[no-untyped-def]
-    """Start the tangent kernel of a first layer whose input weights are fixed."""
+    """Start the tangent kernel with input weights fixed; say whether 1 - σ_a² E φ'φ' is positive for all."""
+    positive = 0.0
     for j in range(STRIP):
         b[_TANGENT + j] = b[_VALUE + j] * b[_RECIPROCAL + j]
+        positive += 1.0 if b[_GAIN + j] > 0.0 else 0.0
+    return positive == STRIP
 
 
 @compiled(**_OPTIONS)
@@ -355,15 +358,16 @@ def _all_positive(b):  # type: ignore[no-untyped-def]
     return positive == STRIP
 
 
-@compiled(**_OPTIONS)
+@compiled(inline="always", **_OPTIONS)
 def _through_layers(b, of_columns, y, i, coefficients, scales, wants):  # type: ignore[no-untyped-def]
     """Take a strip of row i from the inner products to the last layer; say whether every layer serves every entry."""
-    whole, unit = True, False
-    for layer in range(scales.rows.shape[0]):
+    whole, unit, depth = True, False, scales.rows.shape[0]
+    for layer in range(depth):
         a2, b2, c2 = scales.variances[layer, 0], scales.variances[layer, 1], scales.variances[layer, 2]
         if layer:
             _next(b, b2, c2)
-        _copy(of_columns[layer, 0], b[_INVERSE:])
+        if depth > 1:
+            _copy(of_columns[layer, 0], b[_INVERSE:])
         sigma, slot = scales.rows[layer, i], coefficients.slots[layer]
         inverse_sigma = 1.0 / sigma if sigma > 0.0 else 0.0
         if slot < 0:
@@ -386,18 +390,16 @@ def _through_layers(b, of_columns, y, i, coefficients, scales, wants):  # type: 
         if a2 == 0.0 and not unit:
             _no_gain(b)
         unit = a2 == 0.0
-        if not (_all_within(b, _R, strongest) and (unit or _all_positive(b))):
+        sound = _first_tangent(b) if layer == 0 else unit or _all_positive(b)
+        if not (sound and _all_within(b, _R, strongest)):
             if whole:
                 b[_LOST : _LOST + STRIP] = 0.0
                 b[_BAD : _BAD + STRIP] = 0.0
             whole = False
         if not whole:
             _part_with(b, strongest)
-        if wants[1]:
-            if layer:
-                _tangent(b, _TANGENT, inverse_sigma, b2, c2)
-            else:
-                _first_tangent(b)
+        if wants[1] and layer:
+            _tangent(b, _TANGENT, inverse_sigma, b2, c2)
         if wants[2]:
             _tangent(b, _FULL, inverse_sigma, b2, c2)
     return whole
@@ -472,10 +474,15 @@ def solve_block(
     row, column, same, mirror = position.row, position.column, position.same, position.mirror
     out_row, out_column = position.out_row, position.out_column
     depth, terms = scales.rows.shape[0], coefficients.degrees[-1] + 1
-    b2, c2 = scales.variances[0, 1], scales.variances[0, 2]
+    a2, b2, c2 = scales.variances[0, 0], scales.variances[0, 1], scales.variances[0, 2]
     b, y = np.zeros(_SECTIONS * STRIP), np.zeros((coefficients.columns.shape[0], terms * STRIP))
     of_columns = np.zeros((depth, 3, STRIP))  # 1/σ, σ, √E φ²
     sections = (_VALUE, _TANGENT, _FULL)
+    # One recurrent layer is what is computed most: what its rows share is looked up once.
+    single = depth == 1 and a2 > 0.0
+    only, hermite_x = (y[0], coefficients.rows[0]) if single else (b, scales.rows)
+    sigma_x, degrees, cutoffs = scales.rows[0], coefficients.degrees, coefficients.cutoffs[0]
+    strongest = cutoffs[-1]
     tiles = np.empty((3, STRIP * STRIP))
     done = np.empty((STRIP, STRIP), dtype=np.uint8)
     bad, remaining = 0, 0
@@ -490,6 +497,7 @@ def solve_block(
                 of_columns[layer, 0, j] = 1.0 / sigma if sigma > 0.0 else 0.0
                 of_columns[layer, 1, j] = sigma
                 of_columns[layer, 2, j] = scales.column_sizes[layer, begin + j]
+        _copy(of_columns[0, 0], b[_INVERSE:])
         for slot in range(y.shape[0]):
             for k in range(terms):
                 source = coefficients.columns[slot, k, begin : begin + width]
@@ -514,16 +522,28 @@ def solve_block(
                 inner = gram[local, first : first + end]
                 if end == STRIP:
                     for j in range(STRIP):
-                        b[_FULL + j] = inner[j]
+                        b[_X + j] = b2 * inner[j] + c2
                 else:
-                    b[_FULL : _FULL + STRIP] = 0.0
+                    b[_X : _X + STRIP] = 0.0
+                    for j in range(end):
+                        b[_X + j] = b2 * inner[j] + c2
+                if wants[2]:
                     for j in range(end):
                         b[_FULL + j] = inner[j]
                 if 0 <= skip < STRIP:
-                    b[_FULL + skip] = 0.0
-                for j in range(STRIP):
-                    b[_X + j] = b2 * b[_FULL + j] + c2
-                served = _through_layers(b, of_columns, y, i, coefficients, scales, wants)
+                    b[_X + skip] = 0.0
+                if single:
+                    inverse_sigma = 1.0 / sigma_x[i] if sigma_x[i] > 0.0 else 0.0
+                    _solve_strip(b, only, hermite_x[i], inverse_sigma, a2, degrees, cutoffs)
+                    served = _first_tangent(b) and _all_within(b, _R, strongest)
+                    if not served:
+                        b[_LOST : _LOST + STRIP] = 0.0
+                        b[_BAD : _BAD + STRIP] = 0.0
+                        _part_with(b, strongest)
+                    if wants[2]:
+                        _tangent(b, _FULL, inverse_sigma, b2, c2)
+                else:
+                    served = _through_layers(b, of_columns, y, i, coefficients, scales, wants)
                 for k in range(3):
                     if wants[k]:
                         _copy(b[sections[k] :], tiles[k, STRIP * a :])
