@@ -139,10 +139,9 @@ def operators_of(
     if how.backend == "dask":
         if where is not None or group is not None:
             raise InvalidInputError("folder= and group= are not for backend='dask', whose workers keep the tiles.")
-        from rmtdeq.kernels.stores.cluster.matrix import cluster_operator
+        from rmtdeq.kernels.stores.cluster.matrix import cluster_operators
 
-        for kind in kinds:
-            yield cluster_operator(X, network, kind, how, method, tau0_squared, progress)
+        yield from cluster_operators(X, network, kinds, how, method, tau0_squared, progress)
         return
     place = placement(X, None, how, keep=True)
     exactly = how.dtype is not None

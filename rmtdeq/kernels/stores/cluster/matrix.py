@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from time import sleep
 from typing import TypeVar
@@ -106,23 +108,23 @@ class ClusterMatrix:
         return np.concatenate(reach.gather(reach.compute(sums)))
 
 
-def cluster_operator(
+def cluster_operators(
     X: ArrayLike,
     network: Network,
-    kind: Kind,
+    kinds: Sequence[Kind],
     how: Computation,
     method: str,
     tau0_squared: float | None,
     progress: bool,
-) -> KernelOperator:
-    """Return a kernel of the workers as an operator; parameters as for `rmtdeq.kernel_operator`."""
+) -> Iterator[KernelOperator]:
+    """Yield kernels of the workers as operators; the samples are sent once.  See `rmtdeq.kernel_operator`."""
     if method not in ("auto", "cluster", "matrix-free"):
         raise InvalidInputError(f"backend='dask' has the methods 'cluster' and 'matrix-free', not {method!r}.")
     limit = math.inf if how.memory_limit is None else check.memory_allowed(how.memory_limit)[0]
     reach = client()
     rows = pieces(X, "X", how.dtype, how.products, reach)
     model = model_of(network, rows, tau0_squared)
-    recipe = recipe_for(rows, None, model, (kind,), how)
+    recipe = recipe_for(rows, None, model, kinds, how)
     n = rows.norms.size
     needed, free = n * (n + rows.chunks[0]) / 2 * rows.dtype.itemsize, min(memory_of(reach), limit)
     if method == "cluster" and needed > free:
@@ -134,13 +136,12 @@ def cluster_operator(
     if method == "auto":
         method = "cluster" if needed <= free else "matrix-free"
         logger.info("%d samples, method %r: %.3g GiB of entries.", n, method, needed / 2**30)
-    return KernelOperator(
-        n,
-        lambda method: ClusterMatrix(recipe, rows, method == "cluster"),
+    for kind in kinds:
+        store = partial(_store, replace(recipe, kinds=(kind,)), rows)
         # Samples that are on workers are told apart by their norms.
-        lambda: identity(model, kind, rows.dtype, rows.norms, "Dask workers"),
-        method,
-        rows.dtype,
-        rows.dtype,
-        progress,
-    )
+        record = partial(identity, model, kind, rows.dtype, rows.norms, "Dask workers")
+        yield KernelOperator(n, store, record, method, rows.dtype, rows.dtype, progress)
+
+
+def _store(recipe: Recipe, rows: Pieces, method: str) -> ClusterMatrix:
+    return ClusterMatrix(recipe, rows, method == "cluster")
