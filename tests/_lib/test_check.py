@@ -89,7 +89,9 @@ def test_labels_that_are_not_those_of_classes_come_with_what_makes_them(y):
 
 def forms_of(X):
     """The same samples as the tensors, arrays, tables and lists that people have them in, by name."""
-    torch, pd = pytest.importorskip("torch"), pytest.importorskip("pandas")
+    import pandas as pd
+    import torch
+
     T = torch.from_numpy(X)
 
     class Container:
@@ -142,7 +144,9 @@ def test_kernels_take_samples_of_any_type(backend):
 
 
 def test_missing_numbers_are_told_as_such():
-    torch, pd = pytest.importorskip("torch"), pytest.importorskip("pandas")
+    import pandas as pd
+    import torch
+
     X = np.random.default_rng(0).standard_normal((5, 3))
     table = pd.DataFrame(X).astype("Float64")
     table.iloc[1, 2] = pd.NA
@@ -164,7 +168,9 @@ def test_missing_numbers_are_told_as_such():
 
 
 def test_labels_may_be_tensors_and_nullable():
-    torch, pd = pytest.importorskip("torch"), pytest.importorskip("pandas")
+    import pandas as pd
+    import torch
+
     for y in (torch.tensor([0, 1, 1]), torch.tensor([0.0, 1, 1]).bfloat16(), pd.Series([0, 1, 1], dtype="Int64")):
         np.testing.assert_array_equal(check.labels(y, 3), [0, 1, 1])
     with pytest.raises(rd.InvalidInputError, match="not whole"):

@@ -52,7 +52,8 @@ def test_pickles_are_never_loaded(tmp_path):
 
 
 def test_a_state_comes_back_as_it_was_saved(tmp_path):
-    torch = pytest.importorskip("torch")
+    import torch
+
     kept = Checkpoint(tmp_path, {"n": 3}, "training")
     assert kept.load_state() is None
     assert "too short" in kept.kept()
@@ -77,7 +78,8 @@ class _Trap:
 
 
 def test_a_state_with_foreign_code_or_damage_is_refused(tmp_path, monkeypatch):
-    torch = pytest.importorskip("torch")
+    import torch
+
     monkeypatch.chdir(tmp_path)
     kept = Checkpoint(tmp_path / "a", {"n": 3}, "training")
     torch.save({"weights": _Trap()}, tmp_path / "a" / "last.pt")
