@@ -106,6 +106,7 @@ class Engine(ABC):
     ----------
     plan : Plan
     series : SeriesBank
+    scales : Scales
     tile : tuple of int, or None
         Height and width of the blocks that suit it, where they are not `HEIGHT` and `WIDTH`.
     concurrent : bool
@@ -116,7 +117,7 @@ class Engine(ABC):
     concurrent = False
 
     def __init__(self, plan: Plan) -> None:
-        self.plan, self.series = plan, SeriesBank(plan)
+        self.plan, self.series, self.scales = plan, SeriesBank(plan), scales_of(plan)
         self._lock, self._warned = Lock(), False
 
     @abstractmethod
@@ -187,7 +188,6 @@ class HostEngine(Engine):
     def __init__(self, plan: Plan, solve_block: BlockSolver, concurrent: bool) -> None:
         super().__init__(plan)
         self.solve_block, self.concurrent = solve_block, concurrent
-        self.scales = scales_of(plan)
 
     def worker(self) -> BlockWorker:
         """Return what fills blocks in one thread."""

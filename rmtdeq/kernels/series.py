@@ -14,6 +14,13 @@ from rmtdeq.kernels.scales import SHORT, degrees_up_to
 CLOSED = 0.999
 """Largest |r| that keeps all digits of the angle.  Layers with a fold hand on 1 - r, which keeps them at r = 1, too."""
 
+ARCSINE = (
+    0.03187962140081284, -0.016187392271599133, 0.019513468251252168, 0.006529302004736769, 0.012170138592391726,
+    0.013884842826402081, 0.01735977964134998, 0.022371749733164054, 0.030381959697685138, 0.044642856805998938,
+    0.075000000003852017, 0.1666666666666494, 1.0,
+)  # fmt: skip
+"""Coefficients of arcsin(√z)/√z on [0, 1/4], the highest first, to 2e-17."""
+
 _DEGREES = (SHORT, 96, 512)
 _POINTS_PER_PAIR, _POINTS_PER_CLOSED_PAIR = 500, 2
 """Hermite coefficients at points of the table that take the time of an exact entry."""

@@ -13,7 +13,7 @@ from rmtdeq.models.activations import TensorFunction, TorchActivation
 from rmtdeq.models.fixed_point import Solver
 from rmtdeq.models.implicit import ImplicitModule, Trace, sensitivity
 from rmtdeq.models.inputs import check_inputs, product
-from rmtdeq.models.regression import Factor, ImplicitRegression, Point
+from rmtdeq.models.regression import Factor, ImplicitRegression, Point, input_factors
 from rmtdeq.models.weights import gaussian, torch_generator
 
 
@@ -41,6 +41,8 @@ class DEQModule(ImplicitModule):
     A, B : Parameter (m, m), (m, p)
     c : Parameter (m,) or None
     """
+
+    c: nn.Parameter | None
 
     def __init__(
         self,
@@ -108,10 +110,12 @@ class DEQModule(ImplicitModule):
         g : Tensor (N, m)
         """
         (b,) = sensitivity(self.map(), z, self.injected(x), g, self.solver)
-        found = {"A": Factor(self.sigma_a * b, z), "B": Factor(self.sigma_b * b, x)}
-        if self.c is not None:
-            found["c"] = Factor(self.sigma_c * b, torch.ones_like(b[:, :1]))
-        return found, self.sigma_b * (b @ self.B)
+        return self.factors(x, z, b), self.sigma_b * (b @ self.B)
+
+    def factors(self, x: Tensor, z: Tensor, b: Tensor) -> dict[str, Factor]:
+        """Return the gradients σ_a b zᵀ in A, σ_b b xᵀ in B and σ_c b in the bias, b being that in what is injected."""
+        of_inputs = input_factors(b, x, self.sigma_b, self.sigma_c, self.c)
+        return {"A": Factor(self.sigma_a * b, z), **of_inputs}
 
 
 class DEQRegression(ImplicitRegression):
@@ -202,12 +206,7 @@ class DEQRegression(ImplicitRegression):
         )
 
     def factors(self, x: Tensor, point: Point) -> dict[str, Factor]:
-        """Return the rank-one gradients of the outputs: z for v, σ_a b zᵀ for A, σ_b b xᵀ for B, σ_c b for the bias."""
-        b, features = point.through[0], self.features
-        ones = torch.ones_like(b[:, :1])
-        found = {
-            "v": Factor(ones, point.z),
-            "features.A": Factor(features.sigma_a * b, point.z),
-            "features.B": Factor(features.sigma_b * b, x),
-        }
-        return found if features.c is None else found | {"features.c": Factor(features.sigma_c * b, ones)}
+        """Return the rank-one gradients of the outputs: z for v, and those of the features' weights."""
+        b = point.through[0]
+        of_features = self.features.factors(x, point.z, b)
+        return {"v": Factor(torch.ones_like(b[:, :1]), point.z)} | {f"features.{k}": f for k, f in of_features.items()}

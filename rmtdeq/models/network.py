@@ -18,7 +18,7 @@ from rmtdeq.models.deq import DEQModule
 from rmtdeq.models.fixed_point import Solver
 from rmtdeq.models.implicit import full_precision
 from rmtdeq.models.inputs import product
-from rmtdeq.models.regression import Factor
+from rmtdeq.models.regression import Factor, input_factors
 from rmtdeq.models.weights import gaussian, torch_generator
 
 
@@ -61,6 +61,8 @@ class DenseModule(nn.Module):
     c : Parameter (m,) or None
     """
 
+    c: nn.Parameter | None
+
     def __init__(
         self,
         in_features: int,
@@ -91,10 +93,7 @@ class DenseModule(nn.Module):
         with torch.enable_grad():
             leaf = self._given(x).detach().requires_grad_()
             (b,) = torch.autograd.grad(self.scale * self.activation(leaf), leaf, g)
-        found = {"B": Factor(self.sigma_b * b, x)}
-        if self.c is not None:
-            found["c"] = Factor(self.sigma_c * b, torch.ones_like(b[:, :1]))
-        return found, self.sigma_b * (b @ self.B)
+        return input_factors(b, x, self.sigma_b, self.sigma_c, self.c), self.sigma_b * (b @ self.B)
 
     def extra_repr(self) -> str:
         """Show sizes and variances."""

@@ -28,6 +28,12 @@ class Factor(NamedTuple):
         return gram(self.left) * gram(self.right)
 
 
+def input_factors(b: Tensor, x: Tensor, sigma_b: float, sigma_c: float, bias: Tensor | None) -> dict[str, Factor]:
+    """Return the gradients in input weights B and bias c of a layer, those in its pre-activation, b, being given."""
+    found = {"B": Factor(sigma_b * b, x)}
+    return found if bias is None else found | {"c": Factor(sigma_c * b, torch.ones_like(b[:, :1]))}
+
+
 def gram(x: Tensor) -> Tensor:
     """Return x xᵀ, symmetric to the last bit, which a matrix product is not."""
     product = x @ x.T

@@ -1,6 +1,6 @@
 """Networks of infinite width: layers, recurrent or ordinary, one on another."""
 
-from rmtdeq.network.deq import DEQ, require_deq
+from rmtdeq.network.deq import DEQ
 from rmtdeq.network.layers import (
     PROBES,
     Layer,
@@ -18,7 +18,6 @@ __all__ = [
     "Network",
     "ordinary",
     "preactivation_scale",
-    "require_deq",
     "require_network",
     "require_varying",
 ]

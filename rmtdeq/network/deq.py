@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.optional import require
 from rmtdeq._lib.types import Function, Seed
 from rmtdeq.activations import Activation
@@ -194,11 +193,3 @@ class DEQ(Network):
             solver=solver,
             torch_activation=torch_activation,
         )
-
-
-def require_deq(deq: object) -> None:
-    """Raise unless `deq` is a DEQ without bias, which is what the first-order theory is about."""
-    if not isinstance(deq, DEQ):
-        raise InvalidInputError(f"deq must be a DEQ, as in DEQ('tanh', sigma_a2=0.2, sigma_b2=0.8), not {deq!r}.")
-    if deq.sigma_c2:
-        raise InvalidInputError(f"This theory is that of a DEQ without bias, and {deq} has one: take sigma_c2=0.")

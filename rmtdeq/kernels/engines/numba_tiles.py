@@ -22,7 +22,7 @@ import numpy as np
 
 from rmtdeq._lib.compiled import compiled
 from rmtdeq._lib.types import FloatArray
-from rmtdeq.kernels.series import CLOSED, Coefficients, Position, Scales
+from rmtdeq.kernels.series import ARCSINE, CLOSED, Coefficients, Position, Scales
 
 STRIP = 64
 _MAX_STEPS = 60
@@ -35,9 +35,7 @@ _STEP = 1e-7  # What is left after a step is of the order of its square, for the
 ) = (STRIP * k for k in range(17))  # fmt: skip
 _SECTIONS = 17
 
-_C12, _C11, _C10, _C9 = 0.03187962140081284, -0.016187392271599133, 0.019513468251252168, 0.006529302004736769
-_C8, _C7, _C6, _C5 = 0.012170138592391726, 0.013884842826402081, 0.01735977964134998, 0.022371749733164054
-_C4, _C3, _C2, _C1 = 0.030381959697685138, 0.044642856805998938, 0.075000000003852017, 0.1666666666666494
+_C12, _C11, _C10, _C9, _C8, _C7, _C6, _C5, _C4, _C3, _C2, _C1, _ = ARCSINE
 
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": _FAST, "nogil": True}
@@ -285,7 +283,7 @@ def _fold_strip(b, sigma, size, linear, fold, shift):  # type: ignore[no-untyped
         near, far = half < 0.25, half > 0.75
         z = half if near else (1.0 - half if far else r * r)
         root = sqrt(z)
-        # arcsin(√z)/√z on [0, 1/4], by Chebyshev points, to 2e-17.
+        # arcsin(√z)/√z
         p = (_C12 * z + _C11) * z + _C10
         p = ((p * z + _C9) * z + _C8) * z + _C7
         p = ((p * z + _C6) * z + _C5) * z + _C4

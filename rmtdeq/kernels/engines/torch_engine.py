@@ -43,7 +43,7 @@ class TorchEngine(Engine):
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
         super().__init__(plan)
-        self.device, self.tables = device, DeviceTables(plan, self.series, device)
+        self.device, self.tables = device, DeviceTables(plan, self.series, self.scales, device)
         side = _HOST_TILE if device.type == "cpu" else _DEVICE_TILE
         self.tile = self.apart = (side, side)
 

@@ -17,7 +17,7 @@ from rmtdeq._lib import check
 from rmtdeq._lib.errors import MemoryLimitError
 from rmtdeq._lib.types import FloatArray, IntArray, Kind
 from rmtdeq.kernels.plan import Plan
-from rmtdeq.kernels.series import SeriesBank, scales_of
+from rmtdeq.kernels.series import Scales, SeriesBank
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +89,13 @@ class DeviceTables:
     ----------
     plan : Plan
     series : SeriesBank
+    scales : Scales
     device : torch.device
     """
 
-    def __init__(self, plan: Plan, series: SeriesBank, device: torch.device) -> None:
-        self._plan, self._series, self.device = plan, series, device
+    def __init__(self, plan: Plan, series: SeriesBank, scales: Scales, device: torch.device) -> None:
+        self._plan, self._series, self._scales, self.device = plan, series, scales, device
         self._moved: list[DeviceSeries] = []
-        self._scales = scales_of(plan)
 
     def to(self, array: FloatArray | IntArray | Tensor) -> Tensor:
         """Return an array as a contiguous tensor there."""

@@ -13,9 +13,9 @@ from rmtdeq._lib.types import KINDS, Kind
 from rmtdeq.kernels.blocks import Block, BlockWorker, Outputs, diagonal_entries
 from rmtdeq.kernels.engines.torch_engine import DeviceWorker, TorchEngine, as_tensor
 from rmtdeq.kernels.engines.torch_tables import DeviceSeries
-from rmtdeq.kernels.engines.triton_tiles import ARCSINE, solve_tiles
+from rmtdeq.kernels.engines.triton_tiles import solve_tiles
 from rmtdeq.kernels.plan import Plan
-from rmtdeq.kernels.series import CLOSED, scales_of
+from rmtdeq.kernels.series import ARCSINE, CLOSED
 
 _TILE, _WARPS = 32, 4
 """Rows and columns of a tile, and warps that share it."""
@@ -33,7 +33,7 @@ class TritonEngine(TorchEngine):
         super().__init__(plan, device)
         if device.type != "cpu" and len(plan.layers) == 1:
             self.tile = (_BLOCK, _BLOCK)
-        scales = scales_of(plan)
+        scales = self.scales
         shared = np.tile([2 / pi, sqrt(2 / pi), pi / 2, *ARCSINE], (len(plan.layers), 1))
         self.constants = self.tables.to(np.concatenate([scales.variances, scales.folds, shared], axis=1))
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from rmtdeq.kernels.series import ARCSINE
+
 _VARIES = ["out_row", "out_column", "final_row", "final_column", "tiers", "top", "bottom", "left", "right"]
 """Integers that are not worth a compilation of their own when they are 1 or a multiple of 16."""
 
@@ -48,13 +50,6 @@ def _store(out, stride, row, column, entries, i, j, wanted, mirror: tl.constexpr
         across, asked = tl.trans(entries), tl.trans(wanted.to(tl.int32)) != 0
         tl.store(out + (j - row).to(tl.int64)[:, None] * stride + (i - column)[None, :], across, mask=asked)
 
-
-ARCSINE = (
-    0.03187962140081284, -0.016187392271599133, 0.019513468251252168, 0.006529302004736769, 0.012170138592391726,
-    0.013884842826402081, 0.01735977964134998, 0.022371749733164054, 0.030381959697685138, 0.044642856805998938,
-    0.075000000003852017, 0.1666666666666494, 1.0,
-)  # fmt: skip
-"""Coefficients of arcsin(√z)/√z on [0, 1/4], the highest first, to 2e-17."""
 
 _TERMS = tl.constexpr(len(ARCSINE))
 
