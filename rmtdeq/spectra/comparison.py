@@ -89,7 +89,7 @@ class SpectrumComparison(Tabular):
 
     def _title(self) -> str:
         pred = self.prediction
-        p = pred.model.covariances.dimension
+        p = pred.dimension
         return f"{pred.kind.upper()} of {pred.deq}, n = {pred.n}, p = {p}, level {pred.level}"
 
     def _notes(self) -> tuple[str, ...]:
@@ -280,8 +280,8 @@ def compare(emp: EmpiricalSpectrum, pred: SpectrumPrediction, y: ArrayLike | Non
     if y is not None:
         columns = ranks - (values.size - emp.vectors.shape[1])
         known = columns >= 0
-        alignments = np.full((r, pred.model.shifts.size), np.nan)
-        alignments[known] = emp.alignments(y, pred.model.shifts.size)[columns[known]]
+        alignments = np.full((r, pred.classes), np.nan)
+        alignments[known] = emp.alignments(y, pred.classes)[columns[known]]
     bulk = ks = distance = None
     ks_error = 0.0
     if emp.has_density and values.size > ranks.size:
