@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq._lib import check, style
 from rmtdeq._lib.checkpoint import Checkpoint, checksum
 from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.tables import Table, Tabular, largest, without_rounding
 from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.kernels.computation import Computation, engine, is_tensor
@@ -434,7 +435,9 @@ def _exact(
     for kind in kinds:
         matrix = matrices.pop(0)
         matrix = np.asarray(matrix) if how.backend == "dask" else matrix
-        yield EmpiricalSpectrum(*eigenpairs(matrix, top), n, kind, "exact")
+        with Stage(f"eigenvalues of the {kind}, {n} x {n}", show=progress):
+            found = eigenpairs(matrix, top)
+        yield EmpiricalSpectrum(*found, n, kind, "exact")
 
 
 def _check_dense(n: int, memory_limit: float | None, kinds: int) -> None:

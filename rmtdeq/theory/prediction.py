@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq._lib import check, style
 from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.tables import Table, Tabular, by_class, intervals, largest, numbers, without_rounding
 from rmtdeq._lib.types import ComplexArray, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
@@ -338,7 +339,9 @@ def predict_spectrum(
     if not sizes.all():
         raise InvalidInputError(f"With n = {n} class {int(sizes.argmin())} has no sample; raise n.")
     truncation = check.number(truncation, "truncation", low=0, high=1)
-    return check.as_asked(kind, (_predicted(deq, gmm, n, each, level, tau0_squared, truncation) for each in kinds))
+    with Stage("predicting the spectrum"):
+        found = [_predicted(deq, gmm, n, each, level, tau0_squared, truncation) for each in kinds]
+    return check.as_asked(kind, found)
 
 
 def _predicted(
