@@ -108,6 +108,11 @@ class EmpiricalSpectrum(Tabular):
         lower = others[: self.n - self.eigenvalues.size]
         return np.sort(np.concatenate([np.minimum(lower, self.eigenvalues[0]), self.eigenvalues]))
 
+    @property
+    def known_values(self) -> FloatArray:
+        """All eigenvalues where the whole distribution is known, or else the largest; ascending."""
+        return self.all_values if self.has_density else self.eigenvalues
+
     def cdf(self, x: ArrayLike) -> FloatArray:
         """Return the share of the eigenvalues up to x; those that rounding has made negative are zeros."""
         x = check.real_array(x, "x")

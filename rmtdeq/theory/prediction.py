@@ -190,18 +190,24 @@ class SpectrumPrediction(Tabular):
 
     def doubts(self) -> tuple[str, ...]:
         """Return what speaks against the prediction: a sentence on eigenvalues below zero, or nothing."""
+        if not self.below_zero:
+            return ()
+        # One eigenvalue that is wrong says little of the others; a share of the bulk does.
+        advice = ": rely on the largest eigenvalues alone" if "bulk" in self.below_zero else ""
+        return (
+            f"(predicted below zero: {self.below_zero}; no kernel has eigenvalues there. Norms differ within "
+            f"classes by more than the expansion around them bears{advice})",
+        )
+
+    @property
+    def below_zero(self) -> str:
+        """How much is predicted below zero, where no kernel has eigenvalues, in words; or nothing."""
         # Less than half an eigenvalue is none.
         share = self.negative_mass if self.negative_mass * self.n > 0.5 else 0.0
         isolated = int((self.outliers < 0).sum())
-        if not share and not isolated:
-            return ()
-        parts = [f"{share:.1%} of the bulk"] * (share > 0) + [f"{isolated} outlier(s)"] * (isolated > 0)
-        # One eigenvalue that is wrong says little of the others; a share of the bulk does.
-        advice = ": rely on the largest eigenvalues alone" if share else ""
-        return (
-            f"(predicted below zero: {' and '.join(parts)}; no kernel has eigenvalues there. Norms differ within "
-            f"classes by more than the expansion around them bears{advice})",
-        )
+        parts = [f"{share:.1%} of the bulk"] * (share > 0)
+        parts += [f"{isolated} outlier{'s' * (isolated > 1)}"] * (isolated > 0)
+        return " and ".join(parts)
 
     def plot(
         self,
