@@ -151,7 +151,9 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _title(problem: Problem, deq: rmtdeq.DEQ) -> str:
-    return f"{problem.name}, n = {problem.n}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
+    # Those that have names of their own, as far as there is room.
+    against = f", {' against '.join(problem.class_names)}" if problem.legend and len(problem.class_names) < 5 else ""
+    return f"{problem.name}{against}, n = {problem.n}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
 
 
 def _save_report(

@@ -78,7 +78,7 @@ def comparison_record(comparisons: Sequence[SpectrumComparison], class_names: Se
             "ks": comparison.ks,
             "ks_error": comparison.ks_error,
             "wasserstein": comparison.wasserstein,
-            "largest_error": verdict.worst,
+            "largest_errors": verdict.errors,
             "warnings": comparison.warnings,
             **_plain(arrays, f"{prediction.kind}/{prediction.level}"),
         }

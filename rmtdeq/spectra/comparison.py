@@ -20,7 +20,6 @@ from rmtdeq.spectra.verdict import LARGEST, Verdict, judged
 from rmtdeq.theory import SpectrumPrediction
 from rmtdeq.theory.rmt import kolmogorov_smirnov, wasserstein
 
-_LEFT = 0.55
 _LARGEST = 5
 _UNRELIABLE = 0.1
 _FAR_BELOW = 1e-2
@@ -184,6 +183,8 @@ class SpectrumComparison(Tabular):
     def plot(self, ax: Any = None, bins: int = 60, others: Sequence[SpectrumPrediction] = ()) -> Any:
         """Draw histogram, predicted density and outliers; on a logarithmic axis if they span more than a decade.
 
+        Where a predicted density leaves the axes, a mark says how high it goes.
+
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
@@ -216,7 +217,8 @@ class SpectrumComparison(Tabular):
         # Measured outliers stand on the axis where the predicted ones hang.
         seen = self.matched[~np.isnan(self.matched)]
         style.mark_outliers(ax, seen, predicted=False)
-        _place_legend(ax, float(np.quantile(values, 0.9)))
+        _place_legend(ax)
+        style.mark_clipped(ax)
         return ax
 
     def _bulk_masses(self, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -242,16 +244,21 @@ class SpectrumComparison(Tabular):
         ax.set_ylim(0, 1.15 * float((mass / np.diff(np.log10(edges))).max()))
 
 
-def _place_legend(ax: Any, end: float) -> None:
-    """Put the legend beside the data where these end on the left, and above them otherwise."""
-    position = ax.transAxes.inverted().transform(ax.transData.transform((end, 0.0)))[0]
-    look = {"framealpha": 0.8, "edgecolor": "none", "fontsize": 8}
-    if position < _LEFT:
-        ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
-        ax.legend(loc="upper right", **look)
-    else:
-        ax.set_ylim(0, 1.45 * ax.get_ylim()[1])
-        ax.legend(loc="upper center", ncols=2, **look)
+def _place_legend(ax: Any) -> None:
+    """Put the legend into the upper right, where nothing shall be as high: the axes reach further up if need be."""
+    legend = ax.legend(loc="upper right", framealpha=0.8, edgecolor="none", fontsize=7.5)
+    box = legend.get_window_extent().transformed(ax.transAxes.inverted())
+    low, top = ax.get_ylim()
+    height = max((bar.get_height() for bar in ax.patches if _reaches(ax, bar, box.x0)), default=0.0)
+    ax.set_ylim(low, max(top, height / max(box.y0 - 0.03, 0.3)))
+
+
+def _reaches(ax: Any, bar: Any, left: float) -> bool:
+    """Whether a bar ends to the right of a place on the axes."""
+    if not hasattr(bar, "get_width"):
+        return False
+    end = ax.transAxes.inverted().transform(ax.transData.transform((bar.get_x() + bar.get_width(), 0.0)))[0]
+    return bool(end > left)
 
 
 def _shares(alignments: FloatArray) -> str:

@@ -14,7 +14,7 @@ _FARTHEST = float(np.log(2.0))
 """Positions that differ by more than a factor of two are no further apart than this: direction decides."""
 
 _STRANGERS = 0.8
-"""What two directions without anything in common cost, less what two positions may differ by."""
+"""Directions that have next to nothing in common cost more, positions alone never do."""
 
 _A_RANK = 0.05
 
@@ -26,7 +26,7 @@ def paired(
 
     An outlier's rank is known from its share of the bulk; eigenvalues whose rank differs by no more than the number of
     outliers (a perturbation of that rank moves ranks no further) are candidates.  Pairs are those of the least sum of
-    costs: the difference of the logarithms, and the distance of the two eigenvectors' alignments with the classes
+    costs: the difference of the logarithms, and what the two eigenvectors' alignments with the classes lack in common,
     where either is more than a random vector has.  An outlier is unpaired where a pair would cost more than strangers
     do, where it is below zero, and where it is below all that were measured.
 
@@ -63,7 +63,7 @@ def paired(
 
 
 def _strangeness(prediction: SpectrumPrediction, alignments: FloatArray, places: IntArray) -> FloatArray:
-    """From 0, the same alignments, to 1, nothing in common, (r, columns); 0 also where neither says anything."""
+    """From 0, half of the alignments in common, to 1, nothing of them, (r, columns); 0 where neither says anything."""
     classes = alignments.shape[1]
     # A random unit vector has K/n of its square within the classes, with this deviation.
     telling = (classes + 4 * np.sqrt(2 * classes)) / prediction.n
@@ -72,7 +72,7 @@ def _strangeness(prediction: SpectrumPrediction, alignments: FloatArray, places:
     sums = wanted.sum(axis=1)[:, None], seen.sum(axis=1)
     distance = abs(wanted[:, None] - seen).sum(axis=2) / np.maximum(sums[0] + sums[1], 1e-300)
     result = np.zeros((len(wanted), places.size))
-    result[:, known] = np.where(np.maximum(*sums) > telling, distance, 0.0)
+    result[:, known] = np.where(np.maximum(*sums) > telling, np.maximum(2 * distance - 1, 0.0), 0.0)
     return result
 
 

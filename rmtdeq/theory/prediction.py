@@ -257,7 +257,8 @@ class SpectrumPrediction(Tabular):
                 ax.plot(x, part.density(x), color=colour, lw=1.6, ls=linestyle, label=text)
             ax.set_ylabel("density")
         style.mark_outliers(ax, self.outliers, predicted=True, colour=colour, label=label)
-        ax.set_xlabel("eigenvalue")
+        hidden = f" (not drawn, predicted below zero: {self.below_zero})" if logarithmic and self.below_zero else ""
+        ax.set_xlabel(f"eigenvalue{hidden}", fontsize=8 if hidden else None)
         return ax
 
 
