@@ -110,11 +110,12 @@ class Stage(ContextDecorator):
     def times(self, now: float) -> str:
         """Return how long it has taken, and how long it will take."""
         left = self.left(now)
-        ahead = "" if left is None else f", about {_duration(left)} to go"
-        return f"{_duration(now - self.since)}{ahead}"
+        ahead = "" if left is None else f", about {duration(left)} to go"
+        return f"{duration(now - self.since)}{ahead}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in the unit that it is told in."""
     if seconds < _MINUTE:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < _HOUR else f"{seconds / 3600:.1f} h"

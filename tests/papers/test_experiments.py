@@ -111,6 +111,13 @@ def test_full_sizes_are_of_the_same_kind_and_not_smaller():
             assert np.max(small) <= np.max(full), (experiment.name, name)
 
 
+def test_the_times_that_are_told_are_those_of_the_records():
+    records = (Path(__file__).parents[2] / "figures" / "reproduce").glob("*.json")
+    known = {path.stem: json.loads(path.read_text())["results"]["seconds"] for path in records}
+    told = {name: each.seconds for name, each in EXPERIMENTS.items() if each.seconds is not None}
+    assert told == {name: pytest.approx(seconds, rel=0.5, abs=1) for name, seconds in known.items()}
+
+
 def test_list_shows_all(capsys):
     assert main(["reproduce", "list"]) == 0
     shown = capsys.readouterr().out
