@@ -21,7 +21,7 @@ from rmtdeq.kernels.computation import Computation, engine, is_tensor
 from rmtdeq.kernels.gram import dense_kernels
 from rmtdeq.kernels.operator import operators_of
 from rmtdeq.network import Network
-from rmtdeq.spectra.dense import eigenpairs
+from rmtdeq.spectra.dense import eigenpairs, expected_seconds
 from rmtdeq.spectra.krylov import KrylovPlan, krylov_plan, krylov_spectrum, random_block
 from rmtdeq.spectra.quadrature import SpectralQuadrature
 
@@ -440,7 +440,8 @@ def _exact(
     for kind in kinds:
         matrix = matrices.pop(0)
         matrix = np.asarray(matrix) if how.backend == "dask" else matrix
-        with Stage(f"eigenvalues of the {kind}, {n} x {n}", show=progress):
+        seconds = expected_seconds(matrix) if progress else None
+        with Stage(f"eigenvalues of the {kind}, {n} x {n}", seconds=seconds, show=progress):
             found = eigenpairs(matrix, top)
         yield EmpiricalSpectrum(*found, n, kind, "exact")
 

@@ -7,6 +7,7 @@ import json
 import re
 import runpy
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,7 @@ def test_times_are_told_of_what_there_are_records_of(capsys):
     assert told == {path.stem for path in records}
     assert main(["reproduce", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    after = {line.split()[0]: below for line, below in zip(lines, lines[1:], strict=False) if line[0] != " "}
+    after = {line.split()[0]: below for line, below in pairwise(lines) if line[0] != " "}
     assert {name for name in EXPERIMENTS if re.search(r"; \d+ (s|min)$", after[name])} == told
 
 

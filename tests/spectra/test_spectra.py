@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
+from rmtdeq.spectra import dense
 
 mpl.use("Agg")
 
@@ -171,6 +172,17 @@ def test_a_wide_spectrum_is_drawn_over_a_logarithmic_axis_and_a_narrow_one_is_no
 def test_bad_input_is_refused(pair, data, call, says):
     with pytest.raises(rd.InvalidInputError, match=says):
         call(*pair, *data)
+
+
+def test_large_matrices_have_an_estimate_of_their_time(monkeypatch):
+    monkeypatch.setattr(dense, "_PART", 100)
+    G = np.eye(400) + 1e-3
+    kept = G.copy()
+    clock = iter([1.0, 1.5])
+    monkeypatch.setattr(dense, "perf_counter", lambda: next(clock))
+    assert dense.expected_seconds(G) == pytest.approx(0.5 * 64)
+    np.testing.assert_array_equal(G, kept)
+    assert dense.expected_seconds(G[:299, :299]) is None
 
 
 def test_memory_limit_names_the_way_out(data):
