@@ -41,7 +41,7 @@ class Stage(ContextDecorator):
     unit : str
         What is counted, where a reader counts it too: "epoch"; a share is told of anything else.
     seconds : float, optional
-        What it takes, about, where it counts nothing.
+        What it takes, about, where it counts nothing; told at once.
     show : bool
         Whether it is told at all.
     """
@@ -58,12 +58,12 @@ class Stage(ContextDecorator):
     ) -> None:
         self.what, self.total, self.n, self.unit = what, total, initial, unit
         self.note = ""
-        self._initial, self._seconds, self._show = initial, seconds, show
+        self._initial, self.seconds, self._show = initial, seconds, show
         self.since = self.told = -1.0
 
     def _recreate_cm(self) -> Stage:
         return Stage(
-            self.what, self.total, initial=self._initial, unit=self.unit, seconds=self._seconds, show=self._show
+            self.what, self.total, initial=self._initial, unit=self.unit, seconds=self.seconds, show=self._show
         )
 
     def __enter__(self) -> Stage:
@@ -97,7 +97,7 @@ class Stage(ContextDecorator):
         passed, done = now - self.since, self.n - self._initial
         if self.total and done > 0:
             return passed * max(0.0, self.total - self.n) / done
-        return None if self._seconds is None else max(0.0, self._seconds - passed)
+        return None if self.seconds is None else max(0.0, self.seconds - passed)
 
     def head(self) -> str:
         """Return what is done, and how far it is."""
@@ -109,9 +109,9 @@ class Stage(ContextDecorator):
 
     def times(self, now: float) -> str:
         """Return how long it has taken, and how long it will take."""
-        left = self.left(now)
-        ahead = "" if left is None else f", about {duration(left)} to go"
-        return f"{duration(now - self.since)}{ahead}"
+        passed, left = now - self.since, self.left(now)
+        parts = [duration(passed)] * (left is None or passed >= _YOUNG)
+        return ", ".join(parts if left is None else [*parts, f"about {duration(left)} to go"])
 
 
 def duration(seconds: float) -> str:
@@ -147,7 +147,8 @@ class _Teller:
             if self._thread is None:
                 self._thread = Thread(target=self._watch, name="rmtdeq-progress", daemon=True)
                 self._thread.start()
-        if terminal and stage.since - self._said > _TICK:
+        # LAPACK holds the interpreter, so that what is known of its time is told before.
+        if stage.seconds is not None or (terminal and stage.since - self._said > _TICK):
             self._tell()
 
     def close(self, stage: Stage) -> None:
@@ -191,7 +192,8 @@ class _Teller:
     def _is_due(self, stage: Stage, now: float) -> bool:
         if stage.told >= 0:
             return now - stage.told >= _AGAIN
-        return now - self._said >= LATE and now - stage.since >= _YOUNG
+        soon = (stage.seconds or 0.0) >= max(_YOUNG, LATE)
+        return soon or (now - self._said >= LATE and now - stage.since >= _YOUNG)
 
 
 def _heads(stages: list[Stage]) -> str:

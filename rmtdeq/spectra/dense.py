@@ -20,7 +20,7 @@ _PART = 800
 
 def expected_seconds(G: Any) -> float | None:
     """Return what `eigenpairs` of a large matrix will take, about, from a part of it; None where that is not known."""
-    if not isinstance(G, np.ndarray) or len(G) < 3 * _PART:
+    if not isinstance(G, np.ndarray) or len(G) < 2 * _PART:
         return None
     start = perf_counter()
     eigh(G[:_PART, :_PART], check_finite=False)

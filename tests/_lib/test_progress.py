@@ -62,6 +62,16 @@ def test_a_command_that_takes_long_says_where_it_is():
     assert len(stages) == len(set(stages))
 
 
+def test_what_holds_the_interpreter_is_told_before(monkeypatch):
+    monkeypatch.setattr(progress, "LATE", 2.0)
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    with told_in_log():
+        for what, seconds in (("eigenvalues", 7.2), ("few eigenvalues", 0.3)):
+            with Stage(what, seconds=seconds):
+                pass
+    assert stream.getvalue() == "rmtdeq: eigenvalues, about 7 s to go\n"
+
+
 def test_what_is_left_is_in_proportion_to_what_is_done():
     stage = Stage("kernel", 10, initial=2)
     with stage:
