@@ -202,7 +202,7 @@ def draw_ranks(comparison: SpectrumComparison, ax: Any, others: Sequence[Spectru
         _draw_predicted_ranks(prediction, ax, color=style.OTHER, ls="--", label=f"{prediction.level} level")
     own = comparison.prediction
     missing = _draw_predicted_ranks(own, ax, color=style.THEORY, label=f"predicted ({own.level})")
-    ax.set_xlabel(f"rank ({missing} predicted at or below zero, not drawn)" if missing else "rank")
+    ax.set_xlabel(f"rank (not drawn: {missing} predicted not above zero)" if missing else "rank")
     ax.set_ylabel("eigenvalue")
     # Eigenvalues descend: below them, on the left, there is room.
     ax.legend(frameon=False, fontsize=7.5, loc="lower left")

@@ -25,6 +25,9 @@ _UNRELIABLE = 0.1
 _FAR_BELOW = 1e-2
 _FAR = 10.0
 _SHOWN = 12
+_MARGIN = 0.06
+"""Of the axes, around a legend: what is beside them may yet make them smaller."""
+
 _RESOLVED_BINS = 24
 """What a quadrature can tell apart over some decades."""
 
@@ -249,8 +252,8 @@ def _place_legend(ax: Any) -> None:
     legend = ax.legend(loc="upper right", framealpha=0.8, edgecolor="none", fontsize=7.5)
     box = legend.get_window_extent().transformed(ax.transAxes.inverted())
     low, top = ax.get_ylim()
-    height = max((bar.get_height() for bar in ax.patches if _reaches(ax, bar, box.x0)), default=0.0)
-    ax.set_ylim(low, max(top, height / max(box.y0 - 0.03, 0.3)))
+    height = max((bar.get_height() for bar in ax.patches if _reaches(ax, bar, box.x0 - _MARGIN)), default=0.0)
+    ax.set_ylim(low, max(top, height / max(box.y0 - _MARGIN, 0.3)))
 
 
 def _reaches(ax: Any, bar: Any, left: float) -> bool:

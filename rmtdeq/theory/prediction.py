@@ -257,8 +257,11 @@ class SpectrumPrediction(Tabular):
                 ax.plot(x, part.density(x), color=colour, lw=1.6, ls=linestyle, label=text)
             ax.set_ylabel("density")
         style.mark_outliers(ax, self.outliers, predicted=True, colour=colour, label=label)
-        hidden = f" (not drawn, predicted below zero: {self.below_zero})" if logarithmic and self.below_zero else ""
-        ax.set_xlabel(f"eigenvalue{hidden}", fontsize=8 if hidden else None)
+        said = ax.get_xlabel() or "eigenvalue"
+        hidden = f"{self.level}, not drawn, below zero:\n{self.below_zero}"
+        if logarithmic and self.below_zero and hidden not in said:
+            said += f"\n{hidden}"
+        ax.set_xlabel(said)
         return ax
 
 

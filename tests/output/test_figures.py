@@ -48,9 +48,9 @@ def test_ranks_come_first_and_every_level_has_its_verdict(two):
 def test_what_is_below_zero_is_named(ten):
     figure = comparison_figure([ten])
     assert ten.prediction.below_zero
-    assert f"predicted below zero: {ten.prediction.below_zero}" in figure.axes[1].get_xlabel()
+    assert f"classwise, not drawn, below zero:\n{ten.prediction.below_zero}" in figure.axes[1].get_xlabel()
     below = int((ten.prediction.all_values <= 0).sum())
-    assert f"{below} predicted at or below zero" in figure.axes[0].get_xlabel()
+    assert f"{below} predicted not above zero" in figure.axes[0].get_xlabel()
 
 
 def test_a_density_that_leaves_the_axes_is_marked_with_its_height(two):
