@@ -28,6 +28,7 @@ _SHOWN = 12
 _MARGIN = 0.06
 """Of the axes, around a legend: what is beside them may yet make them smaller."""
 
+_SPIKE = 3.0
 _RESOLVED_BINS = 24
 """What a quadrature can tell apart over some decades."""
 
@@ -252,16 +253,24 @@ def _place_legend(ax: Any) -> None:
     legend = ax.legend(loc="upper right", framealpha=0.8, edgecolor="none", fontsize=7.5)
     box = legend.get_window_extent().transformed(ax.transAxes.inverted())
     low, top = ax.get_ylim()
-    height = max((bar.get_height() for bar in ax.patches if _reaches(ax, bar, box.x0 - _MARGIN)), default=0.0)
-    ax.set_ylim(low, max(top, height / max(box.y0 - _MARGIN, 0.3)))
+    # Spikes that go far beyond the axes stay beyond them.
+    heights = [each for each in _heights(ax, box.x0 - _MARGIN) if each < _SPIKE * top]
+    ax.set_ylim(low, max(top, max(heights, default=0.0) / max(box.y0 - _MARGIN, 0.3)))
 
 
-def _reaches(ax: Any, bar: Any, left: float) -> bool:
-    """Whether a bar ends to the right of a place on the axes."""
-    if not hasattr(bar, "get_width"):
-        return False
-    end = ax.transAxes.inverted().transform(ax.transData.transform((bar.get_x() + bar.get_width(), 0.0)))[0]
-    return bool(end > left)
+def _heights(ax: Any, left: float) -> list[float]:
+    """Heights of bars, steps and lines to the right of a place on the axes."""
+    start = ax.transData.inverted().transform(ax.transAxes.transform((left, 0.0)))[0]
+    found = []
+    for patch in ax.patches:
+        if not hasattr(patch, "get_width"):
+            heights, edges, _ = patch.get_data()
+            found += heights[edges[1:] > start].tolist()
+        elif patch.get_x() + patch.get_width() > start:
+            found.append(patch.get_height())
+    for line in ax.get_lines():
+        found += [y for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True) if x > start]
+    return found
 
 
 def _shares(alignments: FloatArray) -> str:

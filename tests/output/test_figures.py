@@ -63,7 +63,7 @@ def test_a_density_that_leaves_the_axes_is_marked_with_its_height(two):
     assert marks == {f"{peak:.2g}" for peak in peaks if peak > top}
 
 
-def test_no_bar_is_behind_the_legend(two, ten):
+def test_nothing_is_behind_the_legend(two, ten):
     for comparison in (*two, ten):
         ax = comparison.plot()
         ax.figure.draw_without_rendering()
@@ -71,6 +71,9 @@ def test_no_bar_is_behind_the_legend(two, ten):
         bars = [bar for bar in ax.patches if hasattr(bar, "get_width") and bar.get_height() > 0]
         assert len(bars) > 10
         assert not any(box.overlaps(bar.get_window_extent()) for bar in bars)
+        heights, edges, _ = next(patch for patch in ax.patches if hasattr(patch, "get_data")).get_data()
+        inside = [box.contains(*ax.transData.transform(at)) for at in zip(edges[1:], heights, strict=True)]
+        assert not any(inside)
 
 
 def test_leading_eigenvectors_are_drawn_whether_outliers_or_not(two, ten):
