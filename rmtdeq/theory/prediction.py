@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import LEVELS, ComplexArray, FloatArray, Kind
 from rmtdeq.data import DataMoments, GaussianMixture
 from rmtdeq.data.mixture import require_mixture
@@ -192,7 +193,9 @@ def predict_spectrum(
         moments = DataMoments.from_mixture(gmm)
         centre = gmm.mean_squared_norm if centre is None else centre
         return check.as_asked(kind, sampled_predictions(deq, moments, n, kinds, centre))
-    return check.as_asked(kind, (_predicted(deq, gmm, n, each, level, tau0_squared, truncation) for each in kinds))
+    with Stage("predicting the spectrum"):
+        found = [_predicted(deq, gmm, n, each, level, tau0_squared, truncation) for each in kinds]
+    return check.as_asked(kind, found)
 
 
 @lru_cache(maxsize=16)
@@ -235,7 +238,22 @@ def _predicted(
         law = _standard_bulk(gmm, n, truncation).affine(slope, shift)
     else:
         law = bulk(model)
-    return GramPrediction(deq, kind, level, n, gmm.dimension, law, outliers(model, law), model=model)
+    family = model.covariances
+    energy = family.multiplicities @ family.eigenvalues + np.einsum("gaa->a", family.mean_products)
+    # Of the squared norm within a class, relative; 2/d for a Gaussian of d equal directions.
+    variance = float(model.probabilities @ (model.norm_variances * gmm.dimension / energy**2))
+    return GramPrediction(
+        deq,
+        kind,
+        level,
+        n,
+        gmm.dimension,
+        2 / max(variance, 1e-300),
+        variance**0.5,
+        law,
+        outliers(model, law),
+        model=model,
+    )
 
 
 @lru_cache(maxsize=4)

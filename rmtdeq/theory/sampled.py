@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import eigh, eigvalsh
 
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.data import DataMoments
 from rmtdeq.kernels import kernel
@@ -44,19 +45,36 @@ def sampled_predictions(
     pinned = deq.pinned(centre)
     kept = len(moments.samples)
     m = min(n, _BLOCK, kept)
-    blocks = [
-        kernel(moments.samples[at : at + m].astype(float), pinned, kind=tuple(kinds))
-        for at in range(0, kept - m + 1, m)
-    ]
-    predictions = []
-    for kind, matrices in zip(kinds, zip(*blocks, strict=True), strict=True):
-        measured = _Measured.of(matrices)
-        first = _alignments(matrices[0], _indicators(moments, m), max(1, min(_LARGEST, int(_SHARE * m))))
-        law, outliers = _spectrum(measured, n, first)
-        predictions.append(
-            SpectrumPrediction(deq, kind, "polynomial", n, moments.dimension, law, outliers, measured.expected_error(n))
-        )
-    return predictions
+    with Stage("predicting the spectrum"):
+        blocks = [
+            kernel(moments.samples[at : at + m].astype(float), pinned, kind=tuple(kinds))
+            for at in range(0, kept - m + 1, m)
+        ]
+        return [
+            _prediction(deq, moments, n, kind, matrices)
+            for kind, matrices in zip(kinds, zip(*blocks, strict=True), strict=True)
+        ]
+
+
+def _prediction(
+    deq: Network, moments: DataMoments, n: int, kind: Kind, matrices: Sequence[FloatArray]
+) -> SpectrumPrediction:
+    m = len(matrices[0])
+    measured = _Measured.of(matrices)
+    alignments = _alignments(matrices[0], _indicators(moments, m), max(1, min(_LARGEST, int(_SHARE * m))))
+    law, outliers = _spectrum(measured, n, alignments)
+    return SpectrumPrediction(
+        deq,
+        kind,
+        "polynomial",
+        n,
+        moments.dimension,
+        moments.effective_dimension,
+        moments.norm_spread,
+        law,
+        outliers,
+        measured.expected_error(n),
+    )
 
 
 @dataclass(frozen=True, eq=False)

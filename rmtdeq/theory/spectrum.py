@@ -54,6 +54,10 @@ class SpectrumPrediction(Tabular):
         Number of samples.
     dimension : int
         Number of features, p.
+    effective_dimension : float
+        How many directions the data have.
+    norm_spread : float
+        Standard deviation of the squared norm, next to its mean.
     bulk : Bulk or TabulatedLaw
     isolated : Outliers
     expected_error : ExpectedError or None
@@ -70,6 +74,8 @@ class SpectrumPrediction(Tabular):
     level: str
     n: int
     dimension: int
+    effective_dimension: float
+    norm_spread: float
     bulk: Bulk | TabulatedLaw
     isolated: Outliers
     expected_error: ExpectedError | None = None
@@ -192,18 +198,24 @@ class SpectrumPrediction(Tabular):
 
     def doubts(self) -> tuple[str, ...]:
         """Return what speaks against the prediction: a sentence on eigenvalues below zero, or nothing."""
+        if not self.below_zero:
+            return ()
+        # One eigenvalue that is wrong says little of the others; a share of the bulk does.
+        advice = ": rely on the largest eigenvalues alone" if "bulk" in self.below_zero else ""
+        return (
+            f"(predicted below zero: {self.below_zero}; no kernel has eigenvalues there. Norms differ within "
+            f"classes by more than the expansion around them bears{advice})",
+        )
+
+    @property
+    def below_zero(self) -> str:
+        """How much is predicted below zero, where no kernel has eigenvalues, in words; or nothing."""
         # Less than half an eigenvalue is none.
         share = self.negative_mass if self.negative_mass * self.n > 0.5 else 0.0
         isolated = int((self.outliers < 0).sum())
-        if not share and not isolated:
-            return ()
-        parts = [f"{share:.1%} of the bulk"] * (share > 0) + [f"{isolated} outlier(s)"] * (isolated > 0)
-        # One eigenvalue that is wrong says little of the others; a share of the bulk does.
-        advice = ": rely on the largest eigenvalues alone" if share else ""
-        return (
-            f"(predicted below zero: {' and '.join(parts)}; no kernel has eigenvalues there. Norms differ within "
-            f"classes by more than the expansion around them bears{advice})",
-        )
+        parts = [f"{share:.1%} of the bulk"] * (share > 0)
+        parts += [f"{isolated} outlier{'s' * (isolated > 1)}"] * (isolated > 0)
+        return " and ".join(parts)
 
     def plot(
         self,
@@ -252,7 +264,11 @@ class SpectrumPrediction(Tabular):
                 ax.plot(x, density, color=colour, lw=1.6, ls=linestyle, label=text)
             ax.set_ylabel("density")
         style.mark_outliers(ax, self.outliers, predicted=True, colour=colour, label=label)
-        ax.set_xlabel("eigenvalue")
+        said = ax.get_xlabel() or "eigenvalue"
+        hidden = f"{self.level}, not drawn, below zero:\n{self.below_zero}"
+        if logarithmic and self.below_zero and hidden not in said:
+            said += f"\n{hidden}"
+        ax.set_xlabel(said)
         return ax
 
 
