@@ -1,14 +1,10 @@
 """From the eigenvalues of kernels on some samples to those on n samples.
 
-For eigenvalues λ_k of the kernel's integral operator, ``D(κ) = Σ λ_k/(λ_k + κ)`` are the degrees of freedom at the
-resolution κ.  A kernel matrix K on n samples with a ridge δ resolves κ = 1/tr(K + δ)^{-1}, where
-
-    n = D(κ) + δ/κ,        tr K(K + δ)^{-1} = D(κ)
-
-(the deterministic equivalent behind kernel ridge regression).  D does not depend on n: it is read from the eigenvalues
-of any kernel matrix, and gives the degrees of freedom, so the eigenvalues, of a larger one as far down as the smaller
-one resolves.  What lies below, where single neighbours count and no equivalent holds, is carried on as it went from
-half of the samples to all of them.
+As samples are added the k-th largest eigenvalue grows in proportion, and the smallest stay where they are: eigenvalues
+keep their rank at the head and their share of the ranks at the tail.  What an eigenvalue of the same place did from
+half of the samples to all of them, by its logarithm, it is taken to go on doing.  This is an extrapolation and no law:
+it holds for the smooth spectra of images, and less where a bulk has a hard edge, as a low-dimensional mixture's; how
+well it does from a quarter to a half tells.
 """
 
 from __future__ import annotations
@@ -19,10 +15,8 @@ import numpy as np
 
 from rmtdeq._lib.types import FloatArray
 
-_PER_DECADE = 24
-_BEYOND = 1e3
-_UNRESOLVED = 1e-3
-_BLEND = (0.3, 0.6)
+_HEAD = (0.04, 0.1)
+"""Shares of the ranks up to which places are ranks, and from which they are not."""
 _LEAST = 1e-16
 _DENSE = 512
 _POINTS = 1500
@@ -56,23 +50,6 @@ class BlockSpectra:
         return whole, halves
 
 
-def degrees_of_freedom(spectra: FloatArray, ridges: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the resolution κ and the degrees of freedom D(κ) that kernels of one size have with ridges.
-
-    Parameters
-    ----------
-    spectra : ndarray (blocks, m)
-        Eigenvalues.
-    ridges : ndarray (d,)
-
-    Returns
-    -------
-    kappa, dimension : ndarray (d,)
-    """
-    trace = np.mean([(1 / (values[:, None] + ridges)).sum(axis=0) for values in spectra], axis=0)
-    return 1 / trace, spectra.shape[1] - ridges * trace
-
-
 def rank_grid(n: int) -> FloatArray:
     """Return ranks from 0.5 to n - 0.5, ascending: all of a small matrix, the dense ends of a large one."""
     if n <= 2 * _DENSE + _POINTS:
@@ -90,48 +67,43 @@ def grown_logarithms(blocks: BlockSpectra, n: int, ranks: FloatArray) -> FloatAr
     n : int
         At least the size of a block.
     ranks : ndarray (r,)
-        From 0.5, of the largest eigenvalue, to n - 0.5.
+        Ascending from 0.5, of the largest eigenvalue, to n - 0.5.
+
+    Returns
+    -------
+    ndarray (r,)
+        Descending.
     """
     m = blocks.size
     whole, halves = blocks.logarithms()
     if n == m:
         return _at(whole, ranks)
+    doublings = np.log(n / m) / np.log(m / (m // 2))
+
+    def carried(now: FloatArray, before: FloatArray) -> FloatArray:
+        return _at(whole, now) + doublings * (_at(whole, now) - _at(halves, before))
+
+    low, high = np.log(_HEAD)
+    weight = np.clip((high - np.log(ranks / m)) / (high - low), 0.0, 1.0)
+    # As smooth as the two that it joins.
+    weight *= weight * (3 - 2 * weight)
     now = _same_place(ranks, n, m)
-    before = _same_place(now, m, m // 2)
-    carried = _at(whole, now) + (_at(whole, now) - _at(halves, before)) * np.log(n / m) / np.log(m / (m // 2))
-    resolved = _at(whole, now) + _resolved_shift(blocks.whole, n, ranks, now)
-    place = np.log(ranks / m)
-    low, high = np.log(_BLEND)
-    weight = np.clip((high - place) / (high - low), 0.0, 1.0)
-    weight = weight * weight * (3 - 2 * weight)
-    return np.minimum.accumulate(weight * resolved + (1 - weight) * carried)
+    result = weight * carried(ranks, ranks) + (1 - weight) * carried(now, _same_place(now, m, m // 2))
+    return _rearranged(result, ranks)
 
 
-def _resolved_shift(spectra: FloatArray, n: int, ranks: FloatArray, now: FloatArray) -> FloatArray:
-    """By how much the logarithm of an eigenvalue is above that at the place `now` among m, from D."""
-    m = spectra.shape[1]
-    largest = float(spectra.max())
-    least = max(float(spectra.min()), _LEAST * largest)
-    ridges = np.geomspace(least / _BEYOND, largest * _BEYOND, int(_PER_DECADE * np.log10(largest / least * _BEYOND**2)))
-    kappa, dimension = degrees_of_freedom(spectra, ridges)
-    keep = dimension < m * (1 - _UNRESOLVED)
-    kappa, dimension = kappa[keep], dimension[keep]
-
-    def ridge(size: int, at: FloatArray) -> FloatArray:
-        """Logarithm of the ridge at which a matrix has a number of degrees of freedom."""
-        return np.interp(
-            -np.log(at / (size - at)), -np.log(dimension / (size - dimension)), np.log(kappa * (size - dimension))
-        )
-
-    return ridge(n, ranks) - ridge(m, now)
+def _rearranged(logarithms: FloatArray, ranks: FloatArray) -> FloatArray:
+    """The same values, each for as many ranks as before, descending."""
+    order = np.argsort(-logarithms, kind="stable")
+    widths = np.gradient(ranks)[order]
+    return np.interp(ranks, ranks[0] + np.cumsum(widths) - (widths + widths[0]) / 2, logarithms[order])
 
 
 def _same_place(ranks: FloatArray, n: int, m: int) -> FloatArray:
     """The ranks among m that answer to ranks among n: the first to the first, the last to the last."""
-    power = np.log(2 * m) / np.log(2 * n)
-    return np.minimum((2 * ranks) ** power / 2, m - 0.5)
+    return np.minimum((2 * ranks) ** (np.log(2 * m) / np.log(2 * n)) / 2, m - 0.5)
 
 
 def _at(logarithms: FloatArray, ranks: FloatArray) -> FloatArray:
-    """The logarithm of an eigenvalue at ranks between the whole ones."""
+    """The logarithm of an eigenvalue at ranks between the whole ones, those of the ends beyond them."""
     return np.interp(np.log(ranks), np.log(np.arange(logarithms.size) + 0.5), logarithms)

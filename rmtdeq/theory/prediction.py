@@ -16,9 +16,7 @@ from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import LEVELS, ComplexArray, FloatArray, Kind
 from rmtdeq.data import DataMoments, GaussianMixture
 from rmtdeq.data.mixture import require_mixture
-from rmtdeq.kernels import kernel
 from rmtdeq.network import Network, require_network, require_varying
-from rmtdeq.theory.equivalent import equivalent
 from rmtdeq.theory.expansion import expand
 from rmtdeq.theory.rmt import (
     Bulk,
@@ -34,8 +32,6 @@ from rmtdeq.theory.sampled import sampled_predictions
 from rmtdeq.theory.spectrum import SpectrumPrediction, upper_half_plane
 
 _NO_SLOPE = 1e-12
-_TRIED = 1000
-_BORNE = 0.02
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -115,8 +111,8 @@ def predict_spectrum(
     level : str
         ``"classwise"``, second order around each pair of classes of a mixture; ``"paper"``, first order around one
         point for all classes (see `equivalent`); ``"polynomial"``, without an expansion of its own, for data of low
-        effective dimension, from moments or from samples drawn from a mixture.  ``"auto"`` is class-wise where its
-        expansion holds (see notes), else polynomial.
+        effective dimension, from moments or from samples drawn from a mixture.  ``"auto"`` is class-wise for a
+        mixture and polynomial for moments.
     tau0_squared : float, optional
         Where a centred activation is centred (class-wise, polynomial) or the point of expansion (paper); see
         `equivalent`.
@@ -150,14 +146,12 @@ def predict_spectrum(
     real zeros, outside the bulk, of a determinant of size 3K; alignments are residues there.  Directions of S of less
     than 1e-10 of its largest eigenvalue are dropped, which moves eigenvalues by as little.
 
-    Polynomial: the spectra of kernels on the samples that the moments keep, in blocks of up to 2048, are carried to n.
-    Down to where a block resolves the kernel's integral operator its degrees of freedom D(κ) are read from the blocks,
-    and n = D(κ) + δ/κ gives those of n samples with a ridge δ = 0 … ∞; below, eigenvalues go on as they went from
-    half a block to a whole one.  The largest tenth of a block's eigenvalues, at most 100, are given as outliers.  The
-    result knows its `expected_error`.
-
-    Auto: class-wise if the eigenvalues of the expansion and of the kernel, on a thousand samples of the mixture, differ
-    by a Kolmogorov-Smirnov distance of at most 0.02.
+    Polynomial: from the spectra of kernels on the samples that the moments keep, in blocks of up to 2048.  Up to that
+    size the prediction is their mean; beyond, each eigenvalue goes on as it went from half a block to a whole one, at
+    its rank at the head and at its share of the ranks at the tail.  That is empirical, and knows its `expected_error`:
+    from two blocks of 2048 images of MNIST to 4000 others 0.013 in KS distance and 2 % in the eigenvalues of the upper
+    half (CK, ReLU), while a mixture of few dimensions, whose bulk has hard edges, may be off by 0.1 at twice a block.
+    The largest tenth of a block's eigenvalues, at most 100, are given as outliers, whether or not there is a gap.
 
     Examples
     --------
@@ -187,8 +181,7 @@ def predict_spectrum(
     if not sizes.all():
         raise InvalidInputError(f"With n = {n} class {int(sizes.argmin())} has no sample; raise n.")
     if level == "auto":
-        holds = all(_classwise_holds(deq, gmm, min(n, _TRIED), each, centre) for each in kinds)
-        level = "classwise" if holds else "polynomial"
+        level = LEVELS[0]
     if level == "polynomial":
         moments = DataMoments.from_mixture(gmm)
         centre = gmm.mean_squared_norm if centre is None else centre
@@ -196,20 +189,6 @@ def predict_spectrum(
     with Stage("predicting the spectrum"):
         found = [_predicted(deq, gmm, n, each, level, tau0_squared, truncation) for each in kinds]
     return check.as_asked(kind, found)
-
-
-@lru_cache(maxsize=16)
-def _classwise_holds(deq: Network, gmm: GaussianMixture, m: int, kind: Kind, centre: float | None) -> bool:
-    """Whether the class-wise expansion has the eigenvalues of the kernel, on m samples."""
-    if not (gmm.variances > 0).all():
-        return False
-    X, y = gmm.sample(m, 0)
-    pinned = deq.pinned(gmm.mean_squared_norm if centre is None else centre)
-    exact = np.linalg.eigvalsh(kernel(X, pinned, kind=kind))
-    expanded = np.linalg.eigvalsh(equivalent(X, y, pinned, gmm, kind))
-    points = np.concatenate([exact, expanded])
-    below = [np.searchsorted(each, points, side="right") / m for each in (exact, expanded)]
-    return bool(abs(below[0] - below[1]).max() <= _BORNE)
 
 
 def _predicted(
