@@ -82,7 +82,7 @@ class SpectrumPrediction(Tabular):
 
     def __repr__(self) -> str:
         return (
-            f"SpectrumPrediction({self.kind} of {self.deq}, n={self.n}, level={self.level!r}: bulk "
+            f"{type(self).__name__}({self.kind} of {self.deq}, n={self.n}, level={self.level!r}: bulk "
             f"{intervals(self.edges)}, {numbers(self.outliers, 'outlier')})"
         )
 
