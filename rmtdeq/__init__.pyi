@@ -6,6 +6,7 @@ from ._lib.errors import (
     DataNotFoundError as DataNotFoundError,
     IllPosedError as IllPosedError,
     InvalidInputError as InvalidInputError,
+    LongComputationError as LongComputationError,
     MemoryLimitError as MemoryLimitError,
     MissingDependencyError as MissingDependencyError,
     RmtdeqError as RmtdeqError,
@@ -21,8 +22,8 @@ from .curves import (
 )
 from .data import (
     DataMoments as DataMoments,
+    DataTable as DataTable,
     GaussianMixture as GaussianMixture,
-    Table as Table,
     center_and_scale as center_and_scale,
     dataset_names as dataset_names,
     load_classification as load_classification,

@@ -6,14 +6,14 @@ from rmtdeq.data.classification import load_classification
 from rmtdeq.data.datasets import dataset_names, load_dataset
 from rmtdeq.data.mixture import GaussianMixture
 from rmtdeq.data.moments import DataMoments
-from rmtdeq.data.own import Table, load_table
+from rmtdeq.data.own import DataTable, load_table
 from rmtdeq.data.scaling import center_and_scale, standardize
 from rmtdeq.data.sphere import on_sphere
 
 __all__ = [
     "DataMoments",
+    "DataTable",
     "GaussianMixture",
-    "Table",
     "center_and_scale",
     "dataset_names",
     "load_classification",

@@ -34,7 +34,7 @@ Column: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class DataTable:
     """Samples with the names of features and classes, as `load_table` reads them.
 
     Attributes
@@ -59,9 +59,9 @@ class Table:
 
     def __repr__(self) -> str:
         (n, p), classes = self.X.shape, len(self.class_names)
-        return f"Table({self.name}: n={n}, p={p}, {classes} {'class' if classes == 1 else 'classes'})"
+        return f"DataTable({self.name}: n={n}, p={p}, {classes} {'class' if classes == 1 else 'classes'})"
 
-    def of_classes(self, classes: Sequence[int | str]) -> Table:
+    def of_classes(self, classes: Sequence[int | str]) -> DataTable:
         """Return the samples whose labels are among these, in their order."""
         wanted = tuple(str(label) for label in classes)
         unknown = [label for label in wanted if label not in self.class_names]
@@ -116,7 +116,7 @@ def load_table(
     label_column: str | int | None = None,
     drop: Iterable[str | int] = (),
     drop_missing: bool = False,
-) -> Table:
+) -> DataTable:
     """Read samples of your own.
 
     Parameters
@@ -136,7 +136,7 @@ def load_table(
 
     Returns
     -------
-    Table
+    DataTable
         Columns that are constant or empty are left out, which a warning says, as is the unnamed column of 0, 1, 2, …
         that `pandas.DataFrame.to_csv` writes.
 
@@ -199,7 +199,7 @@ def load_table(
     if not sheet.columns or not n:
         raise InvalidInputError(f"{name} has no {'sample' if sheet.columns else 'column'} left to compare.")
     names, y = (("all",), np.zeros(n, np.int64)) if given is None else _numbered(given, told)
-    return Table(name, check.samples(np.column_stack(sheet.columns), name), y, sheet.names, names)
+    return DataTable(name, check.samples(np.column_stack(sheet.columns), name), y, sheet.names, names)
 
 
 _LEFT_OUT = "leave those samples out (drop_missing, on the command line --drop-missing)"

@@ -17,7 +17,7 @@ from rmtdeq.data.catalog import DATASETS
 from rmtdeq.data.datasets import class_labels, load_dataset
 from rmtdeq.data.estimation import MATRICES
 from rmtdeq.data.mixture import GaussianMixture
-from rmtdeq.data.own import Table, load_table
+from rmtdeq.data.own import DataTable, load_table
 from rmtdeq.data.scaling import center_and_scale, standardize
 from rmtdeq.data.shares import drawn
 from rmtdeq.data.sphere import on_sphere
@@ -144,7 +144,7 @@ def _some(names: Sequence[str]) -> str:
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
 
 
-def _tell_of_dominance(table: Table, X: FloatArray, scaling: str) -> None:
+def _tell_of_dominance(table: DataTable, X: FloatArray, scaling: str) -> None:
     """Warn where a tenth of the features hold most of the variance."""
     variances = X.var(axis=0)
     most = np.argsort(-variances, kind="stable")[: max(1, len(variances) // 10)]
