@@ -16,6 +16,9 @@ from rmtdeq.data.problems import Problem, image_problem, mixture_problem, own_pr
 _OF_OWN = ("labels", "label_column", "drop", "drop_missing", "standardize", "as_is")
 """Options of --data."""
 
+SAMPLED = "polynomial"
+"""The level that predicts from samples which are not measured."""
+
 _DIMENSION = 2000
 """Of a mixture."""
 
@@ -140,6 +143,7 @@ def problem_of(options: argparse.Namespace) -> Problem:
             drop=options.drop,
             drop_missing=options.drop_missing,
             scaling="none" if options.as_is else "each" if options.standardize else "common",
+            spared=0.5 if SAMPLED in getattr(options, "level", ()) else 0.0,
             covariance=options.covariance,
             seed=options.seed,
         )

@@ -12,7 +12,9 @@ import rmtdeq
 from rmtdeq._lib.progress import Stage, duration, patience
 from rmtdeq._lib.tables import Tabular, without_rounding
 from rmtdeq._lib.types import KINDS, LEVELS, FloatArray
+from rmtdeq.cli.guard import tell_line
 from rmtdeq.cli.options import (
+    SAMPLED,
     add_data,
     add_network,
     add_report,
@@ -35,7 +37,11 @@ from rmtdeq.output.numbers import (
     save_arrays,
 )
 from rmtdeq.spectra.overview import LINES, overview
+from rmtdeq.spectra.verdict import Trust
 from rmtdeq.theory.coefficients import coefficient_scales
+
+_LEVELS = (SAMPLED, *LEVELS)
+"""The best first."""
 
 _PATIENCE = 300.0
 """Seconds that a comparison may take without --yes."""
@@ -59,8 +65,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             "--level",
             nargs="+",
             default=[LEVELS[0]],
-            choices=LEVELS,
-            help="classwise (second order around each pair of classes), paper (first order around one point), or both "
+            choices=_LEVELS,
+            help="classwise (second order around each pair of classes), paper (first order around one point), "
+            "polynomial (from samples that are not measured, for data of few directions), or several of them "
             f"(default {LEVELS[0]})",
         )
         command.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
@@ -132,8 +139,9 @@ def _shown(found: rmtdeq.Coefficients, slopes: FloatArray, diagonal: float) -> l
 def _predictions(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem) -> list[rmtdeq.SpectrumPrediction]:
     """Of every kind and level, the levels of a kind together."""
     kinds, common = tuple(options.kind), {"tau0_squared": problem.tau0_squared}
-    wanted = sorted(set(options.level), key=LEVELS.index)
-    levels = [rmtdeq.predict_spectrum(deq, problem.mixture, problem.n, kinds, level, **common) for level in wanted]
+    wanted = sorted(set(options.level), key=_LEVELS.index)
+    known = {level: problem.moments(options.seed) if level == SAMPLED else problem.mixture for level in wanted}
+    levels = [rmtdeq.predict_spectrum(deq, known[level], problem.n, kinds, level, **common) for level in wanted]
     return [prediction for of_kind in zip(*levels, strict=True) for prediction in of_kind]
 
 
@@ -231,6 +239,8 @@ def _compare_here(options: argparse.Namespace) -> int:
     measured = {spectrum.kind: spectrum for spectrum in _measured(options, deq, problem)}
     comparisons = [rmtdeq.compare(measured[each.kind], each, problem.y) for each in predictions]
     print(overview(comparisons, problem.name, problem.class_names, LINES - 1), flush=True)
+    if problem.population and SAMPLED not in options.level and comparisons[0].verdict.trust != Trust.ALL:
+        tell_line(f"rmtdeq: on data of few directions --level {SAMPLED} predicts better, from samples left unmeasured")
     if options.verbose:
         print("", problem.legend, *(comparison.details() for comparison in comparisons), sep="\n")
     written = []

@@ -17,6 +17,7 @@ from rmtdeq.data.catalog import DATASETS
 from rmtdeq.data.datasets import class_labels, load_dataset
 from rmtdeq.data.estimation import MATRICES
 from rmtdeq.data.mixture import GaussianMixture
+from rmtdeq.data.moments import DataMoments
 from rmtdeq.data.own import DataTable, load_table
 from rmtdeq.data.scaling import center_and_scale, standardize
 from rmtdeq.data.shares import drawn
@@ -24,6 +25,9 @@ from rmtdeq.data.sphere import on_sphere
 
 _SHARE = 0.8
 _MOST = 4000
+_LEAST = 16
+"""Samples that moments are taken from."""
+
 _DOMINANT, _FEW = 0.7, 4
 """The share of the variance that a tenth of the features may hold without a word, of more features than so few."""
 _NAMED = 4
@@ -31,7 +35,10 @@ _NAMED = 4
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Data, the mixture they come from, and the squared norm at which the activation is centred."""
+    """Data, the mixture they come from, and the squared norm at which the activation is centred.
+
+    The population is all data at hand, those of X among them; None where samples are drawn from the mixture.
+    """
 
     name: str
     X: FloatArray
@@ -40,6 +47,27 @@ class Problem:
     n: int
     tau0_squared: float
     class_names: tuple[str, ...]
+    population: tuple[FloatArray, IntArray] | None = None
+
+    def moments(self, seed: Seed = 0) -> DataMoments:
+        """Return what samples other than X tell of the data.
+
+        Raises
+        ------
+        InvalidInputError
+            Too few are left.
+        """
+        if self.population is None:
+            return DataMoments.from_mixture(self.mixture, seed=check.generator(seed).spawn(1)[0])
+        everything, labels = self.population
+        known = {x.tobytes() for x in self.X}
+        others = np.array([x.tobytes() not in known for x in everything])
+        if others.sum() < _LEAST:
+            raise InvalidInputError(
+                f"Level 'polynomial' predicts from samples that are not measured, and of {len(everything)} only "
+                f"{others.sum()} are left: measure fewer, as with --n {len(everything) // 2}."
+            )
+        return DataMoments.from_data(everything[others], labels[others], seed=seed)
 
     @property
     def legend(self) -> str:
@@ -91,7 +119,7 @@ def image_problem(
     meanings = DATASETS[dataset].classes
     names = tuple(meanings[label] for label in (sorted(meanings) if wanted is None else wanted))
     title = _shown(dataset, None if wanted is None else names)
-    return Problem(title, X, y, mixture, count, mixture.mean_squared_norm, names)
+    return Problem(title, X, y, mixture, count, mixture.mean_squared_norm, names, (everything, labels))
 
 
 def own_problem(
@@ -104,13 +132,14 @@ def own_problem(
     drop: Sequence[str | int] = (),
     drop_missing: bool = False,
     scaling: Literal["common", "each", "none"] = "common",
+    spared: float = 0.0,
     covariance: str = "common",
     seed: Seed = 0,
 ) -> Problem:
     """Return samples of a user's own table, and the mixture estimated from all that it holds of these classes.
 
     What `load_table` reads is centred and scaled by a common number, or each feature by its own, or not at all.  Full
-    covariances are shrunk as far as so few samples ask for it.
+    covariances are shrunk as far as so few samples ask for it.  Unless n is given, a share of the samples is spared.
     """
     table = load_table(data, labels, label_column=label_column, drop=drop, drop_missing=drop_missing)
     if classes is not None:
@@ -130,13 +159,13 @@ def own_problem(
     # Whoever brings samples seldom brings many times more than features.
     shrinkage = "auto" if covariance in MATRICES else 0.0
     mixture = GaussianMixture.from_data(X, y, covariance, shrinkage)
-    count = min(len(X), _MOST) if n is None else check.integer(n, "n")
+    count = min(int((1 - spared) * len(X)), _MOST) if n is None else check.integer(n, "n")
     if count > len(X):
         raise InvalidInputError(f"n={count} samples are more than the {len(X)} that there are.")
     rng = check.generator(seed)
     members = [np.flatnonzero(y == a) for a in range(len(names))]
     rows, _ = drawn(count, members, rng)
-    return Problem(table.name, X[rows], y[rows], mixture, count, mixture.mean_squared_norm, names)
+    return Problem(table.name, X[rows], y[rows], mixture, count, mixture.mean_squared_norm, names, (X, y))
 
 
 def _some(names: Sequence[str]) -> str:

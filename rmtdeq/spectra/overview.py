@@ -89,8 +89,9 @@ def _verdict(levels: Sequence[Compared], with_data: bool) -> str:
     best, *others = levels
     text = f"{best.prediction.kind.upper()}: {best.verdict.text}"
     text += "".join(f"; {each.prediction.level}: {each.verdict.numbers}" for each in others)
-    below = best.prediction.below_zero
+    below, expected = best.prediction.below_zero, best.prediction.expected_error
     why = [of_data(best.prediction)] * with_data + [f"{below} predicted below zero"] * bool(below)
+    why += [] if expected is None else [f"from other samples, which expect a KS distance of {expected.ks:.3f}"]
     return f"{text}: {', '.join(why)}" if why else text
 
 

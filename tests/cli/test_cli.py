@@ -283,6 +283,34 @@ def test_tables_are_compared_by_their_columns(capsys, tmp_path):
     assert "of the variance" not in told.err
 
 
+def test_samples_left_unmeasured_predict_what_the_classes_do_not(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    few = rng.standard_normal((400, 3)) * [3.0, 2.0, 1.0]
+    np.savez(tmp_path / "few.npz", X=np.hstack([few, 0.2 * rng.standard_normal((400, 9))]), y=rng.integers(0, 2, 400))
+    command = ["compare", "--data", str(tmp_path / "few.npz"), "--kind", "ck", "--activation", "relu"]
+    assert main(command) == 0
+    told = capsys.readouterr()
+    assert "--level polynomial" in told.err
+    classwise = float(re.search("KS distance ([0-9.]+)", told.out).group(1))
+    assert main([*command, "--level", "polynomial"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("few.npz: n = 200,")
+    assert "from other samples, which expect a KS distance of" in told.out
+    assert "--level polynomial" not in told.err
+    assert float(re.search("KS distance ([0-9.]+)", told.out).group(1)) < min(0.1, classwise / 3)
+    assert main([*command, "--level", "polynomial", "--n", "390"]) == 2
+    assert "of 400 only 10 are left: measure fewer, as with --n 200" in capsys.readouterr().err
+
+
+def test_a_mixture_is_sampled_apart_from_what_is_measured(capsys):
+    command = ["compare", "--dataset", "mixture", "--p", "200", "--kind", "ck", "--level", "polynomial", "classwise"]
+    assert main(command) == 0
+    told = capsys.readouterr()
+    assert "level polynomial and classwise" in told.out
+    assert "rely on nothing" not in told.out
+    assert "--level" not in told.err
+
+
 def test_a_class_of_one_sample_is_told_by_its_name(capsys, tmp_path, own_files):
     labels = np.load(tmp_path / "y.npy").astype("U8")
     labels[7] = "middle"

@@ -297,3 +297,17 @@ def test_features_that_hold_the_variance_are_named_with_the_remedy():
         own_problem(frame)
     problem = own_problem(frame, scaling="each")
     np.testing.assert_allclose(problem.X.var(axis=0), 1 / 12)
+
+
+def test_moments_are_those_of_the_samples_that_are_not_measured(files):
+    places, _, y = files
+    problem = own_problem(places["X"], places["y"], n=20)
+    moments = problem.moments()
+    assert moments.count == 40
+    measured = {x.tobytes() for x in problem.X.astype(np.float32)}
+    assert not any(x.tobytes() in measured for x in moments.samples)
+    both = np.bincount(problem.y, minlength=3) + moments.class_sizes
+    np.testing.assert_array_equal(both, np.bincount(y))
+    assert own_problem(places["X"], spared=0.5).n == 30
+    with pytest.raises(rd.InvalidInputError, match="of 60 only 5 are left"):
+        own_problem(places["X"], n=55).moments()
