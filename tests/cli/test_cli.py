@@ -269,7 +269,17 @@ def test_tables_are_compared_by_their_columns(capsys, tmp_path):
     rows[4][5] = ""
     text = [[*(f"f{j}" for j in range(12)), "fixed", "side"], *rows]
     (tmp_path / "t.csv").write_text("\n".join(map(",".join, text)))
-    command = ["compare", "--data", str(tmp_path / "t.csv"), "--label-column", "side", "--kind", "ck"]
+    command = [
+        "compare",
+        "--data",
+        str(tmp_path / "t.csv"),
+        "--label-column",
+        "side",
+        "--kind",
+        "ck",
+        "--activation",
+        "relu",
+    ]
     assert main(command) == 2
     assert "'f5' (1 of 90)" in capsys.readouterr().err
     assert main([*command, "--drop-missing"]) == 0
