@@ -81,7 +81,7 @@ def elu() -> Activation:
 
 
 def swish() -> Activation:
-    """u·sigmoid(u), also called SiLU."""
+    """u·sigmoid(u)."""
 
     def slope(u: FloatArray) -> FloatArray:
         s = expit(u)
@@ -151,7 +151,7 @@ def absolute() -> Activation:
 
 
 def polynomial(*coefficients: float | Sequence[float]) -> Activation:
-    """Σ_k coefficients[k]·u^k, ascending powers: polynomial([0, 1, 0, 0.2])."""
+    """Σ_k coefficients[k]·u^k, ascending powers."""
     flat = coefficients[0] if len(coefficients) == 1 and not np.isscalar(coefficients[0]) else coefficients
     values = real_array(flat, "coefficients", ndim=1)
     if not values.size:
@@ -251,6 +251,12 @@ REGISTRY: dict[str, Factory] = {
     "steps": steps,
 }
 
+EXAMPLES = {
+    "polynomial": "polynomial(0, 1, 0, 0.2)",
+    "piecewise_linear": "piecewise_linear([-1, 0, 1], [-0.5, 0, 1])",
+    "steps": "steps([-0.5, 0.5], [-1, 0, 1])",
+}
+"""How those are written that cannot do without parameters."""
 
 ALIASES = {"silu": "swish", "hardtanh": "hard_tanh", "logistic": "sigmoid"}
 """Names that torch and others have for some of them."""
@@ -286,7 +292,7 @@ def activation(spec: str | Activation | Function, *parameters: object) -> Activa
     if name not in REGISTRY:
         raise InvalidInputError(
             f"Unknown activation {spec!r}{suggestion(name, (*REGISTRY, *ALIASES))}; known are "
-            f"{', '.join(REGISTRY)}, or pass a callable."
+            f"{', '.join(REGISTRY)} (rmtdeq activations says more), or pass a callable."
         )
     arguments: tuple[object, ...] = parameters
     if bracket:

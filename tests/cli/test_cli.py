@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
+from rmtdeq.activations.registry import ALIASES, EXAMPLES, REGISTRY
 from rmtdeq.cli import example_mixture, main
 from rmtdeq.cli import options as options_of_commands
 from rmtdeq.output import files as io
@@ -31,6 +32,23 @@ def test_solve_prints_no_rounding(capsys):
     printed = capsys.readouterr().out
     for name in ("alpha2", "alpha3", r"beta2 \(full\)", r"beta3 \(full\)"):
         assert re.search(rf"{name}  0\n", printed)
+
+
+def test_activations_are_listed_under_every_name(capsys):
+    assert main(["activations"]) == 0
+    table = capsys.readouterr().out.partition("\n\n")[0].splitlines()[1:]
+    rows = {row.split()[0]: row for row in table}
+    assert tuple(rows) == rd.activation_names()
+    assert all(re.search(rf"\b{other}\b", rows[ours]) for other, ours in ALIASES.items())
+    assert "slope=0.01" in rows["leaky_relu"]
+    assert "kinks at -1, 1" in rows["hard_tanh"]
+    assert "jumps at" in rows["steps"]
+    for name, row in rows.items():
+        made = rd.activation(EXAMPLES.get(name, name))
+        assert ("smooth" in row) == (not made.kinks)
+        assert ("closed form" in row) == (made.dual_form is not None)
+        assert EXAMPLES.get(name, "") in row
+        assert REGISTRY[name].__doc__.partition("\n")[0].removesuffix(".") in row
 
 
 def test_predict_prints_and_draws(capsys, tmp_path):
