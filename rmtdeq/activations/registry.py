@@ -20,7 +20,6 @@ from rmtdeq.activations import dual_forms
 from rmtdeq.activations.activations import Activation, Factory
 from rmtdeq.activations.quadrature import normal_density
 
-
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
