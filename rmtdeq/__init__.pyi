@@ -6,6 +6,7 @@ from ._lib.errors import (
     DataNotFoundError as DataNotFoundError,
     IllPosedError as IllPosedError,
     InvalidInputError as InvalidInputError,
+    LongComputationError as LongComputationError,
     MemoryLimitError as MemoryLimitError,
     MissingDependencyError as MissingDependencyError,
     RmtdeqError as RmtdeqError,
@@ -21,12 +22,15 @@ from .curves import (
 )
 from .data import (
     DataMoments as DataMoments,
+    DataTable as DataTable,
     GaussianMixture as GaussianMixture,
     center_and_scale as center_and_scale,
     dataset_names as dataset_names,
     load_classification as load_classification,
     load_dataset as load_dataset,
+    load_table as load_table,
     on_sphere as on_sphere,
+    standardize as standardize,
 )
 from .network import (
     DEQ as DEQ,

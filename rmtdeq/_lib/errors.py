@@ -8,6 +8,7 @@ __all__ = [
     "DataNotFoundError",
     "IllPosedError",
     "InvalidInputError",
+    "LongComputationError",
     "MemoryLimitError",
     "MissingDependencyError",
     "RmtdeqError",
@@ -36,6 +37,10 @@ class ConvergenceError(RmtdeqError, ArithmeticError):
 
 class MemoryLimitError(RmtdeqError, MemoryError):
     """A result that would not fit into the memory it may use."""
+
+
+class LongComputationError(RmtdeqError, RuntimeError):
+    """A computation that would take longer than a program begins without being told to."""
 
 
 class MissingDependencyError(RmtdeqError, ImportError):

@@ -6,6 +6,7 @@ costs nothing, and what counts nothing, as LAPACK, is told as well.  Where nobod
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -14,11 +15,16 @@ from threading import Event, RLock, Thread
 from time import monotonic, sleep
 from typing import Any
 
+from rmtdeq._lib.errors import LongComputationError
+
 LATE = 2.0
 """Seconds for which a program's log may be silent."""
 
 _YOUNG = 1.0
 """A stage that has lasted as long is worth a line, and has counted enough for an estimate."""
+
+_SURE = 5.0
+"""After as long a stage's pace is known."""
 
 _AGAIN = 600.0
 _TICK = 0.2
@@ -76,8 +82,12 @@ class Stage(ContextDecorator):
         _teller.close(self)
 
     def update(self, count: float = 1) -> None:
-        """Count what was done."""
+        """Count what was done; raise where it is by far too slow, see `patience`."""
         self.n += count
+        now = monotonic()
+        left = self.left(now) if now - self.since > _SURE else None
+        if left is not None:
+            afford(left, f"The {self.what}, of which {self.share or 0:.1%} is done,")
 
     def reset(self) -> None:
         """Count from the start, as programs that download do."""
@@ -125,7 +135,7 @@ class _Teller:
     """The thread that tells of the stages that are open, the outermost first."""
 
     def __init__(self) -> None:
-        self.log = False
+        self.log, self.patience = False, math.inf
         self._forget()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
@@ -240,6 +250,25 @@ def told_in_log() -> Iterator[None]:
         yield
     finally:
         _teller.log = False
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Let no work begin that takes longer than so many seconds: it raises `LongComputationError`."""
+    before, _teller.patience = _teller.patience, seconds
+    try:
+        yield
+    finally:
+        _teller.patience = before
+
+
+def afford(seconds: float, what: str) -> None:
+    """Raise `LongComputationError` if some work takes longer than the `patience` of whoever waits for it."""
+    if seconds > _teller.patience:
+        raise LongComputationError(
+            f"{what} would take about {duration(seconds)}, and nothing that takes more than "
+            f"{duration(_teller.patience)} is begun without --yes: add it, or take fewer samples with --n."
+        )
 
 
 def clear_line(*_: Any) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import rmtdeq
-from rmtdeq._lib.progress import Stage
+from rmtdeq._lib.progress import Stage, duration, patience
 from rmtdeq._lib.tables import Tabular, without_rounding
 from rmtdeq._lib.types import KINDS, LEVELS, FloatArray
 from rmtdeq.cli.options import (
@@ -35,6 +36,9 @@ from rmtdeq.output.numbers import (
 )
 from rmtdeq.spectra.overview import LINES, overview
 from rmtdeq.theory.coefficients import coefficient_scales
+
+_PATIENCE = 300.0
+"""Seconds that a comparison may take without --yes."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -65,6 +69,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         command.set_defaults(run=run)
 
     compare.add_argument("--verbose", action="store_true", help="print outliers, alignments and warnings as well")
+    compare.add_argument(
+        "--yes",
+        action="store_true",
+        help=f"begin even what takes more than {duration(_PATIENCE)} (--checkpoint does so, too)",
+    )
     group = compare.add_argument_group("measurement")
     group.add_argument(
         "--method",
@@ -206,7 +215,9 @@ def _cluster(options: argparse.Namespace) -> Iterator[None]:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    with _cluster(options):
+    # What a folder keeps may take its time.
+    willing = options.yes or options.checkpoint is not None
+    with _cluster(options), patience(math.inf if willing else _PATIENCE):
         return _compare_here(options)
 
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rmtdeq._lib.errors import IllPosedError
+from rmtdeq._lib.progress import afford
 from rmtdeq._lib.threads import threads
 from rmtdeq._lib.types import KINDS, FloatArray, IntArray, Kind
 from rmtdeq.kernels.plan import Plan
@@ -157,6 +158,7 @@ class Engine(ABC):
             of = int(np.tri(*block.shape, block.top - block.left - 1).sum())
         # Threads share the pairs where they are used.
         total = pairs * len(entries) / of * seconds / (threads() if self.concurrent else 1)
+        afford(total, "Quadratures for pairs of samples that are nearly parallel")
         logger.warning(
             "Of a block of %d x %d entries %d pairs of samples are nearly parallel, and the activation has no closed "
             "form: each takes two-dimensional quadratures (%.3g ms), the whole kernel about %s. Samples that share a "

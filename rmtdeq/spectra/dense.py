@@ -18,13 +18,14 @@ _PART = 800
 """From here on the time grows as the cube of the size."""
 
 
-def expected_seconds(G: Any) -> float | None:
-    """Return what `eigenpairs` of a large matrix will take, about, from a part of it; None where that is not known."""
-    if not isinstance(G, np.ndarray) or len(G) < 2 * _PART:
+def expected_seconds(n: int) -> float | None:
+    """Return what `eigenpairs` of a large matrix on the host take, about, from a small one; None if it is no larger."""
+    if n < 2 * _PART:
         return None
+    small = np.random.default_rng(0).standard_normal((_PART, _PART))
     start = perf_counter()
-    eigh(G[:_PART, :_PART], check_finite=False)
-    return (perf_counter() - start) * (len(G) / _PART) ** 3
+    eigh(small + small.T, check_finite=False)
+    return (perf_counter() - start) * (n / _PART) ** 3
 
 
 def eigenpairs(G: Any, top: int | None) -> tuple[FloatArray, FloatArray]:

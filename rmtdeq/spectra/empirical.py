@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq._lib import check, style
 from rmtdeq._lib.checkpoint import Checkpoint, checksum
 from rmtdeq._lib.errors import InvalidInputError
-from rmtdeq._lib.progress import Stage
+from rmtdeq._lib.progress import Stage, afford
 from rmtdeq._lib.tables import Table, Tabular, largest, without_rounding
 from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.kernels.computation import Computation, engine, is_tensor
@@ -434,13 +434,15 @@ def _exact(
     on_card = how.backend != "dask" and how.device is not None and how.device.type != "cpu"
     if not on_card:
         _check_dense(n, how.memory_limit, len(kinds))
+    seconds = expected_seconds(n) if progress and not on_card else None
+    if seconds is not None:
+        afford(seconds * len(kinds), f"The eigenvalues of {n} x {n} matrices")
     matrices = list(dense_kernels(X, network, kinds, how, tau0_squared=tau0_squared, progress=progress))
     if on_card and matrices[0].device.type == "cpu":
         _check_dense(n, how.memory_limit, len(kinds))
     for kind in kinds:
         matrix = matrices.pop(0)
         matrix = np.asarray(matrix) if how.backend == "dask" else matrix
-        seconds = expected_seconds(matrix) if progress else None
         with Stage(f"eigenvalues of the {kind}, {n} x {n}", seconds=seconds, show=progress):
             found = eigenpairs(matrix, top)
         yield EmpiricalSpectrum(*found, n, kind, "exact")

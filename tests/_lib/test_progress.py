@@ -12,7 +12,7 @@ import pytest
 
 import rmtdeq as rd
 from rmtdeq._lib import progress
-from rmtdeq._lib.progress import Stage, clear_line, told_in_log
+from rmtdeq._lib.progress import Stage, afford, clear_line, patience, told_in_log
 
 
 class Terminal(io.StringIO):
@@ -51,6 +51,27 @@ def test_a_log_has_a_line_for_each_outermost_stage_that_lasts(monkeypatch):
     lines = stream.getvalue().splitlines()
     assert [line.partition(",")[0] for line in lines] == ["rmtdeq: reading", "rmtdeq: training"]
     assert all(", epoch 31 of 40: kernel" in line for line in lines)
+
+
+def test_nothing_begins_that_takes_longer_than_patience(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress, "monotonic", lambda: clock[0])
+    with patience(100.0):
+        afford(99.0, "It")
+        with pytest.raises(rd.LongComputationError, match=r"^It would take about 2 min, and .* 2 min .*--yes"):
+            afford(101.0, "It")
+        with Stage("kernel", 1000, initial=100, show=False) as stage:
+            clock[0] += 1.0
+            stage.update(1)  # at a pace that is not known yet
+            clock[0] += 9.0
+            stage.update(89)
+            clock[0] += 90.0
+            with pytest.raises(rd.LongComputationError, match=r"The kernel, of which 19\.1% is done, would"):
+                stage.update(1)
+        with Stage("uncounted", show=False) as stage:
+            clock[0] += 1e6
+            stage.update(1)
+    afford(1e9, "It")
 
 
 def test_a_command_that_takes_long_says_where_it_is():

@@ -14,7 +14,9 @@ import rmtdeq as rd
 from rmtdeq.activations.registry import ALIASES, EXAMPLES, REGISTRY
 from rmtdeq.cli import example_mixture, main
 from rmtdeq.cli import options as options_of_commands
+from rmtdeq.cli import spectra as spectra_commands
 from rmtdeq.output import files as io
+from rmtdeq.spectra import dense
 
 SMALL = ["--dataset", "mixture", "--p", "120", "--n", "96"]
 
@@ -265,6 +267,40 @@ def test_samples_of_another_scale_are_warned_of_once_and_in_one_line(capsys, tmp
     assert told[0].startswith("rmtdeq: The samples' squared norms are")
 
 
+def test_what_takes_long_is_begun_on_demand_alone(capsys, tmp_path, own_files, monkeypatch):
+    monkeypatch.setattr(spectra_commands, "_PATIENCE", 1e-3)
+    monkeypatch.setattr(dense, "_PART", 100)
+    command = ["compare", *own_files, "--kind", "ck"]
+    assert main(command) == 2
+    assert "The eigenvalues of 240 x 240 matrices would take about" in capsys.readouterr().err
+    assert main([*command, "--yes"]) == 0
+    assert main([*command, "--checkpoint", str(tmp_path / "kept"), "--method", "lanczos", "--top", "3"]) == 0
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+def test_tables_are_compared_by_their_columns(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 90)
+    values = rng.standard_normal((90, 12)) + y[:, None]
+    values[:, 3] *= 1e3
+    rows = [[*map(str, x), "always", ("left", "right")[a]] for x, a in zip(values, y, strict=True)]
+    rows[4][5] = ""
+    text = [[*(f"f{j}" for j in range(12)), "fixed", "side"], *rows]
+    (tmp_path / "t.csv").write_text("\n".join(map(",".join, text)))
+    command = ["compare", "--data", str(tmp_path / "t.csv"), "--label-column", "side", "--kind", "ck"]
+    assert main(command) == 2
+    assert "'f5' (1 of 90)" in capsys.readouterr().err
+    assert main([*command, "--drop-missing"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("t.csv: n = 89, p = 12, 2 classes (left, right)")
+    assert "'f3' holds 100% of the variance" in told.err
+    assert "'fixed' (constant)" in told.err
+    assert main([*command, "--drop", "f5", "--standardize"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("t.csv: n = 90, p = 11")
+    assert "of the variance" not in told.err
+
+
 def test_a_class_of_one_sample_is_told_by_its_name(capsys, tmp_path, own_files):
     labels = np.load(tmp_path / "y.npy").astype("U8")
     labels[7] = "middle"
@@ -282,7 +318,7 @@ def test_classes_are_chosen_by_labels_that_are_texts(tmp_path, own_files):
 
 
 def test_labels_that_are_written_as_whole_numbers_are_those():
-    given = [options_of_commands._label(text) for text in ("3", "-1", "03", "stage II", "3.5")]
+    given = [options_of_commands.label(text) for text in ("3", "-1", "03", "stage II", "3.5")]
     assert given == [3, -1, "03", "stage II", "3.5"]
 
 
