@@ -23,6 +23,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "activations",
         help="list the activations: parameters, formulas, kinks, and other names",
         description="Lists the activations that --activation and rd.DEQ know by name.",
+        examples=["rmtdeq activations", "rmtdeq activations | grep kink"],
     )
     activations.set_defaults(run=_activations)
 

@@ -27,7 +27,14 @@ _ROWS = {"ck": ("alpha1", "alpha2", "alpha3", "gamma2"), "ntk": ("beta1", "beta2
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser's."""
-    design = commands.add_parser("design", help="find an explicit network of at most two layers with a DEQ's kernels")
+    design = commands.add_parser(
+        "design",
+        help="find an explicit network of at most two layers with a DEQ's kernels",
+        examples=[
+            "rmtdeq design --activation relu --save net.json",
+            "rmtdeq design --dataset fashion-sample --class-wise --out figures/design",
+        ],
+    )
     add_network(design)
     design.add_argument("--kind", default="ck", choices=(*KINDS, "both"), help="kernel to match (default ck)")
     design.add_argument(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from rmtdeq.activations.registry import ALIASES, EXAMPLES, REGISTRY
 from rmtdeq.cli import example_mixture, main
 from rmtdeq.cli import options as options_of_commands
 from rmtdeq.cli import spectra as spectra_commands
+from rmtdeq.cli.main import _parser
 from rmtdeq.output import files as io
 from rmtdeq.spectra import dense
 
@@ -432,6 +434,30 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old(tmp_path):
         io.write_whole(path, fail)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["figure.txt"]
+
+
+def parsers(parser=None):
+    """Yield the parser of the program, of its commands, and of their families."""
+    parser = _parser() if parser is None else parser
+    yield parser
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            for each in action.choices.values():
+                yield from parsers(each)
+
+
+@pytest.mark.parametrize("parser", [*parsers()], ids=lambda parser: parser.prog)
+def test_help_ends_with_examples_that_are_understood(parser):
+    shown = parser.format_help().partition("\nexamples:\n  ")[2].splitlines()
+    assert 1 <= len(shown) <= 2
+    for example in map(str.strip, shown):
+        program, *words = shlex.split(example.partition("|")[0])
+        assert program == "rmtdeq"
+        assert example.startswith(parser.prog)
+        if words[-1] == "--help":
+            assert any(each.prog == f"rmtdeq {' '.join(words[:-1])}" for each in parsers())
+        else:
+            assert _parser().parse_args(words)
 
 
 def test_the_module_runs_as_a_program():
