@@ -19,6 +19,7 @@ from rmtdeq.cli import spectra as spectra_commands
 from rmtdeq.cli.main import _parser
 from rmtdeq.output import files as io
 from rmtdeq.spectra import dense
+from rmtdeq.spectra.assumptions import ASSUMPTIONS
 
 SMALL = ["--dataset", "mixture", "--p", "120", "--n", "96"]
 
@@ -53,6 +54,17 @@ def test_activations_are_listed_under_every_name(capsys):
         assert ("closed form" in row) == (made.dual_form is not None)
         assert EXAMPLES.get(name, "") in row
         assert REGISTRY[name].__doc__.partition("\n")[0].removesuffix(".") in row
+
+
+def test_what_a_far_comparison_names_says_what_to_do(capsys):
+    deq, mixture = rd.DEQ("relu"), rd.GaussianMixture(np.zeros((1, 4)), [1.0])
+    X, _ = mixture.sample(60, 0)
+    found = rd.compare(rd.empirical_spectrum(X, deq), rd.predict_spectrum(deq, mixture, 60, level="classwise"))
+    assert found.ks > 0.1
+    (named,) = {each for warning in found.warnings for each in re.findall(r"rmtdeq [a-z]+", warning)}
+    assert main(named.split()[1:]) == 0
+    printed = capsys.readouterr().out
+    assert all(text in printed for each in ASSUMPTIONS for text in (each.name, each.sign, each.remedy))
 
 
 def test_predict_prints_and_draws(capsys, tmp_path):

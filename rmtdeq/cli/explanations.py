@@ -1,4 +1,4 @@
-"""Command: activations."""
+"""Commands: activations, assumptions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import argparse
 from collections.abc import Callable
 from inspect import Parameter, cleandoc, signature
 
+from rmtdeq._lib.tables import aligned
 from rmtdeq.activations import Activation, jumps
 from rmtdeq.activations.registry import ALIASES, EXAMPLES, REGISTRY, activation
+from rmtdeq.spectra.assumptions import ASSUMPTIONS
 
 _HEADER = ("name", "parameters", "function", "dual", "also called", "what it is")
 _NOTES = """
@@ -18,7 +20,7 @@ Kinks are those of the parameters shown; of a dual, E φ(u)φ(v) of Gaussian u a
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser's."""
+    """Add the commands to the parser's."""
     activations = commands.add_parser(
         "activations",
         help="list the activations: parameters, formulas, kinks, and other names",
@@ -27,13 +29,25 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     activations.set_defaults(run=_activations)
 
+    assumptions = commands.add_parser(
+        "assumptions",
+        help="say when the theory fails: what it assumes, how to notice, what to do",
+        description="Says when the theory fails: what predictions assume, how to notice that it does not hold, and "
+        "what to do then. Exact kernels and measured spectra assume nothing.",
+        examples=["rmtdeq assumptions"],
+    )
+    assumptions.set_defaults(run=_assumptions)
+
 
 def _activations(_: argparse.Namespace) -> int:
-    rows = [_HEADER, *(_row(name, factory) for name, factory in REGISTRY.items())]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(aligned([_HEADER, *(_row(name, factory) for name, factory in REGISTRY.items())]))
     print(_NOTES)
+    return 0
+
+
+def _assumptions(_: argparse.Namespace) -> int:
+    rows = [(each.name, each.sign, each.remedy) for each in ASSUMPTIONS]
+    print(aligned([("assumption", "how to notice that it fails", "what to do"), *rows]))
     return 0
 
 
