@@ -73,6 +73,8 @@ def _design(options: argparse.Namespace) -> int:
         print(f"  layer {depth}  {layer!r}")
     for kind in net.targets:
         print(_table(net, kind))
+    if net.consequence:
+        print(f"  {net.consequence}")
     if options.class_wise and net.at_norms is not None:
         print(f"  largest error at the classes' squared norms: {net.at_norms.residual:.1e} of the diagonal")
     if options.save:
