@@ -18,6 +18,7 @@ from .curves import (
     ClassificationRun as ClassificationRun,
     LossCurve as LossCurve,
     TrainingRun as TrainingRun,
+    learning_rate as learning_rate,
     predict_training as predict_training,
 )
 from .data import (

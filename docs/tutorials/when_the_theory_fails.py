@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import rmtdeq as rd
+from rmtdeq.cli import main
 
 relu = rd.DEQ("relu", sigma_a2=0.2, sigma_b2=0.8)
 tanh = rd.DEQ("tanh", sigma_a2=0.2, sigma_b2=0.8)
@@ -216,12 +217,6 @@ for level in ("classwise", "paper"):
 # In one table
 # ------------
 #
-# ====================  ==========================================  ==========================================
-# assumption            how to notice                               what to do
-# ====================  ==========================================  ==========================================
-# means not too strong  class means as long as samples              ``level="classwise"``, the default
-# many dimensions       p below a hundred, n far above p, atoms     exact kernels; predict outliers only
-# independent samples   cosines near one, eigenvalues near zero     remove copies before predicting
-# no heavy tails        mean of squared norms far above the median  ``rd.on_sphere(X)``
-# one norm a class      negative outliers, bulk too short           shells as classes; ``norms=`` in designs
-# ====================  ==========================================  ==========================================
+# As ``rmtdeq assumptions`` prints it:
+
+code = main(["assumptions"])

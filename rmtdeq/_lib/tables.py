@@ -130,6 +130,13 @@ def intervals(edges: Iterable[tuple[float, float]]) -> str:
     return ", ".join(f"[{low:.4g}, {high:.4g}]" for low, high in widest) + more
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as text, each column as wide as its longest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
 def by_class(values: np.ndarray[Any, Any], what: str) -> dict[str, np.ndarray[Any, Any]]:
     """Return the columns of a matrix (rows, K) of alignments with K classes, named by them."""
     return {f"{what} {_of_class(a)}": values[:, a] for a in range(values.shape[1])}

@@ -24,6 +24,8 @@ _BEYOND = 40.0
 """Standard deviations beyond which the normal density is zero."""
 _FAR = 1e6
 """The same, for knots, whose squares must not overflow."""
+_NO_ANGLE = 1e-150
+"""Angles whose squares are no numbers any more, and over which no integral is."""
 _CHUNK = 1 << 18
 
 
@@ -222,7 +224,7 @@ def _density_integrals(pairs: Pairs, knots: FloatArray, weights: FloatArray, tot
     span[far] = 0.5 * np.log(_NEGLIGIBLE) + np.log(ratio[far])
     panels = 2.0 ** np.ceil(np.log2(np.maximum(_FEWEST_PANELS, span / np.log(2.0))))
     found = np.zeros((2, weight.size))
-    asked = (weight != 0) & (theta > 0)
+    asked = (weight != 0) & (theta > _NO_ANGLE)
     for count in np.unique(panels[asked]):
         chosen = np.flatnonzero(asked & (panels == count))
         size = max(1, _CHUNK // int(count * _PANEL_NODES))

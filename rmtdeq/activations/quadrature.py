@@ -220,7 +220,9 @@ def resolve(fn: Function, kinks: tuple[float, ...], reach: float) -> tuple[Float
         if scale == 0.0:
             inner = np.minimum(abs(left), abs(right)) < 8
             scale = max(float(abs(values[inner]).max()), np.finfo(float).tiny)
-        coefficients = values @ _to_coefficients().T
+        # Without a constant, whose rounding the slopes would magnify.
+        coefficients = (values - values[:, :1]) @ _to_coefficients().T
+        coefficients[:, 0] += values[:, 0]
         size = np.maximum(abs(values).max(axis=1), scale)
         resolved = abs(coefficients[:, _RESOLVED_DEGREE:]).max(axis=1) <= _RESOLVED * size
         # A kink between the outermost node and the end of a panel shows only there.

@@ -20,6 +20,8 @@ from rmtdeq.activations import dual_forms
 from rmtdeq.activations.activations import Activation, Factory
 from rmtdeq.activations.quadrature import normal_density
 
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
 
 def tanh() -> Activation:
     """Hyperbolic tangent."""
@@ -80,14 +82,34 @@ def elu() -> Activation:
     )
 
 
+def selu() -> Activation:
+    """s·u for u > 0 and s·1.6733·(exp(u) - 1) below, s = 1.0507 (Klambauer et al. 2017)."""
+    return Activation(
+        lambda u: _SELU_SCALE * np.where(u > 0, u, _SELU_ALPHA * np.expm1(np.minimum(u, 0.0))),
+        lambda u: _SELU_SCALE * np.where(u > 0, 1.0, _SELU_ALPHA * np.exp(np.minimum(u, 0.0))),
+        kinks=(0.0,),
+        name="selu",
+    )
+
+
 def swish() -> Activation:
-    """u·sigmoid(u), also called SiLU."""
+    """u·sigmoid(u)."""
 
     def slope(u: FloatArray) -> FloatArray:
         s = expit(u)
         return s + u * s * (1 - s)
 
     return Activation(lambda u: u * expit(u), slope, name="swish")
+
+
+def mish() -> Activation:
+    """u·tanh(log(1 + exp(u)))."""
+
+    def slope(u: FloatArray) -> FloatArray:
+        gate = np.tanh(np.logaddexp(0.0, u))
+        return gate + u * (1 - gate) * (1 + gate) * expit(u)
+
+    return Activation(lambda u: u * np.tanh(np.logaddexp(0.0, u)), slope, name="mish")
 
 
 def gelu() -> Activation:
@@ -112,6 +134,11 @@ def sigmoid() -> Activation:
     return Activation(
         expit, lambda u: expit(u) * expit(-u), name="sigmoid", rise=lambda u: np.asarray(np.tanh(u / 2) / 2)
     )
+
+
+def softsign() -> Activation:
+    """u / (1 + |u|)."""
+    return Activation(lambda u: u / (1 + np.abs(u)), lambda u: (1 + np.abs(u)) ** -2.0, kinks=(0.0,), name="softsign")
 
 
 def sin() -> Activation:
@@ -145,13 +172,46 @@ def hard_tanh(a: float = 1.0, c: float = 1.0) -> Activation:
     )
 
 
+def relu6() -> Activation:
+    """clip(u, 0, 6)."""
+    return _between("relu6", 0.0, 6.0, 0.0, 1.0)
+
+
+def hard_sigmoid() -> Activation:
+    """clip(u/6 + 1/2, 0, 1)."""
+    return _between("hard_sigmoid", -3.0, 3.0, 0.5, 1 / 6)
+
+
+def _between(name: str, low: float, high: float, intercept: float, slope: float) -> Activation:
+    """Return intercept + slope·u between two points, and constant outside of them."""
+    constants = intercept + slope * low, intercept, intercept + slope * high
+    return Activation(
+        lambda u: intercept + slope * np.clip(u, low, high),
+        lambda u: np.where((u > low) & (u < high), slope, 0.0),
+        kinks=(low, high),
+        name=name,
+        dual_form=dual_forms.piecewise_linear(np.array([low, high]), np.array(constants), np.array([0.0, slope, 0.0])),
+        rise=lambda u: slope * np.clip(u, low, high),
+    )
+
+
+def hard_swish() -> Activation:
+    """u·clip(u/6 + 1/2, 0, 1)."""
+    return Activation(
+        lambda u: u * np.clip(u / 6 + 0.5, 0.0, 1.0),
+        lambda u: np.where(abs(u) < 3, u / 3 + 0.5, np.where(u > 0, 1.0, 0.0)),
+        kinks=(-3.0, 3.0),
+        name="hard_swish",
+    )
+
+
 def absolute() -> Activation:
     """|u|."""
     return Activation(np.abs, np.sign, kinks=(0.0,), name="abs", dual_form=dual_forms.FoldedLinear(0.0, 1.0))
 
 
 def polynomial(*coefficients: float | Sequence[float]) -> Activation:
-    """Σ_k coefficients[k]·u^k, ascending powers: polynomial([0, 1, 0, 0.2])."""
+    """Σ_k coefficients[k]·u^k, ascending powers."""
     flat = coefficients[0] if len(coefficients) == 1 and not np.isscalar(coefficients[0]) else coefficients
     values = real_array(flat, "coefficients", ndim=1)
     if not values.size:
@@ -239,20 +299,38 @@ REGISTRY: dict[str, Factory] = {
     "leaky_relu": leaky_relu,
     "two_slopes": two_slopes,
     "elu": elu,
+    "selu": selu,
     "swish": swish,
+    "mish": mish,
     "gelu": gelu,
     "softplus": softplus,
     "sigmoid": sigmoid,
+    "softsign": softsign,
     "sin": sin,
     "hard_tanh": hard_tanh,
+    "hard_sigmoid": hard_sigmoid,
+    "hard_swish": hard_swish,
+    "relu6": relu6,
     "abs": absolute,
     "polynomial": polynomial,
     "piecewise_linear": piecewise_linear,
     "steps": steps,
 }
 
+EXAMPLES = {
+    "polynomial": "polynomial(0, 1, 0, 0.2)",
+    "piecewise_linear": "piecewise_linear([-1, 0, 1], [-0.5, 0, 1])",
+    "steps": "steps([-0.5, 0.5], [-1, 0, 1])",
+}
+"""How those are written that cannot do without parameters."""
 
-ALIASES = {"silu": "swish", "hardtanh": "hard_tanh", "logistic": "sigmoid"}
+ALIASES = {
+    "silu": "swish",
+    "hardtanh": "hard_tanh",
+    "hardsigmoid": "hard_sigmoid",
+    "hardswish": "hard_swish",
+    "logistic": "sigmoid",
+}
 """Names that torch and others have for some of them."""
 
 
@@ -286,7 +364,7 @@ def activation(spec: str | Activation | Function, *parameters: object) -> Activa
     if name not in REGISTRY:
         raise InvalidInputError(
             f"Unknown activation {spec!r}{suggestion(name, (*REGISTRY, *ALIASES))}; known are "
-            f"{', '.join(REGISTRY)}, or pass a callable."
+            f"{', '.join(REGISTRY)} (rmtdeq activations says more), or pass a callable."
         )
     arguments: tuple[object, ...] = parameters
     if bracket:

@@ -27,7 +27,14 @@ _ROWS = {"ck": ("alpha1", "alpha2", "alpha3", "gamma2"), "ntk": ("beta1", "beta2
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser's."""
-    design = commands.add_parser("design", help="find an explicit network of at most two layers with a DEQ's kernels")
+    design = commands.add_parser(
+        "design",
+        help="find an explicit network of at most two layers with a DEQ's kernels",
+        examples=[
+            "rmtdeq design --activation relu --save net.json",
+            "rmtdeq design --dataset fashion-sample --class-wise --out figures/design",
+        ],
+    )
     add_network(design)
     design.add_argument("--kind", default="ck", choices=(*KINDS, "both"), help="kernel to match (default ck)")
     design.add_argument(
@@ -66,6 +73,8 @@ def _design(options: argparse.Namespace) -> int:
         print(f"  layer {depth}  {layer!r}")
     for kind in net.targets:
         print(_table(net, kind))
+    if net.consequence:
+        print(f"  {net.consequence}")
     if options.class_wise and net.at_norms is not None:
         print(f"  largest error at the classes' squared norms: {net.at_norms.residual:.1e} of the diagonal")
     if options.save:

@@ -27,6 +27,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="go on with a job that was interrupted",
         description="Runs the command whose --checkpoint a folder is again, which goes on from what is there: in the "
         "same working folder, with the same arguments.",
+        examples=["rmtdeq resume scratch"],
     )
     resume.add_argument("folder", help="the --checkpoint of the command")
     resume.set_defaults(run=None)

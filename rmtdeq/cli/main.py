@@ -10,13 +10,20 @@ from typing import Any, NoReturn
 
 import rmtdeq
 from rmtdeq._lib.check import suggestion
-from rmtdeq.cli import designs, jobs, reproduce, spectra, training
+from rmtdeq.cli import designs, explanations, jobs, reproduce, spectra, training
 from rmtdeq.cli.guard import FAILED, guarded, tell_line
 from rmtdeq.cli.outputs import require_outputs
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a bad argument in one line."""
+    """Reports a bad argument in one line, and ends its help with examples as they can be typed."""
+
+    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.examples = tuple(examples)
+
+    def format_help(self) -> str:
+        return "\n  ".join([f"{super().format_help()}\nexamples:", *self.examples]) + "\n"
 
     def error(self, message: str) -> NoReturn:
         tell_line(f"{self.prog}: {message} (see {self.prog} --help)")
@@ -58,10 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="rmtdeq", description="Spectra of the kernels of deep equilibrium models, and their training."
+        prog="rmtdeq",
+        description="Spectra of the kernels of deep equilibrium models, and their training.",
+        examples=["rmtdeq compare --dataset mixture --p 800 --activation relu --out figures/mixture"],
     )
     parser.add_argument("--version", action="version", version=f"rmtdeq {rmtdeq.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
-    for module in (spectra, designs, training, reproduce, jobs):
+    for module in (spectra, designs, explanations, training, reproduce, jobs):
         module.add_commands(commands)
     return parser

@@ -28,7 +28,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="make the papers' figures and tables again, each number beside the paper's",
         description="Each experiment writes DIR/NAME.png, its curves in DIR/NAME.csv, and its numbers beside the "
         "paper's, arguments, seed and versions in DIR/NAME.json (with --full NAME-full), and prints the numbers.",
-        epilog="example: rmtdeq reproduce spectra-mixture --set p=4000 --set activations=tanh --folder scratch",
+        examples=[
+            "rmtdeq reproduce list",
+            "rmtdeq reproduce spectra-mixture --set p=4000 --set activations=tanh --folder scratch",
+        ],
     )
     reproduce.add_argument("names", nargs="+", metavar="NAME", help="list, all, or names of experiments")
     reproduce.add_argument("--full", action="store_true", help="the papers' sizes (default: minutes on two cores)")

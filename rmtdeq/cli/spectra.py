@@ -49,14 +49,29 @@ _PATIENCE = 300.0
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to the parser's."""
-    solve = commands.add_parser("solve", help="solve the four equations of a network")
+    solve = commands.add_parser(
+        "solve",
+        help="solve the four equations of a network",
+        examples=["rmtdeq solve --activation relu --sigma-a2 0.2 --tau0-squared 1"],
+    )
     add_network(solve)
     _add_kinds(solve)
     solve.add_argument("--tau0-squared", type=float, default=1.0, help="mean squared norm of the inputs (default 1)")
     solve.set_defaults(run=_solve)
 
-    predict = commands.add_parser("predict", help="predict the spectrum of the kernels on a mixture or data set")
-    compare = commands.add_parser("compare", help="compare predicted and measured spectra, with a figure")
+    predict = commands.add_parser(
+        "predict",
+        help="predict the spectrum of the kernels on a mixture or data set",
+        examples=["rmtdeq predict --dataset mixture --classes 3 --p 2000 --kind ntk --out figures/predicted"],
+    )
+    compare = commands.add_parser(
+        "compare",
+        help="compare predicted and measured spectra, with a figure",
+        examples=[
+            "rmtdeq compare --dataset mixture --p 800 --activation relu --out figures/mixture",
+            "rmtdeq compare --data X.npy --labels y.npy --save spectrum.npz",
+        ],
+    )
     for command, run in ((predict, _predict), (compare, _compare)):
         add_network(command)
         _add_kinds(command)

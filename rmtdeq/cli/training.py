@@ -16,7 +16,9 @@ _FAMILIES = ("regression", "classifier")
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser's."""
     train = commands.add_parser(
-        "train", help="train implicit networks: of growing width against what theory says, or classifiers"
+        "train",
+        help="train implicit networks: of growing width against what theory says, or classifiers",
+        examples=["rmtdeq train regression --help", "rmtdeq train classifier --help"],
     )
     families = train.add_subparsers(required=True, metavar="FAMILY", parser_class=type(train))
     regression = families.add_parser(
@@ -24,13 +26,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="networks of growing width on the squared loss, held against theory",
         description="Full-batch gradient descent on the squared loss, held against theory: conditions of convergence, "
         "guaranteed rates, and the loss that the tangent kernel foretells.",
-        epilog="example: rmtdeq train regression --n 100 --p 100 --widths 200 500 1000 --out figures/train",
+        examples=["rmtdeq train regression --n 100 --p 100 --widths 200 500 1000 --out figures/train"],
     )
     classifier = families.add_parser(
         "classifier",
         help="positive concave networks that classify images",
         description="AdamW on the cross-entropy, on shuffled batches; layers show their certificate of convergence.",
-        epilog="example: rmtdeq train classifier --dataset digits --epochs 5 --save weights.pt",
+        examples=["rmtdeq train classifier --dataset digits --epochs 5 --save weights.pt"],
     )
     _add_regression(regression)
     _add_classifier(classifier)

@@ -1,4 +1,4 @@
-"""The loss curve that a kernel, or its predicted spectrum, foretells."""
+"""The loss curve that a kernel, or its predicted spectrum, foretells, and the learning rate that it bears."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.linalg import eigvalsh
 
 from rmtdeq._lib import check, style
 from rmtdeq._lib.errors import InvalidInputError
@@ -16,6 +17,7 @@ from rmtdeq.spectra import EmpiricalSpectrum
 from rmtdeq.theory import GramPrediction, SpectrumPrediction
 
 METHODS = ("descent", "flow")
+LOSSES = ("squares", "mse", "cross-entropy")
 
 _TILT = np.pi / 4
 _PANEL = 1.0
@@ -214,12 +216,87 @@ def predict_training(
             "predict_spectrum(deq, mixture, n, kind, level='classwise')."
         )
     if isinstance(spectrum, GramPrediction):
-        top = max(spectrum.edges[-1][1], float(spectrum.outliers.max(initial=0.0)))
+        top = _predicted_top(spectrum)
         _check_step(eta, top, method)
         return LossCurve(*_around(spectrum, residual, eta, top, method), eta, method)
     values, vectors = _eigenpairs(spectrum, y.size)
     _check_step(eta, float(values.max(initial=0.0)), method)
     return LossCurve(values, (vectors.T @ residual) ** 2, eta, method)
+
+
+def learning_rate(
+    spectrum: SpectrumPrediction | EmpiricalSpectrum | ArrayLike, loss: str = "squares", *, outputs: int = 1
+) -> float:
+    """Return the learning rate of half the limit of stability of full-batch gradient descent on a wide network.
+
+    Parameters
+    ----------
+    spectrum : array_like (n, n), EmpiricalSpectrum or SpectrumPrediction
+        The kernel of what is trained, on the training samples: "ck" for a linear read-out of
+        the fixed features of `DEQ.to_torch` and `ExplicitNetwork.to_torch` (plus one in every entry if the read-out has
+        a bias); "ntk" or "ntk-full" where more is trained (`DEQ.to_regression`, whose ``tangent_kernel`` is that of
+        finite width).  Largest eigenvalues alone will do.
+    loss : str
+        ``"squares"``, ½‖f(X) - y‖², as in `gradient_descent`; ``"mse"``, torch's ``MSELoss``, the mean over samples and
+        outputs; ``"cross-entropy"``, torch's ``CrossEntropyLoss``, the mean over samples.
+    outputs : int
+        Of the network; counts for ``"mse"`` alone.
+
+    Returns
+    -------
+    float
+        1/λ, nc/(2λ) or 2n/λ, λ the largest eigenvalue and c the number of outputs.
+
+    Raises
+    ------
+    InvalidInputError
+        No symmetric kernel, or one without a positive eigenvalue; an unknown loss.
+
+    Notes
+    -----
+    Of a network linear in its weights with this very kernel, descent on squares and MSE converges below twice this
+    rate and diverges above, exactly.  For cross-entropy it is a bound, since the softmax's Hessian has eigenvalues of
+    at most ½: below twice the rate the loss never rises, and more may do.  For a network of finite width, and for a
+    predicted spectrum, all this holds asymptotically.  Momentum and Adam have limits of their own.
+
+    Examples
+    --------
+    >>> import numpy as np, rmtdeq as rd
+    >>> rd.learning_rate(np.diag([1.0, 4.0])), rd.learning_rate(np.diag([1.0, 4.0]), "mse")
+    (0.25, 0.25)
+    """
+    check.choice(loss, "loss", LOSSES)
+    c = check.integer(outputs, "outputs")
+    if isinstance(spectrum, SpectrumPrediction):
+        top, n = _predicted_top(spectrum), spectrum.n
+    elif isinstance(spectrum, EmpiricalSpectrum):
+        top, n = float(spectrum.eigenvalues.max(initial=0.0)), spectrum.n
+    else:
+        kernel = _symmetric(spectrum)
+        n = len(kernel)
+        top = float(eigvalsh(kernel, subset_by_index=[n - 1, n - 1])[0]) if n else 0.0
+    if not top > 0:
+        raise InvalidInputError("The kernel has no positive eigenvalue: nothing can be learnt, at any rate.")
+    return {"squares": 1.0, "mse": n * c / 2, "cross-entropy": 2.0 * n}[loss] / top
+
+
+def _predicted_top(prediction: SpectrumPrediction) -> float:
+    return max(prediction.edges[-1][1], float(prediction.outliers.max(initial=0.0)))
+
+
+def _symmetric(spectrum: ArrayLike) -> FloatArray:
+    """Return a kernel given as a matrix, symmetric to the last bit."""
+    if isinstance(spectrum, GaussianMixture):
+        raise InvalidInputError(
+            "spectrum must be a prediction, a measured spectrum or a kernel; of a mixture it is "
+            "predict_spectrum(deq, mixture, n, kind)."
+        )
+    kernel = check.real_array(spectrum, "spectrum", ndim=2).astype(float)
+    if kernel.shape[0] != kernel.shape[1]:
+        raise InvalidInputError(f"A kernel is a square matrix, not of shape {kernel.shape}.")
+    if abs(kernel - kernel.T).max(initial=0.0) > 1e-4 * abs(kernel).max(initial=0.0):
+        raise InvalidInputError("A kernel is a symmetric matrix; this one is not.")
+    return np.asarray((kernel + kernel.T) / 2)
 
 
 def _check_step(step: float, top: float, method: str) -> None:
@@ -240,17 +317,7 @@ def _eigenpairs(spectrum: EmpiricalSpectrum | ArrayLike, n: int) -> tuple[FloatA
         vectors = check.real_array(spectrum.vectors, "vectors", ndim=2).astype(float)
         rounding = _MEASURED
     else:
-        if isinstance(spectrum, GaussianMixture):
-            raise InvalidInputError(
-                "spectrum must be a prediction, a measured spectrum or a kernel; of a mixture it is "
-                "predict_spectrum(deq, mixture, n, kind)."
-            )
-        kernel = check.real_array(spectrum, "spectrum", ndim=2).astype(float)
-        if kernel.shape[0] != kernel.shape[1]:
-            raise InvalidInputError(f"A kernel is a square matrix, not of shape {kernel.shape}.")
-        if abs(kernel - kernel.T).max(initial=0.0) > 1e-4 * abs(kernel).max(initial=0.0):
-            raise InvalidInputError("A kernel is a symmetric matrix; this one is not.")
-        values, vectors = np.linalg.eigh((kernel + kernel.T) / 2)
+        values, vectors = np.linalg.eigh(_symmetric(spectrum))
         rounding = _GIVEN
     if values.size != n:
         raise InvalidInputError(f"y holds {n} targets, and the kernel is of {values.size} samples.")

@@ -3,6 +3,15 @@
 from rmtdeq.designs.designer import design
 from rmtdeq.designs.families import FAMILIES
 from rmtdeq.designs.fidelity import KernelComparison, compare_kernels
-from rmtdeq.designs.network import DesignStatus, ExplicitNetwork, NormMatch
+from rmtdeq.designs.network import DesignStatus, Distance, ExplicitNetwork, NormMatch
 
-__all__ = ["FAMILIES", "DesignStatus", "ExplicitNetwork", "KernelComparison", "NormMatch", "compare_kernels", "design"]
+__all__ = [
+    "FAMILIES",
+    "DesignStatus",
+    "Distance",
+    "ExplicitNetwork",
+    "KernelComparison",
+    "NormMatch",
+    "compare_kernels",
+    "design",
+]

@@ -13,6 +13,7 @@ from rmtdeq._lib import style
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.tables import Table, Tabular, by_class, largest, numbers, without_rounding
 from rmtdeq._lib.types import FloatArray, IntArray
+from rmtdeq.spectra.assumptions import COMMAND
 from rmtdeq.spectra.empirical import EmpiricalSpectrum, draw_masses, even_edges
 from rmtdeq.spectra.overview import overview
 from rmtdeq.spectra.pairing import UNPAIRED, paired
@@ -116,8 +117,8 @@ class SpectrumComparison(Tabular):
         notes = [bulk, *self.prediction.doubts()]
         if self.ks is not None and self.ks > _UNRELIABLE:
             notes.append(
-                f"(a distance above {_UNRELIABLE}, of at most 1: rely on large eigenvalues alone; the documentation "
-                'says more under "When the theory fails")'
+                f"(a distance above {_UNRELIABLE}, of at most 1: rely on large eigenvalues alone; {COMMAND} says "
+                "when the theory fails, and what to do)"
             )
         return tuple(notes)
 

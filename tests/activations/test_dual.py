@@ -29,6 +29,8 @@ CLOSED = (
     "sin",
     "hard_tanh(1, 0.5)",
     "hard_tanh(2, 1.5)",
+    "hard_sigmoid",
+    "relu6",
     "abs",
     "piecewise_linear([-1, 0, 1.5], [-0.3, -0.2, 1])",
     "piecewise_linear([-1, -0.5, 0.5, 1], [1, 0, 0, 1])",

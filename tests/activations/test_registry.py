@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rmtdeq as rd
-from rmtdeq.activations.registry import REGISTRY
+from rmtdeq.activations.registry import ALIASES, REGISTRY
 
 U = np.linspace(-5, 5, 401)
 
@@ -202,7 +202,7 @@ def test_results_can_be_pickled():
     np.testing.assert_array_equal(rd.kernel(X, again, "ntk"), rd.kernel(X, deq, "ntk"))
 
 
-@pytest.mark.parametrize(("name", "ours"), [("silu", "swish"), ("hardtanh", "hard_tanh"), ("logistic", "sigmoid")])
+@pytest.mark.parametrize(("name", "ours"), ALIASES.items())
 def test_names_of_others_are_ours(name, ours):
     assert repr(rd.activation(name)) == repr(rd.activation(ours))
     assert repr(rd.DEQ(name)) == repr(rd.DEQ(ours, 0.2, 0.8))

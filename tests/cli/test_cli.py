@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,14 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
+from rmtdeq.activations.registry import ALIASES, EXAMPLES, REGISTRY
 from rmtdeq.cli import example_mixture, main
 from rmtdeq.cli import options as options_of_commands
 from rmtdeq.cli import spectra as spectra_commands
+from rmtdeq.cli.main import _parser
 from rmtdeq.output import files as io
 from rmtdeq.spectra import dense
+from rmtdeq.spectra.assumptions import ASSUMPTIONS
 
 SMALL = ["--dataset", "mixture", "--p", "120", "--n", "96"]
 
@@ -33,6 +37,34 @@ def test_solve_prints_no_rounding(capsys):
     printed = capsys.readouterr().out
     for name in ("alpha2", "alpha3", r"beta2 \(full\)", r"beta3 \(full\)"):
         assert re.search(rf"{name}  0\n", printed)
+
+
+def test_activations_are_listed_under_every_name(capsys):
+    assert main(["activations"]) == 0
+    table = capsys.readouterr().out.partition("\n\n")[0].splitlines()[1:]
+    rows = {row.split()[0]: row for row in table}
+    assert tuple(rows) == rd.activation_names()
+    assert all(re.search(rf"\b{other}\b", rows[ours]) for other, ours in ALIASES.items())
+    assert "slope=0.01" in rows["leaky_relu"]
+    assert "kinks at -1, 1" in rows["hard_tanh"]
+    assert "jumps at" in rows["steps"]
+    for name, row in rows.items():
+        made = rd.activation(EXAMPLES.get(name, name))
+        assert ("smooth" in row) == (not made.kinks)
+        assert ("closed form" in row) == (made.dual_form is not None)
+        assert EXAMPLES.get(name, "") in row
+        assert REGISTRY[name].__doc__.partition("\n")[0].removesuffix(".") in row
+
+
+def test_what_a_far_comparison_names_says_what_to_do(capsys):
+    deq, mixture = rd.DEQ("relu"), rd.GaussianMixture(np.zeros((1, 4)), [1.0])
+    X, _ = mixture.sample(60, 0)
+    found = rd.compare(rd.empirical_spectrum(X, deq), rd.predict_spectrum(deq, mixture, 60, level="classwise"))
+    assert found.ks > 0.1
+    (named,) = {each for warning in found.warnings for each in re.findall(r"rmtdeq [a-z]+", warning)}
+    assert main(named.split()[1:]) == 0
+    printed = capsys.readouterr().out
+    assert all(text in printed for each in ASSUMPTIONS for text in (each.name, each.sign, each.remedy))
 
 
 def test_predict_prints_and_draws(capsys, tmp_path):
@@ -452,6 +484,30 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old(tmp_path):
         io.write_whole(path, fail)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["figure.txt"]
+
+
+def parsers(parser=None):
+    """Yield the parser of the program, of its commands, and of their families."""
+    parser = _parser() if parser is None else parser
+    yield parser
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            for each in action.choices.values():
+                yield from parsers(each)
+
+
+@pytest.mark.parametrize("parser", [*parsers()], ids=lambda parser: parser.prog)
+def test_help_ends_with_examples_that_are_understood(parser):
+    shown = parser.format_help().partition("\nexamples:\n  ")[2].splitlines()
+    assert 1 <= len(shown) <= 2
+    for example in map(str.strip, shown):
+        program, *words = shlex.split(example.partition("|")[0])
+        assert program == "rmtdeq"
+        assert example.startswith(parser.prog)
+        if words[-1] == "--help":
+            assert any(each.prog == f"rmtdeq {' '.join(words[:-1])}" for each in parsers())
+        else:
+            assert _parser().parse_args(words)
 
 
 def test_the_module_runs_as_a_program():

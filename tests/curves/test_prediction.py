@@ -34,6 +34,72 @@ def test_descent_is_what_its_steps_make_of_the_residual():
     assert curve.loss(3).shape == ()
 
 
+@pytest.mark.parametrize(("loss", "scale"), [("squares", 1.0), ("mse", 2 / (12 * 3))])
+def test_twice_the_learning_rate_is_the_limit_of_descent(loss, scale):
+    rng = np.random.default_rng(3)
+    Z, targets = rng.standard_normal((12, 40)), rng.standard_normal((12, 3))
+    limit = 2 * rd.learning_rate(Z @ Z.T, loss, outputs=3)
+
+    def left(rate, steps=4000):
+        weights = np.zeros((40, 3))
+        for _ in range(steps):
+            weights -= rate * scale * Z.T @ (Z @ weights - targets)
+        return np.linalg.norm(Z @ weights - targets) / np.linalg.norm(targets)
+
+    assert left(limit / 2) < 1e-6
+    assert left(1.1 * limit, 400) > 1e6
+
+
+def test_the_learning_rate_s_losses_are_torch_s():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(4)
+    deq, X = rd.DEQ("relu"), rng.standard_normal((30, 20)) / 20**0.5
+    Z = deq.to_torch(20, 4000, seed=0).requires_grad_(False)(torch.from_numpy(X).float())
+    K, labels = rd.kernel(X, deq), torch.from_numpy(rng.integers(0, 3, 30))
+    targets = {"mse": torch.nn.functional.one_hot(labels).float(), "cross-entropy": labels}
+    for name, loss in (("mse", torch.nn.MSELoss()), ("cross-entropy", torch.nn.CrossEntropyLoss())):
+        read_out = torch.nn.Linear(4000, 3, bias=False)
+        # Of finite width: a tenth short of the limit.
+        descent = torch.optim.SGD(read_out.parameters(), lr=1.8 * rd.learning_rate(K, name, outputs=3))
+        losses = []
+        for _ in range(60):
+            descent.zero_grad()
+            losses.append(loss(read_out(Z), targets[name]))
+            losses[-1].backward()
+            descent.step()
+        values = np.array([each.item() for each in losses])
+        assert (np.diff(values) <= 1e-6).all()
+        assert values[-1] < 0.5 * values[0]
+
+
+def test_the_learning_rate_is_that_of_any_spectrum():
+    deq, mixture = rd.DEQ("relu"), example_mixture(120, 2)
+    X, _ = mixture.sample(96, 0)
+    rate = rd.learning_rate(rd.kernel(X, deq))
+    for method in ("exact", "lanczos"):
+        measured = rd.empirical_spectrum(X, deq, method=method, top=3)
+        assert rd.learning_rate(measured) == pytest.approx(rate, rel=1e-9)
+    predicted = rd.predict_spectrum(deq, mixture, 96, "ck", "classwise")
+    assert rd.learning_rate(predicted) == pytest.approx(rate, rel=0.2)
+    of_entropy = rd.learning_rate(predicted, "cross-entropy")
+    assert of_entropy == pytest.approx(2 * 96 * rd.learning_rate(predicted), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((np.zeros((2, 2)),), "no positive eigenvalue"),
+        ((np.zeros((0, 0)),), "no positive eigenvalue"),
+        ((np.ones((2, 3)),), "square"),
+        (([[1.0, 2.0], [0.0, 1.0]],), "symmetric"),
+        ((np.eye(2), "hinge"), "loss"),
+    ],
+)
+def test_what_has_no_learning_rate_is_refused(arguments, says):
+    with pytest.raises(rd.InvalidInputError, match=says):
+        rd.learning_rate(*arguments)
+
+
 def test_flow_is_the_limit_of_small_steps():
     K, y = kernel_of(), np.random.default_rng(1).standard_normal(12)
     flow = rd.predict_training(K, y, 1.0, method="flow")

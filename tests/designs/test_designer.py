@@ -133,6 +133,24 @@ def test_a_family_that_cannot_serve_says_so(family):
     assert net.status is rd.DesignStatus.INFEASIBLE
     assert net.residual > 1e-3
     assert "infeasible" in repr(net)
+    assert ("the residual matters" in net.consequence) == (net.distances["ck"].network > 0.01)
+    assert net.distances["ck"].network < net.distances["ck"].plain
+
+
+def test_what_a_residual_comes_to_is_measured_on_kernels(tmp_path):
+    deq = rd.DEQ("swish", 0.2, 0.8)
+    net = rd.design(deq, 1.0, "both")
+    assert net.status is rd.DesignStatus.TRADE_OFF
+    back = rd.ExplicitNetwork.load(net.save(tmp_path / "net.json"))
+    assert back.distances == net.distances
+    assert back.consequence == net.consequence
+    X = np.random.default_rng(5).standard_normal((300, 300)) / 300**0.5
+    for kind, distance in net.distances.items():
+        found = rd.compare_kernels(X, deq, net, kind)
+        assert distance.network == pytest.approx(found.distance, rel=0.5)
+        assert distance.plain == pytest.approx(found.distance_plain, rel=0.5)
+        assert f"the {kind}'s distance from the DEQ's is {distance.network:.2g}" in net.consequence
+    assert rd.design(deq, 1.0).consequence == ""
 
 
 @pytest.mark.parametrize("sigma_a2", [1e-8, 1e-3, 0.95, 1.9])

@@ -336,6 +336,11 @@ def _swish_slope(u):
     return s + u * s * (1 - s)
 
 
+def _mish_slope(u):
+    gate = np.tanh(np.logaddexp(LONG(0), u))
+    return gate + u * (1 - gate) * (1 + gate) * _sigmoid(u)
+
+
 FORMS = {
     "relu": lambda: Folded(0.5, 0.5),
     "leaky_relu(0.1)": lambda: Folded((1 + mp.mpf(0.1)) / 2, (1 - mp.mpf(0.1)) / 2),
@@ -346,6 +351,8 @@ FORMS = {
     "gelu": Gelu,
     "polynomial(0.1, 1, 0.2, -0.05)": lambda: Polynomial(0.1, 1.0, 0.2, -0.05),
     "hard_tanh(1, 0.5)": lambda: pieces_of([-1, -0.5, 0.5, 1], [-0.5, -0.5, 0.5, 0.5]),
+    "hard_sigmoid": lambda: pieces_of([-4, -3, 3, 4], [0, 0, 1, 1]),
+    "relu6": lambda: pieces_of([-1, 0, 6, 7], [0, 0, 6, 6]),
     "piecewise_linear([-1, 0, 1.5], [-0.3, -0.2, 1])": lambda: pieces_of([-1, 0, 1.5], [-0.3, -0.2, 1]),
     "piecewise_linear([-1, -0.5, 0.5, 1], [1, 0, 0, 1])": lambda: pieces_of([-1, -0.5, 0.5, 1], [1, 0, 0, 1]),
     "steps([-0.5, 0.8], [-1, 0, 1.5])": lambda: Pieces(-1, 0, [-0.5, 0.8], [0, 0], [1, 1.5]),
@@ -353,6 +360,8 @@ FORMS = {
     "tanh": lambda: Smooth(np.tanh, lambda u: np.cosh(np.clip(u, -5000, 5000)) ** -2),
     "sigmoid": lambda: Smooth(_sigmoid, lambda u: _sigmoid(u) * _sigmoid(-u)),
     "softplus": lambda: Smooth(lambda u: np.logaddexp(LONG(0), u), _sigmoid),
+    "softsign": lambda: Smooth(lambda u: u / (1 + abs(u)), lambda u: (1 + abs(u)) ** LONG(-2)),
+    "mish": lambda: Smooth(lambda u: u * np.tanh(np.logaddexp(LONG(0), u)), _mish_slope),
     "swish": lambda: Smooth(lambda u: u * _sigmoid(u), _swish_slope),
     "elu": lambda: Smooth(
         lambda u: np.where(u > 0, u, np.expm1(np.minimum(u, 0))), lambda u: np.where(u > 0, 1, np.exp(np.minimum(u, 0)))

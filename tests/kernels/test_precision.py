@@ -22,7 +22,15 @@ WIDE = 1e3
 NOTHING = 1e-20
 """Expectations as small as this, of functions that vanish around zero, may count as zero."""
 
-STEEPEST = {"erf": 4 / np.pi, "sigmoid": 1 / 16, "swish": 1.2105, "gelu": 1.2744, "two_slopes(1.2, -0.3)": 1.44}
+STEEPEST = {
+    "erf": 4 / np.pi,
+    "sigmoid": 1 / 16,
+    "hard_sigmoid": 1 / 36,
+    "swish": 1.2105,
+    "mish": 1.186,
+    "gelu": 1.2744,
+    "two_slopes(1.2, -0.3)": 1.44,
+}
 """Largest φ'²: one elsewhere, or the pieces' own."""
 
 
