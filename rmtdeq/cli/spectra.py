@@ -69,7 +69,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="compare predicted and measured spectra, with a figure",
         examples=[
             "rmtdeq compare --dataset mixture --p 800 --activation relu --out figures/mixture",
-            "rmtdeq compare --data X.npy --labels y.npy --save spectrum.npz",
+            "rmtdeq compare --data table.csv --label-column kind --standardize --save spectrum.npz",
         ],
     )
     for command, run in ((predict, _predict), (compare, _compare)):

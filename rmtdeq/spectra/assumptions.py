@@ -33,7 +33,7 @@ ASSUMPTIONS = (
     Assumption(
         "many dimensions",
         "p or the effective dimension below a hundred, n far above p, atoms",
-        "exact kernels and their measured spectrum; predict outliers only",
+        "predict from other samples: --level polynomial, rd.DataMoments",
     ),
     Assumption(
         "independent samples", "cosines near one, eigenvalues near zero", "remove near-duplicates before predicting"
@@ -42,6 +42,6 @@ ASSUMPTIONS = (
     Assumption(
         "one norm a class",
         "outliers or bulk predicted below zero, bulk too short",
-        "shells of alike norms as classes; norms= in designs",
+        "--level polynomial, or shells of alike norms as classes; norms= in designs",
     ),
 )
