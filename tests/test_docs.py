@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import rmtdeq
+from rmtdeq.cli import main
 from rmtdeq.papers import find
 
 ROOT = Path(rmtdeq.__file__).parent
@@ -210,6 +211,8 @@ def test_programs_of_pages_run(monkeypatch, tmp_path, page):
     np.save("X.npy", rng.standard_normal((60, 30)))
     np.save("new.npy", rng.standard_normal((5, 30)))
     np.save("y.npy", np.repeat(["red", "green"], 30))
+    if page == "reports":
+        assert main(["compare", "--dataset", "mixture", "--p", "60", "--n", "48", "--save", "spectrum.npz"]) == 0
     run_all([DOCS / "start.md", DOCS / f"{page}.md"])
 
 
