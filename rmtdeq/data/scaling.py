@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -51,7 +52,7 @@ def center_and_scale(X: ArrayLike, *, reference: ArrayLike | None = None) -> Flo
     centre = scaled.mean(axis=0)
     spread = math.sqrt(np.mean(np.square(scaled - centre).sum(axis=1)))
     if spread <= _NEGLIGIBLE:
-        raise InvalidInputError(_ALL_THE_SAME.format("X" if reference is None else "reference"))
+        _raise_all_the_same("X" if reference is None else "reference")
     return _finite((X, exponent), centre, spread)
 
 
@@ -91,13 +92,14 @@ def standardize(X: ArrayLike, *, reference: ArrayLike | None = None) -> FloatArr
     centre, spread = scaled.mean(axis=0), scaled.std(axis=0)
     varied = spread > _NEGLIGIBLE
     if not varied.any():
-        raise InvalidInputError(_ALL_THE_SAME.format("X" if reference is None else "reference"))
+        _raise_all_the_same("X" if reference is None else "reference")
     return np.where(
         varied, _finite((X, exponents), centre, np.where(varied, spread, np.inf)) / math.sqrt(varied.sum()), 0.0
     )
 
 
-_ALL_THE_SAME = "The samples of {} are all the same, so they cannot be scaled."
+def _raise_all_the_same(name: str) -> NoReturn:
+    raise InvalidInputError(f"The samples of {name} are all the same, so they cannot be scaled.")
 
 
 def _given(X: ArrayLike, reference: ArrayLike | None) -> tuple[FloatArray, FloatArray]:
