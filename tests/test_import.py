@@ -7,7 +7,7 @@ import pytest
 
 import rmtdeq
 
-LATE = ("numba", "torch", "dask", "matplotlib", "scipy", "tqdm", "pooch", "psutil")
+LATE = ("numba", "torch", "dask", "matplotlib", "scipy", "pooch", "psutil")
 
 
 def test_import_loads_nothing_heavy():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -143,8 +144,10 @@ def _mounts() -> list[list[str]]:
 
 
 def as_json(record: Mapping[str, Any]) -> str:
-    """Return a record, arrays included, as text."""
-    return json.dumps(record, indent=1, default=_plain) + "\n"
+    """Return a record, arrays included, as text: numbers of a list in one line."""
+    text = json.dumps(record, indent=1, default=_plain) + "\n"
+    # Texts hold no line breaks of their own.
+    return re.sub(r"\[\n([^\[\]{}\"]*)\n *\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -66,6 +66,24 @@ def mark_outliers(ax: Any, positions: Any, *, predicted: bool, colour: str = THE
     ax.plot(positions, [0.0] * len(positions), linestyle="none", clip_on=False, zorder=5 if predicted else 6, **look)
 
 
+def mark_clipped(ax: Any) -> None:
+    """Mark where a line or a curve of steps leaves the axes above, and say how high it goes there."""
+    top, (left, right) = ax.get_ylim()[1], ax.get_xlim()
+    curves = [(line.get_xdata(), line.get_ydata(), line.get_color()) for line in ax.get_lines()]
+    for patch in ax.patches:
+        if hasattr(patch, "get_data"):
+            heights, edges, _ = patch.get_data()
+            curves.append(((edges[1:] * edges[:-1]) ** 0.5, heights, patch.get_edgecolor()))
+    for x, y, colour in curves:
+        peaks = [at for at in range(len(x)) if y[at] > top and left <= x[at] <= right]
+        if peaks:
+            peak = max(peaks, key=lambda at: y[at])
+            look = {"color": colour, "fontsize": 7, "annotation_clip": False, "va": "top", "zorder": 7}
+            behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
+            ax.annotate(f"{y[peak]:.2g}", (x[peak], top), (5, -2), textcoords="offset points", bbox=behind, **look)
+            ax.plot([x[peak]], [top], "^", color=colour, markersize=5, clip_on=False, zorder=7)
+
+
 def plain_ticks(ax: Any, positions: Any) -> None:
     """Label a logarithmic axis by the numbers that were tried."""
     ticker = require("matplotlib.ticker")

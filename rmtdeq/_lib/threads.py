@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.progress import Stage
 
 T = TypeVar("T")
 
@@ -68,16 +68,16 @@ def share_out(
     fixed : bool
         Each thread has the same items in every run; by default whoever is free takes the next.
     what : str
-        Name of the progress bar.
+        Name of the stage.
     progress : bool
-        Show it, on a terminal.
+        Tell how far it is.
     stopped_at : callable, optional
         Called with the exception that ends the work early (an item's, or an interrupt) and the number of items,
         counted from the first, that are all done; nothing is under way then.
     """
     queue, missing, stop = deque(enumerate(items)), set(range(len(items))), Event()
 
-    with progress_bar(progress, total=len(items), desc=what, unit="block") as bar:
+    with Stage(what, len(items), show=progress) as stage:
 
         def run(number: int, own: deque[tuple[int, T]]) -> None:
             try:
@@ -89,7 +89,7 @@ def share_out(
                         return
                     act(item)
                     missing.discard(index)
-                    bar.update()
+                    stage.update()
             except BaseException:
                 stop.set()
                 raise

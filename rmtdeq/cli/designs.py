@@ -7,6 +7,7 @@ from pathlib import Path
 
 import rmtdeq
 from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.tables import without_rounding
 from rmtdeq._lib.types import KINDS, Kind
 from rmtdeq.cli.options import (
@@ -57,7 +58,8 @@ def _design(options: argparse.Namespace) -> int:
     if tau0_squared is None:
         tau0_squared = 1.0 if problem is None else problem.tau0_squared
     norms = problem.mixture.squared_norms if options.class_wise and problem else None
-    net = rmtdeq.design(deq, tau0_squared, options.kind, options.family, norms=norms)
+    with Stage("designing the network"):
+        net = rmtdeq.design(deq, tau0_squared, options.kind, options.family, norms=norms)
     print(f"{deq}, tau0_squared = {tau0_squared:g}, kind {options.kind}: {net.status}")
     for depth, layer in enumerate(net.activations, start=1):
         print(f"  layer {depth}  {layer!r}")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rmtdeq._lib.errors import RmtdeqError
+from rmtdeq._lib.progress import clear_line, told_in_log
 from rmtdeq._lib.threads import wait_patiently
 
 FAILED = 2
@@ -24,10 +25,12 @@ def guarded(call: Callable[[], int]) -> int:
     wait_patiently()
     # What the package says about its choices (where a matrix is kept, in which precision) is for the user to read.
     logging.basicConfig(format="rmtdeq: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(clear_line)
     logging.getLogger("rmtdeq").setLevel(logging.INFO)
     try:
         try:
-            with _warnings_in_one_line():
+            with _warnings_in_one_line(), told_in_log():
                 return _told(call)
         finally:
             # A reader that has gone is found missing here, and not by the interpreter in the end.
@@ -42,6 +45,7 @@ def guarded(call: Callable[[], int]) -> int:
 def tell_line(line: str) -> None:
     """Write a line on standard error, which services do not have: `print` would write it on standard output then."""
     if sys.stderr is not None:
+        clear_line()
         print(line, file=sys.stderr)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,10 @@ def remembered(options: argparse.Namespace, arguments: Sequence[str]) -> Iterato
         # What a command that was refused asked for is not what there is to go on with.
         if held:
             write_text(path, as_json(record))
+    except KeyboardInterrupt as error:
+        if held:
+            error.add_note(f"To go on: rmtdeq resume {shlex.quote(str(folder))}.")
+        raise
     finally:
         for release in held:
             release()

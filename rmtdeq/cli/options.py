@@ -9,6 +9,7 @@ from typing import Any
 import rmtdeq
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.progress import Stage
 from rmtdeq.data.datasets import DATASETS
 from rmtdeq.data.problems import Problem, image_problem, mixture_problem, own_problem
 
@@ -151,7 +152,9 @@ def save(figure: Any, options: argparse.Namespace, record: dict[str, Any]) -> No
     """Save a command's figure and say so."""
     from rmtdeq.output.files import save_figure
 
-    for path in save_figure(figure, options.out, record):
+    with Stage("drawing the figure"):
+        paths = save_figure(figure, options.out, record)
+    for path in paths:
         print(f"wrote {path}")
 
 

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rmtdeq._lib.progress import duration
 from rmtdeq.cli.settings import with_settings
 
 if TYPE_CHECKING:
@@ -118,8 +119,10 @@ def _listed() -> str:
     width = max(map(len, EXPERIMENTS))
     lines = []
     for each in EXPERIMENTS.values():
+        takes = "" if each.seconds is None else f"; {duration(each.seconds)}"
         lines.append(f"{each.name:<{width}}  {each.title}")
-        lines.append(f"{'':<{width}}  {each.source}{'; not part of all without --full' if each.alone else ''}")
+        lines.append(f"{'':<{width}}  {each.source}{'; not part of all without --full' if each.alone else takes}")
+    lines.append("(times of the small sizes, measured on two cores with nothing else to do; beside others, longer)")
     return "\n".join(lines)
 
 

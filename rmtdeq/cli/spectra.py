@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 import rmtdeq
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.tables import Tabular, without_rounding
 from rmtdeq._lib.types import KINDS, LEVELS, FloatArray
 from rmtdeq.cli.options import (
@@ -25,9 +24,17 @@ from rmtdeq.cli.options import (
 from rmtdeq.data.problems import Problem
 from rmtdeq.kernels import kernel_diagonal
 from rmtdeq.kernels.computation import BACKENDS
+from rmtdeq.output.files import save_figure
+from rmtdeq.output.numbers import (
+    arrays_path,
+    comparison_arrays,
+    comparison_record,
+    prediction_arrays,
+    prediction_record,
+    save_arrays,
+)
+from rmtdeq.spectra.overview import LINES, overview
 from rmtdeq.theory.coefficients import coefficient_scales
-
-_NO_MEAN = 1e-10
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,14 +54,17 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         command.add_argument(
             "--level",
             nargs="+",
+            default=[LEVELS[0]],
             choices=LEVELS,
             help="classwise (second order around each pair of classes), paper (first order around one point), or both "
-            "(default: classwise, and paper where the activation has no mean)",
+            f"(default {LEVELS[0]})",
         )
         command.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
+        command.add_argument("--save", help="file for all numbers as arrays, .npz; the documentation names them")
         add_report(command)
         command.set_defaults(run=run)
 
+    compare.add_argument("--verbose", action="store_true", help="print outliers, alignments and warnings as well")
     group = compare.add_argument_group("measurement")
     group.add_argument(
         "--method",
@@ -110,49 +120,40 @@ def _shown(found: rmtdeq.Coefficients, slopes: FloatArray, diagonal: float) -> l
     return [*(float(without_rounding(each, size)) for each, size in zip(slopes[:3], sizes, strict=True)), *slopes[3:]]
 
 
-def _levels(options: argparse.Namespace, deq: rmtdeq.DEQ, tau0_squared: float) -> tuple[str, ...]:
-    """The levels asked for, best first; by default all that apply to the network."""
-    if options.level is not None:
-        return tuple(sorted(set(options.level), key=LEVELS.index))
-    without_mean = deq.centered or abs(rmtdeq.solve(deq, tau0_squared, kind="ck").mean) < _NO_MEAN
-    return LEVELS if without_mean else LEVELS[:1]
-
-
 def _predictions(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem) -> list[rmtdeq.SpectrumPrediction]:
     """Of every kind and level, the levels of a kind together."""
     kinds, common = tuple(options.kind), {"tau0_squared": problem.tau0_squared}
-    levels = [
-        rmtdeq.predict_spectrum(deq, problem.mixture, problem.n, kinds, level, **common)
-        for level in _levels(options, deq, problem.tau0_squared)
-    ]
+    wanted = sorted(set(options.level), key=LEVELS.index)
+    levels = [rmtdeq.predict_spectrum(deq, problem.mixture, problem.n, kinds, level, **common) for level in wanted]
     return [prediction for of_kind in zip(*levels, strict=True) for prediction in of_kind]
 
 
 def _predict(options: argparse.Namespace) -> int:
+    arrays = arrays_path(options.save)
     deq = network_of(options)
     problem = problem_of(options)
     predictions = _predictions(options, deq, problem)
     print(problem.legend, end="")
     for prediction in predictions:
         print(prediction.summary())
+    if arrays is not None:
+        print(f"wrote {save_arrays(arrays, prediction_arrays(predictions, problem.class_names))}")
     if not (options.out or options.report):
         return 0
     from rmtdeq.output.figures import prediction_figure
 
     figure = prediction_figure(predictions, _title(problem, deq))
     if options.out:
-        results = {
-            f"{p.kind}, {p.level}": {"edges": p.edges, "outliers": p.outliers, "alignments": p.alignments}
-            for p in predictions
-        }
-        save(figure, options, record_of("predict", options, results))
+        save(figure, options, record_of("predict", options, prediction_record(predictions, problem.class_names)))
     if options.report:
         _save_report("predicted spectra", figure, predictions, deq, problem, options)
     return 0
 
 
 def _title(problem: Problem, deq: rmtdeq.DEQ) -> str:
-    return f"{problem.name}, n = {problem.n}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
+    # Those that have names of their own, as far as there is room.
+    against = f", {' against '.join(problem.class_names)}" if problem.legend and len(problem.class_names) < 5 else ""
+    return f"{problem.name}{against}, n = {problem.n}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
 
 
 def _save_report(
@@ -188,11 +189,6 @@ def _measured(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem) ->
     )
 
 
-def _known_rows(table: FloatArray | None) -> list[FloatArray | None] | None:
-    """JSON has no NaN: rows that are not known are null."""
-    return None if table is None else [None if np.isnan(row).any() else row for row in table]
-
-
 @contextmanager
 def _cluster(options: argparse.Namespace) -> Iterator[None]:
     """Use the scheduler of the options, if there is one."""
@@ -213,34 +209,30 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _compare_here(options: argparse.Namespace) -> int:
+    arrays = arrays_path(options.save)
     deq = network_of(options)
     problem = problem_of(options)
     # A kernel that is infinite on these data is refused before another takes its time.
     kernel_diagonal(problem.X, deq, tuple(options.kind), tau0_squared=problem.tau0_squared)
-    print(problem.legend, end="", flush=True)
+    predictions = _predictions(options, deq, problem)
     measured = {spectrum.kind: spectrum for spectrum in _measured(options, deq, problem)}
-    comparisons = [rmtdeq.compare(measured[each.kind], each, problem.y) for each in _predictions(options, deq, problem)]
-    for comparison in comparisons:
-        print(comparison.summary())
-    if not (options.out or options.report):
-        return 0
-    from rmtdeq.output.figures import comparison_figure
+    comparisons = [rmtdeq.compare(measured[each.kind], each, problem.y) for each in predictions]
+    print(overview(comparisons, problem.name, problem.class_names, LINES - 1), flush=True)
+    if options.verbose:
+        print("", problem.legend, *(comparison.details() for comparison in comparisons), sep="\n")
+    written = []
+    if arrays is not None:
+        written.append(save_arrays(arrays, comparison_arrays(comparisons, problem.class_names)))
+    if options.out or options.report:
+        from rmtdeq.output.figures import comparison_figure
 
-    figure = comparison_figure(comparisons, _title(problem, deq), problem.class_names)
-    if options.out:
-        results = {
-            f"{c.prediction.kind}, {c.prediction.level}": {
-                "ks": c.ks,
-                "ks_error": c.ks_error,
-                "wasserstein": c.wasserstein,
-                "predicted_outliers": c.prediction.outliers,
-                "measured_outliers": c.matched,
-                "predicted_alignments": c.prediction.alignments,
-                "measured_alignments": _known_rows(c.alignments),
-            }
-            for c in comparisons
-        }
-        save(figure, options, record_of("compare", options, results))
+        figure = comparison_figure(comparisons, _title(problem, deq), problem.class_names)
+        if options.out:
+            results = comparison_record(comparisons, problem.class_names)
+            with Stage("drawing the figure"):
+                written += save_figure(figure, options.out, record_of("compare", options, results))
+    if written:
+        print(f"wrote {', '.join(map(str, written))}")
     if options.report:
         _save_report("predicted and measured spectra", figure, comparisons, deq, problem, options)
     return 0

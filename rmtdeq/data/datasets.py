@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import DataNotFoundError, InvalidInputError
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import Seed
 from rmtdeq.data import formats
 from rmtdeq.data.catalog import DATASETS, DataFile, Dataset
@@ -79,6 +80,7 @@ def load_dataset(
 ) -> tuple[NDArray[np.uint8], Labels]: ...
 
 
+@Stage("reading images")
 def load_dataset(
     name: str,
     *,

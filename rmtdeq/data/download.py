@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rmtdeq._lib.errors import DataNotFoundError
-from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.progress import Stage
 
 __all__ = ["fetch"]
 
@@ -22,8 +22,8 @@ def fetch(url: str, destination: str | Path, md5: str, *, timeout: float = 10.0)
 
     The bytes go to a temporary file in the same folder, which takes the place of `destination` only once its
     checksum is right. Whatever goes wrong, an interrupt from the keyboard included, the temporary file is removed
-    and a file already at `destination` stays as it was. What fails is tried twice more. A progress bar is shown if
-    stderr is a terminal.
+    and a file already at `destination` stays as it was. What fails is tried twice more. How far it is is told on a
+    terminal.
 
     Parameters
     ----------
@@ -57,11 +57,11 @@ def fetch(url: str, destination: str | Path, md5: str, *, timeout: float = 10.0)
     def download(url: str, file: Any, registry: Any) -> None:
         with (
             ExitStack() as answers,
-            progress_bar(True, total=1, desc=destination.name, unit="B", unit_scale=True) as bar,
+            Stage(f"downloading {destination.name}", 1) as stage,
         ):
             # pooch leaves the connection open where the answer breaks off.
             hooks = {"response": lambda response, **_: answers.enter_context(response)}
-            pooch.HTTPDownloader(bar, _BLOCK, timeout=timeout, headers=headers, hooks=hooks)(url, file, registry)
+            pooch.HTTPDownloader(stage, _BLOCK, timeout=timeout, headers=headers, hooks=hooks)(url, file, registry)
 
     registry = pooch.create(
         destination.parent,

@@ -8,12 +8,14 @@ import numpy as np
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import FloatArray
 
 COVARIANCES = ("full", "common", "diagonal", "scalar")
 MATRICES = COVARIANCES[:2]
 
 
+@Stage("estimating the mixture")
 def covariances_of(
     parts: Sequence[FloatArray], covariance: str, shrinkage: float | str
 ) -> tuple[list[FloatArray], tuple[FloatArray, FloatArray] | None]:

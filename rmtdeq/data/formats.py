@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from rmtdeq._lib.check import choice
 from rmtdeq._lib.errors import DataNotFoundError, InvalidInputError, RmtdeqError
+from rmtdeq._lib.progress import Stage
 
 __all__ = [
     "CIFAR10_BATCHES",
@@ -178,6 +179,7 @@ def read_npz(path: str | Path, split: Split = "train") -> tuple[Images, Labels]:
     return _pair(images, labels, path)
 
 
+@Stage("reading samples")
 def read_npy(path: str | Path) -> NDArray[Any]:
     """Read the array of a user's own npy file, without pickled objects.
 

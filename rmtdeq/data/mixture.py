@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import FloatArray, IntArray, Seed
 from rmtdeq.data.estimation import covariances_of
 from rmtdeq.data.shares import shares
@@ -194,6 +195,7 @@ class GaussianMixture:
         """Return how many of n samples each class gets: weights·n, rounded to sum to n."""
         return np.array(shares(check.integer(n, "n"), self.weights.tolist()), dtype=np.int64)
 
+    @Stage("drawing samples")
     def sample(self, n: int, seed: Seed = None) -> tuple[FloatArray, IntArray]:
         """Draw n samples in class order.
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.optional import require
-from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import FloatArray, Seed
 from rmtdeq.activations import jumps
 from rmtdeq.network import DEQ, Network, require_network
@@ -62,7 +62,7 @@ def sample_features(
     torch_activation : callable, optional
         The activation on tensors, where it was made from a callable on arrays.
     progress : bool
-        Show a progress bar if standard error is a terminal.
+        Tell how far it is if standard error is a terminal.
 
     Returns
     -------
@@ -210,8 +210,8 @@ def _features(X: FloatArray, network: NetworkRegression, batch: int, progress: b
 def _batches(X: FloatArray, network: NetworkRegression, batch: int, progress: bool) -> Iterator[torch.Tensor]:
     torch = require("torch")
     size = check.integer(batch, "batch")
-    with progress_bar(progress, total=len(X), desc="equilibria", unit="sample") as bar:
+    with Stage("equilibria", len(X), unit="sample", show=progress) as stage:
         for start in range(0, len(X), size):
             rows = X[start : start + size]
             yield torch.from_numpy(np.require(rows, requirements=["C", "W"])).to(network.v.device)
-            bar.update(len(rows))
+            stage.update(len(rows))

@@ -77,7 +77,7 @@ def kernel(
         Bytes that the result may take; nine tenths of the free memory by default.  With ``backend="dask"``, whose
         result is not computed yet and need never be whole in one place, bytes that a block of it may take.
     progress : bool
-        Show a progress bar if standard error is a terminal.
+        Tell how far it is if standard error is a terminal.
 
     Returns
     -------

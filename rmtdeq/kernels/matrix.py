@@ -26,7 +26,7 @@ def fill_matrix(
     rows : slice, optional
         Those that the outputs have.
     what : str
-        Name of the progress bar.
+        Name of the stage.
     progress : bool
         Show it, on a terminal.
     """

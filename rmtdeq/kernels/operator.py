@@ -73,7 +73,7 @@ def kernel_operator(
         Processes with a device each, all of which make the same operator and use it in the same way: each keeps n²
         entries divided by their number (``"device"``), or computes as much (``"matrix-free"``).
     progress : bool
-        Show a progress bar while entries are computed, if standard error is a terminal.
+        Tell how far it is while entries are computed, if standard error is a terminal.
 
     Returns
     -------

@@ -10,14 +10,22 @@ import numpy as np
 from rmtdeq._lib import style
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.optional import require
+from rmtdeq._lib.types import FloatArray, IntArray
 from rmtdeq.activations import moments
 from rmtdeq.curves import ClassificationRun, LossCurve, TrainingRun
 from rmtdeq.designs import ExplicitNetwork, KernelComparison
 from rmtdeq.network import DEQ, preactivation_scale
 from rmtdeq.spectra import SpectrumComparison
+from rmtdeq.spectra.overview import named
 from rmtdeq.theory import SpectrumPrediction
 
 T = TypeVar("T")
+
+_BARS, _COLUMNS = 6, 10
+"""Eigenvectors whose alignments are drawn as bars, and in a map."""
+
+_FAINT = 0.1
+"""Of the largest alignment in a map: less is not drawn."""
 
 NAMES = {"ck": "conjugate kernel", "ntk": "neural tangent kernel", "ntk-full": "neural tangent kernel, all weights"}
 
@@ -25,7 +33,9 @@ NAMES = {"ck": "conjugate kernel", "ntk": "neural tangent kernel", "ntk-full": "
 def comparison_figure(
     comparisons: Sequence[SpectrumComparison], title: str = "", class_names: Sequence[str] | None = None
 ) -> Any:
-    """Draw one row for each kernel: the spectrum, eigenvalues by rank, and the outliers' alignments.
+    """Draw one row for each kernel: eigenvalues by rank, the spectrum, and the leading eigenvectors' alignments.
+
+    Each row begins with the verdict.
 
     Parameters
     ----------
@@ -43,16 +53,18 @@ def comparison_figure(
     if not comparisons:
         raise InvalidInputError("comparison_figure needs at least one comparison.")
     rows = _rows(comparisons, [c.prediction.kind for c in comparisons])
-    figure = require("matplotlib.figure").Figure(figsize=(10.5, 3.1 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), 3, squeeze=False, width_ratios=[1.5, 1.1, 1.0])
-    for (left, middle, right), (comparison, *rest) in zip(grid, rows, strict=True):
+    figure = require("matplotlib.figure").Figure(figsize=(10.5, 3.3 * len(rows) + 0.3), layout="constrained")
+    for part, levels in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        comparison, *rest = levels
         others = [other.prediction for other in rest]
-        comparison.plot(left, others=others)
-        left.set_title(NAMES[comparison.prediction.kind], loc="left", fontsize=10)
-        draw_ranks(comparison, middle, others)
+        left, middle, right = part.subplots(1, 3, width_ratios=[1.1, 1.4, 1.1])
+        draw_ranks(comparison, left, others)
+        comparison.plot(middle, others=others)
         draw_alignments(comparison, right, class_names)
         for ax in (left, middle, right):
             style.open_frame(ax)
+        said = "\n".join(f"{each.prediction.level}: {each.verdict.text}" for each in levels)
+        part.suptitle(f"{NAMES[comparison.prediction.kind]}, {said}", x=0.01, ha="left", fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
@@ -80,6 +92,7 @@ def prediction_figure(predictions: Sequence[SpectrumPrediction], title: str = ""
         ax.set_title(NAMES[prediction.kind], loc="left", fontsize=10)
         ax.legend(frameon=False, fontsize=8)
         ax.set_ylim(0, top)
+        style.mark_clipped(ax)
         style.open_frame(ax)
     if title:
         figure.suptitle(title, fontsize=11)
@@ -177,8 +190,7 @@ def _rows(items: Sequence[T], kinds: Sequence[str]) -> list[list[T]]:
 
 def draw_ranks(comparison: SpectrumComparison, ax: Any, others: Sequence[SpectrumPrediction] = ()) -> None:
     """Draw the eigenvalues in descending order over the predicted ones, both axes logarithmic."""
-    emp = comparison.empirical
-    measured = (emp.all_values if emp.has_density else emp.eigenvalues)[::-1]
+    measured = comparison.empirical.known_values[::-1]
     ax.loglog(
         np.arange(1, measured.size + 1),
         np.maximum(measured, 1e-16),
@@ -188,63 +200,93 @@ def draw_ranks(comparison: SpectrumComparison, ax: Any, others: Sequence[Spectru
     )
     for prediction in others:
         _draw_predicted_ranks(prediction, ax, color=style.OTHER, ls="--", label=f"{prediction.level} level")
-    _draw_predicted_ranks(comparison.prediction, ax, color=style.THEORY, label="predicted")
-    ax.set_xlabel("rank")
+    own = comparison.prediction
+    missing = _draw_predicted_ranks(own, ax, color=style.THEORY, label=f"predicted ({own.level})")
+    ax.set_xlabel(f"rank (not drawn: {missing} predicted not above zero)" if missing else "rank")
     ax.set_ylabel("eigenvalue")
-    ax.legend(frameon=False, fontsize=8)
+    # Eigenvalues descend: below them, on the left, there is room.
+    ax.legend(frameon=False, fontsize=7.5, loc="lower left")
 
 
-def _draw_predicted_ranks(prediction: SpectrumPrediction, ax: Any, **line: Any) -> None:
+def _draw_predicted_ranks(prediction: SpectrumPrediction, ax: Any, **line: Any) -> int:
+    """Draw the positive ones, and return how many others there are."""
     predicted = prediction.all_values[::-1]
     shown = predicted > 0
     ax.loglog(np.arange(1, predicted.size + 1)[shown], predicted[shown], lw=1.5, **line)
+    return int(predicted.size - shown.sum())
 
 
 def draw_alignments(comparison: SpectrumComparison, ax: Any, class_names: Sequence[str] | None = None) -> None:
-    """Draw the outliers' squared alignments with the classes: bars measured, markers predicted.
+    """Draw how much of the leading eigenvectors lies in each class, as measured, and as predicted for the outliers.
 
-    More classes than colours are drawn as one, their sum.  Outliers below zero, which no kernel has, are left out.
+    Bars and diamonds, or for more classes than can be told apart so a map of classes and eigenvectors with circles.
+    Without labels, which the measured alignments need, outliers stand for eigenvectors.
     """
-    outliers = comparison.prediction.outliers
-    predicted, measured = comparison.prediction.alignments[outliers > 0], comparison.alignments
-    measured = None if measured is None else measured[outliers > 0]
-    outliers = outliers[outliers > 0]
-    r, classes = predicted.shape
-    names = class_names or [f"class {a}" for a in range(classes)]
-    if classes > len(style.CLASSES):
-        predicted = predicted.sum(axis=1, keepdims=True)
-        measured = None if measured is None else measured.sum(axis=1, keepdims=True)
-        classes, names = 1, [f"all {classes} classes"]
-    if not r:
+    prediction, leading = comparison.prediction, comparison.leading
+    positive = prediction.outliers > 0
+    wanted = prediction.alignments[positive][::-1]
+    names = named(class_names, wanted.shape[1])
+    few = len(names) <= len(style.CLASSES)
+    most = _BARS if few else _COLUMNS
+    if leading is None:
+        values, places = prediction.outliers[positive][::-1], np.arange(len(wanted))
+    else:
+        values = comparison.empirical.known_values[::-1]
+        assert comparison.places is not None
+        places = np.where(comparison.places < 0, most, values.size - 1 - comparison.places)[positive][::-1]
+        leading = leading[:most]
+    shown = min(most, values.size)
+    inside = places < shown
+    if not shown:
         ax.text(0.5, 0.5, "no outliers predicted", ha="center", va="center", transform=ax.transAxes, fontsize=9)
         ax.set_axis_off()
         return
-    shown = min(r, 4)
-    at = np.arange(shown)
-    width = 0.8 / classes
-    for a in range(classes):
-        x = at - 0.4 + (a + 0.5) * width
-        colour = style.CLASSES[a % len(style.CLASSES)]
+    draw = _draw_bars if few else _draw_map
+    draw(ax, names, leading, places[inside], wanted[inside])
+    ax.set_xticks(np.arange(shown), [f"{i + 1}\n{value:.2g}" for i, value in enumerate(values[:shown])], fontsize=7)
+    ax.set_xlabel("predicted outlier: number, eigenvalue" if leading is None else "eigenvector: rank, eigenvalue")
+
+
+def _draw_bars(
+    ax: Any, names: Sequence[str], measured: FloatArray | None, places: IntArray, predicted: FloatArray
+) -> None:
+    width = 0.8 / len(names)
+    for a, name in enumerate(names):
+        offset = -0.4 + (a + 0.5) * width
         if measured is not None:
-            ax.bar(x, measured[-shown:, a], 0.92 * width, color=colour, alpha=0.55, label=names[a])
-        ax.plot(
-            x,
-            predicted[-shown:, a],
-            linestyle="none",
-            marker="D",
-            clip_on=False,
-            markersize=5,
-            markerfacecolor="white",
-            markeredgecolor=style.THEORY if measured is not None else colour,
-            label="predicted" if a == classes - 1 else None,
-        )
-    ax.set_xticks(at, [f"{value:.3g}" if value < 1000 else f"{value:.0f}" for value in outliers[-shown:]])
-    ax.set_xlabel("predicted outlier" if r <= shown else f"predicted outlier (top {shown} of {r})")
+            x = np.arange(len(measured)) + offset
+            ax.bar(x, measured[:, a], 0.92 * width, color=style.CLASSES[a], alpha=0.6, label=name)
+        look = {"marker": "D", "markersize": 4.5, "markerfacecolor": "white", "clip_on": False}
+        edge = style.THEORY if measured is not None else style.CLASSES[a]
+        label = name if measured is None else "predicted" if a == len(names) - 1 else None
+        ax.plot(places + offset, predicted[:, a], linestyle="none", markeredgecolor=edge, label=label, **look)
+    highest = max(float(each.max(initial=0.0)) for each in (predicted, np.zeros(1) if measured is None else measured))
+    ax.set_ylim(0, min(1.0, max(1.15 * highest, 0.1)))
     ax.set_ylabel("squared alignment")
-    ax.set_ylim(0, 1.0)
     ax.legend(
-        frameon=False, fontsize=8, ncols=classes + 1, loc="lower center", bbox_to_anchor=(0.45, 1.0), columnspacing=0.9
+        frameon=False,
+        fontsize=7.5,
+        ncols=min(4, len(names) + 1),
+        loc="lower center",
+        bbox_to_anchor=(0.45, 1.0),
+        columnspacing=0.9,
     )
+
+
+def _draw_map(
+    ax: Any, names: Sequence[str], measured: FloatArray | None, places: IntArray, predicted: FloatArray
+) -> None:
+    shown = np.zeros((_COLUMNS, len(names))) if measured is None else measured
+    top = max(float(shown.max()), float(predicted.max(initial=0.0)))
+    scale = {"cmap": "Blues", "vmin": 0.0, "vmax": top}
+    image = ax.imshow(shown.T, aspect="auto", **scale)
+    x, y = np.repeat(places, len(names)), np.tile(np.arange(len(names)), len(places))
+    seen = predicted.ravel() > _FAINT * top
+    look = {"edgecolors": style.THEORY, "linewidths": 0.9, "s": 75}
+    ax.scatter(x[seen], y[seen], c=predicted.ravel()[seen], **scale, **look, label="in circles: predicted")
+    ax.set_yticks(np.arange(len(names)), names, fontsize=7)
+    ax.figure.colorbar(image, ax=ax, label="squared alignment")
+    ax.legend(frameon=False, fontsize=7.5, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
 def training_figure(runs: Sequence[TrainingRun], predictions: Sequence[LossCurve | None] = (), title: str = "") -> Any:

@@ -35,6 +35,9 @@ from rmtdeq.papers.setting import Parts, Setting
 if TYPE_CHECKING:
     from torch import nn
 
+_LINE = 3
+"""So many widths make a line."""
+
 Means: TypeAlias = dict[tuple[float, str, int, str], float]
 """Accuracy by σ_a², activation, width and network."""
 
@@ -94,11 +97,12 @@ def of_random_features(parameters: Accuracy, setting: Setting) -> Outcome:
         for sigma, activation in settings
         for name, values in _by_network(means, sigma, activation, parameters).items()
     ]
+    few = len(parameters.widths) < _LINE
     return Outcome(
         tuple(_rows(means, parameters, task.caveat)),
         tuple(curves),
-        lambda figure: _draw(figure, means, parameters, task),
-        (4.4 * len(parameters.activations), 3.3 * len(parameters.sigma_a2)),
+        lambda figure: (_draw_few if few else _draw)(figure, means, parameters, task),
+        (4.4 * len(parameters.activations), 3.8 if few else 3.3 * len(parameters.sigma_a2)),
         {"networks": designed, f"seconds for {TIMED} images": seconds, "standard errors": errors},
     )
 
@@ -148,6 +152,27 @@ def _rows(means: Means, parameters: Accuracy, smaller: str) -> list[Row]:
             setting = f"{activation}, σ_a² = {sigma:g}, width {widest}"
             rows.append(Row(f"{setting}: DEQ from designed", gap, 0.0, "claim: the same", "=", claim))
     return rows
+
+
+def _draw_few(figure: Any, means: Means, parameters: Accuracy, task: Task) -> None:
+    """Draw the accuracies at one or two widths: points side by side, no lines through what was not tried."""
+    panels = figure.subplots(1, len(parameters.activations), squeeze=False, sharey=True)
+    places = [(width, sigma) for width in parameters.widths for sigma in parameters.sigma_a2]
+    for ax, activation in zip(panels[0], parameters.activations, strict=True):
+        for i, (name, (look, colour)) in enumerate(NETWORKS.items()):
+            x = np.arange(len(places)) + 0.18 * (i - (len(NETWORKS) - 1) / 2)
+            values = [means[sigma, activation, width, name] for width, sigma in places]
+            ax.plot(x, values, look[0], color=colour, markersize=5, label=name)
+            if name != "plain, two layers":
+                known = [published_for(parameters.dataset, activation, name, width) or np.nan for width, _ in places]
+                ax.plot(x, known, "*", color=colour, markersize=9, mfc="none")
+        ax.plot([], [], "*", color="black", mfc="none", markersize=9, label="the paper's, by colour")
+        for edge in range(1, len(places)):
+            between_widths = edge % len(parameters.sigma_a2) == 0
+            ax.axvline(edge - 0.5, color="0.6" if between_widths else "0.9", lw=0.8, zorder=0)
+        ax.set_xticks(range(len(places)), [f"{width}\n{sigma:g}" for width, sigma in places])
+        ax.set_title(activation, loc="left", fontsize=10)
+    finish(figure, panels, "width and $\\sigma_a^2$", task)
 
 
 def _draw(figure: Any, means: Means, parameters: Accuracy, task: Task) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rmtdeq._lib.checkpoint import Checkpoint
-from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import FloatArray
 from rmtdeq._version import __version__
 
@@ -48,11 +48,11 @@ class Setting:
         return None if self.checkpoint is None else self.checkpoint.joinpath(*map(str, names))
 
     def each(self, items: Sequence[T], what: str) -> Iterator[T]:
-        """Yield the items with a progress bar."""
-        with progress_bar(True, total=len(items), desc=what, unit="part") as bar:
+        """Yield the items, and tell how far it is."""
+        with Stage(what, len(items), unit="part") as stage:
             for item in items:
                 yield item
-                bar.update()
+                stage.update()
 
 
 class Parts:

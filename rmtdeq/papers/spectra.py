@@ -131,7 +131,7 @@ def _rows(name: str, found: rd.SpectrumComparison, law: str) -> list[Row]:
     return [distance] + [
         Row(f"{name}: eigenvalue of outlier {rank}", float(seen[-rank]), float(predicted[-rank]), "predicted")
         for rank in range(1, min(_OUTLIERS, predicted.size) + 1)
-        if predicted[-rank] > 0
+        if not np.isnan(seen[-rank])
     ]
 
 

@@ -12,17 +12,23 @@ from numpy.typing import ArrayLike
 from rmtdeq._lib import style
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.tables import Table, Tabular, by_class, largest, numbers, without_rounding
-from rmtdeq._lib.types import FloatArray
+from rmtdeq._lib.types import FloatArray, IntArray
 from rmtdeq.spectra.empirical import EmpiricalSpectrum, draw_masses, even_edges
+from rmtdeq.spectra.overview import overview
+from rmtdeq.spectra.pairing import UNPAIRED, paired
+from rmtdeq.spectra.verdict import LARGEST, Verdict, judged
 from rmtdeq.theory import SpectrumPrediction
 from rmtdeq.theory.rmt import kolmogorov_smirnov, wasserstein
 
-_LEFT = 0.55
 _LARGEST = 5
 _UNRELIABLE = 0.1
 _FAR_BELOW = 1e-2
 _FAR = 10.0
 _SHOWN = 12
+_MARGIN = 0.06
+"""Of the axes, around a legend: what is beside them may yet make them smaller."""
+
+_SPIKE = 3.0
 _RESOLVED_BINS = 24
 """What a quadrature can tell apart over some decades."""
 
@@ -36,8 +42,8 @@ class SpectrumComparison(Tabular):
     empirical : EmpiricalSpectrum
     prediction : SpectrumPrediction
     matched : ndarray (r,)
-        The measured eigenvalues that stand for the predicted outliers, by rank; NaN where only larger ones were
-        measured.
+        The measured eigenvalues that stand for the predicted outliers; NaN where none does, being near in position and
+        direction, and where only larger ones were measured.
     outlier_errors : ndarray (r,)
         ``|predicted - measured| / measured``; NaN likewise.
     bulk : ndarray (n - r,) or None
@@ -49,6 +55,10 @@ class SpectrumComparison(Tabular):
     alignments : ndarray (r, K) or None
         Squared inner products of the matched eigenvectors with the classes' unit indicators, where labels were
         given; NaN where an eigenvector was not computed.
+    leading : ndarray (v, K) or None
+        The same of the eigenvectors of the largest eigenvalues, ten at most, the largest first.
+    places : ndarray (r,) or None
+        The index of each matched eigenvalue among those measured, ascending; -1 where there is none.
     """
 
     empirical: EmpiricalSpectrum
@@ -60,6 +70,8 @@ class SpectrumComparison(Tabular):
     wasserstein: float | None
     alignments: FloatArray | None
     ks_error: float = 0.0
+    leading: FloatArray | None = None
+    places: IntArray | None = None
 
     def __repr__(self) -> str:
         pred, known = self.prediction, self.outlier_errors[~np.isnan(self.outlier_errors)]
@@ -73,12 +85,10 @@ class SpectrumComparison(Tabular):
     def table(self) -> Table:
         """Return the outliers, numbered as in `prediction.outliers`: predicted, measured, and their alignments."""
         pred = self.prediction
-        possible = pred.outliers >= 0
-        measured, errors = (np.where(possible, each, np.nan) for each in (self.matched, self.outlier_errors))
-        columns = {"predicted": pred.outliers, "measured": measured, "relative error": errors}
+        columns = {"predicted": pred.outliers, "measured": self.matched, "relative error": self.outlier_errors}
         columns |= by_class(pred.alignments, "predicted alignment")
         if self.alignments is not None:
-            columns |= by_class(np.where(possible[:, None], self.alignments, np.nan), "measured alignment")
+            columns |= by_class(self.alignments, "measured alignment")
         scales = dict.fromkeys(columns, 1.0) | dict.fromkeys(("predicted", "measured"), self._size)
         return Table(columns, np.arange(1, pred.outliers.size + 1), "outlier", self._title(), self._notes(), scales)
 
@@ -91,6 +101,11 @@ class SpectrumComparison(Tabular):
         pred = self.prediction
         p = pred.model.covariances.dimension
         return f"{pred.kind.upper()} of {pred.deq}, n = {pred.n}, p = {p}, level {pred.level}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against the prediction, a sentence each."""
+        return self._notes()[1:]
 
     def _notes(self) -> tuple[str, ...]:
         """What is said of the bulk, and against the prediction."""
@@ -106,8 +121,33 @@ class SpectrumComparison(Tabular):
             )
         return tuple(notes)
 
-    def summary(self) -> str:
-        """Return the table of outliers and distances as text."""
+    @property
+    def verdict(self) -> Verdict:
+        """How far the prediction is to be relied on."""
+        pred, measured = self.prediction, self.empirical.known_values
+        return judged(pred.level, self.ks, pred.all_values, measured)
+
+    def fate(self, i: int) -> str:
+        """Return why predicted outlier i has no measured eigenvalue; nothing if it has one."""
+        at, emp = self.prediction.outliers[i], self.empirical
+        if not np.isnan(self.matched[i]):
+            return ""
+        if at < 0:
+            return "impossible"
+        return "unmatched" if emp.has_density or at > emp.eigenvalues[0] else "not measured"
+
+    def summary(self, class_names: Sequence[str] | None = None) -> str:
+        """Return what was compared, a verdict, and the ten largest eigenvalues as text.
+
+        Parameters
+        ----------
+        class_names : sequence of str, optional
+            "class 0", "class 1", … by default.
+        """
+        return overview([self], class_names=class_names)
+
+    def details(self) -> str:
+        """Return the table of outliers, distances and warnings as text."""
         pred = self.prediction
         bulk, *warnings = self._notes()
         lines = [self._title(), f"  {bulk}"]
@@ -118,18 +158,14 @@ class SpectrumComparison(Tabular):
             predicted = _shares(pred.alignments[i])
             measured = "" if self.alignments is None else f" | {_shares(self.alignments[i])}"
             error = f"{self.outlier_errors[i]:.1%}" if self.outlier_errors[i] < _FAR else "far off"
-            if at < 0 or np.isnan(seen):
-                instead = "impossible" if at < 0 else "not measured"
+            if instead := self.fate(i):
                 lines.append(f"  {i + 1:>8} {at:>11.4f} {instead:>20}   {predicted}")
                 continue
             lines.append(f"  {i + 1:>8} {at:>11.4f} {seen:>11.4f} {error:>8}   {predicted}{measured}")
         if pred.outliers.size > _SHOWN:
-            known = (pred.outliers > 0) & ~np.isnan(self.matched)
-            middle = float(np.median(self.outlier_errors[known]))
-            lines.append(
-                f"  (the {_SHOWN} largest of {pred.outliers.size}; median error of the {known.sum()} positive ones "
-                f"that were measured {middle:.1%})"
-            )
+            known = self.outlier_errors[~np.isnan(self.outlier_errors)]
+            middle = f"; median error of the {known.size} matched {np.median(known):.1%}" if known.size else ""
+            lines.append(f"  (the {_SHOWN} largest of {pred.outliers.size}{middle})")
         if not pred.outliers.size:
             lines.append(f"  {'none':>8}")
         elif self.alignments is not None:
@@ -140,8 +176,7 @@ class SpectrumComparison(Tabular):
 
     def _largest(self) -> str:
         """The largest eigenvalues of all, be they outliers or of the bulk, in a line."""
-        emp = self.empirical
-        measured = emp.all_values if emp.has_density else emp.eigenvalues
+        measured = self.empirical.known_values
         count = min(_LARGEST, measured.size)
         ours, theirs = (
             " ".join(f"{value:.4g}" for value in values[: -count - 1 : -1])
@@ -151,6 +186,8 @@ class SpectrumComparison(Tabular):
 
     def plot(self, ax: Any = None, bins: int = 60, others: Sequence[SpectrumPrediction] = ()) -> Any:
         """Draw histogram, predicted density and outliers; on a logarithmic axis if they span more than a decade.
+
+        Where a predicted density leaves the axes, a mark says how high it goes.
 
         Parameters
         ----------
@@ -182,9 +219,10 @@ class SpectrumComparison(Tabular):
             for other in others:
                 other.plot(ax, logarithmic=False, **_beside(other))
         # Measured outliers stand on the axis where the predicted ones hang.
-        seen = self.matched[(self.prediction.outliers > 0) & ~np.isnan(self.matched)]
+        seen = self.matched[~np.isnan(self.matched)]
         style.mark_outliers(ax, seen, predicted=False)
-        _place_legend(ax, float(np.quantile(values, 0.9)))
+        _place_legend(ax)
+        style.mark_clipped(ax)
         return ax
 
     def _bulk_masses(self, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -210,16 +248,29 @@ class SpectrumComparison(Tabular):
         ax.set_ylim(0, 1.15 * float((mass / np.diff(np.log10(edges))).max()))
 
 
-def _place_legend(ax: Any, end: float) -> None:
-    """Put the legend beside the data where these end on the left, and above them otherwise."""
-    position = ax.transAxes.inverted().transform(ax.transData.transform((end, 0.0)))[0]
-    look = {"framealpha": 0.8, "edgecolor": "none", "fontsize": 8}
-    if position < _LEFT:
-        ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
-        ax.legend(loc="upper right", **look)
-    else:
-        ax.set_ylim(0, 1.45 * ax.get_ylim()[1])
-        ax.legend(loc="upper center", ncols=2, **look)
+def _place_legend(ax: Any) -> None:
+    """Put the legend into the upper right, where nothing shall be as high: the axes reach further up if need be."""
+    legend = ax.legend(loc="upper right", framealpha=0.8, edgecolor="none", fontsize=7.5)
+    box = legend.get_window_extent().transformed(ax.transAxes.inverted())
+    low, top = ax.get_ylim()
+    # Spikes that go far beyond the axes stay beyond them.
+    heights = [each for each in _heights(ax, box.x0 - _MARGIN) if each < _SPIKE * top]
+    ax.set_ylim(low, max(top, max(heights, default=0.0) / max(box.y0 - _MARGIN, 0.3)))
+
+
+def _heights(ax: Any, left: float) -> list[float]:
+    """Heights of bars, steps and lines to the right of a place on the axes."""
+    start = ax.transData.inverted().transform(ax.transAxes.transform((left, 0.0)))[0]
+    found = []
+    for patch in ax.patches:
+        if not hasattr(patch, "get_width"):
+            heights, edges, _ = patch.get_data()
+            found += heights[edges[1:] > start].tolist()
+        elif patch.get_x() + patch.get_width() > start:
+            found.append(patch.get_height())
+    for line in ax.get_lines():
+        found += [y for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True) if x > start]
+    return found
 
 
 def _shares(alignments: FloatArray) -> str:
@@ -236,11 +287,10 @@ def _beside(prediction: SpectrumPrediction) -> dict[str, Any]:
 def compare(emp: EmpiricalSpectrum, pred: SpectrumPrediction, y: ArrayLike | None = None) -> SpectrumComparison:
     """Compare a measured spectrum with a predicted one.
 
-    Predicted outliers are matched with measured eigenvalues by rank, the k-th of n in order; one between two
-    parts of the bulk with the nearest of those whose rank differs by at most the number of outliers (a
-    perturbation of that rank moves ranks no further).  An outlier that is predicted in the wrong order, or beside one
-    that does not exist, is therefore held against a neighbour: its alignments tell.  The distances are those of the
-    other eigenvalues from the predicted bulk.
+    Predicted outliers are paired with measured eigenvalues by position and, where labels are given, by direction: of
+    those whose rank differs by at most the number of outliers (a perturbation of that rank moves ranks no further) the
+    one that is near and whose eigenvector is as aligned with the classes as predicted.  Where there is none, the
+    outlier is unmatched.  The distances are those of the other eigenvalues from the predicted bulk.
 
     Parameters
     ----------
@@ -266,44 +316,30 @@ def compare(emp: EmpiricalSpectrum, pred: SpectrumPrediction, y: ArrayLike | Non
         raise InvalidInputError(f"The measured spectrum is of the {emp.kind}, the predicted one of the {pred.kind}.")
     if emp.n != pred.n:
         raise InvalidInputError(f"The measured spectrum has n = {emp.n}, the prediction n = {pred.n}.")
-    r = pred.outliers.size
-    values = emp.all_values if emp.has_density else emp.eigenvalues
-    ranks = _ranks(values, pred, emp.n - values.size)
-    if r and ranks.max() < 0:
+    values = emp.known_values
+    alignments = None if y is None else emp.alignments(y, pred.model.shifts.size)
+    places = paired(values, pred, emp.n - values.size, alignments)
+    found = places != UNPAIRED
+    if not (emp.has_density or found.any()) and pred.outliers.max(initial=-np.inf) < values[0] and found.size:
         raise InvalidInputError(
             f"None of the predicted outliers is among the {values.size} largest eigenvalues, which alone were "
             "measured; use method='slq' or 'exact'."
         )
-    matched = np.where(ranks >= 0, values[np.maximum(ranks, 0)], np.nan)
+    matched = np.where(found, values[places], np.nan)
     errors = abs(pred.outliers - matched) / np.maximum(abs(matched), 1e-300)
-    alignments = None
-    if y is not None:
-        columns = ranks - (values.size - emp.vectors.shape[1])
-        known = columns >= 0
-        alignments = np.full((r, pred.model.shifts.size), np.nan)
-        alignments[known] = emp.alignments(y, pred.model.shifts.size)[columns[known]]
+    directions = leading = None
+    if alignments is not None:
+        columns = places - (values.size - len(alignments))
+        known = found & (columns >= 0)
+        directions = np.full((places.size, alignments.shape[1]), np.nan)
+        directions[known] = alignments[columns[known]]
+        leading = alignments[::-1][:LARGEST]
     bulk = ks = distance = None
     ks_error = 0.0
-    if emp.has_density and values.size > ranks.size:
-        bulk = np.delete(values, ranks)
+    if emp.has_density and values.size > found.sum():
+        bulk = np.delete(values, places[found])
         if emp.rest is not None:
             ks_error = float(emp.rest.cdf_error(values).max())
         ks = kolmogorov_smirnov(bulk, pred.cdf, pred.bulk.atoms)
         distance = wasserstein(bulk, pred.quantiles)
-    return SpectrumComparison(emp, pred, matched, errors, bulk, ks, distance, alignments, ks_error)
-
-
-def _ranks(values: FloatArray, pred: SpectrumPrediction, missing: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Index of the measured eigenvalue that stands for each predicted outlier; negative if not measured."""
-    r = pred.outliers.size
-    below = pred.cdf(pred.outliers)
-    # Below an outlier lie its share of the bulk and the outliers before it.
-    ranks = np.rint((pred.n - r) * below).astype(np.int64) + np.arange(r) - missing
-    within = (below > 0) & (below < 1)
-    taken = set(ranks[~within].tolist())
-    for i in np.flatnonzero(within)[::-1]:
-        window = [k for k in range(ranks[i] - r, ranks[i] + r + 1) if 0 <= k < values.size and k not in taken]
-        if window:
-            ranks[i] = min(window, key=lambda k: abs(values[k] - pred.outliers[i]))
-        taken.add(int(ranks[i]))
-    return ranks
+    return SpectrumComparison(emp, pred, matched, errors, bulk, ks, distance, directions, ks_error, leading, places)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,19 @@ from scipy.linalg import eigh, eigvalsh
 from rmtdeq._lib.types import FloatArray
 
 logger = logging.getLogger(__name__)
+
+
+_PART = 800
+"""From here on the time grows as the cube of the size."""
+
+
+def expected_seconds(G: Any) -> float | None:
+    """Return what `eigenpairs` of a large matrix will take, about, from a part of it; None where that is not known."""
+    if not isinstance(G, np.ndarray) or len(G) < 2 * _PART:
+        return None
+    start = perf_counter()
+    eigh(G[:_PART, :_PART], check_finite=False)
+    return (perf_counter() - start) * (len(G) / _PART) ** 3
 
 
 def eigenpairs(G: Any, top: int | None) -> tuple[FloatArray, FloatArray]:

@@ -14,13 +14,14 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq._lib import check, style
 from rmtdeq._lib.checkpoint import Checkpoint, checksum
 from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.tables import Table, Tabular, largest, without_rounding
 from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.kernels.computation import Computation, engine, is_tensor
 from rmtdeq.kernels.gram import dense_kernels
 from rmtdeq.kernels.operator import operators_of
 from rmtdeq.network import Network
-from rmtdeq.spectra.dense import eigenpairs
+from rmtdeq.spectra.dense import eigenpairs, expected_seconds
 from rmtdeq.spectra.krylov import KrylovPlan, krylov_plan, krylov_spectrum, random_block
 from rmtdeq.spectra.quadrature import SpectralQuadrature
 
@@ -106,6 +107,11 @@ class EmpiricalSpectrum(Tabular):
         others = self.rest.quantiles((np.arange(self.rest.count) + 0.5) / self.rest.count)
         lower = others[: self.n - self.eigenvalues.size]
         return np.sort(np.concatenate([np.minimum(lower, self.eigenvalues[0]), self.eigenvalues]))
+
+    @property
+    def known_values(self) -> FloatArray:
+        """All eigenvalues where the whole distribution is known, or else the largest; ascending."""
+        return self.all_values if self.has_density else self.eigenvalues
 
     def cdf(self, x: ArrayLike) -> FloatArray:
         """Return the share of the eigenvalues up to x; those that rounding has made negative are zeros."""
@@ -434,7 +440,10 @@ def _exact(
     for kind in kinds:
         matrix = matrices.pop(0)
         matrix = np.asarray(matrix) if how.backend == "dask" else matrix
-        yield EmpiricalSpectrum(*eigenpairs(matrix, top), n, kind, "exact")
+        seconds = expected_seconds(matrix) if progress else None
+        with Stage(f"eigenvalues of the {kind}, {n} x {n}", seconds=seconds, show=progress):
+            found = eigenpairs(matrix, top)
+        yield EmpiricalSpectrum(*found, n, kind, "exact")
 
 
 def _check_dense(n: int, memory_limit: float | None, kinds: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from rmtdeq._lib.checkpoint import Checkpoint
 from rmtdeq._lib.errors import ConvergenceError, InvalidInputError
-from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.solvers import KrylovSubspace, RitzPairs, Step
 from rmtdeq._lib.types import FloatArray
 from rmtdeq.spectra.quadrature import SpectralQuadrature, quadrature_of, tolerance_of
@@ -88,12 +88,12 @@ def krylov_spectrum(
     # How many random vectors there have been, when the last came, and when these are as far as those before them were;
     # steps after them are others than those without, in a checkpoint.
     vectors, since, ripe, history = size, 0, 0, ""
-    with progress_bar(progress, total=plan.steps or None, desc="Lanczos", unit="step") as bar:
+    with Stage("Lanczos", plan.steps or None, unit="step", show=progress) as stage:
         for number in range(plan.steps + _MOST_STEPS):
             if subspace.full:
                 subspace.shrink(plan.top + vectors)
             subspace.take(_step(subspace, product, f"step-{number:04d}{history}", checkpoint))
-            bar.update()
+            stage.update()
             taken = number + 1
             if rest is None and subspace.dimension < n and (taken == plan.steps or (plan.steps and subspace.invariant)):
                 rest = quadrature_of(subspace, taken, n, plan.top)
@@ -106,7 +106,7 @@ def krylov_spectrum(
             if plan.steps and subspace.invariant and everything is None:
                 everything = _everything(pairs, vectors, n)
             count = _count(pairs, plan.top)
-            bar.set_postfix(converged=f"{count}/{plan.top}")
+            stage.note = f"{count} of {plan.top} eigenvalues"
             more = min(vectors, n - subspace.size)
             # Products that a density has left over, since the probes met every eigenvalue early, go on counting.
             spare = subspace.invariant and everything is None and subspace.size + more <= plan.steps * size

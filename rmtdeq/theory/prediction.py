@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq._lib import check, style
 from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.tables import Table, Tabular, by_class, intervals, largest, numbers, without_rounding
 from rmtdeq._lib.types import ComplexArray, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
@@ -189,18 +190,24 @@ class SpectrumPrediction(Tabular):
 
     def doubts(self) -> tuple[str, ...]:
         """Return what speaks against the prediction: a sentence on eigenvalues below zero, or nothing."""
+        if not self.below_zero:
+            return ()
+        # One eigenvalue that is wrong says little of the others; a share of the bulk does.
+        advice = ": rely on the largest eigenvalues alone" if "bulk" in self.below_zero else ""
+        return (
+            f"(predicted below zero: {self.below_zero}; no kernel has eigenvalues there. Norms differ within "
+            f"classes by more than the expansion around them bears{advice})",
+        )
+
+    @property
+    def below_zero(self) -> str:
+        """How much is predicted below zero, where no kernel has eigenvalues, in words; or nothing."""
         # Less than half an eigenvalue is none.
         share = self.negative_mass if self.negative_mass * self.n > 0.5 else 0.0
         isolated = int((self.outliers < 0).sum())
-        if not share and not isolated:
-            return ()
-        parts = [f"{share:.1%} of the bulk"] * (share > 0) + [f"{isolated} outlier(s)"] * (isolated > 0)
-        # One eigenvalue that is wrong says little of the others; a share of the bulk does.
-        advice = ": rely on the largest eigenvalues alone" if share else ""
-        return (
-            f"(predicted below zero: {' and '.join(parts)}; no kernel has eigenvalues there. Norms differ within "
-            f"classes by more than the expansion around them bears{advice})",
-        )
+        parts = [f"{share:.1%} of the bulk"] * (share > 0)
+        parts += [f"{isolated} outlier{'s' * (isolated > 1)}"] * (isolated > 0)
+        return " and ".join(parts)
 
     def plot(
         self,
@@ -250,7 +257,11 @@ class SpectrumPrediction(Tabular):
                 ax.plot(x, part.density(x), color=colour, lw=1.6, ls=linestyle, label=text)
             ax.set_ylabel("density")
         style.mark_outliers(ax, self.outliers, predicted=True, colour=colour, label=label)
-        ax.set_xlabel("eigenvalue")
+        said = ax.get_xlabel() or "eigenvalue"
+        hidden = f"{self.level}, not drawn, below zero:\n{self.below_zero}"
+        if logarithmic and self.below_zero and hidden not in said:
+            said += f"\n{hidden}"
+        ax.set_xlabel(said)
         return ax
 
 
@@ -338,7 +349,9 @@ def predict_spectrum(
     if not sizes.all():
         raise InvalidInputError(f"With n = {n} class {int(sizes.argmin())} has no sample; raise n.")
     truncation = check.number(truncation, "truncation", low=0, high=1)
-    return check.as_asked(kind, (_predicted(deq, gmm, n, each, level, tau0_squared, truncation) for each in kinds))
+    with Stage("predicting the spectrum"):
+        found = [_predicted(deq, gmm, n, each, level, tau0_squared, truncation) for each in kinds]
+    return check.as_asked(kind, found)
 
 
 def _predicted(

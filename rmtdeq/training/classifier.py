@@ -13,7 +13,7 @@ from torch import nn
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import ConvergenceError, InvalidInputError
 from rmtdeq._lib.moved import deprecated
-from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.progress import Stage
 from rmtdeq.curves import ClassificationRun
 from rmtdeq.models import traced
 from rmtdeq.training.course import Course, Samples
@@ -70,7 +70,7 @@ def train_classifier(
         model before training goes on from there, also with more `epochs`, to the same numbers, bit for bit on a CPU
         with as many threads.
     progress : bool
-        Show a progress bar if standard error is a terminal.
+        Tell how far it is if standard error is a terminal.
     rate : float, optional
         What `step` was called; goes with the next release.
 
@@ -108,11 +108,11 @@ def train_classifier(
         with (
             course.own_random_numbers(),
             traced(model) as traces,
-            progress_bar(progress, total=total, initial=min(course.epoch, total), desc="training", unit="epoch") as bar,
+            Stage("training", total, initial=min(course.epoch, total), unit="epoch", show=progress) as stage,
         ):
             while course.epoch < total:
-                course.run_epoch(traces, bar)
-                bar.update()
+                course.run_epoch(traces, stage)
+                stage.update()
                 course.save(always=course.epoch == total)
     except KeyboardInterrupt as error:
         error.add_note(course.kept())

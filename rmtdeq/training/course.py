@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from rmtdeq._lib import check
 from rmtdeq._lib.checkpoint import Checkpoint, checksum
 from rmtdeq._lib.errors import ConvergenceError, InvalidInputError
+from rmtdeq._lib.progress import Stage
 from rmtdeq._version import __version__
 from rmtdeq.curves import ClassificationRun
 from rmtdeq.models import Equilibrium, ImplicitModule, Trace
@@ -116,7 +117,7 @@ class Course:
                     torch.cuda.set_rng_state(self._random["cuda"], device)
             yield
 
-    def run_epoch(self, traces: Mapping[str, Trace], bar: Any) -> None:
+    def run_epoch(self, traces: Mapping[str, Trace], stage: Stage) -> None:
         """Go through the samples once, or through what is left of them, and test."""
         passed = sum(self.epoch >= each for each in self.settings["milestones"])
         for group in self.optimizer.param_groups:
@@ -135,10 +136,10 @@ class Course:
             self.sums["elapsed"] += now - start
             start = now
             if self.step % 20 == 0:
-                bar.set_postfix_str(
-                    f"{self.step * batch / n:.0%}, loss {self.sums['loss_sum'] / self.sums['seen']:.4g}"
-                )
+                loss = self.sums["loss_sum"] / self.sums["seen"]
+                stage.note = f"{self.step * batch / n:.0%} of the next, loss {loss:.4g}"
                 self.save()
+        stage.note = ""
         self._close()
 
     def _learn(self, rows: Tensor, traces: Mapping[str, Trace]) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import ConvergenceError, InvalidInputError
-from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.progress import Stage
 from rmtdeq.curves import TrainingRun
 from rmtdeq.models import ImplicitRegression
 from rmtdeq.training.norm import eigenvalues
@@ -54,7 +54,7 @@ def gradient_descent(
         model before training goes on from there, also with more `epochs`, to the same numbers, bit for bit on a CPU
         with as many threads.
     progress : bool
-        Show a progress bar if standard error is a terminal.
+        Tell how far it is if standard error is a terminal.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def gradient_descent(
     first = 0 if state is None else int(state["epoch"])
     epoch = first
     try:
-        with progress_bar(progress, total=total, initial=first, desc="training", unit="epoch") as bar:
+        with Stage("training", total, initial=first, unit="epoch", show=progress) as stage:
             for epoch in range(first, total + 1):
                 outputs = session.outputs()
                 residual = outputs.detach() - session.y
@@ -87,7 +87,7 @@ def gradient_descent(
                     session.move(session.gradients(outputs, residual), rate)
                     session.note_adjoint()
                     session.save({"epoch": epoch + 1}, always=epoch + 1 == total)
-                    bar.update()
+                    stage.update()
     except KeyboardInterrupt as error:
         if checkpoint is not None:
             error.add_note(session.kept())

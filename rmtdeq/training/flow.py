@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import ConvergenceError
-from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.progress import Stage
 from rmtdeq.curves import TrainingRun
 from rmtdeq.models import ImplicitRegression
 from rmtdeq.training.descent import largest
@@ -74,7 +74,7 @@ def gradient_flow(
     session = Session(model, X, y, test, subtract_initial, checkpoint, {"program": "gradient flow", **arguments})
     state = session.restore("time", end) or {"time": 0.0, "step": 0.0, "count": 0.0, "iterations": -1.0}
     now, step, count, iterations = state["time"], state["step"], int(state["count"]), int(state["iterations"])
-    with progress_bar(progress, total=1.0, initial=now / end, desc="flow", unit="") as bar:
+    with Stage("gradient flow", 1.0, initial=now / end, show=progress) as stage:
         while True:
             # Again where the last step ended, so that a resumed flow meets the same numbers.
             outputs = session.outputs()
@@ -88,7 +88,7 @@ def gradient_flow(
             count += 1
             session.note_adjoint()
             session.save({"time": now, "step": step, "count": count, "iterations": iterations})
-            bar.update(taken / end)
+            stage.update(taken / end)
 
 
 def _step(

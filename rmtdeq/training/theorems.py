@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import FloatArray
 from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ
 from rmtdeq.training.condition import Inequality, InitialCondition
@@ -26,6 +27,7 @@ _FAILURE = 0.01
 _WIDEST = 1e18
 
 
+@Stage("checking the condition at the start")
 def check_initial_condition(
     model: OverparameterizedDEQ | ImplicitReLU,
     X: ArrayLike,

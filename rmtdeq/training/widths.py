@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from numpy.typing import ArrayLike
 
 from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.progress import Stage
 from rmtdeq.curves import LossCurve, predict_training
 from rmtdeq.models import ImplicitReLU, OverparameterizedDEQ
 from rmtdeq.training.condition import InitialCondition
@@ -54,8 +55,9 @@ def beginnings(
         By default the inverse of the largest eigenvalue of all their tangent kernels.
     """
     x, _ = samples_and_targets(models[0], X, y)
-    kernels = [model.tangent_kernel(x) for model in models]
-    rate = min(1 / largest(eigenvalues(kernel)) for kernel in kernels) if step is None else step
+    with Stage("tangent kernels at the start"):
+        kernels = [model.tangent_kernel(x) for model in models]
+        rate = min(1 / largest(eigenvalues(kernel)) for kernel in kernels) if step is None else step
     for model, tangent in zip(models, kernels, strict=True):
         condition = check_initial_condition(model, X, y, step=rate)
         kernel, initial = (of.detach().double().cpu().numpy() for of in (tangent, model(x)))

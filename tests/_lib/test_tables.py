@@ -145,7 +145,7 @@ def test_outliers_stand_beside_what_was_measured(results):
         )
     assert not any("measured alignment" in name for name in results["without labels"].to_frame())
     # The printed table begins and ends as this one does.
-    table, summary = comparison.table(), comparison.summary()
+    table, summary = comparison.table(), comparison.details()
     assert summary.startswith(table.title)
     assert all(note in summary for note in table.notes)
 

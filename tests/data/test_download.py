@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tqdm import tqdm
 
 from rmtdeq._lib.errors import DataNotFoundError
+from rmtdeq._lib.progress import Stage
 from rmtdeq.data.download import fetch
 
 CONTENT = bytes(range(256)) * 1024
@@ -146,18 +146,15 @@ def test_interruption_leaves_nothing_behind(
 ) -> None:
     seen: list[list[str]] = []
 
-    class Interrupted(tqdm):
-        """A bar during which the user presses the keys, once the second block has come."""
+    class Interrupted(Stage):
+        """A stage during which the user presses the keys, once the second block has come."""
 
-        def update(self, n: float | None = 1) -> bool | None:
+        def update(self, count: float = 1) -> None:
             seen.append([p.name for p in tmp_path.iterdir()])
             if len(seen) == 2:
                 raise exception
-            return None
 
-    monkeypatch.setattr(
-        "rmtdeq.data.download.progress_bar", lambda show, **options: Interrupted(disable=True, **options)
-    )
+    monkeypatch.setattr("rmtdeq.data.download.Stage", Interrupted)
     with pytest.raises(exception):
         fetch(f"{address}/file", tmp_path / "file", MD5)
     assert [len(names) for names in seen] == [1, 1], "the temporary file lies in the folder of the file"

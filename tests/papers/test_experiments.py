@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import runpy
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,16 @@ def test_full_sizes_are_of_the_same_kind_and_not_smaller():
         for name in names & {"epochs", "train", "p", "widths", "ps", "draws"}:
             small, full = (getattr(of, name) for of in (experiment.small, experiment.full))
             assert np.max(small) <= np.max(full), (experiment.name, name)
+
+
+def test_times_are_told_of_what_there_are_records_of(capsys):
+    records = (Path(__file__).parents[2] / "figures" / "reproduce").glob("*.json")
+    told = {name for name, each in EXPERIMENTS.items() if each.seconds is not None}
+    assert told == {path.stem for path in records}
+    assert main(["reproduce", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    after = {line.split()[0]: below for line, below in pairwise(lines) if line[0] != " "}
+    assert {name for name in EXPERIMENTS if re.search(r"; \d+ (s|min)$", after[name])} == told
 
 
 def test_list_shows_all(capsys):

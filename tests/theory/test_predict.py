@@ -442,7 +442,7 @@ def test_eigenvalues_below_zero_are_told():
     assert wrong.negative_mass > 0.5 / 400
     (doubt,) = wrong.doubts()
     assert f"{wrong.negative_mass:.1%} of the bulk" in doubt
-    assert f"{(wrong.outliers < 0).sum()} outlier(s)" in doubt
+    assert f"{(wrong.outliers < 0).sum()} outliers" in doubt
     assert doubt in wrong.summary()
     assert doubt in wrong.table().notes
     assert wrong.plot().get_xscale() == "log"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.progress import Stage
 from rmtdeq.kernels.blocks import Engine, HostEngine
 from rmtdeq.kernels.computation import Placement
 from rmtdeq.kernels.plan import Plan
@@ -42,7 +42,7 @@ def engine_of(plan: Plan, place: Placement, progress: bool = False) -> Engine:
 def _load_machine_code(dtype: np.dtype[Any], progress: bool) -> None:
     """Load the compiled engine, or compile it; say so, as that takes seconds on a machine that has not done it yet."""
     what = "loading machine code (compiled once on a machine, about 5 s)"
-    with progress_bar(progress, total=1, desc=what, bar_format="{desc}"):
+    with Stage(what, show=progress):
         start = perf_counter()
         from rmtdeq.kernels.engines.numba_tiles import solve_block
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rmtdeq._lib.errors import MemoryLimitError
-from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.kernels.blocks import blocks_below
 from rmtdeq.kernels.engines.torch_engine import TorchEngine
@@ -104,7 +104,7 @@ class DeviceTiles:
         todo = blocks_below(engine.plan.inputs.shape[0], engine.apart)
         if group is not None:
             todo = todo[torch.distributed.get_rank(group) :: torch.distributed.get_world_size(group)]
-        with progress_bar(progress, total=len(todo), desc="kernel product", unit="block") as bar:
+        with Stage("kernel product", len(todo), show=progress) as stage:
             for block in todo:
                 # Blocks that the diagonal crosses are taken below it, and their mirror images with them.
                 entries = torch.zeros(block.shape, dtype=_dtype(engine), device=engine.device)
@@ -114,7 +114,7 @@ class DeviceTiles:
                 result[block.top : block.bottom] += below @ vectors[block.left : block.right]
                 strictly = below.tril(block.top - block.left - 1)
                 result[block.left : block.right] += strictly.T @ vectors[block.top : block.bottom]
-                bar.update()
+                stage.update()
         return _total(result, group)
 
 

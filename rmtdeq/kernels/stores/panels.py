@@ -19,7 +19,7 @@ import numpy as np
 
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.files import reserve, write_whole
-from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import FloatArray
 from rmtdeq.kernels.blocks import HEIGHT, WIDTH, Block
 
@@ -109,10 +109,10 @@ class Panels:
         missing = self.missing
         sizes = [self._size(index) for index in range(len(self.layout.panels))]
         done = sum(sizes) - sum(sizes[index] for index in missing)
-        with progress_bar(progress, total=sum(sizes), initial=done, desc=what, unit="entry", unit_scale=True) as bar:
+        with Stage(what, sum(sizes), initial=done, show=progress) as stage:
             for index in missing:
                 self._arrays[index] = self._computed(index, sizes[index], fill)
-                bar.update(sizes[index])
+                stage.update(sizes[index])
 
     def _computed(self, index: int, size: int, fill: Fill) -> FloatArray:
         blocks = self.layout.panels[index]

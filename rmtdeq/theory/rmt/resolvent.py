@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from rmtdeq._lib.errors import ConvergenceError
-from rmtdeq._lib.progress import progress_bar
 from rmtdeq._lib.types import ComplexArray, FloatArray
 from rmtdeq.theory.rmt.model import GramModel
 
@@ -77,7 +76,6 @@ class LineResolvent:
         self.model = model
         self._x = np.empty(0)
         self._q = np.empty((0, model.shifts.size), dtype=complex)
-        self._bar = progress_bar(model.dear, desc="mixture equations", unit="point")
 
     def __call__(self, z: ComplexArray, guess: ComplexArray | None = None) -> ComplexArray:
         """Return q_a(z) for points (points,), as `resolvent_diagonal` does; from a guess (points, K) if any."""
@@ -112,7 +110,6 @@ class LineResolvent:
     def _keep(self, z: ComplexArray, q: ComplexArray) -> None:
         x, order = np.unique(np.concatenate([z.real, self._x]), return_index=True)
         self._x, self._q = x, np.concatenate([q, self._q])[order]
-        self._bar.update(z.size)
 
     def _interpolated(self, x: FloatArray) -> ComplexArray:
         """Between solved neighbours, linear in the logarithm of the distance from the nearest shift."""

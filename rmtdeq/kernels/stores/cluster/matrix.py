@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError, MemoryLimitError
-from rmtdeq._lib.progress import progress_bar
+from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.kernels.computation import Computation
 from rmtdeq.kernels.identity import identity
@@ -82,10 +82,10 @@ class ClusterMatrix:
         from distributed import as_completed, futures_of
 
         persisted = self._rows.client.persist(list(self._tiles.values()))
-        with progress_bar(progress, total=len(persisted), desc="kernel", unit="tile") as bar:
+        with Stage("kernel", len(persisted), show=progress) as stage:
             for future in as_completed(futures_of(persisted)):
                 future.result()
-                bar.update()
+                stage.update()
         self._tiles = dict(zip(self._tiles, persisted, strict=True))
         self._kept = True
 

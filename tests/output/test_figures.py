@@ -1,0 +1,121 @@
+"""What figures of spectra say besides curves: verdicts, what leaves the axes, what is below zero."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+
+import rmtdeq as rd
+from rmtdeq.output.figures import comparison_figure, draw_alignments, draw_ranks, prediction_figure
+
+DEQ = rd.DEQ("tanh", 0.2, 0.8)
+
+
+def compared(dataset, n, level="classwise"):
+    """The comparison of a bundled data set's CK."""
+    X, y = rd.load_dataset(dataset, n=n, seed=0)
+    gmm = rd.GaussianMixture.from_data(*rd.load_dataset(dataset), "common")
+    return rd.compare(rd.empirical_spectrum(X, DEQ), rd.predict_spectrum(DEQ, gmm, n, level=level), y)
+
+
+@pytest.fixture(scope="module")
+def ten():
+    return compared("digits", 200)
+
+
+@pytest.fixture(scope="module")
+def two():
+    return [compared("fashion-sample", 200, level) for level in ("classwise", "paper")]
+
+
+def texts(figure):
+    """All that is written in a figure and its parts."""
+    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
+
+
+def test_ranks_come_first_and_every_level_has_its_verdict(two):
+    figure = comparison_figure(two, "sandal against sneaker")
+    assert figure.axes[0].get_xlabel().startswith("rank")
+    for each in two:
+        assert f"{each.prediction.level}: {each.verdict.text}" in texts(figure)
+
+
+def test_what_is_below_zero_is_named(ten):
+    figure = comparison_figure([ten])
+    assert ten.prediction.below_zero
+    assert f"classwise, not drawn, below zero:\n{ten.prediction.below_zero}" in figure.axes[1].get_xlabel()
+    below = int((ten.prediction.all_values <= 0).sum())
+    assert f"{below} predicted not above zero" in figure.axes[0].get_xlabel()
+
+
+def test_a_density_that_leaves_the_axes_is_marked_with_its_height(two):
+    ax = two[0].plot(others=[two[1].prediction])
+    top = ax.get_ylim()[1]
+    steps = [patch for patch in ax.patches if hasattr(patch, "get_data")]
+    peaks = [patch.get_data().values.max() for patch in steps]
+    assert max(peaks) > top
+    marks = {text.get_text() for text in ax.texts}
+    assert marks == {f"{peak:.2g}" for peak in peaks if peak > top}
+
+
+def test_nothing_is_behind_the_legend(two, ten):
+    for comparison in (*two, ten):
+        ax = comparison.plot()
+        ax.figure.draw_without_rendering()
+        box = ax.get_legend().get_window_extent()
+        bars = [bar for bar in ax.patches if hasattr(bar, "get_width") and bar.get_height() > 0]
+        assert len(bars) > 10
+        assert not any(box.overlaps(bar.get_window_extent()) for bar in bars)
+        heights, edges, _ = next(patch for patch in ax.patches if hasattr(patch, "get_data")).get_data()
+        inside = [box.contains(*ax.transData.transform(at)) for at in zip(edges[1:], heights, strict=True)]
+        assert not any(inside)
+
+
+def test_leading_eigenvectors_are_drawn_whether_outliers_or_not(two, ten):
+    ax = mpl.figure.Figure().subplots()
+    draw_alignments(two[0], ax, ["sandal", "sneaker"])
+    heights = np.array([[bar.get_height() for bar in bars] for bars in ax.containers])
+    np.testing.assert_allclose(heights.T, two[0].leading[:6])
+    assert two[0].prediction.outliers.size < 6
+    # Of ten classes a map, with circles where something is predicted.
+    ax = mpl.figure.Figure().subplots()
+    draw_alignments(ten, ax, list("abcdefghij"))
+    np.testing.assert_array_equal(ax.images[0].get_array(), ten.leading.T)
+    assert [label.get_text() for label in ax.get_yticklabels()] == list("abcdefghij")
+    places = {round(x) for x, _ in ax.collections[0].get_offsets()}
+    assert places <= set(range(10))
+    assert places <= {199 - place for place in ten.places if place >= 0}
+
+
+def test_without_labels_predicted_outliers_are_drawn(two, ten):
+    for comparison in (two[0], ten):
+        bare = rd.compare(comparison.empirical, comparison.prediction)
+        ax = mpl.figure.Figure().subplots()
+        draw_alignments(bare, ax)
+        assert ax.get_xlabel() == "predicted outlier: number, eigenvalue"
+        none = replace(comparison.prediction.isolated, positions=np.empty(0), alignments=np.empty((0, 2)))
+        ax = mpl.figure.Figure().subplots()
+        draw_alignments(rd.compare(comparison.empirical, replace(comparison.prediction, isolated=none)), ax)
+        assert "no outliers predicted" in ax.texts[0].get_text()
+
+
+def test_ranks_of_every_level_are_drawn(two):
+    ax = mpl.figure.Figure().subplots()
+    draw_ranks(two[0], ax, [two[1].prediction])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "measured",
+        "paper level",
+        "predicted (classwise)",
+    ]
+
+
+def test_a_prediction_s_figure_marks_what_leaves_it(two):
+    figure = prediction_figure([each.prediction for each in two])
+    top = figure.axes[0].get_ylim()[1]
+    other = figure.axes[0].patches[1].get_data().values.max()
+    assert (f"{other:.2g}" in texts(figure)) == (other > top)
