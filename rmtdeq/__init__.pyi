@@ -20,6 +20,7 @@ from .curves import (
     predict_training as predict_training,
 )
 from .data import (
+    DataMoments as DataMoments,
     GaussianMixture as GaussianMixture,
     center_and_scale as center_and_scale,
     dataset_names as dataset_names,
@@ -41,6 +42,8 @@ from .designs import (
 )
 from .theory import (
     Coefficients as Coefficients,
+    ExpectedError as ExpectedError,
+    GramPrediction as GramPrediction,
     SpectrumPrediction as SpectrumPrediction,
     equivalent as equivalent,
     equivalent_operator as equivalent_operator,

@@ -265,7 +265,8 @@ def labels(y: ArrayLike, n: int, classes: int | None = None, *, p: int | None = 
         raise InvalidInputError(f"y is not an array of labels: {_short_text(str(error))}.") from error
     if array.ndim != 1 or array.shape[0] != n:
         raise InvalidInputError(
-            f"y must hold one label for each of the {n} samples, not shape {array.shape}{transposed(array.shape, p)}."
+            f"y must hold one label for each of the {n} samples, not shape {array.shape}"
+            f"{one_hot(array) or transposed(array.shape, p)}."
         )
     whole = array.dtype.kind in "iub"
     if not whole and array.dtype.kind == "f":
@@ -279,6 +280,18 @@ def labels(y: ArrayLike, n: int, classes: int | None = None, *, p: int | None = 
         known = f"0..{classes - 1}" if classes is not None else "0, 1, ..."
         raise InvalidInputError(f"y holds labels {low}..{high}, the classes are {known}; relabel with {RELABEL}.")
     return cast(IntArray, array)
+
+
+def one_hot(array: np.ndarray[Any, Any]) -> str:
+    """Return advice if labels are rows of indicators, one column a class; else nothing."""
+    indicators = (
+        array.ndim == 2
+        and array.shape[1] > 1
+        and array.dtype.kind in "iubf"
+        and bool(((array == 0) | (array == 1)).all())
+        and bool((array.sum(axis=1) == 1).all())
+    )
+    return "; these are indicators of classes: take y.argmax(axis=1)" if indicators else ""
 
 
 def transposed(shape: tuple[int, ...], p: int | None) -> str:

@@ -252,6 +252,10 @@ REGISTRY: dict[str, Factory] = {
 }
 
 
+ALIASES = {"silu": "swish", "hardtanh": "hard_tanh", "logistic": "sigmoid"}
+"""Names that torch and others have for some of them."""
+
+
 def activation_names() -> tuple[str, ...]:
     """Return the names that `activation` knows."""
     return tuple(REGISTRY)
@@ -263,8 +267,8 @@ def activation(spec: str | Activation | Function, *parameters: object) -> Activa
     Parameters
     ----------
     spec : str, Activation or callable
-        A registered name, with parameters in parentheses if it takes any (``"leaky_relu(0.1)"``); an
-        `Activation`, returned as it is; or a smooth vectorised callable.
+        A registered name, or torch's (``"silu"``, ``"hardtanh"``), with parameters in parentheses if it takes any
+        (``"leaky_relu(0.1)"``); an `Activation`, returned as it is; or a smooth vectorised callable.
     *parameters
         Passed on to the registered activation: ``activation("hard_tanh", 1, 0.5)``.
 
@@ -278,10 +282,11 @@ def activation(spec: str | Activation | Function, *parameters: object) -> Activa
     if not isinstance(spec, str):
         return Activation(spec)
     name, bracket, inside = spec.strip().partition("(")
+    name = ALIASES.get(name, name)
     if name not in REGISTRY:
         raise InvalidInputError(
-            f"Unknown activation {spec!r}{suggestion(name, REGISTRY)}; known are {', '.join(REGISTRY)}, or pass a "
-            "callable."
+            f"Unknown activation {spec!r}{suggestion(name, (*REGISTRY, *ALIASES))}; known are "
+            f"{', '.join(REGISTRY)}, or pass a callable."
         )
     arguments: tuple[object, ...] = parameters
     if bracket:

@@ -45,7 +45,7 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sam
     group.add_argument(
         "--as-is", action="store_true", help="take the samples of --data as they are, of squared norms of order one"
     )
-    group.add_argument("--classes", nargs="+", type=_label, help="labels to use; for mixture, how many classes")
+    group.add_argument("--classes", nargs="+", type=label, help="labels or names of classes; for mixture, how many")
     group.add_argument("--n", type=int, help="samples (default 0.8 p, as far as there are; of --data all, up to 4000)")
     group.add_argument("--p", type=int, help=f"dimension of --dataset mixture (default {_DIMENSION})")
     group.add_argument(
@@ -58,7 +58,7 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sam
     group.add_argument("--seed", type=int, default=0, help="of the samples drawn (default 0)")
 
 
-def _label(text: str) -> int | str:
+def label(text: str) -> int | str:
     """Return a label as the whole number that it is written as, or as the text."""
     try:
         number = int(text)

@@ -151,8 +151,10 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _title(problem: Problem, deq: rmtdeq.DEQ) -> str:
-    # Those that have names of their own, as far as there is room.
-    against = f", {' against '.join(problem.class_names)}" if problem.legend and len(problem.class_names) < 5 else ""
+    # Those that have names of their own and are not named yet, as far as there is room.
+    told = " vs ".join(problem.class_names) in problem.name
+    shown = problem.legend and not told and len(problem.class_names) < 5
+    against = f", {' against '.join(problem.class_names)}" if shown else ""
     return f"{problem.name}{against}, n = {problem.n}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq.cli import classifiers, regressions
 from rmtdeq.cli.guard import tell_line
+from rmtdeq.cli.options import label
 
 _FAMILIES = ("regression", "classifier")
 
@@ -79,7 +80,7 @@ def _add_regression(parser: argparse.ArgumentParser) -> None:
         help="a data set, as mnist, whose classes have the targets -1 and 1, or sphere (uniform, targets N(0, 1)) "
         "(default sphere)",
     )
-    data.add_argument("--classes", nargs="+", type=int, help="labels of the data set (default 0 1)")
+    data.add_argument("--classes", nargs="+", type=label, help="labels or names of classes (default 0 1)")
     data.add_argument("--n", type=int, default=100, help="samples (default 100)")
     data.add_argument("--test", type=int, default=0, help="test samples (default 0)")
     data.add_argument("--p", type=int, help="dimension of --dataset sphere (default 100)")
@@ -108,7 +109,7 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--positivity", choices=("absolute", "clamp"), help="how weights are kept so (default absolute)")
     data = parser.add_argument_group("data")
     data.add_argument("--dataset", default="digits", help="a data set, as mnist (default digits)")
-    data.add_argument("--classes", nargs="+", type=int, help="labels of the data set (default all)")
+    data.add_argument("--classes", nargs="+", type=label, help="labels or names of classes (default all)")
     data.add_argument("--n", type=int, help="samples (default all)")
     data.add_argument("--test", type=int, help="test samples (default all)")
     data.add_argument("--data-dir", help="folder with the files of a data set that is not in the package")

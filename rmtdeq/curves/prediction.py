@@ -13,7 +13,7 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import ComplexArray, FloatArray
 from rmtdeq.data import GaussianMixture
 from rmtdeq.spectra import EmpiricalSpectrum
-from rmtdeq.theory import SpectrumPrediction
+from rmtdeq.theory import GramPrediction, SpectrumPrediction
 
 METHODS = ("descent", "flow")
 
@@ -208,7 +208,12 @@ def predict_training(
         raise InvalidInputError(
             f"Residuals y - initial beyond {_LARGE:g} have a loss that overflows; scale the targets."
         )
-    if isinstance(spectrum, SpectrumPrediction):
+    if isinstance(spectrum, SpectrumPrediction) and not isinstance(spectrum, GramPrediction):
+        raise InvalidInputError(
+            f"Training needs the resolvent between classes, which level {spectrum.level!r} does not predict; use "
+            "predict_spectrum(deq, mixture, n, kind, level='classwise')."
+        )
+    if isinstance(spectrum, GramPrediction):
         top = max(spectrum.edges[-1][1], float(spectrum.outliers.max(initial=0.0)))
         _check_step(eta, top, method)
         return LossCurve(*_around(spectrum, residual, eta, top, method), eta, method)
@@ -258,7 +263,7 @@ def _eigenpairs(spectrum: EmpiricalSpectrum | ArrayLike, n: int) -> tuple[FloatA
 
 
 def _around(
-    prediction: SpectrumPrediction, residual: FloatArray, step: float, top: float, method: str
+    prediction: GramPrediction, residual: FloatArray, step: float, top: float, method: str
 ) -> tuple[ComplexArray, ComplexArray]:
     """Points and weights of a contour around the predicted spectrum.
 

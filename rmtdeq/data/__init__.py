@@ -5,7 +5,16 @@ from __future__ import annotations
 from rmtdeq.data.classification import load_classification
 from rmtdeq.data.datasets import dataset_names, load_dataset
 from rmtdeq.data.mixture import GaussianMixture
+from rmtdeq.data.moments import DataMoments
 from rmtdeq.data.scaling import center_and_scale
 from rmtdeq.data.sphere import on_sphere
 
-__all__ = ["GaussianMixture", "center_and_scale", "dataset_names", "load_classification", "load_dataset", "on_sphere"]
+__all__ = [
+    "DataMoments",
+    "GaussianMixture",
+    "center_and_scale",
+    "dataset_names",
+    "load_classification",
+    "load_dataset",
+    "on_sphere",
+]

@@ -22,7 +22,7 @@ _HELD_OUT = 0.2
 def load_classification(
     name: str,
     *,
-    classes: Iterable[int] | None = None,
+    classes: Iterable[int | str] | None = None,
     n: int | None = None,
     test: int | None = None,
     seed: int = 0,

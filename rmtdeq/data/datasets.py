@@ -56,13 +56,14 @@ def cache_folder() -> Path:
 def load_dataset(
     name: str,
     *,
-    classes: Iterable[int] | None = ...,
+    classes: Iterable[int | str] | None = ...,
     n: int | None = ...,
     split: Split = ...,
     seed: Seed = ...,
     data_dir: str | os.PathLike[str] | None = ...,
     download: bool = ...,
     raw: Literal[False] = ...,
+    shuffle: bool = ...,
 ) -> tuple[NDArray[np.float64], Labels]: ...
 
 
@@ -70,13 +71,14 @@ def load_dataset(
 def load_dataset(
     name: str,
     *,
-    classes: Iterable[int] | None = ...,
+    classes: Iterable[int | str] | None = ...,
     n: int | None = ...,
     split: Split = ...,
     seed: Seed = ...,
     data_dir: str | os.PathLike[str] | None = ...,
     download: bool = ...,
     raw: Literal[True],
+    shuffle: bool = ...,
 ) -> tuple[NDArray[np.uint8], Labels]: ...
 
 
@@ -84,13 +86,14 @@ def load_dataset(
 def load_dataset(
     name: str,
     *,
-    classes: Iterable[int] | None = None,
+    classes: Iterable[int | str] | None = None,
     n: int | None = None,
     split: Split = "train",
     seed: Seed = 0,
     data_dir: str | os.PathLike[str] | None = None,
     download: bool = True,
     raw: bool = False,
+    shuffle: bool = False,
 ) -> tuple[NDArray[Any], Labels]:
     """Return images of chosen classes as a data matrix, centred and of mean squared norm 1.
 
@@ -98,8 +101,8 @@ def load_dataset(
     ----------
     name : str
         One of `dataset_names`. ``"fashion-sample"`` and ``"digits"`` come with the package.
-    classes : iterable of int, optional
-        The labels wanted, as the data set numbers them; default: all, sorted.
+    classes : iterable of int or str, optional
+        The classes wanted, as the data set numbers or names them: ``(3, 5)``, ``("cat", "dog")``; default: all, sorted.
     n : int, optional
         How many images, drawn without replacement, from each class in proportion to its size (rounded so that they
         sum to n; with few images a class may get none); default: all of these classes.
@@ -113,12 +116,14 @@ def load_dataset(
         Whether to download what is not found.
     raw : bool
         Return the pixels as they are stored instead.
+    shuffle : bool
+        Mix the classes; by default the rows come class after class.
 
     Returns
     -------
     X : ndarray, shape (n, p)
         One flattened image a row (row by row, and for colours red, green, blue of each pixel in turn): float64, or
-        uint8 with `raw`. The rows are in the order of the classes, shuffled within each by the seed.
+        uint8 with `raw`. The rows are in the order of the classes, shuffled within each by the seed, unless `shuffle`.
     y : ndarray of int64, shape (n,)
         Labels 0..K-1, in the order of `classes`.
 
@@ -151,7 +156,7 @@ def load_dataset(
     (1000, 784)
     """
     dataset = _dataset(name, split)
-    wanted = _wanted_classes(dataset, classes)
+    wanted = tuple(sorted(dataset.classes)) if classes is None else class_labels(name, classes)
     if n is not None:
         n = check.integer(n, "n", low=1)
         _enough(n, dataset.sizes[split], f"the {split} set of {name}")
@@ -171,6 +176,9 @@ def load_dataset(
     _enough(n, available, f"the {split} set of {name} in class {_listed(wanted)}")
     rows, sizes = drawn(n, members, rng)
     y = np.repeat(np.arange(len(wanted), dtype=np.int64), sizes)
+    if check.flag(shuffle, "shuffle"):
+        order = rng.permutation(n)
+        rows, y = rows[order], y[order]
     pixels = images.reshape(len(images), -1)
     if raw:
         return pixels[rows], y
@@ -244,26 +252,38 @@ def _dataset(name: str, split: str) -> Dataset:
     return dataset
 
 
-def _wanted_classes(dataset: Dataset, classes: Iterable[int] | None) -> tuple[int, ...]:
-    """Return the labels asked for, checked."""
-    if classes is None:
-        return tuple(sorted(dataset.classes))
+def class_labels(name: str, classes: Iterable[int | str]) -> tuple[int, ...]:
+    """Return the labels of classes of a data set that are named by number or by name.
+
+    Raises
+    ------
+    InvalidInputError
+        No such data set or class, none, or one twice.
+    """
+    dataset = _dataset(name, "train")
     if not np.iterable(classes) or isinstance(classes, (str, bytes)):
-        raise InvalidInputError(f"classes must be a sequence of labels such as (3, 8), not {classes!r}.")
-    classes = tuple(classes)
+        raise InvalidInputError(f"classes must be a sequence such as (3, 8), not {classes!r}.")
     known = ", ".join(
         str(label) if meaning == str(label) else f"{label} ({meaning})" for label, meaning in dataset.classes.items()
     )
-    if any(isinstance(label, (str, bytes)) for label in classes):
-        raise InvalidInputError(f"classes are labels, as numbers, and not names; those of {dataset.name} are {known}.")
-    wanted = tuple(check.integer(label, "a label in classes", low=0) for label in classes)
+    by_name = {meaning.lower(): label for label, meaning in dataset.classes.items()}
+
+    def label_of(given: int | str) -> int:
+        if isinstance(given, str):
+            if given.lower() not in by_name:
+                meant = check.suggestion(given, by_name)
+                raise InvalidInputError(f"{dataset.name} has no class {given!r}{meant}; its classes are {known}.")
+            return by_name[given.lower()]
+        return check.integer(given, "a label in classes", low=0)
+
+    wanted = tuple(label_of(given) for given in classes)
     unknown = [label for label in wanted if label not in dataset.classes]
     if unknown:
         raise InvalidInputError(f"{dataset.name} has no class {_listed(unknown)}; its classes are {known}.")
     if not wanted:
         raise InvalidInputError(f"classes is empty; the classes of {dataset.name} are {known}.")
     if len(set(wanted)) != len(wanted):
-        raise InvalidInputError(f"classes names a label twice: {wanted}.")
+        raise InvalidInputError(f"classes names a label twice: {_listed(wanted)}.")
     return wanted
 
 

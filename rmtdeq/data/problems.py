@@ -14,7 +14,7 @@ from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, IntArray, Seed
 from rmtdeq.data.catalog import DATASETS
-from rmtdeq.data.datasets import load_dataset
+from rmtdeq.data.datasets import class_labels, load_dataset
 from rmtdeq.data.estimation import MATRICES
 from rmtdeq.data.formats import read_npy
 from rmtdeq.data.mixture import GaussianMixture
@@ -42,7 +42,8 @@ class Problem:
     def legend(self) -> str:
         """Which class has which number, a line where there are several with names of their own; else nothing."""
         names = self.class_names
-        if len(names) == 1 or names == _numbers(len(names)):
+        numbers = tuple(map(str, range(len(names))))
+        if len(names) == 1 or names in (numbers, _numbers(len(names))):
             return ""
         return f"classes: {', '.join(f'{a} {name}' for a, name in enumerate(names))}\n"
 
@@ -71,7 +72,7 @@ def mixture_problem(p: int, classes: int = 2, n: int | None = None, seed: Seed =
 
 def image_problem(
     dataset: str,
-    classes: Sequence[int] | None = None,
+    classes: Sequence[int | str] | None = None,
     n: int | None = None,
     *,
     covariance: str = "common",
@@ -79,14 +80,15 @@ def image_problem(
     data_dir: str | os.PathLike[str] | None = None,
 ) -> Problem:
     """Return some images of a data set, and the mixture estimated from all of its training images of these classes."""
-    wanted = None if classes is None else tuple(classes)
+    wanted = None if classes is None else class_labels(dataset, classes)
     everything, labels = load_dataset(dataset, classes=wanted, data_dir=data_dir)
     mixture = GaussianMixture.from_data(everything, labels, covariance=covariance)
     count = min(int(_SHARE * mixture.dimension), len(labels)) if n is None else n
     X, y = load_dataset(dataset, classes=wanted, n=count, seed=seed, data_dir=data_dir)
     meanings = DATASETS[dataset].classes
     names = tuple(meanings[label] for label in (sorted(meanings) if wanted is None else wanted))
-    return Problem(_shown(dataset, wanted), X, y, mixture, count, mixture.mean_squared_norm, names)
+    title = _shown(dataset, None if wanted is None else names)
+    return Problem(title, X, y, mixture, count, mixture.mean_squared_norm, names)
 
 
 def own_problem(
@@ -150,7 +152,7 @@ def _named_labels(path: str | None, X: FloatArray) -> tuple[tuple[str, ...], Int
     if given.shape != (n,):
         raise InvalidInputError(
             f"{path} must hold one label for each of the {n} samples, not shape {given.shape}"
-            f"{check.transposed(given.shape, p)}."
+            f"{check.one_hot(given) or check.transposed(given.shape, p)}."
         )
     whole = given.dtype.kind in "biuSU" or (given.dtype.kind == "f" and np.equal(np.mod(given, 1), 0).all())
     if not whole:
@@ -194,7 +196,7 @@ def random_targets(n: int, p: int, norm: float, test: int = 0, seed: Seed = 0) -
 
 def signed_classes(
     dataset: str,
-    classes: Sequence[int],
+    classes: Sequence[int | str],
     n: int,
     norm: float | None = None,
     *,
@@ -212,8 +214,9 @@ def signed_classes(
             )
             radius = float(np.sqrt(pixels.shape[1])) if norm is None else norm
             parts.append((on_sphere(pixels.astype(float), radius, seed), 2.0 * labels - 1.0))
-    return Targets(_shown(dataset, classes), *parts[0], parts[1] if test else None)
+    names = [DATASETS[dataset].classes[label] for label in class_labels(dataset, classes)]
+    return Targets(_shown(dataset, names), *parts[0], parts[1] if test else None)
 
 
-def _shown(dataset: str, classes: Sequence[int] | None) -> str:
-    return dataset if classes is None else f"{dataset} {' vs '.join(map(str, classes))}"
+def _shown(dataset: str, names: Sequence[str] | None) -> str:
+    return dataset if names is None else f"{dataset} {' vs '.join(names)}"

@@ -58,8 +58,8 @@ class DEQ(Network):
     def __init__(
         self,
         activation: str | Activation | Function,
-        sigma_a2: float,
-        sigma_b2: float,
+        sigma_a2: float = 0.2,
+        sigma_b2: float = 0.8,
         centered: bool = True,
         *,
         sigma_c2: float = 0.0,

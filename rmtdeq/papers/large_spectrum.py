@@ -46,7 +46,7 @@ def of_whole_set(parameters: LargeSpectrum, setting: Setting) -> Outcome:
     whole = rd.empirical_spectrum(
         X, deq, method="slq", steps=parameters.steps, checkpoint=setting.folder(parameters.kind), **common
     )
-    prediction = rd.predict_spectrum(deq, mixture, whole.n, parameters.kind, tau0_squared=centre)
+    prediction = rd.predict_spectrum(deq, mixture, whole.n, parameters.kind, "classwise", tau0_squared=centre)
     pairs = []
     for seed in setting.each(range(parameters.subsamples), "subsamples"):
         part, _ = rd.load_dataset(

@@ -85,7 +85,7 @@ def _on_mixture(parameters: PredictedTraining, setting: Setting) -> _Panel:
     deq = rd.DEQ(parameters.activation, 0.2, 0.8)
     X, labels = gmm.sample(n, setting.seed)
     y, centre = 2.0 * labels - 1, gmm.mean_squared_norm
-    spectrum = rd.predict_spectrum(deq, gmm, n, "ntk")
+    spectrum = rd.predict_spectrum(deq, gmm, n, "ntk", "classwise")
     step = 0.2 / spectrum.outliers[-1]
     predicted = {
         "infinite-width NTK": rd.predict_training(rd.kernel(X, deq, "ntk", tau0_squared=centre), y, step),

@@ -102,7 +102,7 @@ def _compare(problem: Problem, parameters: Mixture | Images, setting: Setting, c
         deq = rd.DEQ(activation, parameters.sigma_a2, 1 - parameters.sigma_a2, centered=centered)
         centre = problem.tau0_squared
         measured = rd.empirical_spectrum(problem.X, deq, kind, tau0_squared=centre, device=setting.engine)
-        prediction = rd.predict_spectrum(deq, problem.mixture, len(problem.y), kind, tau0_squared=centre)
+        prediction = rd.predict_spectrum(deq, problem.mixture, len(problem.y), kind, "classwise", tau0_squared=centre)
         comparisons.append(rd.compare(measured, prediction, problem.y))
     rows = [
         row

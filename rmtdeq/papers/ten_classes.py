@@ -45,7 +45,7 @@ def of_ten_classes(parameters: TenClasses, setting: Setting) -> Outcome:
     deq = rd.DEQ(parameters.activation, parameters.sigma_a2, 1 - parameters.sigma_a2, centered=parameters.centered)
     everything, labels = rd.load_dataset(name, data_dir=setting.data_dir)
     mixture = rd.GaussianMixture.from_data(everything, labels, covariance=parameters.covariance)
-    prediction = rd.predict_spectrum(deq, mixture, n, kind)
+    prediction = rd.predict_spectrum(deq, mixture, n, kind, "classwise")
     centre = mixture.mean_squared_norm
     X, y = mixture.sample(n, setting.seed)
     Z, z = rd.load_dataset(name, n=n, seed=setting.seed, data_dir=setting.data_dir)
@@ -79,7 +79,7 @@ def of_ten_classes(parameters: TenClasses, setting: Setting) -> Outcome:
     )
 
 
-def _own_matrix(prediction: rd.SpectrumPrediction, X: FloatArray, y: Any, mixture: rd.GaussianMixture) -> FloatArray:
+def _own_matrix(prediction: rd.GramPrediction, X: FloatArray, y: Any, mixture: rd.GaussianMixture) -> FloatArray:
     """Return the random matrix whose bulk is predicted: S_ab w_i·w_j and the shifts λ_a."""
     w = X - mixture.means[y] / np.sqrt(mixture.dimension)
     matrix = prediction.model.gram[np.ix_(y, y)] * (w @ w.T)

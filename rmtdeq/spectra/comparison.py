@@ -99,7 +99,7 @@ class SpectrumComparison(Tabular):
 
     def _title(self) -> str:
         pred = self.prediction
-        p = pred.model.covariances.dimension
+        p = pred.dimension
         return f"{pred.kind.upper()} of {pred.deq}, n = {pred.n}, p = {p}, level {pred.level}"
 
     @property
@@ -317,7 +317,7 @@ def compare(emp: EmpiricalSpectrum, pred: SpectrumPrediction, y: ArrayLike | Non
     if emp.n != pred.n:
         raise InvalidInputError(f"The measured spectrum has n = {emp.n}, the prediction n = {pred.n}.")
     values = emp.known_values
-    alignments = None if y is None else emp.alignments(y, pred.model.shifts.size)
+    alignments = None if y is None else emp.alignments(y, pred.classes)
     places = paired(values, pred, emp.n - values.size, alignments)
     found = places != UNPAIRED
     if not (emp.has_density or found.any()) and pred.outliers.max(initial=-np.inf) < values[0] and found.size:

@@ -58,7 +58,7 @@ def overview(
         At most; the ten largest eigenvalues are fewer where there is no room.
     """
     kernels = [list(group) for _, group in groupby(comparisons, key=lambda each: each.prediction.kind)]
-    names = named(class_names, comparisons[0].prediction.model.shifts.size)
+    names = named(class_names, comparisons[0].prediction.classes)
     head = [_subject(kernels[0], name, names), *(_verdict(levels, levels is kernels[0]) for levels in kernels)]
     return "\n".join([*head, *_largest(kernels, names, lines - len(head) - 1)])
 
@@ -81,7 +81,7 @@ def _subject(levels: Sequence[Compared], name: str, names: Sequence[str]) -> str
     classes = f", {len(names)} classes ({', '.join(shown)})" if len(names) > 1 else ""
     at = " and ".join(each.prediction.level for each in levels)
     data = f"{name}: " if name else ""
-    return f"{data}n = {pred.n}, p = {pred.model.covariances.dimension}{classes}; {pred.deq}, level {at}"
+    return f"{data}n = {pred.n}, p = {pred.dimension}{classes}; {pred.deq}, level {at}"
 
 
 def _verdict(levels: Sequence[Compared], with_data: bool) -> str:

@@ -95,11 +95,6 @@ def judged(level: str, ks: float | None, predicted: FloatArray, measured: FloatA
 
 
 def of_data(prediction: SpectrumPrediction) -> str:
-    """Return how many directions a mixture's classes have, and how squared norms spread in them, next to their mean."""
-    model = prediction.model
-    family = model.covariances
-    energy = family.multiplicities @ family.eigenvalues + np.einsum("gaa->a", family.mean_products)
-    # Of the squared norm within a class, relative; 2/d for a Gaussian of d equal directions.
-    variance = float(model.probabilities @ (model.norm_variances * family.dimension / energy**2))
-    directions = min(family.dimension, round(2 / max(variance, 1e-300)))
-    return f"effective dimension {directions} of {family.dimension}, squared norms ± {np.sqrt(variance):.0%}"
+    """Return how many directions the data have, and how their squared norms spread."""
+    directions = min(prediction.dimension, round(prediction.effective_dimension))
+    return f"effective dimension {directions} of {prediction.dimension}, squared norms ± {prediction.norm_spread:.0%}"

@@ -2,11 +2,14 @@
 
 from rmtdeq.theory.coefficients import Coefficients, KernelCoefficients, solve
 from rmtdeq.theory.equivalent import EquivalentOperator, equivalent, equivalent_operator
-from rmtdeq.theory.prediction import SpectrumPrediction, predict_spectrum
+from rmtdeq.theory.prediction import GramPrediction, predict_spectrum
+from rmtdeq.theory.spectrum import ExpectedError, SpectrumPrediction
 
 __all__ = [
     "Coefficients",
     "EquivalentOperator",
+    "ExpectedError",
+    "GramPrediction",
     "KernelCoefficients",
     "SpectrumPrediction",
     "equivalent",

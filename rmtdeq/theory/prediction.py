@@ -1,28 +1,26 @@
-"""The predicted spectrum of a kernel: no sample is drawn and no kernel matrix formed."""
+"""Predicting the spectrum of a kernel from a model of the data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmtdeq._lib import check, style
+from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage
-from rmtdeq._lib.tables import Table, Tabular, by_class, intervals, largest, numbers, without_rounding
-from rmtdeq._lib.types import ComplexArray, FloatArray, Kind
-from rmtdeq.data import GaussianMixture
+from rmtdeq._lib.types import LEVELS, ComplexArray, FloatArray, Kind
+from rmtdeq.data import DataMoments, GaussianMixture
 from rmtdeq.data.mixture import require_mixture
 from rmtdeq.network import Network, require_network, require_varying
 from rmtdeq.theory.expansion import expand
 from rmtdeq.theory.rmt import (
     Bulk,
     GramModel,
-    Outliers,
     bulk,
     covariance_family,
     indicator_resolvent,
@@ -30,89 +28,23 @@ from rmtdeq.theory.rmt import (
     point_masses,
     resolvent_diagonal,
 )
+from rmtdeq.theory.sampled import sampled_predictions
+from rmtdeq.theory.spectrum import SpectrumPrediction, upper_half_plane
 
 _NO_SLOPE = 1e-12
-_ROUNDING = 1e-12
-_LEGEND = (
-    "(outliers are eigenvalues outside the bulk, not always the largest; alignments are squared projections of their "
-    "eigenvectors on class 0, 1, ...)"
-)
-_LEVELS = np.linspace(0.0, 1.0, 400)
 
 
-@dataclass(frozen=True, eq=False)
-class SpectrumPrediction(Tabular):
-    """The spectrum that random matrix theory predicts for a kernel.
+@dataclass(frozen=True, eq=False, repr=False)
+class GramPrediction(SpectrumPrediction):
+    """The spectrum of the random matrix that stands for a kernel on a Gaussian mixture.
 
     Attributes
     ----------
-    deq : DEQ or Network
-    kind, level : str
-    n : int
-        Number of samples.
     model : GramModel
-        The random matrix that stands for the kernel.
-    bulk : Bulk
-    isolated : Outliers
-
-    Notes
-    -----
-    Density, distribution function and quantiles are the bulk's and have mass one; outliers are apart.
+        That matrix.
     """
 
-    deq: Network
-    kind: Kind
-    level: str
-    n: int
-    model: GramModel
-    bulk: Bulk
-    isolated: Outliers
-
-    def __repr__(self) -> str:
-        return (
-            f"SpectrumPrediction({self.kind} of {self.deq}, n={self.n}, level={self.level!r}: bulk "
-            f"{intervals(self.edges)}, {numbers(self.outliers, 'outlier')})"
-        )
-
-    @property
-    def edges(self) -> list[tuple[float, float]]:
-        """Intervals of the bulk's support, ascending; an atom is an interval of no width."""
-        return list(self.bulk.edges)
-
-    @property
-    def atoms(self) -> list[tuple[float, float]]:
-        """Position and mass of the eigenvalues of positive multiplicity."""
-        return list(self.bulk.atoms)
-
-    @property
-    def outliers(self) -> FloatArray:
-        """Predicted isolated eigenvalues, (r,) ascending."""
-        return self.isolated.positions
-
-    @property
-    def alignments(self) -> FloatArray:
-        """Squared inner products of their eigenvectors with the classes' unit indicators, (r, K)."""
-        return self.isolated.alignments
-
-    @property
-    def negative_mass(self) -> float:
-        """Share of the bulk below zero, where no kernel has eigenvalues: there the expansion does not hold."""
-        return float(self.bulk.cdf(np.array([-_ROUNDING * self._size]))[0])
-
-    def density(self, x: ArrayLike) -> FloatArray:
-        """Return the bulk's density at x, atoms left out."""
-        return self.bulk.density(check.real_array(x, "x"))
-
-    def cdf(self, x: ArrayLike) -> FloatArray:
-        """Return the bulk's distribution function at x, atoms counted."""
-        return self.bulk.cdf(check.real_array(x, "x"))
-
-    def quantiles(self, q: ArrayLike) -> FloatArray:
-        """Return the bulk's quantiles, q in [0, 1]."""
-        levels = check.real_array(q, "q")
-        if ((levels < 0) | (levels > 1)).any():
-            raise InvalidInputError("Quantile levels lie between 0 and 1.")
-        return self.bulk.quantiles(levels)
+    model: GramModel = field(kw_only=True)
 
     @property
     def all_values(self) -> FloatArray:
@@ -134,7 +66,7 @@ class SpectrumPrediction(Tabular):
         InvalidInputError
             Some z is not in the upper half plane.
         """
-        points = _upper_half_plane(z, "The Stieltjes transform")
+        points = upper_half_plane(z, "The Stieltjes transform")
         q = resolvent_diagonal(self.model, points.ravel())
         return np.asarray((q @ self.model.probabilities).reshape(points.shape))
 
@@ -149,158 +81,41 @@ class SpectrumPrediction(Tabular):
         InvalidInputError
             Some z is not in the upper half plane.
         """
-        points = _upper_half_plane(z, "The resolvent")
+        points = upper_half_plane(z, "The resolvent")
         found = indicator_resolvent(self.model, points.ravel())
         return np.asarray(found.reshape(*points.shape, *found.shape[1:]))
-
-    def table(self) -> Table:
-        """Return the outliers, numbered as in `outliers`, and their alignments with the classes."""
-        return Table(
-            {"eigenvalue": self.outliers, **by_class(self.alignments, "alignment")},
-            np.arange(1, self.outliers.size + 1),
-            "outlier",
-            self._title(),
-            (*self._of_bulk(), _LEGEND, *self.doubts()),
-            {"eigenvalue": self._size, **dict.fromkeys(by_class(self.alignments, "alignment"), 1.0)},
-        )
-
-    @property
-    def _size(self) -> float:
-        """Of the largest eigenvalue."""
-        return largest(self.edges, self.outliers)
-
-    def summary(self) -> str:
-        """Return the edges, atoms and outliers as text."""
-        lines = [self._title(), *self._of_bulk()]
-        positions, shares = without_rounding(self.outliers, self._size), without_rounding(self.alignments, 1.0)
-        for at, row in zip(positions, shares, strict=True):
-            classes = " ".join(f"{value:.3f}" for value in row)
-            lines.append(f"outlier  {at:.5g}   alignment with the classes: {classes}")
-        if not self.outliers.size:
-            lines.append("outlier  none")
-        return "\n".join([*lines, _LEGEND, *self.doubts()])
-
-    def _title(self) -> str:
-        return f"{self.kind} of {self.deq}, n = {self.n}, level {self.level!r}"
-
-    def _of_bulk(self) -> list[str]:
-        """Edges and atoms, a line each."""
-        edges = f"bulk     {intervals(edge for edge in self.edges if edge[1] > edge[0]) or 'none'}"
-        return [edges, *(f"atom     {at:.5g} of mass {mass:.4f}" for at, mass in self.atoms)]
-
-    def doubts(self) -> tuple[str, ...]:
-        """Return what speaks against the prediction: a sentence on eigenvalues below zero, or nothing."""
-        if not self.below_zero:
-            return ()
-        # One eigenvalue that is wrong says little of the others; a share of the bulk does.
-        advice = ": rely on the largest eigenvalues alone" if "bulk" in self.below_zero else ""
-        return (
-            f"(predicted below zero: {self.below_zero}; no kernel has eigenvalues there. Norms differ within "
-            f"classes by more than the expansion around them bears{advice})",
-        )
-
-    @property
-    def below_zero(self) -> str:
-        """How much is predicted below zero, where no kernel has eigenvalues, in words; or nothing."""
-        # Less than half an eigenvalue is none.
-        share = self.negative_mass if self.negative_mass * self.n > 0.5 else 0.0
-        isolated = int((self.outliers < 0).sum())
-        parts = [f"{share:.1%} of the bulk"] * (share > 0)
-        parts += [f"{isolated} outlier{'s' * (isolated > 1)}"] * (isolated > 0)
-        return " and ".join(parts)
-
-    def plot(
-        self,
-        ax: Any = None,
-        logarithmic: bool | None = None,
-        span: tuple[float, float] | None = None,
-        *,
-        label: str = "predicted",
-        colour: str = style.THEORY,
-        linestyle: str = "-",
-    ) -> Any:
-        """Draw the density, and the outliers as triangles on the axis.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-        logarithmic : bool, optional
-            Density per decade over a logarithmic axis; by default where the spectrum spans more than a decade.
-        span : (float, float), optional
-            Range of the logarithmic axis; that of the prediction by default.
-        label, colour, linestyle : str
-            Of the bulk and the outliers.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-        """
-        ax = style.axes(ax)
-        low, high = self.edges[0][0], max(self.edges[-1][1], float(self.outliers.max(initial=0.0)))
-        if low <= 0:
-            # What lies at zero or below has no place on a logarithmic axis, and is seldom what is looked at.
-            low = float(np.min(values := self.quantiles(_LEVELS), where=values > 0, initial=high))
-        if logarithmic is None:
-            logarithmic = high > style.WIDE * low
-        if logarithmic:
-            left, right = span or (0.8 * low, 1.2 * high)
-            # In bins: the density may have spikes of no width that a line would not show honestly.
-            edges = np.geomspace(left, right, 240)
-            heights = np.diff(self.bulk.cdf(edges)) / np.diff(np.log10(edges))
-            ax.stairs(heights, edges, color=colour, lw=1.6, ls=linestyle, label=f"{label} bulk")
-            ax.set_xscale("log")
-            ax.set_ylabel("density per decade")
-        else:
-            for index, part in enumerate(self.bulk.intervals):
-                x, _ = part.position(np.linspace(0, np.pi, 400)[1:-1])
-                text = f"{label} bulk" if index == 0 else None
-                ax.plot(x, part.density(x), color=colour, lw=1.6, ls=linestyle, label=text)
-            ax.set_ylabel("density")
-        style.mark_outliers(ax, self.outliers, predicted=True, colour=colour, label=label)
-        said = ax.get_xlabel() or "eigenvalue"
-        hidden = f"{self.level}, not drawn, below zero:\n{self.below_zero}"
-        if logarithmic and self.below_zero and hidden not in said:
-            said += f"\n{hidden}"
-        ax.set_xlabel(said)
-        return ax
-
-
-def _upper_half_plane(z: ArrayLike, what: str) -> ComplexArray:
-    try:
-        points = np.asarray(z, dtype=complex)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{what} needs an array of complex numbers: {error}.") from error
-    if not np.isfinite(points).all() or not (points.imag > 0).all():
-        raise InvalidInputError(f"{what} is computed in the upper half plane, Im z > 0.")
-    return points
 
 
 def predict_spectrum(
     deq: Network,
-    gmm: GaussianMixture,
+    gmm: GaussianMixture | DataMoments,
     n: int,
     kind: str | Sequence[str] = "ck",
-    level: str = "classwise",
+    level: str = "auto",
     *,
     tau0_squared: float | None = None,
     truncation: float = 1e-2,
 ) -> Any:
-    """Predict the spectrum of a kernel on n samples of a Gaussian mixture.
+    """Predict the spectrum of a kernel on n samples of a Gaussian mixture, or of data.
 
     Parameters
     ----------
     deq : DEQ or Network
         With any activation; at level ``"paper"`` centred, or with an odd one.
-    gmm : GaussianMixture
+    gmm : GaussianMixture or DataMoments
+        What is known of the data.
     n : int
-        Number of samples; classes get their share.
+        Number of samples; classes of a mixture get their share.
     kind : str or tuple of str
         ``"ck"``, ``"ntk"`` or ``"ntk-full"``, or several.
     level : str
-        ``"classwise"``, second order around each pair of classes, or ``"paper"``, first order around one point for
-        all classes; see `equivalent`.
+        ``"classwise"``, second order around each pair of classes of a mixture; ``"paper"``, first order around one
+        point for all classes (see `equivalent`); ``"polynomial"``, without an expansion of its own, for data of low
+        effective dimension, from moments or from samples drawn from a mixture.  ``"auto"`` is class-wise for a
+        mixture and polynomial for moments.
     tau0_squared : float, optional
-        Where a centred activation is centred (class-wise) or the point of expansion (paper); see `equivalent`.
+        Where a centred activation is centred (class-wise, polynomial) or the point of expansion (paper); see
+        `equivalent`.
     truncation : float
         For full covariances that do not commute, which are brought into the basis of their mean.  There the leading
         coordinates are treated exactly, so many that off-diagonal entries elsewhere hold at most this fraction of the
@@ -312,7 +127,7 @@ def predict_spectrum(
     Returns
     -------
     SpectrumPrediction, or a tuple of them
-        One for each kind.
+        One for each kind; class-wise and at the paper's level a `GramPrediction`.
 
     Raises
     ------
@@ -325,11 +140,18 @@ def predict_spectrum(
 
     Notes
     -----
-    The kernel is replaced by its equivalent, a Gram matrix of the lifted samples s_a ⊗ w_i with s_a·s_b = S_ab, a shift
-    λ_a of each class and a low-rank part.  Its resolvent has a deterministic diagonal q_a(z) that solves the mixture
-    equations (Benaych-Georges and Couillet 2016, where S_ab is constant).  Outliers are the real zeros, outside the
-    bulk, of a determinant of size 3K; alignments are residues there.  Directions of S of less than 1e-10 of its
-    largest eigenvalue are dropped, which moves eigenvalues by as little.
+    Class-wise and paper: the kernel is replaced by its equivalent, a Gram matrix of the lifted samples s_a ⊗ w_i with
+    s_a·s_b = S_ab, a shift λ_a of each class and a low-rank part.  Its resolvent has a deterministic diagonal q_a(z)
+    that solves the mixture equations (Benaych-Georges and Couillet 2016, where S_ab is constant).  Outliers are the
+    real zeros, outside the bulk, of a determinant of size 3K; alignments are residues there.  Directions of S of less
+    than 1e-10 of its largest eigenvalue are dropped, which moves eigenvalues by as little.
+
+    Polynomial: from the spectra of kernels on the samples that the moments keep, in blocks of up to 2048.  Up to that
+    size the prediction is their mean; beyond, each eigenvalue goes on as it went from half a block to a whole one, at
+    its rank at the head and at its share of the ranks at the tail.  That is empirical, and knows its `expected_error`:
+    from two blocks of 2048 images of MNIST to 4000 others 0.013 in KS distance and 2 % in the eigenvalues of the upper
+    half (CK, ReLU), while a mixture of few dimensions, whose bulk has hard edges, may be off by 0.1 at twice a block.
+    The largest tenth of a block's eigenvalues, at most 100, are given as outliers, whether or not there is a gap.
 
     Examples
     --------
@@ -342,13 +164,28 @@ def predict_spectrum(
     """
     require_network(deq)
     require_varying(deq)
-    require_mixture(gmm)
     kinds = check.kinds(kind)
     n = check.integer(n, "n")
+    level = check.choice(level, "level", ("auto", "polynomial", *LEVELS))
+    truncation = check.number(truncation, "truncation", low=0, high=1)
+    centre = None if tau0_squared is None else check.squared_norm(tau0_squared, "tau0_squared")
+    if isinstance(gmm, DataMoments):
+        if level in LEVELS:
+            raise InvalidInputError(
+                f"Level {level!r} expands around the classes of a mixture; pass a GaussianMixture, or level='auto'."
+            )
+        centre = gmm.mean_squared_norm if centre is None else centre
+        return check.as_asked(kind, sampled_predictions(deq, gmm, n, kinds, centre))
+    require_mixture(gmm)
     sizes = gmm.class_sizes(n)
     if not sizes.all():
         raise InvalidInputError(f"With n = {n} class {int(sizes.argmin())} has no sample; raise n.")
-    truncation = check.number(truncation, "truncation", low=0, high=1)
+    if level == "auto":
+        level = LEVELS[0]
+    if level == "polynomial":
+        moments = DataMoments.from_mixture(gmm)
+        centre = gmm.mean_squared_norm if centre is None else centre
+        return check.as_asked(kind, sampled_predictions(deq, moments, n, kinds, centre))
     with Stage("predicting the spectrum"):
         found = [_predicted(deq, gmm, n, each, level, tau0_squared, truncation) for each in kinds]
     return check.as_asked(kind, found)
@@ -362,7 +199,7 @@ def _predicted(
     level: str,
     tau0_squared: float | None,
     truncation: float,
-) -> SpectrumPrediction:
+) -> GramPrediction:
     """Predict the spectrum of one kernel; arguments are checked."""
     expansion = expand(deq, gmm, kind, level, tau0_squared)
     model = replace(
@@ -380,7 +217,22 @@ def _predicted(
         law = _standard_bulk(gmm, n, truncation).affine(slope, shift)
     else:
         law = bulk(model)
-    return SpectrumPrediction(deq, kind, level, n, model, law, outliers(model, law))
+    family = model.covariances
+    energy = family.multiplicities @ family.eigenvalues + np.einsum("gaa->a", family.mean_products)
+    # Of the squared norm within a class, relative; 2/d for a Gaussian of d equal directions.
+    variance = float(model.probabilities @ (model.norm_variances * gmm.dimension / energy**2))
+    return GramPrediction(
+        deq,
+        kind,
+        level,
+        n,
+        gmm.dimension,
+        2 / max(variance, 1e-300),
+        variance**0.5,
+        law,
+        outliers(model, law),
+        model=model,
+    )
 
 
 @lru_cache(maxsize=4)

@@ -175,3 +175,10 @@ def test_labels_may_be_tensors_and_nullable():
         np.testing.assert_array_equal(check.labels(y, 3), [0, 1, 1])
     with pytest.raises(rd.InvalidInputError, match="not whole"):
         check.labels(pd.Series([0, pd.NA, 1], dtype="Int64"), 3)
+
+
+def test_indicators_are_met_with_their_argmax():
+    with pytest.raises(rd.InvalidInputError, match=r"y\.argmax\(axis=1\)"):
+        check.labels(np.eye(3)[[0, 2, 1, 1]], 4)
+    with pytest.raises(rd.InvalidInputError, match=r"not shape \(4, 3\)\.$"):
+        check.labels(np.ones((4, 3)), 4)

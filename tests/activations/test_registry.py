@@ -200,3 +200,9 @@ def test_results_can_be_pickled():
         assert repr(pickle.loads(pickle.dumps(found))) == repr(found)
     again = pickle.loads(pickle.dumps(deq))
     np.testing.assert_array_equal(rd.kernel(X, again, "ntk"), rd.kernel(X, deq, "ntk"))
+
+
+@pytest.mark.parametrize(("name", "ours"), [("silu", "swish"), ("hardtanh", "hard_tanh"), ("logistic", "sigmoid")])
+def test_names_of_others_are_ours(name, ours):
+    assert repr(rd.activation(name)) == repr(rd.activation(ours))
+    assert repr(rd.DEQ(name)) == repr(rd.DEQ(ours, 0.2, 0.8))

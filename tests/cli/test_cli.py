@@ -322,7 +322,7 @@ def test_a_network_is_designed_for_own_samples(capsys, tmp_path, own_files):
         (["predict", "--p", "100"], "--p is of --dataset mixture"),
         (["compare", "--data", "X.npy", "--p", "100"], "--p is of --dataset mixture"),
         (["predict", *SMALL, "--classes", "two"], "how many classes"),
-        (["predict", "--classes", "sandal"], "classes are labels, as numbers"),
+        (["predict", "--classes", "sandals"], "did you mean 'sandal'"),
         (["solve", "--sigma-a2", "nan"], "sigma_a2"),
         (["solve", "--sigma-a2", "3", "--activation", "relu", "--uncentered"], "lower sigma_a2"),
         (["solve", "--tau0-squared", "0"], "tau0_squared"),

@@ -78,5 +78,5 @@ def test_what_makes_no_sense_is_refused(given):
 
 
 def test_names_of_classes_come_with_their_labels():
-    with pytest.raises(rd.InvalidInputError, match=r"not names; those of fashion-sample are 5 \(sandal\)"):
+    with pytest.raises(rd.InvalidInputError, match=r"no class 'trouser'; its classes are 5 \(sandal\)"):
         rd.load_classification("fashion-sample", classes=("trouser", "dress"))

@@ -606,3 +606,24 @@ class TestScript:
         write_npz(tmp_path / "fashion-mnist.npz")
         with pytest.raises(SystemExit):
             main(["--data-dir", str(tmp_path), "--out", str(tmp_path / "s.npz")])
+
+
+def test_classes_go_by_name_as_by_number() -> None:
+    by_number = load_dataset("fashion-sample", classes=(7, 5), n=40)
+    by_name = load_dataset("fashion-sample", classes=("Sneaker", "sandal"), n=40)
+    for one, other in zip(by_number, by_name, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(InvalidInputError, match="did you mean 'sandal'"):
+        load_dataset("fashion-sample", classes=("sandals", 7))
+    with pytest.raises(InvalidInputError, match="twice"):
+        load_dataset("fashion-sample", classes=("sandal", 5))
+
+
+def test_shuffled_rows_are_the_same_rows_in_another_order() -> None:
+    X, y = load_dataset("fashion-sample", n=60, seed=2)
+    Z, z = load_dataset("fashion-sample", n=60, seed=2, shuffle=True)
+    assert (np.diff(y) >= 0).all()
+    assert (np.diff(z) < 0).any()
+    rows = [int(np.flatnonzero((each == X).all(axis=1))[0]) for each in Z]
+    assert sorted(rows) == list(range(60))
+    np.testing.assert_array_equal(y[rows], z)

@@ -1,7 +1,7 @@
 """Random matrix theory of Gram matrices of Gaussian mixtures; it knows nothing of networks."""
 
 from rmtdeq.theory.rmt.covariances import CovarianceFamily, covariance_family
-from rmtdeq.theory.rmt.density import Bulk, Interval
+from rmtdeq.theory.rmt.density import Bulk, Interval, TabulatedLaw
 from rmtdeq.theory.rmt.distances import kolmogorov_smirnov, wasserstein
 from rmtdeq.theory.rmt.isolated import Outliers, outliers
 from rmtdeq.theory.rmt.model import GramModel
@@ -15,6 +15,7 @@ __all__ = [
     "GramModel",
     "Interval",
     "Outliers",
+    "TabulatedLaw",
     "bulk",
     "covariance_family",
     "indicator_resolvent",

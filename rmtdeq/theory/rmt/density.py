@@ -7,16 +7,20 @@ panels of θ, and the distribution function is those series integrated term by t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.polynomial import legendre
+from scipy.interpolate import PchipInterpolator
 
 from rmtdeq._lib.tables import intervals, numbers
 from rmtdeq._lib.types import FloatArray
 
 _DECADE = 10.0
+_DRAWN = 400  # points of a curve
 _NEWTON_STEPS = 4
 _TABLE = 33  # points of a panel where the distribution function is tabulated for its inverse
 
@@ -175,6 +179,12 @@ class Bulk:
             total = total + mass * (x >= at)
         return np.clip(total / self.mass, 0.0, 1.0)
 
+    def curves(self) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Yield points and the density there, an interval at a time, denser where the density bends."""
+        for part in self.intervals:
+            x, _ = part.position(np.linspace(0, np.pi, _DRAWN)[1:-1])
+            yield x, part.density(x)
+
     def quantiles(self, q: FloatArray) -> FloatArray:
         """Return the points where the distribution function reaches q."""
         parts: list[tuple[float, float, Interval | None]] = [(i.low, i.mass, i) for i in self.intervals]
@@ -188,3 +198,55 @@ class Bulk:
             mine = index == k
             result[mine] = at if part is None else part.quantiles(wanted[mine] - (ends[k] - mass))
         return result
+
+
+@dataclass(frozen=True, eq=False)
+class TabulatedLaw:
+    """A law of positive numbers whose logarithm is known at some quantiles, and smooth in between.
+
+    Attributes
+    ----------
+    levels : ndarray (k,)
+        Ascending, from 0 to 1.
+    logarithms : ndarray (k,)
+        Of the quantiles, strictly ascending.
+    """
+
+    levels: FloatArray
+    logarithms: FloatArray
+
+    atoms: ClassVar[tuple[tuple[float, float], ...]] = ()
+
+    def __repr__(self) -> str:
+        return f"TabulatedLaw({intervals(self.edges)})"
+
+    @property
+    def edges(self) -> tuple[tuple[float, float], ...]:
+        """The support, one interval."""
+        low, high = np.exp(self.logarithms[[0, -1]])
+        return ((float(low), float(high)),)
+
+    def density(self, x: FloatArray) -> FloatArray:
+        """Return the density at x."""
+        inside = (x > self.edges[0][0]) & (x < self.edges[0][1])
+        at = np.where(inside, x, self.edges[0][0])
+        return np.where(inside, self._curve.derivative()(np.log(at)) / at, 0.0)
+
+    def cdf(self, x: FloatArray) -> FloatArray:
+        """Return the distribution function at x."""
+        low, high = self.logarithms[[0, -1]]
+        at = np.clip(np.log(np.maximum(x, np.exp(low))), low, high)
+        return np.clip(self._curve(at), 0.0, 1.0)
+
+    def curves(self) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Yield points and the density there."""
+        x = np.exp(np.linspace(self.logarithms[0], self.logarithms[-1], _DRAWN)[1:-1])
+        yield x, self.density(x)
+
+    def quantiles(self, q: FloatArray) -> FloatArray:
+        """Return the points where the distribution function reaches q."""
+        return np.asarray(np.exp(np.interp(q, self.levels, self.logarithms)))
+
+    @cached_property
+    def _curve(self) -> PchipInterpolator:
+        return PchipInterpolator(self.logarithms, self.levels)

@@ -133,17 +133,17 @@ class _Scan:
     def extended(self, line: _Line, x: FloatArray) -> _Scan:
         """Return the scan of these points as well.
 
-        A solution that is real but for rounding may be a wrong one; where the distribution function does not ascend,
-        new points are solved once more.
+        A solution that is real but for rounding may be a wrong one; where the distribution function does not ascend
+        at a new point, all points that contradict one another are solved once more.
         """
-        new = _Scan.of(line, x)
-        both = self.joined(new)
+        both = self.joined(_Scan.of(line, x))
         before = np.maximum.accumulate(np.append(0.0, both.below))[:-1]
         after = np.minimum.accumulate(np.append(1.0, both.below[::-1]))[:-1][::-1]
-        wrong = np.isin(both.x, new.x) & ((both.below < before - _HIDDEN) | (both.below > after + _HIDDEN))
-        if wrong.any():
-            line.resolvent.afresh(line.above(both.x[wrong]))
-            both = self.joined(_Scan.of(line, new.x))
+        wrong = both.x[(both.below < before - _HIDDEN) | (both.below > after + _HIDDEN)]
+        if np.isin(wrong, x).any():
+            line.resolvent.afresh(line.above(wrong))
+            kept = self.taken(~np.isin(self.x, wrong))
+            both = kept.joined(_Scan.of(line, np.concatenate([x, wrong])))
         return both
 
     def taken(self, keep: BoolArray) -> _Scan:

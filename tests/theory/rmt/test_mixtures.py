@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from rmtdeq.theory.rmt import bulk, resolvent_diagonal
+from rmtdeq.theory.rmt import bulk, resolvent_diagonal, support
+from rmtdeq.theory.rmt.resolvent import LineResolvent
 
 EXAMPLES = settings(
     max_examples=40, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
@@ -178,6 +181,19 @@ def test_covariances_that_do_not_commute_have_a_law(gram_model, moments_of, expe
     covariances, ratios, options = mixture
     model = gram_model(covariances, ratios, **options)
     check(bulk(model), model, moments_of, expected_moments)
+
+
+def test_a_wrong_point_of_a_scan_is_solved_again_once_later_points_contradict_it(gram_model):
+    model = gram_model([np.ones(4)], [0.3])
+    line = support._Line(LineResolvent(model), np.zeros(1), model.upper_bound)
+    right = support._Scan.of(line, np.linspace(0.3, 2.0, 12))
+    wrong = replace(right, below=right.below.copy(), density=right.density.copy())
+    wrong.below[5], wrong.density[5] = 0.5 * right.below[4], 0.0
+    later = (right.x[4:6].sum()) / 2
+    found = wrong.extended(line, np.array([later]))
+    expected = right.extended(line, np.array([later]))
+    np.testing.assert_allclose(found.below, expected.below, atol=1e-9)
+    np.testing.assert_allclose(found.density, expected.density, rtol=1e-6)
 
 
 @EXAMPLES

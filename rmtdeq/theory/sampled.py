@@ -1,0 +1,155 @@
+"""The spectrum of a kernel on data of which only a choice of samples is known: no expansion, any data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh, eigvalsh
+
+from rmtdeq._lib.progress import Stage
+from rmtdeq._lib.types import FloatArray, Kind
+from rmtdeq.data import DataMoments
+from rmtdeq.kernels import kernel
+from rmtdeq.network import Network
+from rmtdeq.theory.growth import BlockSpectra, grown_logarithms, rank_grid
+from rmtdeq.theory.rmt import Outliers, TabulatedLaw
+from rmtdeq.theory.spectrum import ExpectedError, SpectrumPrediction
+
+_BLOCK = 2048
+_LARGEST = 100
+_SHARE = 0.1
+_STEP = 1e-12
+
+
+def sampled_predictions(
+    deq: Network, moments: DataMoments, n: int, kinds: Sequence[Kind], centre: float
+) -> list[SpectrumPrediction]:
+    """Predict the spectra of the kernels on n samples from those of the samples kept.
+
+    Parameters
+    ----------
+    deq : Network
+    moments : DataMoments
+    n : int
+    kinds : sequence of str
+    centre : float
+        Where a centred activation is centred.
+
+    Notes
+    -----
+    Up to 2048 samples the prediction is the mean over blocks of n samples that were kept; beyond, that of
+    `grown_logarithms`.  The largest eigenvalues are given as outliers, whether or not there is a gap.
+    """
+    pinned = deq.pinned(centre)
+    kept = len(moments.samples)
+    m = min(n, _BLOCK, kept)
+    with Stage("predicting the spectrum"):
+        blocks = [
+            kernel(moments.samples[at : at + m].astype(float), pinned, kind=tuple(kinds))
+            for at in range(0, kept - m + 1, m)
+        ]
+        return [
+            _prediction(deq, moments, n, kind, matrices)
+            for kind, matrices in zip(kinds, zip(*blocks, strict=True), strict=True)
+        ]
+
+
+def _prediction(
+    deq: Network, moments: DataMoments, n: int, kind: Kind, matrices: Sequence[FloatArray]
+) -> SpectrumPrediction:
+    m = len(matrices[0])
+    measured = _Measured.of(matrices)
+    alignments = _alignments(matrices[0], _indicators(moments, m), max(1, min(_LARGEST, int(_SHARE * m))))
+    law, outliers = _spectrum(measured, n, alignments)
+    return SpectrumPrediction(
+        deq,
+        kind,
+        "polynomial",
+        n,
+        moments.dimension,
+        moments.effective_dimension,
+        moments.norm_spread,
+        law,
+        outliers,
+        measured.expected_error(n),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """Eigenvalues, descending, of the kernels of blocks of samples, (blocks, m), of their halves and their quarters."""
+
+    whole: FloatArray
+    halves: FloatArray
+    quarters: FloatArray
+
+    @classmethod
+    def of(cls, matrices: Sequence[FloatArray]) -> _Measured:
+        """Measure the kernels of blocks."""
+        m = len(matrices[0])
+        return cls(*(np.concatenate([_spectra(each, size) for each in matrices]) for size in (m, m // 2, m // 4)))
+
+    @property
+    def blocks(self) -> BlockSpectra:
+        return BlockSpectra(self.whole, self.halves)
+
+    def expected_error(self, n: int) -> ExpectedError:
+        """The scatter between blocks, scaled to n samples, and how well halves and quarters foretell a whole block."""
+        alike = self.whole if len(self.whole) > 1 else self.halves
+        size = alike.shape[1]
+        pairs = zip(alike[::2], alike[1::2], strict=False)
+        # Two blocks differ by the noise of both; a measurement and the mean of all by that of one and of the mean.
+        scatter = np.mean([_distances(*pair) for pair in pairs], axis=0) * np.sqrt((size / n + 1 / len(alike)) / 2)
+        m = self.blocks.size
+        foretold = grown_logarithms(BlockSpectra(self.halves, self.quarters), m, np.arange(m) + 0.5)
+        carried = np.array(_distances(np.exp(foretold), np.exp(self.blocks.logarithms()[0])))
+        return ExpectedError(*np.hypot(scatter, carried * np.log2(n / m)).tolist())
+
+
+def _spectra(matrix: FloatArray, size: int) -> FloatArray:
+    """Eigenvalues, descending, of the blocks of a size along the diagonal."""
+    parts = (slice(at, at + size) for at in range(0, len(matrix) - size + 1, size))
+    return np.array([eigvalsh(matrix[part, part], check_finite=False)[::-1] for part in parts])
+
+
+def _indicators(moments: DataMoments, m: int) -> FloatArray:
+    """The classes' unit indicators in the first block, (m, K)."""
+    members = np.eye(moments.classes)[moments.labels[:m]]
+    return np.asarray(members / np.sqrt(np.maximum(members.sum(axis=0), 1.0)))
+
+
+def _alignments(matrix: FloatArray, indicators: FloatArray, top: int) -> FloatArray:
+    """Squared projections on indicators of the `top` largest eigenvectors, ascending."""
+    m = len(matrix)
+    _, vectors = eigh(matrix, subset_by_index=[m - top, m - 1], check_finite=False)
+    return np.asarray((vectors.T @ indicators) ** 2)
+
+
+def _spectrum(measured: _Measured, n: int, alignments: FloatArray) -> tuple[TabulatedLaw, Outliers]:
+    """The largest eigenvalues among n, as many as there are alignments, and the law of the others."""
+    ranks = rank_grid(n)
+    logarithms = grown_logarithms(measured.blocks, n, ranks)
+    top = len(alignments)
+    largest = np.exp(np.interp(np.arange(top)[::-1] + 0.5, ranks, logarithms))
+    rest = ranks > top
+    levels, quantiles = (1 - (ranks[rest] - top) / (n - top))[::-1], logarithms[rest][::-1]
+    # The law goes on to its ends as it arrives half a rank before them.
+    ends = (
+        quantiles[0] - (quantiles[1] - quantiles[0]) * levels[0] / (levels[1] - levels[0]),
+        quantiles[-1] + (quantiles[-1] - quantiles[-2]) * (1 - levels[-1]) / (levels[-1] - levels[-2]),
+    )
+    every = np.concatenate([ends[:1], quantiles, ends[1:]])
+    # Strictly ascending: copies of a sample bring equal eigenvalues.
+    every = np.maximum.accumulate(every) + _STEP * np.arange(every.size)
+    return TabulatedLaw(np.concatenate([[0.0], levels, [1.0]]), every), Outliers(largest, alignments)
+
+
+def _distances(one: FloatArray, other: FloatArray) -> tuple[float, float, float]:
+    """Kolmogorov-Smirnov distance of two spectra, descending, and medians of ``|log ratio|``, upper half and all."""
+    points = np.concatenate([one, other])
+    below = [np.searchsorted(each[::-1], points, side="right") / each.size for each in (one, other)]
+    least = np.finfo(float).tiny
+    apart = abs(np.log(np.maximum(one, least) / np.maximum(other, least)))
+    return float(abs(below[0] - below[1]).max()), float(np.median(apart[: apart.size // 2])), float(np.median(apart))

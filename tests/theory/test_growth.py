@@ -1,0 +1,103 @@
+"""Spectra carried from some samples to more."""
+
+import numpy as np
+import pytest
+from scipy.integrate import trapezoid
+
+import rmtdeq as rd
+from rmtdeq.theory.growth import BlockSpectra, grown_logarithms, rank_grid
+
+
+def low_dimensional(p=120):
+    """Three Gaussian classes of effective dimension 15, which the expansion around classes does not bear."""
+    rng = np.random.default_rng(7)
+    variances = 1 / np.arange(1, p + 1) ** 0.9
+    variances *= p / variances.sum()
+    means = 2 * np.sqrt(variances) * rng.standard_normal((3, p)) / np.sqrt(2)
+    return rd.GaussianMixture(means, [0.7 * variances] * 3)
+
+
+def spectrum(X, deq, kind="ck"):
+    return np.linalg.eigvalsh(rd.kernel(X, deq, kind, tau0_squared=1.0))[::-1]
+
+
+@pytest.mark.parametrize("kind", ["ck", "ntk", "ntk-full"])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_predictions_from_as_many_samples_are_measured_on_others(activation, kind):
+    ks, upper, top, expected = errors(activation, kind, kept=1200, n=600)
+    # Means over three seeds, of which the noise is a half at most.
+    assert ks < 0.02
+    assert upper < 0.02
+    assert top < 0.05
+    assert expected.ks / 3 < ks < 3 * expected.ks
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_predictions_of_twice_as_many_know_their_error(activation):
+    ks, upper, top, expected = errors(activation, "ck", kept=600, n=1200)
+    assert ks < 3 * expected.ks
+    assert upper < 3 * expected.upper
+    assert top < 0.06
+    assert expected.ks < 0.15
+
+
+def errors(activation, kind, kept, n):
+    """KS distance and median errors, of the upper half and of the largest fifty, mean over three seeds."""
+    deq, gmm = rd.DEQ(activation, 0.2, 0.8, centered=False), low_dimensional()
+    moments = rd.DataMoments.from_mixture(gmm, kept=kept, seed=1)
+    pred = rd.predict_spectrum(deq, moments, n, kind, tau0_squared=1.0)
+    assert pred.level == "polynomial"
+    scores = []
+    for seed in (11, 12, 13):
+        measured = spectrum(gmm.sample(n, seed)[0], deq, kind)
+        wanted = pred.all_values[::-1]
+        points = np.concatenate([wanted, measured])
+        below = [np.searchsorted(each[::-1], points, side="right") / n for each in (wanted, measured)]
+        upper = abs(np.log(wanted / measured))[: n // 2]
+        scores.append((abs(below[0] - below[1]).max(), np.median(upper), np.median(upper[:50])))
+    return *np.mean(scores, axis=0), pred.expected_error
+
+
+def test_a_prediction_is_a_law_of_any_size():
+    moments = rd.DataMoments.from_mixture(low_dimensional(), kept=256, seed=0)
+    deq = rd.DEQ("relu", 0.2, 0.8, centered=False)
+    for n in (40, 256, 1000, 10**7):
+        pred = rd.predict_spectrum(deq, moments, n, tau0_squared=1.0)
+        levels = np.linspace(0.01, 0.99, 30)
+        np.testing.assert_allclose(pred.cdf(pred.ppf(levels)), levels, atol=2e-3)
+        assert (np.diff(pred.outliers) >= 0).all()
+        assert pred.alignments.shape == (pred.outliers.size, 3)
+        assert ((pred.alignments >= 0) & (pred.alignments <= 1 + 1e-12)).all()
+        assert pred.stieltjes(1j).imag > 0
+        if n <= 1000:
+            x = np.geomspace(*pred.edges[0], 200_001)
+            assert trapezoid(pred.pdf(x), x) == pytest.approx(1, abs=5e-3)
+            assert pred.all_values.size == n
+    assert pred.expected_error.ks > 0.05  # four decades beyond what was kept
+    assert "level 'polynomial'" in pred.summary()
+
+
+def test_a_kernel_that_is_the_identity_stays_it():
+    blocks = BlockSpectra(np.ones((2, 64)), np.ones((4, 32)))
+    ranks = rank_grid(500)
+    np.testing.assert_allclose(np.exp(grown_logarithms(blocks, 500, ranks)), 1.0, rtol=2e-2)
+
+
+def test_several_kinds_are_those_alone_and_levels_of_mixtures_are_refused():
+    moments = rd.DataMoments.from_mixture(low_dimensional(), kept=128, seed=0)
+    deq = rd.DEQ("tanh", 0.2, 0.8)
+    both = rd.predict_spectrum(deq, moments, 300, ("ck", "ntk"))
+    for kind, pred in zip(("ck", "ntk"), both, strict=True):
+        np.testing.assert_allclose(pred.outliers, rd.predict_spectrum(deq, moments, 300, kind).outliers, rtol=1e-10)
+    with pytest.raises(rd.InvalidInputError, match="GaussianMixture"):
+        rd.predict_spectrum(deq, moments, 300, level="paper")
+    with pytest.raises(rd.InvalidInputError, match="classwise"):
+        rd.predict_training(both[1], np.array([1.0, -1.0, 0.0]), 0.01)
+
+
+def test_a_mixture_is_predicted_without_expansion_where_asked():
+    deq, gmm = rd.DEQ("relu", 0.2, 0.8, centered=False), low_dimensional()
+    X, y = gmm.sample(900, 5)
+    pred = rd.predict_spectrum(deq, gmm, 900, level="polynomial")
+    emp = rd.empirical_spectrum(X, deq, tau0_squared=gmm.mean_squared_norm)
+    assert rd.compare(emp, pred, y).ks < 0.04
