@@ -22,11 +22,14 @@ from .curves import (
 from .data import (
     DataMoments as DataMoments,
     GaussianMixture as GaussianMixture,
+    Table as Table,
     center_and_scale as center_and_scale,
     dataset_names as dataset_names,
     load_classification as load_classification,
     load_dataset as load_dataset,
+    load_table as load_table,
     on_sphere as on_sphere,
+    standardize as standardize,
 )
 from .network import (
     DEQ as DEQ,

@@ -14,6 +14,7 @@ _REMEDY = {
     "distributed": 'pip install "rmtdeq[dask]"',
     "sklearn": 'pip install "rmtdeq[sklearn]"',
     "pandas": 'pip install "rmtdeq[pandas]"',
+    "pyarrow": 'pip install "rmtdeq[parquet]"',
     "matplotlib": "pip install matplotlib",
 }
 

@@ -15,6 +15,7 @@ from rmtdeq.cli.options import (
     add_network,
     add_report,
     network_of,
+    own_options,
     problem_of,
     record_of,
     save,
@@ -111,7 +112,7 @@ def _check(options: argparse.Namespace) -> None:
             (options.class_wise, "A class-wise design needs the norms of classes"),
             (options.out, "The figure compares spectra on data"),
             (options.classes or options.n, "--classes and --n choose samples"),
-            (options.labels or options.as_is, "--labels and --as-is are for samples of your own"),
+            (own_options(options), f"{own_options(options)}: for samples of your own alone"),
         ):
             if given:
                 raise InvalidInputError(f"{why}; name data, as in --dataset mnist or --data X.npy.")

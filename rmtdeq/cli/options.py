@@ -13,6 +13,9 @@ from rmtdeq._lib.progress import Stage
 from rmtdeq.data.datasets import DATASETS
 from rmtdeq.data.problems import Problem, image_problem, mixture_problem, own_problem
 
+_OF_OWN = ("labels", "label_column", "drop", "drop_missing", "standardize", "as_is")
+"""Options of --data."""
+
 _DIMENSION = 2000
 """Of a mixture."""
 
@@ -39,10 +42,26 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sam
         f"(default {default or 'none'})",
     )
     source.add_argument(
-        "--data", help="samples of your own, one a row in a file of numpy.save (.npy): they are centred and scaled"
+        "--data",
+        help="samples of your own, one a row, in a file .npy, .npz (arrays X and y), .csv, .tsv, .txt or .parquet; "
+        "they are centred and scaled by one number",
     )
-    group.add_argument("--labels", help="their labels, whole numbers or texts (.npy) (default: one class)")
-    group.add_argument(
+    labels = group.add_mutually_exclusive_group()
+    labels.add_argument(
+        "--labels", help="their labels, whole numbers or texts, in a file of their own (default: one class)"
+    )
+    labels.add_argument(
+        "--label-column", type=label, help="the column of --data with the labels: name, or number from 0"
+    )
+    group.add_argument("--drop", nargs="+", type=label, default=[], help="columns of --data to leave out")
+    group.add_argument("--drop-missing", action="store_true", help="leave out samples of --data that lack a value")
+    scaling = group.add_mutually_exclusive_group()
+    scaling.add_argument(
+        "--standardize",
+        action="store_true",
+        help="scale every feature of --data to the same variance, as for columns in units of their own",
+    )
+    scaling.add_argument(
         "--as-is", action="store_true", help="take the samples of --data as they are, of squared norms of order one"
     )
     group.add_argument("--classes", nargs="+", type=label, help="labels or names of classes; for mixture, how many")
@@ -82,6 +101,12 @@ def network_of(options: argparse.Namespace) -> rmtdeq.DEQ:
     return rmtdeq.DEQ(options.activation, options.sigma_a2, options.sigma_b2, centered=not options.uncentered)
 
 
+def own_options(options: argparse.Namespace) -> str:
+    """Return the options given that are for --data alone, as they are typed."""
+    given = [name for name in _OF_OWN if vars(options)[name] not in (None, False, [])]
+    return " and ".join("--" + name.replace("_", "-") for name in given)
+
+
 def data_dir_of(options: argparse.Namespace, dataset: str | None) -> str | None:
     """Return the folder to search for a data set's files.
 
@@ -111,12 +136,15 @@ def problem_of(options: argparse.Namespace) -> Problem:
             options.labels,
             options.classes,
             options.n,
-            as_is=options.as_is,
+            label_column=options.label_column,
+            drop=options.drop,
+            drop_missing=options.drop_missing,
+            scaling="none" if options.as_is else "each" if options.standardize else "common",
             covariance=options.covariance,
             seed=options.seed,
         )
-    if options.labels is not None or options.as_is:
-        raise InvalidInputError("--labels and --as-is are for samples of your own: name their file with --data.")
+    if given := own_options(options):
+        raise InvalidInputError(f"{given}: for samples of your own alone; name their file with --data.")
     check.choice(options.dataset, "--dataset", (*rmtdeq.dataset_names(), "mixture"))
     data_dir = data_dir_of(options, options.dataset)
     if options.dataset == "mixture":

@@ -6,15 +6,19 @@ from rmtdeq.data.classification import load_classification
 from rmtdeq.data.datasets import dataset_names, load_dataset
 from rmtdeq.data.mixture import GaussianMixture
 from rmtdeq.data.moments import DataMoments
-from rmtdeq.data.scaling import center_and_scale
+from rmtdeq.data.own import Table, load_table
+from rmtdeq.data.scaling import center_and_scale, standardize
 from rmtdeq.data.sphere import on_sphere
 
 __all__ = [
     "DataMoments",
     "GaussianMixture",
+    "Table",
     "center_and_scale",
     "dataset_names",
     "load_classification",
     "load_dataset",
+    "load_table",
     "on_sphere",
+    "standardize",
 ]

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from rmtdeq._lib.check import choice
 from rmtdeq._lib.errors import DataNotFoundError, InvalidInputError, RmtdeqError
-from rmtdeq._lib.progress import Stage
 
 __all__ = [
     "CIFAR10_BATCHES",
@@ -29,6 +28,7 @@ __all__ = [
     "Images",
     "Labels",
     "Split",
+    "read_arrays",
     "read_cifar10",
     "read_idx",
     "read_idx_array",
@@ -53,8 +53,6 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _IDX_UINT8 = 8
 _REMEDY = "the file is damaged or of another kind: delete it and get it again"
 _NPY_MAGIC, _ZIP_MAGIC = b"\x93NUMPY", b"PK"
-_DELIMITERS = {".csv": ", delimiter=','", ".tsv": ", delimiter='\\t'", ".txt": ""}
-"""What numpy.loadtxt is to be told for files of numbers as text."""
 
 
 def read_idx(images: str | Path, labels: str | Path) -> tuple[Images, Labels]:
@@ -179,9 +177,13 @@ def read_npz(path: str | Path, split: Split = "train") -> tuple[Images, Labels]:
     return _pair(images, labels, path)
 
 
-@Stage("reading samples")
-def read_npy(path: str | Path) -> NDArray[Any]:
-    """Read the array of a user's own npy file, without pickled objects.
+def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
+    """Read a user's own npy or npz file, without pickled objects.
+
+    Returns
+    -------
+    dict of ndarray
+        By name; the array of an npy file is called X.
 
     Raises
     ------
@@ -192,12 +194,15 @@ def read_npy(path: str | Path) -> NDArray[Any]:
     """
     path = Path(path)
     # It may be the only copy: nothing here tells anyone to delete it.
-    with _naming(path, "a .npy file", "write it again with numpy.save"), path.open("rb") as file:
+    with _naming(path, "a file of numpy", "write it again with numpy.save"), path.open("rb") as file:
         if not file.read(len(_NPY_MAGIC)).startswith((_NPY_MAGIC, _ZIP_MAGIC)):
-            raise InvalidInputError(f"{path} is no .npy file; {_made_npy(path)}.")
+            raise InvalidInputError(
+                f"{path} holds no arrays of numpy: samples are read from .npy, .npz, .csv, .tsv, .txt and .parquet."
+            )
         file.seek(0)
         try:
-            array = np.load(file, allow_pickle=False)
+            found = np.load(file, allow_pickle=False)
+            arrays = {"X": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
         except ValueError as error:
             if "allow_pickle" not in str(error):
                 raise
@@ -205,17 +210,9 @@ def read_npy(path: str | Path) -> NDArray[Any]:
             raise InvalidInputError(
                 f"{path} holds Python objects, not numbers; save numbers alone (labels may be texts, y.astype(str))."
             ) from None
-        if not isinstance(array, np.ndarray):
-            raise InvalidInputError(f"{path} holds several arrays; save one alone with numpy.save.")
-    return array
-
-
-def _made_npy(path: Path) -> str:
-    """Say what makes an npy file of a file of another kind."""
-    if path.suffix.lower() not in _DELIMITERS:
-        return "numpy.save writes one"
-    load = f"numpy.loadtxt('{path.name}'{_DELIMITERS[path.suffix.lower()]})"
-    return f"numpy.save('{path.stem}.npy', {load}) makes one"
+    if not arrays:
+        raise InvalidInputError(f"{path} holds no array.")
+    return arrays
 
 
 def read_cifar10(path: str | Path, split: Split = "train") -> tuple[Images, Labels]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,14 +16,17 @@ from rmtdeq._lib.types import FloatArray, IntArray, Seed
 from rmtdeq.data.catalog import DATASETS
 from rmtdeq.data.datasets import class_labels, load_dataset
 from rmtdeq.data.estimation import MATRICES
-from rmtdeq.data.formats import read_npy
 from rmtdeq.data.mixture import GaussianMixture
-from rmtdeq.data.scaling import center_and_scale
+from rmtdeq.data.own import Table, load_table
+from rmtdeq.data.scaling import center_and_scale, standardize
 from rmtdeq.data.shares import drawn
 from rmtdeq.data.sphere import on_sphere
 
 _SHARE = 0.8
 _MOST = 4000
+_DOMINANT, _FEW = 0.7, 4
+"""The share of the variance that a tenth of the features may hold without a word, of more features than so few."""
+_NAMED = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,43 +95,38 @@ def image_problem(
 
 
 def own_problem(
-    data: str,
+    data: Any,
     labels: str | None = None,
     classes: Sequence[int | str] | None = None,
     n: int | None = None,
     *,
-    as_is: bool = False,
+    label_column: str | int | None = None,
+    drop: Sequence[str | int] = (),
+    drop_missing: bool = False,
+    scaling: Literal["common", "each", "none"] = "common",
     covariance: str = "common",
     seed: Seed = 0,
 ) -> Problem:
-    """Return samples of an npy file, and the mixture estimated from all that it holds of these classes.
+    """Return samples of a user's own table, and the mixture estimated from all that it holds of these classes.
 
-    Labels are those of another npy file, numbers or texts, or else all samples are of one class.  Samples are centred
-    and scaled unless they are to be taken `as_is`; arrays of more than two dimensions are flattened sample by sample.
-    Full covariances are shrunk as far as so few samples ask for it.
+    What `load_table` reads is centred and scaled by a common number, or each feature by its own, or not at all.  Full
+    covariances are shrunk as far as so few samples ask for it.
     """
-    everything = read_npy(data)
-    if labels is not None and (everything.ndim < 2 or everything.dtype.kind not in "fiub"):
-        raise InvalidInputError(
-            f"{data} must hold real numbers, one sample a row, not {everything.dtype} of shape {everything.shape} "
-            "(are --data and --labels swapped?)."
-        )
-    if everything.ndim > 2:
-        everything = everything.reshape(len(everything), -1)
-    X = check.samples(everything, data)
-    names, y = _named_labels(labels, X)
+    table = load_table(data, labels, label_column=label_column, drop=drop, drop_missing=drop_missing)
     if classes is not None:
-        X, y, names = _chosen(X, y, names, classes)
+        table = table.of_classes(classes)
+    X, y, names = table.X, table.y, table.class_names
     few = [
         f"{name} ({size})" for name, size in zip(names, np.bincount(y, minlength=len(names)), strict=True) if size < 2
     ]
     if few:
         raise InvalidInputError(
-            f"Every class needs at least two samples, and these have fewer: {', '.join(few)}; leave them out with "
+            f"Every class needs at least two samples, and these have fewer: {_some(few)}; leave them out with "
             "--classes."
         )
-    if not as_is:
-        X = center_and_scale(X)
+    if scaling != "none":
+        X = center_and_scale(X) if scaling == "common" else standardize(X)
+    _tell_of_dominance(table, X, scaling)
     # Whoever brings samples seldom brings many times more than features.
     shrinkage = "auto" if covariance in MATRICES else 0.0
     mixture = GaussianMixture.from_data(X, y, covariance, shrinkage)
@@ -138,42 +136,27 @@ def own_problem(
     rng = check.generator(seed)
     members = [np.flatnonzero(y == a) for a in range(len(names))]
     rows, _ = drawn(count, members, rng)
-    return Problem(Path(data).name, X[rows], y[rows], mixture, count, mixture.mean_squared_norm, names)
+    return Problem(table.name, X[rows], y[rows], mixture, count, mixture.mean_squared_norm, names)
 
 
-def _named_labels(path: str | None, X: FloatArray) -> tuple[tuple[str, ...], IntArray]:
-    """Return what the labels of a file say, sorted, and the number of each sample's; of no file one for all."""
-    n, p = X.shape
-    if path is None:
-        return ("all",), np.zeros(n, np.int64)
-    given = read_npy(path)
-    if given.ndim == 2 and given.shape[1] == 1:
-        given = given[:, 0]
-    if given.shape != (n,):
-        raise InvalidInputError(
-            f"{path} must hold one label for each of the {n} samples, not shape {given.shape}"
-            f"{check.one_hot(given) or check.transposed(given.shape, p)}."
-        )
-    whole = given.dtype.kind in "biuSU" or (given.dtype.kind == "f" and np.equal(np.mod(given, 1), 0).all())
-    if not whole:
-        raise InvalidInputError(f"{path} must hold labels, whole numbers or texts, not {given.dtype}.")
-    values, y = np.unique(given.astype(np.int64) if given.dtype.kind == "f" else given, return_inverse=True)
-    return tuple(value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values), y
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
 
 
-def _chosen(
-    X: FloatArray, y: IntArray, names: tuple[str, ...], classes: Sequence[int | str]
-) -> tuple[FloatArray, IntArray, tuple[str, ...]]:
-    """Keep the samples whose labels are among these, in their order."""
-    wanted = tuple(str(label) for label in classes)
-    unknown = [label for label in wanted if label not in names]
-    if unknown or len(set(wanted)) != len(wanted):
-        which = f"there is no {', '.join(unknown)}" if unknown else "one is named twice"
-        raise InvalidInputError(f"--classes must be labels among {', '.join(names)}: {which}.")
-    number = np.full(len(names), -1)
-    number[[names.index(label) for label in wanted]] = np.arange(len(wanted))
-    kept = number[y] >= 0
-    return X[kept], number[y][kept], wanted
+def _tell_of_dominance(table: Table, X: FloatArray, scaling: str) -> None:
+    """Warn where a tenth of the features hold most of the variance."""
+    variances = X.var(axis=0)
+    most = np.argsort(-variances, kind="stable")[: max(1, len(variances) // 10)]
+    share = variances[most].sum() / variances.sum()
+    if scaling == "each" or share < _DOMINANT or len(variances) <= _FEW:
+        return
+    warnings.warn(
+        f"{_some([repr(table.feature_names[j]) for j in most])} hold{'s' * (len(most) == 1)} {share:.0%} of the "
+        f"variance of the {len(variances)} features, so that the kernels see little else; with --standardize all weigh "
+        "the same.",
+        stacklevel=3,
+    )
 
 
 @dataclass(frozen=True, eq=False)

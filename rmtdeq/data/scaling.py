@@ -1,4 +1,4 @@
-"""Samples in the scaling that the theory takes: centred, of mean squared norm 1."""
+"""Samples in the scaling that the theory takes: centred, of mean squared norm 1; features as they are or all alike."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
-from rmtdeq._lib.types import FloatArray
+from rmtdeq._lib.types import FloatArray, IntArray
 
 _NEGLIGIBLE = 1e-14
 
@@ -44,21 +44,75 @@ def center_and_scale(X: ArrayLike, *, reference: ArrayLike | None = None) -> Flo
     >>> round(float((X**2).sum(axis=1).mean()), 12)
     1.0
     """
-    X = check.samples(X).astype(float)
-    known = X if reference is None else check.samples(reference, "reference").astype(float)
-    if known.shape[1] != X.shape[1]:
-        raise InvalidInputError(f"X has {X.shape[1]} features and reference {known.shape[1]}; they must agree.")
+    X, known = _given(X, reference)
     # Brought to order one first, so that no square is beyond the range of the numbers.
     exponent = check.exponents(known)
     scaled = np.ldexp(known, -exponent)
     centre = scaled.mean(axis=0)
     spread = math.sqrt(np.mean(np.square(scaled - centre).sum(axis=1)))
     if spread <= _NEGLIGIBLE:
-        raise InvalidInputError(
-            f"The samples of {'X' if reference is None else 'reference'} are all the same, so they cannot be scaled."
-        )
+        raise InvalidInputError(_ALL_THE_SAME.format("X" if reference is None else "reference"))
+    return _finite((X, exponent), centre, spread)
+
+
+def standardize(X: ArrayLike, *, reference: ArrayLike | None = None) -> FloatArray:
+    """Return samples with every feature centred and of variance 1/p, so that their mean squared norm is 1.
+
+    Parameters
+    ----------
+    X : array_like (n, p)
+        One sample a row.
+    reference : array_like (m, p), optional
+        The samples whose means and variances are taken, as those of the training where X are those of the test; X
+        itself by default.
+
+    Returns
+    -------
+    ndarray (n, p), float64
+        Features that are constant in `reference` become zero, and the others of variance one over their number.  For
+        tables whose columns have units of their own: `center_and_scale` leaves the largest one to rule all distances.
+
+    Raises
+    ------
+    InvalidInputError
+        NaN, other shapes, or samples of `reference` that are all the same.
+
+    Examples
+    --------
+    >>> import numpy as np, rmtdeq as rd
+    >>> X = np.random.default_rng(0).standard_normal((50, 8)) * 10.0 ** np.arange(8)
+    >>> Z = rd.standardize(X)
+    >>> bool(np.allclose(Z.var(axis=0), 1 / 8))
+    True
+    """
+    X, known = _given(X, reference)
+    exponents = check.exponents(known, axis=0)
+    scaled = np.ldexp(known, -exponents)
+    centre, spread = scaled.mean(axis=0), scaled.std(axis=0)
+    varied = spread > _NEGLIGIBLE
+    if not varied.any():
+        raise InvalidInputError(_ALL_THE_SAME.format("X" if reference is None else "reference"))
+    return np.where(
+        varied, _finite((X, exponents), centre, np.where(varied, spread, np.inf)) / math.sqrt(varied.sum()), 0.0
+    )
+
+
+_ALL_THE_SAME = "The samples of {} are all the same, so they cannot be scaled."
+
+
+def _given(X: ArrayLike, reference: ArrayLike | None) -> tuple[FloatArray, FloatArray]:
+    """Return samples and those that tell the scaling, checked."""
+    samples = check.samples(X).astype(float)
+    known = samples if reference is None else check.samples(reference, "reference").astype(float)
+    if known.shape[1] != samples.shape[1]:
+        raise InvalidInputError(f"X has {samples.shape[1]} features and reference {known.shape[1]}; they must agree.")
+    return samples, known
+
+
+def _finite(X: tuple[FloatArray, IntArray], centre: FloatArray, spread: FloatArray | float) -> FloatArray:
+    """Return ``(X - centre) / spread``, for X in units of a power of two."""
     with np.errstate(over="ignore"):
-        result = (np.ldexp(X, -exponent) - centre) / spread
+        result = (np.ldexp(X[0], -X[1]) - centre) / spread
     if not np.isfinite(result).all():
         raise InvalidInputError(
             "X holds values so much larger than those of reference that no number holds their ratio."

@@ -264,7 +264,7 @@ def test_classes_are_chosen_by_labels_that_are_texts(tmp_path, own_files):
 
 
 def test_labels_that_are_written_as_whole_numbers_are_those():
-    given = [options_of_commands._label(text) for text in ("3", "-1", "03", "stage II", "3.5")]
+    given = [options_of_commands.label(text) for text in ("3", "-1", "03", "stage II", "3.5")]
     assert given == [3, -1, "03", "stage II", "3.5"]
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 import rmtdeq as rd
 from rmtdeq.data.problems import own_problem
@@ -74,7 +78,7 @@ def test_classes_may_be_texts(files):
 
 def test_as_is_leaves_them_alone(files):
     places, X, _ = files
-    problem = own_problem(places["X"], as_is=True)
+    problem = own_problem(places["X"], scaling="none")
     np.testing.assert_array_equal(np.sort(problem.X, axis=0), np.sort(X, axis=0))
 
 
@@ -103,7 +107,7 @@ def _bad(tmp_path, name, array, **options):
         (lambda f, t: own_problem(_bad(t, "turned", np.load(f["X"]).T), f["y"]), "is X transposed"),
         (lambda f, t: own_problem(f["X"], _bad(t, "short", np.zeros(5, int))), "one label for each"),
         (lambda f, t: own_problem(f["X"], _bad(t, "half", np.full(N, 0.5))), "whole numbers or texts"),
-        (lambda f, t: own_problem(f["X"], _bad(t, "nan", np.full(N, np.nan))), "whole numbers or texts"),
+        (lambda f, t: own_problem(f["X"], _bad(t, "nan", np.full(N, np.nan))), "lacks 60 of the 60 labels"),
         (lambda f, t: own_problem(f["X"], f["y"], classes=(1, 7)), "there is no 7"),
         (lambda f, t: own_problem(f["X"], f["y"], classes=(1, 1)), "named twice"),
         (lambda f, t: own_problem(f["X"], n=61), "more than the 60"),
@@ -121,29 +125,175 @@ def test_other_files_are_refused(files, tmp_path, call, says):
 
 
 def test_files_of_other_kinds_are_refused(files, tmp_path):
-    np.savez(tmp_path / "both.npz", X=np.eye(3))
+    np.savez(tmp_path / "both.npz", a=np.eye(3), b=np.eye(3))
     (tmp_path / "damaged.npy").write_bytes((tmp_path / "X.npy").read_bytes()[:200])
     (tmp_path / "empty.npy").touch()
-    with pytest.raises(rd.InvalidInputError, match="several arrays"):
-        own_problem(str(tmp_path / "both.npz"))
-    with pytest.raises(rd.InvalidInputError, match=r"damaged\.npy cannot be read.*write it again with numpy\.save"):
-        own_problem(str(tmp_path / "damaged.npy"))
-    with pytest.raises(rd.InvalidInputError, match=r"empty\.npy is no \.npy file; numpy\.save writes one\."):
-        own_problem(str(tmp_path / "empty.npy"))
-
-
-def test_a_table_of_text_comes_with_what_makes_it_an_array(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    X = np.arange(6.0).reshape(3, 2)
-    for name, delimiter in (("a.csv", ","), ("b.tsv", "\t"), ("c.txt", " ")):
-        np.savetxt(name, X, delimiter=delimiter)
-        with pytest.raises(rd.InvalidInputError, match=rf"{name} is no \.npy file; .* makes one\.$") as refused:
-            own_problem(name)
-        exec(str(refused.value).split("; ")[1].removesuffix(" makes one."), {"numpy": np})
-        np.testing.assert_array_equal(np.load(f"{name[0]}.npy"), X)
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "latin.csv").write_bytes("a,b\nä,1\n".encode("latin-1"))
+    (tmp_path / "no.parquet").write_text("text")
+    for name, says in {
+        "both.npz": "several arrays, 'a', 'b'; call the samples X",
+        "damaged.npy": r"damaged\.npy cannot be read.*write it again with numpy\.save",
+        "empty.npy": r"empty\.npy holds no arrays of numpy: samples are read from \.npy, .*\.csv",
+        "empty.csv": "is empty",
+        "latin.csv": "no text in UTF-8",
+        "no.parquet": "cannot be read as a .parquet file",
+        "none.csv": "does not exist",
+        "": "is a folder",
+    }.items():
+        with pytest.raises(rd.RmtdeqError, match=says):
+            own_problem(str(tmp_path / name))
 
 
 def test_files_of_python_objects_are_refused_without_a_word_of_how_to_run_them(files, tmp_path):
     with pytest.raises(rd.InvalidInputError, match="Python objects, not numbers") as refused:
         own_problem(files[0]["X"], _bad(tmp_path, "objects", np.array(["a"] * N, dtype=object), allow_pickle=True))
     assert "pickle" not in str(refused.value)
+
+
+TEXTS = {
+    "with a header": "length,width,kind\n1.5,2,ant\n2.5,3,bee\n0.5,5,ant\n",
+    "without": "1.5,2,ant\n2.5,3,bee\n0.5,5,ant\n",
+    "quoted": '"length, cm","width","kind"\r\n"1.5","2","ant"\r\n"2.5","3","bee"\r\n"0.5","5","ant"\r\n',
+    "with semicolons and decimal commas": "length;width;kind\n1,5;2;ant\n2,5;3;bee\n0,5;5;ant\n",
+    "with tabs": "length\twidth\tkind\n1.5\t2\tant\n2.5\t3\tbee\n0.5\t5\tant\n",
+    "with blanks": "1.5   2 ant\n 2.5 3  bee\n0.5 5 ant",
+    "with an index": ",length,width,kind\n0,1.5,2,ant\n1,2.5,3,bee\n2,0.5,5,ant\n",
+    "with a byte order mark": "\ufefflength,width,kind\n1.5,2,ant\n\n2.5,3,bee\n0.5,5,ant\n",
+}
+
+
+@pytest.mark.filterwarnings("ignore:Columns of")
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_text_is_read_however_it_is_written(tmp_path, text):
+    path = tmp_path / "table.csv"
+    path.write_text(text, encoding="utf-8")
+    table = rd.load_table(path, label_column=-1)
+    np.testing.assert_array_equal(table.X, [[1.5, 2], [2.5, 3], [0.5, 5]])
+    assert table.y.tolist() == [0, 1, 0]
+    assert table.class_names == ("ant", "bee")
+    if "length" in text:
+        assert table.feature_names[0].startswith("length")
+
+
+@given(
+    X=arrays(np.float64, st.tuples(st.integers(2, 6), st.integers(2, 5)), elements=st.floats(-1e6, 1e6), unique=True),
+    header=st.booleans(),
+    delimiter=st.sampled_from(",;\t|"),
+    texts=st.booleans(),
+)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+def test_what_is_written_as_text_is_read_again(tmp_path_factory, X, header, delimiter, texts):
+    path = tmp_path_factory.mktemp("text") / "t.csv"
+    labels = ["even", "odd"] if texts else ["0", "1"]
+    rows = [[*map(repr, map(float, x)), labels[i % 2]] for i, x in enumerate(X)]
+    names = [[*(f"f{j}" for j in range(X.shape[1])), "label"]] if header else []
+    path.write_text("\n".join(delimiter.join(row) for row in names + rows))
+    table = rd.load_table(path, label_column="label" if header else X.shape[1])
+    np.testing.assert_array_equal(table.X, X)
+    assert table.class_names == tuple(labels)
+    np.testing.assert_array_equal(table.y, np.arange(len(X)) % 2)
+
+
+@pytest.fixture
+def frame():
+    rng = np.random.default_rng(1)
+    values = {f"f{j}": rng.standard_normal(N) for j in range(4)}
+    values |= {"smokes": rng.random(N) < 0.5, "count": rng.integers(0, 9, N), "always": np.ones(N)}
+    return pd.DataFrame(
+        {**values, "never": np.full(N, np.nan), "kind": np.array(["ant", "bee"])[rng.integers(0, 2, N)]}
+    )
+
+
+@pytest.mark.parametrize("kind", ["frame", "csv", "parquet", "nullable", "categories"])
+def test_a_frame_and_its_files_are_the_same_table(frame, tmp_path, kind):
+    source = frame
+    if kind in ("csv", "parquet"):
+        source = tmp_path / f"t.{kind}"
+        getattr(frame, f"to_{kind}")(source)
+    elif kind == "nullable":
+        source = frame.convert_dtypes()
+    elif kind == "categories":
+        source = frame.astype({"kind": "category"})
+    with pytest.warns(UserWarning, match=r"left out: 'never' \(empty\); 'always' \(constant\)"):
+        table = rd.load_table(source, label_column="kind")
+    assert table.feature_names == ("f0", "f1", "f2", "f3", "smokes", "count")
+    np.testing.assert_allclose(table.X, frame[list(table.feature_names)].to_numpy(dtype=float), rtol=1e-15)
+    assert [table.class_names[a] for a in table.y] == frame["kind"].tolist()
+    assert repr(table).endswith(f"n={N}, p=6, 2 classes)")
+
+
+def test_missing_values_are_named_by_their_columns_or_left_out_with_their_samples(frame, tmp_path):
+    frame = frame.drop(columns=["always", "never"])
+    frame.loc[[3, 7], "f1"] = np.nan
+    frame.loc[5, "f3"] = np.nan
+    frame["smokes"] = frame["smokes"].astype(object)
+    frame.loc[9, "smokes"] = None
+    frame.to_csv(tmp_path / "t.csv", index=False, na_rep="N/A")
+    for source in (frame, tmp_path / "t.csv"):
+        with pytest.raises(
+            rd.InvalidInputError, match=r"'f1' \(2 of 60\), 'f3' \(1 of 60\), 'smokes' \(1 of 60\); .*--drop"
+        ):
+            rd.load_table(source, label_column="kind")
+        table = rd.load_table(source, label_column="kind", drop_missing=True)
+        kept = np.delete(np.arange(N), [3, 5, 7, 9])
+        np.testing.assert_allclose(table.X, frame.loc[kept, list(table.feature_names)].to_numpy(dtype=float))
+        fewer = rd.load_table(source, label_column="kind", drop=["f1", "f3", "smokes"])
+        assert fewer.feature_names == ("f0", "f2", "count")
+        assert len(fewer.X) == N
+    frame.loc[11, "kind"] = None
+    with pytest.raises(
+        rd.InvalidInputError, match=r"Column 'kind' of table lacks 1 of the 60 labels; .*--drop-missing"
+    ):
+        rd.load_table(frame, label_column="kind")
+    assert len(rd.load_table(frame, label_column="kind", drop_missing=True).X) == N - 5
+
+
+def test_what_a_table_cannot_be_is_said_by_column(frame, tmp_path):
+    frame = frame.drop(columns=["always", "never"])
+    with pytest.raises(rd.InvalidInputError, match=r"such as ant, bee in 'kind': .*--label-column"):
+        rd.load_table(frame)
+    with pytest.raises(
+        rd.InvalidInputError, match=r"no column 'kin' for the labels; did you mean 'kind'|did you mean 'kind'"
+    ):
+        rd.load_table(frame, label_column="kin")
+    with pytest.raises(rd.InvalidInputError, match="no column 'f9' for drop"):
+        rd.load_table(frame, label_column="kind", drop=["f9"])
+    with pytest.raises(rd.InvalidInputError, match="labels, whole numbers or texts, not float64"):
+        rd.load_table(frame.drop(columns="kind"), label_column="f0")
+    with pytest.raises(rd.InvalidInputError, match="give labels or label_column"):
+        rd.load_table(frame, "y.npy", label_column="kind")
+    with pytest.raises(rd.InvalidInputError, match="a file or a pandas frame, not list"):
+        rd.load_table([[1.0, 2.0]])
+    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,x\n3\n")
+    with pytest.raises(rd.InvalidInputError, match=r"Row 4 of .* has 1 cells, and the first row 2"):
+        rd.load_table(tmp_path / "ragged.csv")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(rd.InvalidInputError, match="column, and has 7: 'f0', 'f1', 'f2', 'f3' and 3 more"):
+        rd.load_table(tmp_path / "t.csv", tmp_path / "t.csv")
+    table = rd.load_table(frame.drop(columns="kind"))
+    assert table.class_names == ("all",)
+
+
+def test_labels_come_beside_samples_or_from_a_file_of_text(files, tmp_path):
+    places, X, y = files
+    np.savez(tmp_path / "both.npz", X=X, y=y, other=X)
+    np.savez(tmp_path / "sklearn.npz", data=X, target=y)
+    (tmp_path / "y.csv").write_text("kind\n" + "\n".join(map(str, y)))
+    (tmp_path / "names.txt").write_text("\n".join(np.array(["yes", "no", "maybe"])[y]))
+    expected = own_problem(places["X"], places["y"])
+    for files_ in ((tmp_path / "both.npz",), (tmp_path / "sklearn.npz",), (places["X"], tmp_path / "y.csv")):
+        problem = own_problem(*files_)
+        assert problem.class_names == ("0", "1", "2")
+        np.testing.assert_array_equal(problem.X, expected.X)
+        np.testing.assert_array_equal(problem.y, expected.y)
+    assert own_problem(places["X"], tmp_path / "names.txt").class_names == ("maybe", "no", "yes")
+
+
+def test_features_that_hold_the_variance_are_named_with_the_remedy():
+    X = np.random.default_rng(0).standard_normal((50, 12)) * np.append(np.ones(11), 30.0)
+    frame = pd.DataFrame(X, columns=[*(f"f{j}" for j in range(11)), "area"])
+    with pytest.warns(UserWarning, match=r"'area' holds 98% of the variance of the 12 features.*--standardize"):
+        own_problem(frame)
+    problem = own_problem(frame, scaling="each")
+    np.testing.assert_allclose(problem.X.var(axis=0), 1 / 12)

@@ -69,3 +69,27 @@ def test_samples_of_any_size_are_scaled_alike(size):
 def test_samples_beyond_all_comparison_with_the_reference_are_refused():
     with pytest.raises(rd.InvalidInputError, match="so much larger"):
         rd.center_and_scale([[1e300, 0.0]], reference=[[1e-300, 0.0], [0.0, 1e-300]])
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32), st.lists(st.floats(-100, 100), min_size=6, max_size=6))
+def test_standardised_features_have_one_variance_whatever_their_units(seed, decades):
+    X = np.random.default_rng(seed).standard_normal((40, 7))
+    units = 10.0 ** np.array([*decades, 0])
+    S = rd.standardize(X * units)
+    np.testing.assert_allclose(S, rd.standardize(X), atol=1e-12)
+    np.testing.assert_allclose(S.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(S.var(axis=0), 1 / 7, rtol=1e-12)
+
+
+def test_constant_features_do_not_count_and_test_samples_get_the_units_of_the_training():
+    X = np.random.default_rng(0).standard_normal((50, 4)) + 3
+    X[:, 2] = 7
+    S = rd.standardize(X)
+    assert not S[:, 2].any()
+    assert (S**2).sum(axis=1).mean() == pytest.approx(1)
+    np.testing.assert_array_equal(rd.standardize(X[:10], reference=X), S[:10])
+    with pytest.raises(rd.InvalidInputError, match="all the same"):
+        rd.standardize(np.ones((3, 2)))
+    with pytest.raises(rd.InvalidInputError, match="4 features and reference 3"):
+        rd.standardize(X, reference=X[:, :3])
