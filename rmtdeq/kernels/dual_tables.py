@@ -4,133 +4,116 @@ What `rmtdeq.activations.duals.difference_form` computes by a quadrature for eac
 zero, an analytic function of log σ_u, log σ_v and the angle θ: it is interpolated at Chebyshev points of boxes, the
 angle's halved towards zero until the last one that holds zero is resolved.  In the table are
 
-    S(θ) = σ_u σ_v E φ'(u)φ'(v) / (ψ_u ψ_v)    and    (1/θ²) ∫₀^θ sin τ S(τ) dτ,
+    S(θ) = σ_u σ_v E φ'(u)φ'(v) / (ψ_u ψ_v),    ψ² = E φ²,
 
-and at angle zero the squared distance of the normalised features over (log σ_u/σ_v)²: no digits are lost where pairs
-come near to parallel (Price's theorem, see `dual_forms`).  Of opposite pairs the same without the division.
+and at angle zero the squared distance of the normalised features, its parts over (log σ_u/σ_v)² where they vanish with
+it; the rest of the distance is 2 ∫₀^θ sin τ S(τ) dτ (Price's theorem, see `dual_forms`): no digits are lost where pairs
+come near to parallel or opposite.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from functools import lru_cache
 from threading import Lock
 
 import numpy as np
 
 from rmtdeq._lib.types import BoolArray, FloatArray, IntArray
-from rmtdeq.activations import jumps
 from rmtdeq.activations.activations import Activation, Pairs
-from rmtdeq.activations.duals import difference_form
-from rmtdeq.activations.polar import PolarRule, polar_rule
 from rmtdeq.activations.quadrature import legendre
+from rmtdeq.activations.smoothing import Smoothing, smoothing
 from rmtdeq.kernels.chebyshev import chebyshev_points, chebyshev_polynomials, tail, to_chebyshev
 
-_SCALES, _ANGLES = 20, 20
-"""Points of a box."""
+_POINTS = 20
+"""Of a box, in each direction."""
 _RESOLVED = 2e-13
-_NARROWEST, _MOST_CELLS, _MOST_HALVINGS = 0.25, 64, 24
-_SAFE_DIFFERENCE = 0.02
-"""Angle from which on a loss may be taken as a difference of expectations."""
+_NARROWEST, _WIDEST, _MOST_CELLS, _MOST_HALVINGS = 0.25, 2.0, 16, 40
 
 
 class DualTable:
-    """The dual of an activation for scales within a range, computed box by box when some pair is there.
-
-    Threads share it.
+    """The dual of an activation for scales within a range; threads share it.
 
     Parameters
     ----------
     activation : Activation
-    rule : PolarRule
+    panels : Smoothing
         For these scales.
     low, high : float
         The range, as log σ.
     """
 
-    def __init__(self, activation: Activation, rule: PolarRule, low: float, high: float) -> None:
-        self.activation, self.rule = activation, rule
+    def __init__(self, activation: Activation, panels: Smoothing, low: float, high: float) -> None:
+        self._panels = panels
         wider = max(_NARROWEST - (high - low), 1e-9) / 2
         self.low, self.high = low - wider, high + wider
-        self.halvings = self._halvings()
-        self.cells = self._cells()
-        self._boxes: dict[tuple[int, int, int], tuple[FloatArray, FloatArray]] = {}
-        self._parallel: dict[tuple[int, int], tuple[FloatArray, FloatArray]] = {}
-        self._lock = Lock()
+        for self.cells in range(max(1, int((self.high - self.low) / _WIDEST)), _MOST_CELLS + 1):
+            width = (self.high - self.low) / self.cells
+            starts = self.low + width * np.arange(self.cells)
+            self._sigma = np.exp([chebyshev_points(at, at + width, _POINTS) for at in starts]).ravel()
+            values = panels.halves(activation, self._sigma)
+            size = np.sqrt(panels.weights @ (values * values).sum(axis=0))
+            self._values = values / size
+            self._slopes = panels.halves(activation.slope, self._sigma) * (self._sigma / size)
+            if self._resolved():
+                break
+        self.parallel = self._over_cells(self._apart())
+        self.halvings, self._last = self._halved()
+        self._lock, self._boxes = Lock(), list[FloatArray]()
+        self._losses = np.zeros((2, self._sigma.size, self._sigma.size))
 
-    def _halvings(self) -> int:
-        """How often π/2 is halved until functions of the angle are resolved down to zero."""
-        sigma = np.exp([self.low, (self.low + self.high) / 2, self.high])
-        for halvings in range(_MOST_HALVINGS):
-            angles = chebyshev_points(0.0, np.pi / 2 ** (halvings + 1), _ANGLES)
-            found = np.stack([self._slopes(sigma, sigma, theta) for theta in angles], axis=-1)
-            if (tail(found) <= _RESOLVED * abs(found).max(axis=(1, 2, 3), keepdims=True)[..., 0]).all():
-                return halvings
-        return _MOST_HALVINGS
+    def _resolved(self) -> bool:
+        """Whether functions of two scales are resolved within every cell."""
+        angles = (0.5, 0.5 / (1 + self._sigma.max()))
+        tables = [self._apart(), *(self._panels.products(self._slopes, angle)[..., None] for angle in angles)]
+        for table in tables:
+            cells = table.reshape(2, self.cells, _POINTS, self.cells, _POINTS, -1)
+            for cell in range(self.cells):
+                block = np.moveaxis(cells[:, cell, :, cell], 2, -1)
+                size = abs(block).max(axis=(1, 3))[:, None]
+                # What is left of a difference of features has the digits of its root.
+                if (tail(block) > 4 * _RESOLVED * np.maximum(size, np.sqrt(size))).any():
+                    return False
+        return True
 
-    def _cells(self) -> int:
-        """Into how many parts the scales are cut."""
-        cells = 1
-        while cells < _MOST_CELLS:
-            width = (self.high - self.low) / cells
-            inner = [np.exp(chebyshev_points(at, at + width, _SCALES)) for at in (self.low, self.high - width)]
-            angle = np.pi / 2 ** (self.halvings + 2)
-            found = [self._slopes(each, each, angle) for each in inner]
-            parallel = [self._apart(each, each) for each in inner]
-            if all(
-                (tail(each) <= 4 * _RESOLVED * abs(each).max()).all() for table in (*found, *parallel) for each in table
-            ):
-                return cells
-            cells += max(1, cells // 2)
-        return cells
+    def _apart(self) -> FloatArray:
+        """The squared distances at angle zero, (2, scales, scales, 2): what is to be times (log σ_u/σ_v)², and the rest.
 
-    def _edges(self, cell: int) -> tuple[float, float]:
-        width = (self.high - self.low) / self.cells
-        return self.low + cell * width, self.low + (cell + 1) * width
+        The first of parallel pairs, the second of opposite ones.
+        """
+        weights, nodes = self._panels.weights[:, None], self._panels.nodes[:, None]
+        # The derivative in log σ of an even half is even, of the odd half of the slope times x.
+        steep = self._slopes[::-1] * nodes
+        steep -= self._values * (weights * steep * self._values).sum(axis=(0, 1))
+        lag = np.subtract.outer(*[np.log(self._sigma)] * 2)
+        near = np.stack([self._distances(each, each) for each in self._values])
+        near = np.divide(near, lag**2, out=np.zeros_like(near), where=lag != 0)
+        near += (weights * steep**2).sum(axis=1)[:, None] * np.eye(len(lag))
+        even, odd = near
+        far = self._distances(self._values[0], -self._values[0])
+        return np.stack([np.stack([even + odd, np.zeros_like(far)], axis=-1), np.stack([odd, far], axis=-1)])
 
-    def _sigma(self, cell: int) -> FloatArray:
-        return np.exp(chebyshev_points(*self._edges(cell), _SCALES))
+    def _distances(self, left: FloatArray, right: FloatArray) -> FloatArray:
+        return np.array([self._panels.weights @ (each[:, None] - right) ** 2 for each in left.T])
 
-    def _units(self, sigma: FloatArray) -> FloatArray:
-        """Scales in units of the size of φ."""
-        rule = self.activation.rule(float(sigma.max()))
-        values = np.asarray(self.activation(np.outer(sigma, rule.nodes).ravel())).reshape(len(sigma), -1)
-        return np.asarray(sigma / np.sqrt((values * values) @ rule.weights))
+    def _halved(self) -> tuple[int, FloatArray]:
+        """How often π/2 is halved until functions of the angle are resolved down to zero, and S in that last part."""
+        # Not before the angle is that over which the steepest function changes.
+        first = max(0, int(np.log2(self._sigma.max())) - 1)
+        for halvings in range(first, _MOST_HALVINGS):
+            slopes = self._slopes_between(0.0, np.pi / 2 ** (halvings + 1))
+            if (tail(slopes) <= _RESOLVED * abs(slopes).max(axis=(0, 3))).all():
+                break
+        return halvings, slopes
 
-    def _slopes(self, sigma_u: FloatArray, sigma_v: FloatArray, theta: float) -> FloatArray:
-        """S at an angle, of nearly parallel and of nearly opposite pairs: (2, scales of u, scales of v)."""
-        found = np.stack(self.rule.products(self.activation.slope, sigma_u, sigma_v, theta))
-        return found * np.outer(self._units(sigma_u), self._units(sigma_v))
+    def _slopes_between(self, low: float, high: float) -> FloatArray:
+        """S of nearly parallel and of nearly opposite pairs at the points of some angles: (2, scales, scales, angles)."""
+        angles = chebyshev_points(low, high, _POINTS)
+        return np.stack([self._panels.products(self._slopes, theta) for theta in angles], axis=-1)
 
-    def _apart(self, sigma_u: FloatArray, sigma_v: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """At angle zero: the squared distance over (log σ_u/σ_v)², and that of opposite pairs."""
-        phi, highest = self.activation, max(float(sigma_u.max()), float(sigma_v.max()))
-        rule = phi.rule(highest)
-
-        def features(sigma: FloatArray, sign: float) -> FloatArray:
-            u = np.outer(sigma, rule.nodes)
-            values = sign * np.asarray(phi(sign * u.ravel())).reshape(u.shape)
-            return np.asarray(values * (self._units(sigma) / sigma)[:, None])
-
-        u, v, turned = features(sigma_u, 1.0), features(sigma_v, 1.0), features(sigma_v, -1.0)
-        lag = np.log(sigma_u)[:, None] - np.log(sigma_v)
-        near = np.array([((each - v) ** 2) @ rule.weights for each in u])
-        # Of equal scales the squared derivative.
-        steep = np.outer(sigma_u, rule.nodes)
-        steep = steep * phi.slope(steep) * (self._units(sigma_u) / sigma_u)[:, None]
-        steep -= u * ((steep * u) @ rule.weights)[:, None]
-        equal = lag == 0
-        near = np.divide(near, lag**2, out=np.zeros_like(near), where=~equal)
-        near = np.where(equal, ((steep * steep) @ rule.weights)[:, None], near)
-        return near, np.array([((each - turned) ** 2) @ rule.weights for each in u])
-
-    def parallel(self, u: int, v: int) -> tuple[FloatArray, FloatArray]:
-        """Coefficients of the distances at angle zero in a pair of cells."""
-        with self._lock:
-            if (u, v) not in self._parallel:
-                change = to_chebyshev(_SCALES)
-                near, far = self._apart(self._sigma(u), self._sigma(v))
-                self._parallel[u, v] = change.T @ near @ change, change.T @ far @ change
-            return self._parallel[u, v]
+    def _over_cells(self, values: FloatArray) -> FloatArray:
+        """Coefficients in both scales, (2, cells, cells, points, points, ·), of values at their points."""
+        change, shape = to_chebyshev(_POINTS), (-1, self.cells, _POINTS, self.cells, _POINTS, values.shape[-1])
+        return np.einsum("ia,jb,scidjk->scdabk", change, change, values.reshape(shape), optimize=True)
 
     def interval(self, part: int) -> tuple[float, float]:
         """The angles of a part, 0 the largest ones."""
@@ -141,60 +124,44 @@ class DualTable:
         with np.errstate(divide="ignore"):
             return np.clip(np.floor(np.log2(np.pi / 2 / theta)), 0, self.halvings).astype(int)
 
-    def box(self, u: int, v: int, part: int) -> tuple[FloatArray, FloatArray]:
-        """Coefficients (scales of u, scales of v · 2 angles) of a box, of nearly parallel and of opposite pairs."""
+    def boxes(self, part: int) -> FloatArray:
+        """Coefficients of S in a part, and of ∫ sin τ S(τ) dτ up to where it begins: (2, cells, cells, ·, ·, angles + 1).
+
+        The first of nearly parallel pairs, the second of nearly opposite ones.
+        """
         with self._lock:
-            return self._box(u, v, part)
-
-    def _box(self, u: int, v: int, part: int) -> tuple[FloatArray, FloatArray]:
-        key = (u, v, part)
-        if key not in self._boxes:
-            low, high = self.interval(part)
-            angles = chebyshev_points(low, high, _ANGLES)
-            sigma_u = self._sigma(u)
-            sigma_v = sigma_u if u == v else self._sigma(v)
-            slopes = np.stack([self._slopes(sigma_u, sigma_v, theta) for theta in angles], axis=-1)
-            start = self._loss_at(low, u, v, part, sigma_u, sigma_v)[..., None]
-            means = (start + slopes @ _integrals(low, high).T) / angles**2
-            both = np.concatenate([each @ to_chebyshev(_ANGLES) for each in (slopes, means)], axis=-1)
-            change = to_chebyshev(_SCALES)
-            both = np.einsum("ia,jb,sijk->sabk", change, change, both, optimize=True)
-            self._boxes[key] = tuple(each.reshape(_SCALES, -1) for each in both)
-        return self._boxes[key]
-
-    def _loss_at(
-        self, theta: float, u: int, v: int, part: int, sigma_u: FloatArray, sigma_v: FloatArray
-    ) -> FloatArray:
-        """∫₀^θ sin τ S(τ) dτ at the lower end of a part."""
-        if theta == 0:
-            return np.zeros((2, _SCALES, _SCALES))
-        if theta > _SAFE_DIFFERENCE:
-            zero, there = (
-                np.stack(self.rule.products(self.activation, sigma_u, sigma_v, each)) for each in (0.0, theta)
-            )
-            signs = np.array([1.0, -1.0])[:, None, None]
-            units = np.outer(self._units(sigma_u) / sigma_u, self._units(sigma_v) / sigma_v)
-            return np.asarray(signs * (zero - there) * units)
-        below = np.stack(self._box(u, v, part + 1)).reshape(2, _SCALES, _SCALES, 2 * _ANGLES)[..., _ANGLES:]
-        points = [chebyshev_polynomials(np.cos((np.arange(_SCALES) + 0.5) * np.pi / _SCALES), _SCALES)] * 2
-        # At its upper end all polynomials are one.
-        return np.einsum("ai,bj,sab->sij", *points, below.sum(axis=-1), optimize=True) * theta**2
+            # Those of smaller angles come first.
+            for each in range(self.halvings - len(self._boxes), part - 1, -1):
+                low, high = self.interval(each)
+                slopes = self._slopes_between(low, high) if each < self.halvings else self._last
+                slopes = slopes @ to_chebyshev(_POINTS)
+                self._boxes.append(self._over_cells(np.concatenate([slopes, self._losses[..., None]], axis=-1)))
+                # At the upper end all polynomials are one.
+                self._losses = self._losses + high**2 * (slopes @ mean_losses(low, high)).sum(axis=-1)
+            return self._boxes[self.halvings - part]
 
     def pairs(self, pairs: Pairs) -> PairCurves:
         """Return what finds distance and slope of some pairs at any angles."""
         return PairCurves(self, pairs)
 
 
-def _integrals(low: float, high: float) -> FloatArray:
-    """Matrix from values at the points of the angles to the integrals of sin τ times them from `low` on."""
+def dual_table(activation: Activation, low: float, high: float) -> DualTable | None:
+    """Return the table for scales from `low` to `high`; None where no panels hold the activation."""
+    # The table is a little wider than its range.
+    panels = smoothing(activation, low / (1 + _NARROWEST), high * (1 + _NARROWEST))
+    return None if panels is None else DualTable(activation, panels, float(np.log(low)), float(np.log(high)))
+
+
+@lru_cache(maxsize=64)
+def mean_losses(low: float, high: float) -> FloatArray:
+    """Matrix from Chebyshev coefficients of S(θ) to those of 1/θ² ∫ sin τ S(τ) dτ, from `low` to θ."""
     x, w = legendre()
-    ends = chebyshev_points(low, high, _ANGLES)
+    ends = chebyshev_points(low, high, _POINTS)
     half = (ends - low)[:, None] / 2
     tau = low + half * (1 + x)
-    local = (2 * tau - low - high) / (high - low)
-    values = chebyshev_polynomials(local.ravel(), _ANGLES).T @ to_chebyshev(_ANGLES).T
-    weights = (half * w * np.sin(tau)).ravel()
-    return np.asarray((values * weights[:, None]).reshape(*tau.shape, _ANGLES).sum(axis=1))
+    polynomials = chebyshev_polynomials(((2 * tau - low - high) / (high - low)).ravel(), _POINTS)
+    weights = half * w * np.sin(tau) / ends[:, None] ** 2
+    return np.asarray((polynomials.reshape(-1, *tau.shape) * weights).sum(axis=2) @ to_chebyshev(_POINTS))
 
 
 class PairCurves:
@@ -207,51 +174,53 @@ class PairCurves:
     """
 
     def __init__(self, table: DualTable, pairs: Pairs) -> None:
-        self._table, self._pairs = table, pairs
-        x = np.log(np.stack([pairs.sigma_u, pairs.sigma_v]))
-        x.sort(axis=0)
-        position = (x - table.low) / (table.high - table.low) * table.cells
-        self._cell = np.clip(position.astype(int), 0, table.cells - 1)
-        local = 2 * (position - self._cell) - 1
-        self._of_u, self._of_v = (chebyshev_polynomials(each, _SCALES).T for each in local)
-        self._group = (self._cell[0] * table.cells + self._cell[1]) * 2 + (pairs.sign < 0)
+        self._table = table
+        position = (np.log(np.stack([pairs.sigma_u, pairs.sigma_v])) - table.low) / (table.high - table.low)
+        position *= table.cells
+        cell = np.clip(position.astype(int), 0, table.cells - 1)
+        self._of_u, self._of_v = (chebyshev_polynomials(each, _POINTS).T for each in 2 * (position - cell) - 1)
+        self._opposite = pairs.sign < 0
+        self._group = (self._opposite * table.cells + cell[0]) * table.cells + cell[1]
         self._units = pairs.unit_u * pairs.unit_v
         self._curves: dict[int, tuple[BoolArray, FloatArray]] = {}
-        self._apart = np.empty(x.shape[1])
-        for at, u, v, opposite in self._groups(np.arange(x.shape[1])):
-            coefficients = table.parallel(u, v)[opposite]
-            self._apart[at] = np.einsum("pa,pa->p", self._of_u[at] @ coefficients, self._of_v[at])
-        lag = np.log1p((pairs.sigma_u - pairs.sigma_v) / pairs.sigma_v)
-        self._apart *= np.where(pairs.sign > 0, lag**2, 1.0)
+        square = np.log1p((pairs.sigma_u - pairs.sigma_v) / pairs.sigma_v) ** 2
+        near, far = self._contracted(np.arange(square.size), table.parallel).T
+        self._apart = square * near + far
 
-    def _groups(self, index: IntArray):
-        groups = self._group[index]
+    def _contracted(self, index: IntArray, boxes: FloatArray) -> FloatArray:
+        """What boxes hold at the scales of some pairs, (pairs, ·)."""
+        groups, boxes = self._group[index], boxes.reshape(-1, *boxes.shape[3:])
+        result = np.empty((index.size, boxes.shape[-1]))
         for group in np.unique(groups):
-            cells, opposite = divmod(int(group), 2)
-            yield index[groups == group], *divmod(cells, self._table.cells), opposite
+            chosen = np.flatnonzero(groups == group)
+            at, box = index[chosen], boxes[group]
+            first = (self._of_u[at] @ box.reshape(_POINTS, -1)).reshape(at.size, _POINTS, -1)
+            result[chosen] = np.einsum("pbk,pb->pk", first, self._of_v[at])
+        return result
 
     def _curve(self, part: int, index: IntArray) -> FloatArray:
-        """Coefficients in the angle of some pairs, (pairs, 2 angles)."""
+        """Coefficients of S in the angle, those of what is lost within the part over θ², and what is lost before."""
         if part not in self._curves:
-            count = len(self._group)
-            self._curves[part] = np.zeros(count, dtype=bool), np.empty((count, 2 * _ANGLES))
+            count = self._units.size
+            self._curves[part] = np.zeros(count, dtype=bool), np.empty((count, 2 * _POINTS + 1))
         known, curves = self._curves[part]
         missing = index[~known[index]]
-        for at, u, v, opposite in self._groups(missing):
-            first = self._of_u[at] @ self._table.box(u, v, part)[opposite]
-            curves[at] = np.einsum("pbk,pb->pk", first.reshape(len(at), _SCALES, -1), self._of_v[at])
-        known[missing] = True
+        if missing.size:
+            found = self._contracted(missing, self._table.boxes(part))
+            lost = found[:, :_POINTS] @ mean_losses(*self._table.interval(part))
+            curves[missing] = np.concatenate([found[:, :_POINTS], lost, found[:, _POINTS:]], axis=1)
+            known[missing] = True
         return curves[index]
 
     def __call__(self, index: IntArray, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return what `difference_form` does, of some pairs at these angles."""
         loss, slope = np.empty((2, len(index)))
         parts = self._table.part(theta)
-        for part in np.unique(parts):
+        for part in map(int, np.unique(parts)):
             at = np.flatnonzero(parts == part)
-            low, high = self._table.interval(int(part))
-            curve = self._curve(int(part), index[at])
-            basis = chebyshev_polynomials((2 * theta[at] - low - high) / (high - low), _ANGLES).T
-            slope[at] = np.einsum("pk,pk->p", curve[:, :_ANGLES], basis)
-            loss[at] = np.einsum("pk,pk->p", curve[:, _ANGLES:], basis) * theta[at] ** 2
+            low, high = self._table.interval(part)
+            curve = self._curve(part, index[at])
+            basis = chebyshev_polynomials((2 * theta[at] - low - high) / (high - low), _POINTS).T
+            slope[at] = np.einsum("pk,pk->p", curve[:, :_POINTS], basis)
+            loss[at] = np.einsum("pk,pk->p", curve[:, _POINTS:-1], basis) * theta[at] ** 2 + curve[:, -1]
         return self._apart[index] + 2 * loss, slope / self._units[index]
