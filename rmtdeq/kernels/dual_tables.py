@@ -40,6 +40,11 @@ class DualTable:
         For these scales.
     low, high : float
         The range, as log σ.
+
+    Attributes
+    ----------
+    resolved : bool
+        Whether all digits are there; the range may be too wide for that.
     """
 
     def __init__(self, activation: Activation, panels: Smoothing, low: float, high: float) -> None:
@@ -54,7 +59,8 @@ class DualTable:
             size = np.sqrt(panels.weights @ (values * values).sum(axis=0))
             self._values = values / size
             self._slopes = panels.halves(activation.slope, self._sigma) * (self._sigma / size)
-            if self._resolved():
+            self.resolved = self._resolved()
+            if self.resolved:
                 break
         self.parallel = self._over_cells(self._apart())
         self.halvings, self._last = self._halved()
@@ -102,7 +108,8 @@ class DualTable:
         for halvings in range(first, _MOST_HALVINGS):
             slopes = self._slopes_between(0.0, np.pi / 2 ** (halvings + 1))
             if (tail(slopes) <= _RESOLVED * abs(slopes).max(axis=(0, 3))).all():
-                break
+                return halvings, slopes
+        self.resolved = False
         return halvings, slopes
 
     def _slopes_between(self, low: float, high: float) -> FloatArray:
@@ -146,10 +153,13 @@ class DualTable:
 
 
 def dual_table(activation: Activation, low: float, high: float) -> DualTable | None:
-    """Return the table for scales from `low` to `high`; None where no panels hold the activation."""
+    """Return the table for scales from `low` to `high`; None where it would not have all digits."""
     # The table is a little wider than its range.
     panels = smoothing(activation, low / (1 + _NARROWEST), high * (1 + _NARROWEST))
-    return None if panels is None else DualTable(activation, panels, float(np.log(low)), float(np.log(high)))
+    if panels is None:
+        return None
+    table = DualTable(activation, panels, float(np.log(low)), float(np.log(high)))
+    return table if table.resolved else None
 
 
 @lru_cache(maxsize=64)

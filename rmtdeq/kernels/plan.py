@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,9 @@ _SMALLEST_NORM2, _LARGEST_NORM2 = 1e-200, 1e16
 _SMALLEST_SINGLE = 1e-30
 _FEW = 16
 """Pairs of samples whose quadratures take less time than a table."""
+
+_one_makes_it = Lock()
+"""Threads that share a plan wait for its tables."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +58,14 @@ class LayerPlan:
         """What these samples need of the table."""
         return self.table.used(self.rows, self.columns)
 
-    @cached_property
+    @property
     def duals(self) -> DualTable | None:
         """The dual at the scales of the samples, where it has no closed form and can be tabulated."""
+        with _one_makes_it:
+            return self._duals
+
+    @cached_property
+    def _duals(self) -> DualTable | None:
         phi = self.layer.activation
         sigma = np.concatenate([self.rows.sigma, self.columns.sigma])
         sigma = sigma[sigma > 0]
@@ -66,6 +75,11 @@ class LayerPlan:
         from rmtdeq.kernels.dual_tables import dual_table
 
         return dual_table(phi, float(sigma.min()), float(sigma.max()))
+
+    @property
+    def by_quadrature(self) -> bool:
+        """Whether pairs that are nearly parallel take quadratures, however many they are."""
+        return self.layer.activation.dual_form is None and self.duals is None
 
     @property
     def fold(self) -> tuple[float, float, float] | None:
