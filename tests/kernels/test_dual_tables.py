@@ -18,7 +18,9 @@ OPEN = {
     **{name: lambda name=name: rd.activation(name) for name in ("tanh", "elu", "softplus", "gelu", "swish", "sigmoid")},
     "centred elu": lambda: rd.activation("elu").minus(0.2),
     "cos": lambda: rd.Activation(np.cos, lambda u: -np.sin(u)),
-    "even": lambda: rd.Activation(lambda u: np.log(np.cosh(np.clip(u, -300, 300))), np.tanh),
+    "even": lambda: rd.Activation(
+        lambda u: u * np.tanh(u), lambda u: np.tanh(u) + u / np.cosh(np.clip(u, -300, 300)) ** 2
+    ),
     "bump": lambda: rd.Activation(lambda u: np.exp(-u * u), lambda u: -2 * u * np.exp(-u * u)),
     "no derivative": lambda: rd.Activation(np.arctan),
     "bent at zero": lambda: rd.Activation(
