@@ -25,7 +25,8 @@ _NODES = 20
 _REACH = 10.0
 _NOISE = 2.0
 """Widest panel across the noise, in its standard deviations."""
-_AGREE = 3e-14
+_AGREE, _SLOPES_AGREE = 3e-14, 2e-12
+"""The second where slopes come from an interpolant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,11 +117,11 @@ def _average(
     norm = 1 / (sqrt(2 * pi) * noise)
     to_legendre = np.empty((count, count))
     for k in range(count):
-        before, here = 0.0, 1.0
+        last, value = 0.0, 1.0
         for degree in range(count):
-            to_legendre[degree, k] = (degree + 0.5) * here * across[k]
-            before, here = here, ((2 * degree + 1) * nodes[k] * here - degree * before) / (degree + 1)
-    most = (int(ceil(2 * _REACH / _NOISE)) + 1) * count
+            to_legendre[degree, k] = (degree + 0.5) * value * across[k]
+            last, value = value, ((2 * degree + 1) * nodes[k] * value - degree * last) / (degree + 1)
+    most = (ceil(2 * _REACH / _NOISE) + 1) * count
     x, before, here = np.empty(most), np.empty(most), np.empty(most)
     for row in range(middles.size):
         middle = middles[row]
@@ -143,7 +144,7 @@ def _average(
                 for q in range(size):
                     x[q], here[q] = center + 2 * noise * of_noise[q] / width, likely[q]
             else:
-                pieces = int(ceil((end - begin) / (_NOISE * noise)))
+                pieces = ceil((end - begin) / (_NOISE * noise))
                 half = (end - begin) / (2 * pieces)
                 size = pieces * count
                 for piece in range(pieces):
@@ -177,7 +178,7 @@ def smoothing(activation: Activation, low: float, high: float) -> Smoothing | No
         halves = [panels.halves(fn, sigma) for fn in (activation, activation.slope)]
         return np.array([panels.products(each, theta) for each in halves for theta in (0.1 / (1 + high), 1e-2, 0.4)])
 
-    kinked = bool(activation.kinks)
+    kinked, agree = bool(activation.kinks), _AGREE if activation.derivative is not None else _SLOPES_AGREE
     candidates = [Smoothing(_doubling(size / high, size), size, kinked) for size in (1.0, 0.5, 0.25, 0.125)]
     try:
         with np.errstate(all="ignore"):
@@ -185,7 +186,7 @@ def smoothing(activation: Activation, low: float, high: float) -> Smoothing | No
             for panels, finer in pairwise(candidates):
                 coarse, values = values, found(finer)
                 size = np.sqrt(abs(values[:, 0].diagonal(axis1=1, axis2=2)))
-                if (abs(values - coarse) <= _AGREE * (size[:, None, :, None] * size[:, None, None, :])).all():
+                if (abs(values - coarse) <= agree * (size[:, None, :, None] * size[:, None, None, :])).all():
                     return panels
     except InvalidInputError:
         pass

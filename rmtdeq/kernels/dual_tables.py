@@ -26,7 +26,8 @@ from rmtdeq.kernels.chebyshev import chebyshev_points, chebyshev_polynomials, ta
 
 _POINTS = 20
 """Of a box, in each direction."""
-_RESOLVED = 2e-13
+_RESOLVED, _SLOPES_RESOLVED = 2e-13, 2e-12
+"""The second where slopes come from an interpolant."""
 _NARROWEST, _WIDEST, _MOST_CELLS, _MOST_HALVINGS = 0.25, 2.0, 16, 40
 
 
@@ -49,9 +50,12 @@ class DualTable:
 
     def __init__(self, activation: Activation, panels: Smoothing, low: float, high: float) -> None:
         self._panels = panels
+        self._tolerance = _RESOLVED if activation.derivative is not None else _SLOPES_RESOLVED
         wider = max(_NARROWEST - (high - low), 1e-9) / 2
         self.low, self.high = low - wider, high + wider
-        for self.cells in range(max(1, int((self.high - self.low) / _WIDEST)), _MOST_CELLS + 1):
+        fewest = max(1, int((self.high - self.low) / _WIDEST))
+        for cells in range(fewest, _MOST_CELLS + 1):
+            self.cells = cells
             width = (self.high - self.low) / self.cells
             starts = self.low + width * np.arange(self.cells)
             self._sigma = np.exp([chebyshev_points(at, at + width, _POINTS) for at in starts]).ravel()
@@ -69,7 +73,7 @@ class DualTable:
 
     def _resolved(self) -> bool:
         """Whether functions of two scales are resolved within every cell."""
-        angles = (0.5, 0.5 / (1 + self._sigma.max()))
+        angles = (np.pi / 2, 0.5, 0.5 / (1 + self._sigma.max()))
         tables = [self._apart(), *(self._panels.products(self._slopes, angle)[..., None] for angle in angles)]
         for table in tables:
             cells = table.reshape(2, self.cells, _POINTS, self.cells, _POINTS, -1)
@@ -77,12 +81,12 @@ class DualTable:
                 block = np.moveaxis(cells[:, cell, :, cell], 2, -1)
                 size = abs(block).max(axis=(1, 3))[:, None]
                 # What is left of a difference of features has the digits of its root.
-                if (tail(block) > 4 * _RESOLVED * np.maximum(size, np.sqrt(size))).any():
+                if (tail(block) > 4 * self._tolerance * np.maximum(size, np.sqrt(size))).any():
                     return False
         return True
 
     def _apart(self) -> FloatArray:
-        """The squared distances at angle zero, (2, scales, scales, 2): what is to be times (log σ_u/σ_v)², and the rest.
+        """The squared distances at angle zero, (2, scales, scales, 2): what (log σ_u/σ_v)² multiplies, and the rest.
 
         The first of parallel pairs, the second of opposite ones.
         """
@@ -107,13 +111,13 @@ class DualTable:
         first = max(0, int(np.log2(self._sigma.max())) - 1)
         for halvings in range(first, _MOST_HALVINGS):
             slopes = self._slopes_between(0.0, np.pi / 2 ** (halvings + 1))
-            if (tail(slopes) <= _RESOLVED * abs(slopes).max(axis=(0, 3))).all():
+            if (tail(slopes) <= self._tolerance * abs(slopes).max(axis=(0, 3))).all():
                 return halvings, slopes
         self.resolved = False
         return halvings, slopes
 
     def _slopes_between(self, low: float, high: float) -> FloatArray:
-        """S of nearly parallel and of nearly opposite pairs at the points of some angles: (2, scales, scales, angles)."""
+        """S of nearly parallel and of nearly opposite pairs at points of some angles, (2, scales, scales, angles)."""
         angles = chebyshev_points(low, high, _POINTS)
         return np.stack([self._panels.products(self._slopes, theta) for theta in angles], axis=-1)
 
@@ -132,7 +136,7 @@ class DualTable:
             return np.clip(np.floor(np.log2(np.pi / 2 / theta)), 0, self.halvings).astype(int)
 
     def boxes(self, part: int) -> FloatArray:
-        """Coefficients of S in a part, and of ∫ sin τ S(τ) dτ up to where it begins: (2, cells, cells, ·, ·, angles + 1).
+        """Coefficients of S in a part, and of ∫ sin τ S(τ) dτ up to it: (2, cells, cells, ·, ·, angles + 1).
 
         The first of nearly parallel pairs, the second of nearly opposite ones.
         """

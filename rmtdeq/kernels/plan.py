@@ -117,7 +117,12 @@ class Plan:
         """Return entries without a series: by closed forms, tables of the dual, and two-dimensional quadratures."""
         angles, inner = self.inputs.pairs(i, j)
         layers = [
-            (each.layer, each.rows.at(i), each.columns.at(j), each.duals.pairs if i.size > _FEW and each.duals else None)
+            (
+                each.layer,
+                each.rows.at(i),
+                each.columns.at(j),
+                each.duals.pairs if i.size > _FEW and each.duals else None,
+            )
             for each in self.layers
         ]
         return entries_of_pairs(layers, angles, inner, kinds)

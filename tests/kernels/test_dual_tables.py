@@ -9,7 +9,6 @@ import rmtdeq as rd
 from rmtdeq.activations.activations import Pairs
 from rmtdeq.activations.duals import difference_form, second_moment
 from rmtdeq.kernels import plan
-from rmtdeq.kernels.chebyshev import tail
 from rmtdeq.kernels.dual_tables import dual_table
 
 KINDS = ("ck", "ntk", "ntk-full")
@@ -57,7 +56,7 @@ def steepest(phi, pairs):
 @pytest.mark.parametrize("name", CLOSED)
 def test_tables_hold_what_closed_forms_say(name, scales):
     if name == "sin" and scales[1] > 3:
-        return pytest.skip("varies too fast")
+        pytest.skip("varies too fast")
     phi = rd.activation(name)
     pairs = pairs_of(phi, *scales, 120)
     table = dual_table(replace(phi, dual_form=None, expectations=None), *scales)
@@ -69,16 +68,17 @@ def test_tables_hold_what_closed_forms_say(name, scales):
     assert (abs(slope - steep) <= 2e-14 * steepest(phi, pairs)).all()
 
 
-@pytest.mark.parametrize("scales", RANGES)
+@pytest.mark.parametrize("scales", [*(pytest.param(each, marks=pytest.mark.slow) for each in RANGES[1:]), RANGES[0]])
 @pytest.mark.parametrize("name", OPEN)
 def test_tables_hold_what_quadratures_find(name, scales):
     phi = OPEN[name]()
     table = dual_table(phi, *scales)
     if table is None:
-        assert name == "cos" and scales[1] > 3
+        assert name == "cos"
+        assert scales[1] > 3
         return
-    pairs = pairs_of(phi, *scales, 18)
-    distance, slope = table.pairs(pairs)(np.arange(18), pairs.theta)
+    pairs = pairs_of(phi, *scales, 9)
+    distance, slope = table.pairs(pairs)(np.arange(9), pairs.theta)
     expected, steep = difference_form(phi, pairs)
     # Features are rounded before the quadrature takes their difference.
     assert (abs(distance - expected) <= 1e-12 * expected + 1e-15 * np.sqrt(expected)).all()
@@ -91,20 +91,20 @@ def test_every_box_is_resolved(name):
     table = dual_table(OPEN[name](), 0.02, 3.0)
     for part in range(table.halvings + 1):
         boxes = table.boxes(part).reshape(2, table.cells, table.cells, 20, 20, 21)
-        size = abs(boxes).max(axis=(0, 3, 4, 5))
-        for last in (boxes[:, :, :, 15:], boxes[:, :, :, :, 15:], boxes[..., 15:20]):
-            assert (abs(last).max(axis=(0, 3, 4, 5)) < 1e-11 * size).all()
+        size = np.sqrt(abs(boxes).max(axis=(0, 3, 4, 5)).diagonal())
+        for last in (boxes[:, :, :, 17:], boxes[:, :, :, :, 17:], boxes[..., 17:20]):
+            assert (abs(last).max(axis=(0, 3, 4, 5)) < 2e-12 * np.outer(size, size)).all()
 
 
 def test_slopes_are_the_derivatives_of_distances():
     # Price's theorem: d/dθ E φ(u)φ(v) is -sin θ times σ_u σ_v E φ'(u)φ'(v).
     phi = rd.activation("softplus")
     pairs = pairs_of(phi, 0.1, 30.0, 200, seed=5)
-    curves, theta, step = dual_table(phi, 0.1, 30.0).pairs(pairs), np.clip(pairs.theta, 1e-3, 1.5), 1e-5
+    curves, theta, step = dual_table(phi, 0.1, 30.0).pairs(pairs), np.clip(pairs.theta, 0.02, 1.5), 1e-4
     index = np.arange(200)
     rise = (curves(index, theta * (1 + step))[0] - curves(index, theta * (1 - step))[0]) / (2 * step * theta)
     expected = 2 * np.sin(theta) * pairs.unit_u * pairs.unit_v * curves(index, theta)[1]
-    np.testing.assert_allclose(rise, expected, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(rise, expected, rtol=1e-5, atol=1e-9)
 
 
 def test_pairs_have_no_order():
@@ -112,9 +112,7 @@ def test_pairs_have_no_order():
     pairs = pairs_of(phi, 0.1, 30.0, 60)
     turned = Pairs(pairs.sigma_v, pairs.sigma_u, pairs.size_v, pairs.size_u, pairs.theta, pairs.sign)
     table, index = dual_table(phi, 0.1, 30.0), np.arange(60)
-    for one, other in zip(
-        table.pairs(pairs)(index, pairs.theta), table.pairs(turned)(index, pairs.theta), strict=True
-    ):
+    for one, other in zip(table.pairs(pairs)(index, pairs.theta), table.pairs(turned)(index, pairs.theta), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-15)
 
 
@@ -131,19 +129,21 @@ def few_features(gaussian, n):
     return X
 
 
-@pytest.mark.parametrize("name", ["tanh", "centred elu", "softplus", "bump", "even", "sigmoid"])
-@pytest.mark.parametrize("against", [False, True])
-def test_kernels_by_tables_are_kernels_by_quadratures(gaussian, monkeypatch, name, against):
-    X = few_features(gaussian, 22)
-    Y = few_features(gaussian, 40)[15:27] if against else None
-    deep = rd.Network([rd.Layer(OPEN[name](), 0.2, 0.8), rd.Layer("tanh", 0.0, 0.7, 0.2)])
-    for network in (rd.DEQ(OPEN[name](), 0.3, 0.8), deep):
-        by_table = rd.kernel(X, network, KINDS, Y=Y)
-        with monkeypatch.context() as context:
-            context.setattr(plan, "_FEW", 10**9)
-            by_quadrature = rd.kernel(X, network, KINDS, Y=Y)
-        for one, other in zip(by_table, by_quadrature, strict=True):
-            assert abs(one - other).max() < 2e-12 * abs(other).max()
+@pytest.mark.parametrize(
+    "name",
+    ["centred elu", "even", *(pytest.param(each, marks=pytest.mark.slow) for each in ("tanh", "bump", "sigmoid"))],
+)
+@pytest.mark.parametrize("deep", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_kernels_by_tables_are_kernels_by_quadratures(gaussian, monkeypatch, name, deep):
+    X = few_features(gaussian, 13)
+    network = rd.DEQ(OPEN[name](), 0.3, 0.8)
+    if deep:
+        network = rd.Network([rd.Layer(OPEN[name](), 0.2, 0.8), rd.Layer("tanh", 0.0, 0.7, 0.2)])
+    by_table = rd.kernel(X, network, KINDS, Y=X[::-1])
+    monkeypatch.setattr(plan, "_FEW", 10**9)
+    by_quadrature = rd.kernel(X, network, KINDS, Y=X[::-1])
+    for one, other in zip(by_table, by_quadrature, strict=True):
+        assert abs(one - other).max() < 2e-12 * abs(other).max()
 
 
 def test_tables_serve_all_engines(gaussian):
