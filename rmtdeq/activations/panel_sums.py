@@ -29,36 +29,40 @@ def panel_sums(
     """
     result = np.zeros((2, theta.size))
     for i in range(theta.size):
-        count, right = int(panels[i]), 0.0
+        count, right, last = int(panels[i]), 0.0, sin(theta[i] / 2)
         for panel in range(1, count + 2):
             left = right
             right = theta[i] * (exp(span[i] * ((panel - 1) / count - 1)) if span[i] > 0 else panel / (count + 1))
             half, middle = (right - left) / 2, (right + left) / 2
             for q in range(nodes.size):
                 tau = middle + half * nodes[q]
-                density = _density_less(tau, h[i], k[i], less_u[i], less_v[i]) * half * across[q] / (2 * pi)
+                s, c = sin(tau / 2), cos(tau / 2)
+                density = _density_less(s, c, h[i], k[i], less_u[i], less_v[i]) * half * across[q] / (2 * pi)
                 result[0, i] += density
                 # cos τ - cos θ
-                result[1, i] += density * 2 * sin((theta[i] + tau) / 2) * sin((theta[i] - tau) / 2)
+                result[1, i] += density * 2 * (last - s) * (last + s)
     return result
 
 
 @compiled(nogil=True)
-def _density_less(tau: float, h: float, k: float, less_u: bool, less_v: bool) -> float:
-    """2π f(h, k) at angle τ, less its values at h = 0 (`less_u`), at k = 0 (`less_v`), or at either and plus both."""
-    square = sin(tau) ** 2
+def _density_less(s: float, c: float, h: float, k: float, less_u: bool, less_v: bool) -> float:
+    """2π f(h, k) less its values at h = 0 (`less_u`), at k = 0 (`less_v`), or at either and plus both.
+
+    At the angle of whose half s is the sine and c the cosine.
+    """
+    square = (2 * s * c) ** 2
     if not (less_u or less_v):
-        return exp(-0.5 * ((h - k) ** 2 / square + h * k / cos(tau / 2) ** 2))
-    of_h, of_k, mixed = -0.5 * h * h / square, -0.5 * k * k / square, h * k * cos(tau) / square
-    # exp(a + b) - exp(a), from the rounded exponentials where b is large.
+        return exp(-0.5 * ((h - k) ** 2 / square + h * k / c**2))
+    of_h, of_k, mixed = -0.5 * h * h / square, -0.5 * k * k / square, h * k * (1 - 2 * s * s) / square
+    rest, change = 0.0, mixed
     if less_u and less_v:
-        base, change = of_h + of_k, mixed
+        base = of_h + of_k
+        rest = expm1(of_h) * expm1(of_k)
     elif less_v:
         base, change = of_h, of_k + mixed
     else:
         base, change = of_k, of_h + mixed
+    # exp(a + b) - exp(a), from the rounded exponentials where b is large.
     if abs(change) < 1:
-        rest = exp(base) * expm1(change)
-    else:
-        rest = exp(-0.5 * ((h - k) ** 2 / square + h * k / cos(tau / 2) ** 2)) - exp(base)
-    return rest + expm1(of_h) * expm1(of_k) if less_u and less_v else rest
+        return rest + exp(base) * expm1(change)
+    return rest + exp(-0.5 * ((h - k) ** 2 / square + h * k / c**2)) - exp(base)
