@@ -14,6 +14,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 import rmtdeq as rd
 from rmtdeq.kernels import blocks as fill
 from rmtdeq.kernels import operator, pairs
+from rmtdeq.kernels.plan import LayerPlan
 from rmtdeq.kernels.stores import choice as storage
 from rmtdeq.kernels.stores import host as host_matrix
 from rmtdeq.kernels.stores import panels
@@ -330,8 +331,8 @@ def test_many_quadratures_are_said_with_their_time_and_a_remedy(gaussian, monkey
     monkeypatch.setattr(fill, "_TIMED", 16)
     monkeypatch.setattr(fill, "perf_counter", lambda: 1.6 * next(clock))  # 0.1 s for each of the first 16
     Y = None if symmetric else gaussian(100, 2, seed=1)
-    bent = rd.Activation(lambda u: np.tanh(np.maximum(u, -0.5)), kinks=(-0.5,))
-    rd.kernel(gaussian(120, 2), rd.DEQ(bent, 0.3, 0.8), Y=Y, backend="numpy")
+    monkeypatch.setattr(LayerPlan, "by_quadrature", True)
+    rd.kernel(gaussian(120, 2), rd.DEQ("tanh", 0.3, 0.8), Y=Y, backend="numpy")
     (said,) = [record.getMessage() for record in caplog.records if "nearly parallel" in record.getMessage()]
     pairs = int(re.search(r"entries (\d+) pairs", said).group(1))
     assert pairs > 16
@@ -347,8 +348,8 @@ def test_the_time_of_the_whole_kernel_is_that_of_its_blocks(gaussian, monkeypatc
     monkeypatch.setattr(
         pairs, "solve_pairs", lambda layer, u, v, angles, dual: (u.square, u.square, angles)
     )  # which does take long
-    bent = rd.Activation(lambda u: np.tanh(np.maximum(u, -0.5)), kinks=(-0.5,))
-    rd.kernel(X, rd.DEQ(bent, 0.3, 0.8), backend="numpy")
+    monkeypatch.setattr(LayerPlan, "by_quadrature", True)
+    rd.kernel(X, rd.DEQ("tanh", 0.3, 0.8), backend="numpy")
     (said,) = [record.getMessage() for record in caplog.records if "nearly parallel" in record.getMessage()]
     first = 16 * 15 // 2
     assert f"of 16 x 16 entries {first} pairs" in said
