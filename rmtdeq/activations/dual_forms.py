@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from rmtdeq._lib.types import BoolArray, FloatArray
+from rmtdeq._lib.types import FloatArray
 from rmtdeq.activations.activations import DualForm, Pairs
 from rmtdeq.activations.quadrature import legendre, normal_density
 
@@ -26,7 +26,6 @@ _FAR = 1e6
 """The same, for knots, whose squares must not overflow."""
 _NO_ANGLE = 1e-150
 """Angles whose squares are no numbers any more, and over which no integral is."""
-_CHUNK = 1 << 18
 
 
 def _versine(theta: FloatArray) -> FloatArray:
@@ -195,6 +194,9 @@ def _density_integrals(pairs: Pairs, knots: FloatArray, weights: FloatArray, tot
     little else than its value at zero, which is taken off and counted once, times `total`, the sum of the weights:
     those that add up to nothing leave what is small as such.
     """
+    # Compiled code is loaded by those who need it.
+    from rmtdeq.activations.panel_sums import panel_sums
+
     h, k = _knots_of(pairs, knots)
     near_u, near_v = (abs(each).max(axis=1, initial=0.0) < 1 for each in (h, k))
     # A last knot at zero carries the sum.
@@ -225,53 +227,8 @@ def _density_integrals(pairs: Pairs, knots: FloatArray, weights: FloatArray, tot
     panels = 2.0 ** np.ceil(np.log2(np.maximum(_FEWEST_PANELS, span / np.log(2.0))))
     found = np.zeros((2, weight.size))
     asked = (weight != 0) & (theta > _NO_ANGLE)
-    for count in np.unique(panels[asked]):
-        chosen = np.flatnonzero(asked & (panels == count))
-        size = max(1, _CHUNK // int(count * _PANEL_NODES))
-        for first in range(0, chosen.size, size):
-            at = chosen[first : first + size]
-            found[:, at] = _panel_sums(
-                theta.flat[at], h.flat[at], k.flat[at], less_u.flat[at], less_v.flat[at], span.flat[at], int(count)
-            )
+    chosen = np.flatnonzero(asked)
+    found[:, chosen] = panel_sums(
+        *(each.flat[chosen] for each in (theta, h, k, less_u, less_v, span, panels)), *legendre(_PANEL_NODES)
+    )
     return np.asarray((weight * found.reshape(2, *shape)).sum(axis=(2, 3)))
-
-
-def _panel_sums(
-    theta: FloatArray,
-    h: FloatArray,
-    k: FloatArray,
-    less_u: BoolArray,
-    less_v: BoolArray,
-    span: FloatArray,
-    count: int,
-) -> FloatArray:
-    """The two integrals of `_density_integrals`, each for one pair of knots, on so many panels and one below them.
-
-    The panels are of one ratio, from where the integrand begins; or of one width where there is no such place.
-    """
-    steps = np.arange(count + 1) / count
-    graded = np.concatenate([np.zeros((len(theta), 1)), np.exp(span[:, None] * (steps - 1))], axis=1)
-    regular = np.arange(count + 2) / (count + 1)
-    edges = np.where(span[:, None] > 0, graded, regular) * theta[:, None]
-    x, w = legendre(_PANEL_NODES)
-    half, middle = np.diff(edges, axis=1)[..., None] / 2, (edges[:, 1:] + edges[:, :-1])[..., None] / 2
-    tau, weight = (middle + half * x).reshape(len(theta), -1), (half * w).reshape(len(theta), -1)
-    density = _density_less(tau, h[:, None], k[:, None], less_u[:, None], less_v[:, None]) * (weight / (2 * np.pi))
-    # cos τ - cos θ
-    drop = 2 * np.sin((theta[:, None] + tau) / 2) * np.sin((theta[:, None] - tau) / 2)
-    return np.stack([density.sum(axis=1), (density * drop).sum(axis=1)])
-
-
-def _density_less(tau: FloatArray, h: FloatArray, k: FloatArray, less_u: BoolArray, less_v: BoolArray) -> FloatArray:
-    """2π f(h, k) at angle τ, less its values at h = 0 (`less_u`), at k = 0 (`less_v`), or at either and plus both."""
-    square = np.sin(tau) ** 2
-    whole = np.exp(-0.5 * ((h - k) ** 2 / square + h * k / np.cos(tau / 2) ** 2))
-    of_h, of_k, mixed = -0.5 * h * h / square, -0.5 * k * k / square, h * k * np.cos(tau) / square
-    both = less_u & less_v
-    # exp(a + b) - exp(a), from the rounded exponentials where b is large.
-    base = np.where(both, of_h + of_k, np.where(less_v, of_h, of_k))
-    change = np.where(both, mixed, np.where(less_v, of_k + mixed, of_h + mixed))
-    small = abs(change) < 1
-    rest = np.where(small, np.exp(base) * np.expm1(np.where(small, change, 0.0)), whole - np.exp(base))
-    rest = rest + np.where(both, np.expm1(of_h) * np.expm1(of_k), 0.0)
-    return np.where(less_u | less_v, rest, whole)

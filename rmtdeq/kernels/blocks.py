@@ -131,8 +131,8 @@ class Engine(ABC):
         """Compute entries (row and column within the block, (k, 2)) that no series serves, some at a time."""
         plan = self.plan
         cuts = list(range(_PAIR_CHUNK, len(entries), _PAIR_CHUNK))
-        # Closed forms take no time worth a word; the time of quadratures is known after the first few.
-        slow = len(entries) > _MANY and any(each.layer.activation.dual_form is None for each in plan.layers)
+        # Closed forms and tables take no time worth a word; that of quadratures is known after the first few.
+        slow = len(entries) > _MANY and any(each.by_quadrature for each in plan.layers)
         slow = slow and self._first_warning()
         start = perf_counter()
         for number, chunk in enumerate(np.split(entries, [_TIMED, *cuts] if slow else cuts)):
@@ -161,9 +161,10 @@ class Engine(ABC):
         afford(total, "Quadratures for pairs of samples that are nearly parallel")
         logger.warning(
             "Of a block of %d x %d entries %d pairs of samples are nearly parallel, and the activation has no closed "
-            "form: each takes two-dimensional quadratures (%.3g ms), the whole kernel about %s. Samples that share a "
-            "large mean are nearly parallel: rmtdeq.center_and_scale(X) takes it off. Those of few dimensions stay so: "
-            "take ReLU, leaky ReLU, erf or sin.",
+            "form and is not smooth but for zero: each takes two-dimensional quadratures (%.3g ms), the whole kernel "
+            "about %s. Samples that share a large mean are nearly parallel: rmtdeq.center_and_scale(X) takes it off. "
+            "Those of few dimensions stay so: take an activation that `rmtdeq activations` lists as smooth or with a closed "
+            "form.",
             *block.shape,
             len(entries),
             1e3 * seconds,

@@ -12,16 +12,17 @@ however near the samples are to parallel or opposite, and however far apart thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from rmtdeq._lib.errors import ConvergenceError
-from rmtdeq._lib.types import FloatArray, Kind
+from rmtdeq._lib.types import FloatArray, IntArray, Kind
 from rmtdeq.activations import jumps
-from rmtdeq.activations.activations import Pairs
+from rmtdeq.activations.activations import Activation, Pairs
 from rmtdeq.activations.duals import difference_form
 from rmtdeq.kernels.samples import Angles
 from rmtdeq.kernels.scales import Profile
@@ -35,8 +36,11 @@ _ROUNDING = 1e-9
 """Steps as small as this, relative to t, that do not become smaller any more are rounding."""
 
 
-LayerOfPairs = tuple[Layer, Profile, Profile]
-"""An uncentred layer, and what it needs of the first and the second sample of every pair."""
+Curves = Callable[[IntArray, FloatArray], tuple[FloatArray, FloatArray]]
+"""What `difference_form` returns, as a function of the numbers of some pairs and their angles."""
+
+LayerOfPairs = tuple[Layer, Profile, Profile, Callable[[Pairs], Curves] | None]
+"""An uncentred layer, what it needs of the first and the second sample of every pair, and what is known of its dual."""
 
 
 def entries_of_pairs(
@@ -59,8 +63,8 @@ def entries_of_pairs(
         The bracketed Newton iteration did not settle (the kernel map is no contraction for some pair).
     """
     entries = dict.fromkeys(kinds, inner)
-    for depth, (layer, u, v) in enumerate(layers):
-        value, slope, angles = solve_pairs(layer, u, v, angles)
+    for depth, (layer, u, v, dual) in enumerate(layers):
+        value, slope, angles = solve_pairs(layer, u, v, angles, dual)
         entries = {kind: entry(kind, layer, value, slope, below, depth) for kind, below in entries.items()}
     return entries
 
@@ -75,7 +79,9 @@ def entry(kind: Kind, layer: Layer, value: Any, slope: Any, below: Any, depth: i
     return (value if fixed else value + (layer.sigma_b2 * below + layer.sigma_c2) * slope) / gain
 
 
-def solve_pairs(layer: Layer, u: Profile, v: Profile, angles: Angles) -> tuple[FloatArray, FloatArray, Angles]:
+def solve_pairs(
+    layer: Layer, u: Profile, v: Profile, angles: Angles, dual: Callable[[Pairs], Curves] | None = None
+) -> tuple[FloatArray, FloatArray, Angles]:
     """Return G, E φ'φ' and the angles of a layer's features for pairs of samples, each of shape (pairs,).
 
     Parameters
@@ -86,6 +92,8 @@ def solve_pairs(layer: Layer, u: Profile, v: Profile, angles: Angles) -> tuple[F
         Of the first and the second sample of each pair.
     angles : Angles
         Between the inputs.
+    dual : callable, optional
+        From pairs to distance and slope as functions of the angle; by default `difference_form`, one by one.
     """
     if layer.bias:
         angles = angles.with_bias(u.squared_norms, v.squared_norms, layer.bias)
@@ -98,25 +106,30 @@ def solve_pairs(layer: Layer, u: Profile, v: Profile, angles: Angles) -> tuple[F
     cosine, versine = np.where(silent, 0.0, 1.0), np.where(silent, 1.0, 0.0)
     rest = np.flatnonzero(~equal & ~silent)
     if rest.size:
-        value[rest], slope[rest], found = _solve(layer, u.at(rest), v.at(rest), angles.at(rest))
+        value[rest], slope[rest], found = _solve(layer, u.at(rest), v.at(rest), angles.at(rest), dual)
         cosine[rest], versine[rest] = found.cosine, found.versine
     return value, slope, Angles(cosine, versine)
 
 
-def _angles_of_features(layer: Layer, pairs: Pairs, t: FloatArray, distance: FloatArray) -> Angles:
+def _angles_of_features(
+    layer: Layer, pairs: Pairs, t: FloatArray, distance: FloatArray, dual: Callable[[Pairs], Curves]
+) -> Angles:
     """Return the angles between φ(u) and φ(v), whose normalised forms are so far apart, in squares, less the sign."""
     sign, phi = pairs.sign.copy(), layer.activation
     turned = np.flatnonzero((sign < 0) & (distance > 2))
     if turned.size and np.array_equal(phi(PROBES), phi(-PROBES)):
         # An even function makes opposite samples parallel, and does not tell v from -v.
-        even = pairs.at(turned, 2 * np.arcsin(np.sqrt(t[turned])))
         sign[turned] = 1.0
         distance = distance.copy()
-        distance[turned] = difference_form(phi, replace(even, sign=np.ones(turned.size)))[0]
+        distance[turned] = dual(replace(pairs, sign=sign))(turned, _angle(t[turned]))[0]
     # Of features that agree it is rounding, of either sign, which must not tell them apart.
     distance = np.where(distance > _AGREE, distance, 0.0)
     versine = np.where(distance <= 2, distance / 2, np.maximum(2 - distance / 2, 0.0))
     return Angles(np.clip(sign * (1 - distance / 2), -1.0, 1.0), versine)
+
+
+def _by_difference_form(activation: Activation, pairs: Pairs) -> Curves:
+    return lambda index, theta: difference_form(activation, pairs.at(index, theta))
 
 
 @dataclass(frozen=True)
@@ -140,13 +153,22 @@ def _input(layer: Layer, samples: Profile) -> FloatArray:
     return layer.sigma_b2 * samples.squared_norms + layer.sigma_c2
 
 
-def _solve(layer: Layer, u: Profile, v: Profile, angles: Angles) -> tuple[FloatArray, FloatArray, Angles]:
+def _angle(t: FloatArray) -> FloatArray:
+    return np.asarray(2 * np.arcsin(np.sqrt(t)))
+
+
+def _solve(
+    layer: Layer, u: Profile, v: Profile, angles: Angles, dual: Callable[[Pairs], Curves] | None
+) -> tuple[FloatArray, FloatArray, Angles]:
     """Newton's method within a bracket: t less the right-hand side is convex, so that it comes from above."""
     inner = np.sqrt(_input(layer, u) * _input(layer, v)) * angles.cosine
     # The sign of r is that of the right-hand side at r = 0, where E φ(u)φ(v) is the product of the means.
     sign = np.where(layer.sigma_a2 * u.mean * v.mean + inner >= 0, 1.0, -1.0)
     equation = _equation(layer, u, v, angles, sign)
     pairs = Pairs(u.sigma, v.sigma, np.sqrt(u.square), np.sqrt(v.square), np.zeros_like(sign), sign)
+    if dual is None or not (pairs.sigma_u * pairs.sigma_v).all():
+        dual = partial(_by_difference_form, layer.activation)
+    curves = dual(pairs)
     jumping = jumps(layer.activation)
     slopes = np.sqrt(u.slope_square * v.slope_square)
     gain = np.clip(1 - layer.sigma_a2 * slopes, 0.05, 1.0) if not jumping else 0.05
@@ -157,7 +179,7 @@ def _solve(layer: Layer, u: Profile, v: Profile, angles: Angles) -> tuple[FloatA
     active = np.arange(t.size)
     for _ in range(_MAX_STEPS):
         at = t[active]
-        d, e = difference_form(layer.activation, pairs.at(active, 2 * np.arcsin(np.sqrt(at))))
+        d, e = curves(active, _angle(at))
         distance[active], slope[active] = d, e
         gap = at - (equation.constant[active] + equation.weight[active] * d) / 2
         low[active] = np.where(gap <= 0, np.maximum(at, low[active]), low[active])
@@ -180,7 +202,7 @@ def _solve(layer: Layer, u: Profile, v: Profile, angles: Angles) -> tuple[FloatA
         active = active[going]
         if not active.size:
             value = sign * pairs.size_u * pairs.size_v * (1 - distance / 2)
-            return value, slope, _angles_of_features(layer, pairs, t, distance)
+            return value, slope, _angles_of_features(layer, pairs, t, distance, dual)
     raise ConvergenceError(
         f"{active.size} pair(s) of nearly parallel samples did not settle: the kernel map of {layer.title} is hardly a "
         "contraction there; lower sigma_a2."

@@ -5,20 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, IntArray, Kind
+from rmtdeq.activations import jumps
 from rmtdeq.activations.dual_forms import FoldedLinear
 from rmtdeq.kernels.pairs import entries_of_pairs, entry
 from rmtdeq.kernels.samples import Samples
 from rmtdeq.kernels.scales import Profile, ScaleTable, scale_table
 from rmtdeq.network import Layer, Network, require_network
 
+if TYPE_CHECKING:
+    from rmtdeq.kernels.dual_tables import DualTable
+
 _SMALLEST_NORM2, _LARGEST_NORM2 = 1e-200, 1e16
 _SMALLEST_SINGLE = 1e-30
+_FEW = 16
+"""Pairs of samples whose quadratures take less time than a table."""
+
+_one_makes_it = Lock()
+"""Threads that share a plan wait for its tables."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +57,29 @@ class LayerPlan:
     def used(self) -> ScaleTable:
         """What these samples need of the table."""
         return self.table.used(self.rows, self.columns)
+
+    @property
+    def duals(self) -> DualTable | None:
+        """The dual at the scales of the samples, where it has no closed form and can be tabulated."""
+        with _one_makes_it:
+            return self._duals
+
+    @cached_property
+    def _duals(self) -> DualTable | None:
+        phi = self.layer.activation
+        sigma = np.concatenate([self.rows.sigma, self.columns.sigma])
+        sigma = sigma[sigma > 0]
+        if phi.dual_form is not None or jumps(phi) or not sigma.size:
+            return None
+        # Compiled code is loaded by those who need it.
+        from rmtdeq.kernels.dual_tables import dual_table
+
+        return dual_table(phi, float(sigma.min()), float(sigma.max()))
+
+    @property
+    def by_quadrature(self) -> bool:
+        """Whether pairs that are nearly parallel take quadratures, however many they are."""
+        return self.layer.activation.dual_form is None and self.duals is None
 
     @property
     def fold(self) -> tuple[float, float, float] | None:
@@ -80,9 +114,17 @@ class Plan:
         return Network([each.layer for each in self.layers])
 
     def pairs(self, i: IntArray, j: IntArray, kinds: Iterable[Kind]) -> dict[Kind, FloatArray]:
-        """Return entries without a series: by closed forms and two-dimensional quadratures."""
+        """Return entries without a series: by closed forms, tables of the dual, and two-dimensional quadratures."""
         angles, inner = self.inputs.pairs(i, j)
-        layers = [(each.layer, each.rows.at(i), each.columns.at(j)) for each in self.layers]
+        layers = [
+            (
+                each.layer,
+                each.rows.at(i),
+                each.columns.at(j),
+                each.duals.pairs if i.size > _FEW and each.duals else None,
+            )
+            for each in self.layers
+        ]
         return entries_of_pairs(layers, angles, inner, kinds)
 
     def diagonal(self, part: slice, kinds: Iterable[Kind]) -> dict[Kind, FloatArray]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from rmtdeq._lib.errors import ConvergenceError, IllPosedError
 from rmtdeq._lib.solvers import smallest_fixed_point
 from rmtdeq._lib.types import FloatArray, IntArray, Kind
 from rmtdeq.activations import Moments, hermite_coefficients, jumps, mean_and_variance, moments
+from rmtdeq.kernels.chebyshev import chebyshev_points, chebyshev_polynomials, tail, to_chebyshev
 from rmtdeq.network import Layer
 from rmtdeq.network.wellposed import infinite_tangent_of_jump, require_diagonal_contraction, require_finite_tangent
 
@@ -151,9 +152,9 @@ class Segment:
             return np.repeat(values, log_sigma.size, axis=-1)
         # Constants are kept as they are.
         first = values[..., :1]
-        coefficients = (values - first) @ _to_chebyshev(self.sigma.size)
+        coefficients = (values - first) @ to_chebyshev(self.sigma.size)
         x = (2 * log_sigma - self.low - self.high) / (self.high - self.low)
-        return np.asarray(coefficients @ _chebyshev_polynomials(x, self.sigma.size) + first)
+        return np.asarray(coefficients @ chebyshev_polynomials(x, self.sigma.size) + first)
 
     @cached_property
     def error(self) -> float:
@@ -162,8 +163,8 @@ class Segment:
         # Slopes that are not given come from an interpolant, which costs a digit.
         slopes = _INTERPOLATED if self.layer.activation.derivative is not None else _SLOPES_INTERPOLATED
         allowed = np.array([tolerance, slopes]) + 4e-15 * abs(logarithms).max(axis=1)
-        sizes = _tail(logarithms) / allowed
-        return max(float(sizes.max()), float(_tail(self.hermite(8)).max()) / tolerance)
+        sizes = tail(logarithms) / allowed
+        return max(float(sizes.max()), float(tail(self.hermite(8)).max()) / tolerance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -344,31 +345,6 @@ def _radius(missing: FloatArray, power: FloatArray) -> FloatArray:
     return np.where(missing <= 2e-15, 1.0, np.minimum(radius, 1.0))
 
 
-@lru_cache(maxsize=8)
-def _to_chebyshev(points: int) -> FloatArray:
-    """Matrix from values at Chebyshev points of the first kind (rows) to the coefficients of the interpolant."""
-    angles = (np.arange(points) + 0.5) * np.pi / points
-    basis = np.cos(np.outer(angles, np.arange(points))) * (2 / points)
-    basis[:, 0] /= 2
-    return basis
-
-
-def _chebyshev_polynomials(x: FloatArray, count: int) -> FloatArray:
-    """The first polynomials at x, (count, x)."""
-    result = np.empty((count, x.size))
-    result[0], result[1] = 1.0, x
-    for k in range(2, count):
-        np.multiply(2 * x, result[k - 1], out=result[k])
-        result[k] -= result[k - 2]
-    return result
-
-
-def _tail(values: FloatArray) -> FloatArray:
-    """Largest of the last quarter of the Chebyshev coefficients of values at the points (last axis)."""
-    coefficients = values @ _to_chebyshev(values.shape[-1])
-    return np.asarray(abs(coefficients[..., -(values.shape[-1] // 4) :]).max(axis=-1))
-
-
 def _diagonal_scale(layer: Layer, squared_norm: float) -> float:
     """σ of one sample, or an error if the diagonal of the kernel has no fixed point."""
     base = layer.sigma_b2 * squared_norm + layer.sigma_c2
@@ -442,8 +418,7 @@ def _segments(layer: Layer, low: float, high: float) -> list[Segment]:
 
 
 def _segment(layer: Layer, low: float, high: float, points: int) -> Segment:
-    angles = (np.arange(points) + 0.5) * np.pi / points
-    sigma = np.exp((low + high) / 2 + (high - low) / 2 * np.cos(angles))
+    sigma = np.exp(chebyshev_points(low, high, points))
     return Segment(layer, low, high, sigma, tuple(moments(layer.activation, s) for s in map(float, sigma)))
 
 

@@ -23,7 +23,10 @@ ARCSINE = (
 
 _DEGREES = (SHORT, 96, 512)
 _POINTS_PER_PAIR, _POINTS_PER_CLOSED_PAIR = 500, 2
-"""Hermite coefficients at points of the table that take the time of an exact entry."""
+"""Hermite coefficients at points of the table that take the time of an exact entry.
+
+The first by a quadrature; a table of the dual takes, itself, the time of any series.
+"""
 
 
 class Coefficients(NamedTuple):

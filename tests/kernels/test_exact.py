@@ -93,9 +93,10 @@ def test_equal_samples_need_no_quadrature(make, monkeypatch):
     norms, sigma, mean = np.array([[1.0, 1.3], [0.8, 1.1], [0.2, 0.3]])
     square, slopes = np.array([0.4, 0.7]), np.array([0.5, 0.6])
     layer, same = rd.Layer(make("elu"), 0.4, 0.8), Profile(norms, sigma, mean, square, slopes)
-    value, slope, _ = solve_pairs(layer, same, same, Angles(np.ones(2), np.zeros(2)))
-    np.testing.assert_allclose(value, square, rtol=1e-15)
-    np.testing.assert_allclose(slope, slopes, rtol=1e-15)
+    for dual in (None, forbidden):
+        value, slope, _ = solve_pairs(layer, same, same, Angles(np.ones(2), np.zeros(2)), dual)
+        np.testing.assert_allclose(value, square, rtol=1e-15)
+        np.testing.assert_allclose(slope, slopes, rtol=1e-15)
 
 
 @pytest.mark.parametrize("name", ["relu", "hard_tanh(1, 0.5)", "abs", "elu"])

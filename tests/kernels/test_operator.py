@@ -14,6 +14,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 import rmtdeq as rd
 from rmtdeq.kernels import blocks as fill
 from rmtdeq.kernels import operator, pairs
+from rmtdeq.kernels.plan import LayerPlan
 from rmtdeq.kernels.stores import choice as storage
 from rmtdeq.kernels.stores import host as host_matrix
 from rmtdeq.kernels.stores import panels
@@ -330,6 +331,7 @@ def test_many_quadratures_are_said_with_their_time_and_a_remedy(gaussian, monkey
     monkeypatch.setattr(fill, "_TIMED", 16)
     monkeypatch.setattr(fill, "perf_counter", lambda: 1.6 * next(clock))  # 0.1 s for each of the first 16
     Y = None if symmetric else gaussian(100, 2, seed=1)
+    monkeypatch.setattr(LayerPlan, "by_quadrature", True)
     rd.kernel(gaussian(120, 2), rd.DEQ("tanh", 0.3, 0.8), Y=Y, backend="numpy")
     (said,) = [record.getMessage() for record in caplog.records if "nearly parallel" in record.getMessage()]
     pairs = int(re.search(r"entries (\d+) pairs", said).group(1))
@@ -344,8 +346,9 @@ def test_the_time_of_the_whole_kernel_is_that_of_its_blocks(gaussian, monkeypatc
     monkeypatch.setattr(fill, "perf_counter", lambda: 1e3 * next(clock))
     X = np.outer(np.linspace(1, 2, 60), np.ones(4)) + 1e-3 * gaussian(60, 4)  # nearly parallel, every pair of them
     monkeypatch.setattr(
-        pairs, "solve_pairs", lambda layer, u, v, angles: (u.square, u.square, angles)
+        pairs, "solve_pairs", lambda layer, u, v, angles, dual: (u.square, u.square, angles)
     )  # which does take long
+    monkeypatch.setattr(LayerPlan, "by_quadrature", True)
     rd.kernel(X, rd.DEQ("tanh", 0.3, 0.8), backend="numpy")
     (said,) = [record.getMessage() for record in caplog.records if "nearly parallel" in record.getMessage()]
     first = 16 * 15 // 2
@@ -353,9 +356,10 @@ def test_the_time_of_the_whole_kernel_is_that_of_its_blocks(gaussian, monkeypatc
     assert f"about {1e3 / 64 * 60 * 59 / 2 / 3600:.0f} hours" in said
 
 
-def test_nearly_parallel_pairs_with_a_closed_form_are_not_worth_a_word(gaussian, monkeypatch, caplog):
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_nearly_parallel_pairs_with_a_closed_form_or_a_table_are_not_worth_a_word(name, gaussian, monkeypatch, caplog):
     monkeypatch.setattr(fill, "_MANY", 20)
-    rd.kernel(gaussian(120, 2), rd.DEQ("relu", 0.3, 0.8), Y=gaussian(100, 2, seed=1))
+    rd.kernel(gaussian(120, 2), rd.DEQ(name, 0.3, 0.8), Y=gaussian(100, 2, seed=1))
     assert "nearly parallel" not in caplog.text
 
 
