@@ -163,8 +163,8 @@ class Engine(ABC):
             "Of a block of %d x %d entries %d pairs of samples are nearly parallel, and the activation has no closed "
             "form and is not smooth but for zero: each takes two-dimensional quadratures (%.3g ms), the whole kernel "
             "about %s. Samples that share a large mean are nearly parallel: rmtdeq.center_and_scale(X) takes it off. "
-            "Those of few dimensions stay so: take an activation that `rmtdeq activations` lists as smooth or with a closed "
-            "form.",
+            "Those of few dimensions stay so: take an activation that `rmtdeq activations` lists as smooth, or with a "
+            "closed form.",
             *block.shape,
             len(entries),
             1e3 * seconds,
