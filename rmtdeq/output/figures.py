@@ -216,6 +216,11 @@ def _draw_predicted_ranks(prediction: SpectrumPrediction, ax: Any, **line: Any) 
     return int(predicted.size - shown.sum())
 
 
+def _brief(value: float) -> str:
+    """Two digits, and no exponent where a whole number is as short."""
+    return f"{value:.0f}" if 99.5 <= abs(value) < 1e4 else f"{value:.2g}"
+
+
 def draw_alignments(comparison: SpectrumComparison, ax: Any, class_names: Sequence[str] | None = None) -> None:
     """Draw how much of the leading eigenvectors lies in each class, as measured, and as predicted for the outliers.
 
@@ -243,7 +248,7 @@ def draw_alignments(comparison: SpectrumComparison, ax: Any, class_names: Sequen
         return
     draw = _draw_bars if few else _draw_map
     draw(ax, names, leading, places[inside], wanted[inside])
-    ax.set_xticks(np.arange(shown), [f"{i + 1}\n{value:.2g}" for i, value in enumerate(values[:shown])], fontsize=7)
+    ax.set_xticks(np.arange(shown), [f"{i + 1}\n{_brief(value)}" for i, value in enumerate(values[:shown])], fontsize=7)
     ax.set_xlabel("predicted outlier: number, eigenvalue" if leading is None else "eigenvector: rank, eigenvalue")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,7 +24,8 @@ _LEGEND = (
 _LEVELS = np.linspace(0.0, 1.0, 400)
 
 
-class ExpectedError(NamedTuple):
+@dataclass(frozen=True)
+class ExpectedError:
     """The error that a prediction expects of itself against one measurement, noise of the measurement included.
 
     Attributes
