@@ -261,6 +261,8 @@ def _draw_bars(
         if measured is not None:
             x = np.arange(len(measured)) + offset
             ax.bar(x, measured[:, a], 0.92 * width, color=style.CLASSES[a], alpha=0.6, label=name)
+        if not places.size:  # lines without points would count at the figure's corner when it is laid out
+            continue
         look = {"marker": "D", "markersize": 4.5, "markerfacecolor": "white", "clip_on": False}
         edge = style.THEORY if measured is not None else style.CLASSES[a]
         label = name if measured is None else "predicted" if a == len(names) - 1 else None

@@ -119,3 +119,13 @@ def test_a_prediction_s_figure_marks_what_leaves_it(two):
     top = figure.axes[0].get_ylim()[1]
     other = figure.axes[0].patches[1].get_data().values.max()
     assert (f"{other:.2g}" in texts(figure)) == (other > top)
+
+
+def test_a_figure_is_laid_out_where_no_outlier_is_among_the_leading_eigenvectors():
+    X, y = rd.load_dataset("fashion-sample", n=120)
+    deq = rd.DEQ("relu")
+    prediction = rd.predict_spectrum(deq, rd.GaussianMixture.from_data(X, y, covariance="common"), 120)
+    none = type(prediction.isolated)(np.empty(0), np.empty((0, 2)))
+    figure = comparison_figure([rd.compare(rd.empirical_spectrum(X, deq), replace(prediction, isolated=none), y)])
+    figure.draw_without_rendering()  # which warns, an error here, where the layout does not come out
+    assert all(line.get_xdata().size for line in figure.axes[-1].get_lines())
