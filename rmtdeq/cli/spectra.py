@@ -155,7 +155,10 @@ def _predictions(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem)
     """Of every kind and level, the levels of a kind together."""
     kinds, common = tuple(options.kind), {"tau0_squared": problem.tau0_squared}
     wanted = sorted(set(options.level), key=_LEVELS.index)
-    known = {level: problem.moments(options.seed) if level == SAMPLED else problem.mixture for level in wanted}
+    known: dict[str, Any] = dict.fromkeys(wanted, problem.mixture)
+    if SAMPLED in wanted:
+        known[SAMPLED] = moments = problem.moments(options.seed)
+        tell_line(f"rmtdeq: predicting from {moments.count} samples other than the {problem.n} measured")
     levels = [rmtdeq.predict_spectrum(deq, known[level], problem.n, kinds, level, **common) for level in wanted]
     return [prediction for of_kind in zip(*levels, strict=True) for prediction in of_kind]
 

@@ -338,6 +338,7 @@ def test_samples_left_unmeasured_predict_what_the_classes_do_not(capsys, tmp_pat
     told = capsys.readouterr()
     assert told.out.startswith("few.npz: n = 200,")
     assert "from other samples, which expect a KS distance of" in told.out
+    assert "predicting from 200 samples other than the 200 measured" in told.err
     assert "--level polynomial" not in told.err
     assert float(re.search("KS distance ([0-9.]+)", told.out).group(1)) < min(0.1, classwise / 3)
     assert main([*command, "--level", "polynomial", "--n", "390"]) == 2
