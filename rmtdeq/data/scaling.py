@@ -53,7 +53,7 @@ def center_and_scale(X: ArrayLike, *, reference: ArrayLike | None = None) -> Flo
     spread = math.sqrt(np.mean(np.square(scaled - centre).sum(axis=1)))
     if spread <= _NEGLIGIBLE:
         _raise_all_the_same("X" if reference is None else "reference")
-    return _finite((X, exponent), centre, spread)
+    return _scaled(X, exponent, centre, spread)
 
 
 def standardize(X: ArrayLike, *, reference: ArrayLike | None = None) -> FloatArray:
@@ -93,9 +93,8 @@ def standardize(X: ArrayLike, *, reference: ArrayLike | None = None) -> FloatArr
     varied = spread > _NEGLIGIBLE
     if not varied.any():
         _raise_all_the_same("X" if reference is None else "reference")
-    return np.where(
-        varied, _finite((X, exponents), centre, np.where(varied, spread, np.inf)) / math.sqrt(varied.sum()), 0.0
-    )
+    # What is constant becomes zero.
+    return _scaled(X, exponents, centre, np.where(varied, spread * math.sqrt(varied.sum()), np.inf))
 
 
 def _raise_all_the_same(name: str) -> NoReturn:
@@ -111,10 +110,10 @@ def _given(X: ArrayLike, reference: ArrayLike | None) -> tuple[FloatArray, Float
     return samples, known
 
 
-def _finite(X: tuple[FloatArray, IntArray], centre: FloatArray, spread: FloatArray | float) -> FloatArray:
-    """Return ``(X - centre) / spread``, for X in units of a power of two."""
-    with np.errstate(over="ignore"):
-        result = (np.ldexp(X[0], -X[1]) - centre) / spread
+def _scaled(X: FloatArray, exponents: IntArray, centre: FloatArray, spread: FloatArray | float) -> FloatArray:
+    """Return ``(X - centre) / spread``, the two in units of powers of two."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = (np.ldexp(X, -exponents) - centre) / spread
     if not np.isfinite(result).all():
         raise InvalidInputError(
             "X holds values so much larger than those of reference that no number holds their ratio."
