@@ -23,3 +23,6 @@ KINDS: tuple[Kind, ...] = ("ck", "ntk", "ntk-full")
 
 LEVELS: tuple[str, ...] = ("classwise", "paper")
 """Of the equivalents: second order around each pair of classes; first order around one point for all."""
+
+SAMPLED = "polynomial"
+"""The level of predictions from samples that are not measured."""

@@ -10,14 +10,12 @@ import rmtdeq
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage
+from rmtdeq._lib.types import SAMPLED
 from rmtdeq.data.datasets import DATASETS
 from rmtdeq.data.problems import Problem, image_problem, mixture_problem, own_problem
 
 _OF_OWN = ("labels", "label_column", "drop", "drop_missing", "standardize", "as_is")
 """Options of --data."""
-
-SAMPLED = "polynomial"
-"""The level that predicts from samples which are not measured."""
 
 _DIMENSION = 2000
 """Of a mixture."""

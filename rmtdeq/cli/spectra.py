@@ -11,10 +11,9 @@ from typing import Any
 import rmtdeq
 from rmtdeq._lib.progress import Stage, duration, patience
 from rmtdeq._lib.tables import Tabular, without_rounding
-from rmtdeq._lib.types import KINDS, LEVELS, FloatArray
+from rmtdeq._lib.types import KINDS, LEVELS, SAMPLED, FloatArray
 from rmtdeq.cli.guard import tell_line
 from rmtdeq.cli.options import (
-    SAMPLED,
     add_data,
     add_network,
     add_report,

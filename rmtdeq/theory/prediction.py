@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage
-from rmtdeq._lib.types import LEVELS, ComplexArray, FloatArray, Kind
+from rmtdeq._lib.types import LEVELS, SAMPLED, ComplexArray, FloatArray, Kind
 from rmtdeq.data import DataMoments, GaussianMixture
 from rmtdeq.data.mixture import require_mixture
 from rmtdeq.network import Network, require_network, require_varying
@@ -58,17 +58,9 @@ class GramPrediction(SpectrumPrediction):
             values = np.delete(values, max(0, int(np.searchsorted(values, outlier)) - 1))
         return np.sort(np.concatenate([values, self.outliers]))
 
-    def stieltjes(self, z: ArrayLike) -> ComplexArray:
-        """Return m(z) = E 1/(λ - z) of the bulk, for z in the upper half plane.
-
-        Raises
-        ------
-        InvalidInputError
-            Some z is not in the upper half plane.
-        """
-        points = upper_half_plane(z, "The Stieltjes transform")
-        q = resolvent_diagonal(self.model, points.ravel())
-        return np.asarray((q @ self.model.probabilities).reshape(points.shape))
+    def _stieltjes(self, points: ComplexArray) -> ComplexArray:
+        """From the equations."""
+        return np.asarray(resolvent_diagonal(self.model, points) @ self.model.probabilities)
 
     def class_resolvent(self, z: ArrayLike) -> ComplexArray:
         """Return j_aᵀ(K - z)^{-1}j_b of the whole kernel K, j_a the unit indicator of class a, shape (…, K, K).
@@ -166,7 +158,7 @@ def predict_spectrum(
     require_varying(deq)
     kinds = check.kinds(kind)
     n = check.integer(n, "n")
-    level = check.choice(level, "level", ("auto", "polynomial", *LEVELS))
+    level = check.choice(level, "level", ("auto", SAMPLED, *LEVELS))
     truncation = check.number(truncation, "truncation", low=0, high=1)
     centre = None if tau0_squared is None else check.squared_norm(tau0_squared, "tau0_squared")
     if isinstance(gmm, DataMoments):
@@ -182,7 +174,7 @@ def predict_spectrum(
         raise InvalidInputError(f"With n = {n} class {int(sizes.argmin())} has no sample; raise n.")
     if level == "auto":
         level = LEVELS[0]
-    if level == "polynomial":
+    if level == SAMPLED:
         moments = DataMoments.from_mixture(gmm)
         centre = gmm.mean_squared_norm if centre is None else centre
         return check.as_asked(kind, sampled_predictions(deq, moments, n, kinds, centre))

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import eigh, eigvalsh
 
 from rmtdeq._lib.progress import Stage
-from rmtdeq._lib.types import FloatArray, Kind
+from rmtdeq._lib.types import SAMPLED, FloatArray, Kind
 from rmtdeq.data import DataMoments
 from rmtdeq.kernels import kernel
 from rmtdeq.network import Network
@@ -66,7 +66,7 @@ def _prediction(
     return SpectrumPrediction(
         deq,
         kind,
-        "polynomial",
+        SAMPLED,
         n,
         moments.dimension,
         moments.effective_dimension,

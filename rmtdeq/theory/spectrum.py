@@ -159,8 +159,12 @@ class SpectrumPrediction(Tabular):
             Some z is not in the upper half plane.
         """
         points = upper_half_plane(z, "The Stieltjes transform")
+        return self._stieltjes(points.ravel()).reshape(points.shape)
+
+    def _stieltjes(self, points: ComplexArray) -> ComplexArray:
+        """The same at points (points,) that were checked: from quantiles."""
         values = self.quantiles((np.arange(_NODES) + 0.5) / _NODES)
-        return np.asarray((1 / (values - points[..., None])).mean(axis=-1))
+        return np.asarray((1 / (values - points[:, None])).mean(axis=-1))
 
     def table(self) -> Table:
         """Return the outliers, numbered as in `outliers`, and their alignments with the classes."""
