@@ -51,7 +51,8 @@ def test_twice_the_learning_rate_is_the_limit_of_descent(loss, scale):
 
 
 def test_the_learning_rate_s_losses_are_torch_s():
-    torch = pytest.importorskip("torch")
+    import torch
+
     rng = np.random.default_rng(4)
     deq, X = rd.DEQ("relu"), rng.standard_normal((30, 20)) / 20**0.5
     Z = deq.to_torch(20, 4000, seed=0).requires_grad_(False)(torch.from_numpy(X).float())

@@ -52,11 +52,11 @@ def steepest(phi, pairs):
     return np.sqrt(squares[0] * squares[1])
 
 
-@pytest.mark.parametrize("scales", RANGES)
-@pytest.mark.parametrize("name", CLOSED)
+# At large scales the sine varies too fast for a table.
+@pytest.mark.parametrize(
+    ("name", "scales"), [(name, each) for name in CLOSED for each in RANGES if name != "sin" or each[1] <= 3]
+)
 def test_tables_hold_what_closed_forms_say(name, scales):
-    if name == "sin" and scales[1] > 3:
-        pytest.skip("varies too fast")
     phi = rd.activation(name)
     pairs = pairs_of(phi, *scales, 120)
     table = dual_table(replace(phi, dual_form=None, expectations=None), *scales)
