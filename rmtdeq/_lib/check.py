@@ -20,6 +20,9 @@ from rmtdeq._lib.types import KINDS, FloatArray, IntArray, Kind, Seed
 
 T = TypeVar("T")
 
+_NAMED = 4
+"""So many names are told in a sentence."""
+
 
 def real_array(value: ArrayLike, name: str, *, ndim: int | None = None) -> FloatArray:
     """Return `value` as a finite floating-point array (float32 stays float32, all else is float64)."""
@@ -222,6 +225,13 @@ def suggestion(value: Any, options: Iterable[str]) -> str:
     by_lower = {option.lower(): option for option in options}
     near = get_close_matches(value.lower(), by_lower, n=1)
     return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return some names for a sentence, and how many there are beyond those."""
+    every = tuple(names)
+    more = len(every) - _NAMED
+    return ", ".join(every[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def kinds(kind: str | Iterable[str]) -> tuple[Kind, ...]:

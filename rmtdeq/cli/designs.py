@@ -115,13 +115,14 @@ def _of_network(deq: rmtdeq.DEQ, net: rmtdeq.ExplicitNetwork) -> rmtdeq.Section:
 def _check(options: argparse.Namespace) -> None:
     """Refuse options that would be ignored."""
     if not (options.dataset or options.data):
+        own = own_options(options)
         if options.p is not None:
             raise InvalidInputError("--p is of --dataset mixture; name that, or leave it out.")
         for given, why in (
             (options.class_wise, "A class-wise design needs the norms of classes"),
             (options.out, "The figure compares spectra on data"),
             (options.classes or options.n, "--classes and --n choose samples"),
-            (own_options(options), f"{own_options(options)}: for samples of your own alone"),
+            (own, f"{own}: for samples of your own alone"),
         ):
             if given:
                 raise InvalidInputError(f"{why}; name data, as in --dataset mnist or --data X.npy.")

@@ -12,13 +12,13 @@ import numpy as np
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
-from rmtdeq._lib.types import FloatArray, IntArray, Seed
+from rmtdeq._lib.types import SAMPLED, FloatArray, IntArray, Seed
 from rmtdeq.data.catalog import DATASETS
 from rmtdeq.data.datasets import class_labels, load_dataset
 from rmtdeq.data.estimation import MATRICES
 from rmtdeq.data.mixture import GaussianMixture
 from rmtdeq.data.moments import DataMoments
-from rmtdeq.data.own import DataTable, load_table
+from rmtdeq.data.own import load_table
 from rmtdeq.data.scaling import center_and_scale, standardize
 from rmtdeq.data.shares import drawn
 from rmtdeq.data.sphere import on_sphere
@@ -30,7 +30,6 @@ _LEAST = 16
 
 _DOMINANT, _FEW = 0.7, 4
 """The share of the variance that a tenth of the features may hold without a word, of more features than so few."""
-_NAMED = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +63,7 @@ class Problem:
         others = np.array([x.tobytes() not in known for x in everything])
         if others.sum() < _LEAST:
             raise InvalidInputError(
-                f"Level 'polynomial' predicts from samples that are not measured, and of {len(everything)} only "
+                f"Level {SAMPLED!r} predicts from samples that are not measured, and of {len(everything)} only "
                 f"{others.sum()} are left: measure fewer, as with --n {len(everything) // 2}."
             )
         return DataMoments.from_data(everything[others], labels[others], seed=seed)
@@ -150,12 +149,14 @@ def own_problem(
     ]
     if few:
         raise InvalidInputError(
-            f"Every class needs at least two samples, and these have fewer: {_some(few)}; leave them out with "
+            f"Every class needs at least two samples, and these have fewer: {check.listed(few)}; leave them out with "
             "--classes."
         )
-    if scaling != "none":
-        X = center_and_scale(X) if scaling == "common" else standardize(X)
-    _tell_of_dominance(table, X, scaling)
+    if scaling == "each":
+        X = standardize(X)
+    else:
+        X = X if scaling == "none" else center_and_scale(X)
+        _tell_of_dominance(table.feature_names, X)
     # Whoever brings samples seldom brings many times more than features.
     shrinkage = "auto" if covariance in MATRICES else 0.0
     mixture = GaussianMixture.from_data(X, y, covariance, shrinkage)
@@ -168,21 +169,18 @@ def own_problem(
     return Problem(table.name, X[rows], y[rows], mixture, count, mixture.mean_squared_norm, names, (X, y))
 
 
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
-
-
-def _tell_of_dominance(table: DataTable, X: FloatArray, scaling: str) -> None:
+def _tell_of_dominance(names: Sequence[str], X: FloatArray) -> None:
     """Warn where a tenth of the features hold most of the variance."""
+    if len(names) <= _FEW:
+        return
     variances = X.var(axis=0)
-    most = np.argsort(-variances, kind="stable")[: max(1, len(variances) // 10)]
+    most = np.argsort(-variances, kind="stable")[: max(1, len(names) // 10)]
     share = variances[most].sum() / variances.sum()
-    if scaling == "each" or share < _DOMINANT or len(variances) <= _FEW:
+    if share < _DOMINANT:
         return
     warnings.warn(
-        f"{_some([repr(table.feature_names[j]) for j in most])} hold{'s' * (len(most) == 1)} {share:.0%} of the "
-        f"variance of the {len(variances)} features, so that the kernels see little else; with --standardize all weigh "
+        f"{check.listed([repr(names[j]) for j in most])} hold{'s' * (len(most) == 1)} {share:.0%} of the "
+        f"variance of the {len(names)} features, so that the kernels see little else; with --standardize all weigh "
         "the same.",
         stacklevel=3,
     )
