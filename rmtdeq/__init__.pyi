@@ -75,6 +75,7 @@ from .output.report import (
 )
 from .spectra import (
     EmpiricalSpectrum as EmpiricalSpectrum,
+    RankErrors as RankErrors,
     SpectrumComparison as SpectrumComparison,
     compare as compare,
     empirical_spectrum as empirical_spectrum,

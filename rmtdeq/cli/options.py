@@ -10,7 +10,6 @@ import rmtdeq
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage
-from rmtdeq._lib.types import SAMPLED
 from rmtdeq.data.datasets import DATASETS
 from rmtdeq.data.problems import Problem, image_problem, mixture_problem, own_problem
 
@@ -124,8 +123,8 @@ def data_dir_of(options: argparse.Namespace, dataset: str | None) -> str | None:
     return options.data_dir
 
 
-def problem_of(options: argparse.Namespace) -> Problem:
-    """Load or draw the data of the options."""
+def problem_of(options: argparse.Namespace, spared: float = 0.0) -> Problem:
+    """Load or draw the data of the options; `spared` is the share of a table that is not measured."""
     if options.p is not None and (options.data is not None or options.dataset != "mixture"):
         raise InvalidInputError(
             "--p is of --dataset mixture, other samples have a dimension of their own; leave it out."
@@ -141,7 +140,7 @@ def problem_of(options: argparse.Namespace) -> Problem:
             drop=options.drop,
             drop_missing=options.drop_missing,
             scaling="none" if options.as_is else "each" if options.standardize else "common",
-            spared=0.5 if SAMPLED in getattr(options, "level", ()) else 0.0,
+            spared=spared,
             covariance=options.covariance,
             seed=options.seed,
         )

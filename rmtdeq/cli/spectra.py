@@ -42,6 +42,8 @@ from rmtdeq.theory.coefficients import coefficient_scales
 _LEVELS = (SAMPLED, *LEVELS)
 """The best first."""
 
+_AUTO = "auto"
+
 _PATIENCE = 300.0
 """Seconds that a comparison may take without --yes."""
 
@@ -78,11 +80,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         command.add_argument(
             "--level",
             nargs="+",
-            default=[LEVELS[0]],
-            choices=_LEVELS,
-            help="classwise (second order around each pair of classes), paper (first order around one point), "
-            "polynomial (from samples that are not measured, for data of few directions), or several of them "
-            f"(default {LEVELS[0]})",
+            default=[_AUTO],
+            choices=(_AUTO, *_LEVELS),
+            help="classwise (from a mixture, second order around each pair of classes), paper (first order around one "
+            "point), polynomial (from samples that are not measured), or several of them (default auto: polynomial "
+            "where samples are left unmeasured; of a mixture classwise as far as that holds)",
         )
         command.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
         command.add_argument("--save", help="file for all numbers as arrays, .npz; the documentation names them")
@@ -150,23 +152,32 @@ def _shown(found: rmtdeq.Coefficients, slopes: FloatArray, diagonal: float) -> l
     return [*(float(without_rounding(each, size)) for each, size in zip(slopes[:3], sizes, strict=True)), *slopes[3:]]
 
 
-def _predictions(options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem) -> list[rmtdeq.SpectrumPrediction]:
-    """Of every kind and level, the levels of a kind together."""
+def _predictions(
+    options: argparse.Namespace, deq: rmtdeq.DEQ, problem: Problem, measured: bool
+) -> list[rmtdeq.SpectrumPrediction]:
+    """Of every kind and level, the levels of a kind together; what is measured is predicted from other samples."""
     kinds, common = tuple(options.kind), {"tau0_squared": problem.tau0_squared}
-    wanted = sorted(set(options.level), key=_LEVELS.index)
-    known: dict[str, Any] = dict.fromkeys(wanted, problem.mixture)
-    if SAMPLED in wanted:
-        known[SAMPLED] = moments = problem.moments(options.seed)
-        tell_line(f"rmtdeq: predicting from {moments.count} samples other than the {problem.n} measured")
-    levels = [rmtdeq.predict_spectrum(deq, known[level], problem.n, kinds, level, **common) for level in wanted]
-    return [prediction for of_kind in zip(*levels, strict=True) for prediction in of_kind]
+    levels = set(options.level)
+    if _AUTO in levels and (problem.spares if measured else problem.population):
+        levels = levels - {_AUTO} | {SAMPLED}
+    known: dict[str, Any] = dict.fromkeys(levels, problem.mixture)
+    if SAMPLED in levels:
+        known[SAMPLED] = moments = problem.moments(options.seed, whole=not measured)
+        others = f" other than the {problem.n} measured" if measured else ""
+        tell_line(f"rmtdeq: predicting from {moments.count} samples{others}")
+    found: dict[str, Sequence[rmtdeq.SpectrumPrediction]] = {}
+    for level, data in known.items():
+        predictions = rmtdeq.predict_spectrum(deq, data, problem.n, kinds, level, **common)
+        found[predictions[0].level] = predictions
+    ordered = sorted(found, key=_LEVELS.index)
+    return [prediction for of_kind in zip(*(found[level] for level in ordered), strict=True) for prediction in of_kind]
 
 
 def _predict(options: argparse.Namespace) -> int:
     arrays = arrays_path(options.save)
     deq = network_of(options)
     problem = problem_of(options)
-    predictions = _predictions(options, deq, problem)
+    predictions = _predictions(options, deq, problem, measured=False)
     print(problem.legend, end="")
     for prediction in predictions:
         print(prediction.summary())
@@ -186,10 +197,11 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _title(problem: Problem, deq: rmtdeq.DEQ) -> str:
     # Those that have names of their own and are not named yet, as far as there is room.
-    told = " vs ".join(problem.class_names) in problem.name
+    told = " against ".join(problem.class_names) in problem.name
     shown = problem.legend and not told and len(problem.class_names) < 5
     against = f", {' against '.join(problem.class_names)}" if shown else ""
-    return f"{problem.name}{against}, n = {problem.n}: {deq.activation!r} DEQ, $\\sigma_a^2$ = {deq.sigma_a2:g}"
+    variances = f"$\\sigma_a^2$ = {deq.sigma_a2:g}, $\\sigma_b^2$ = {deq.sigma_b2:g}"
+    return f"{problem.name}{against}, n = {problem.n}: {deq.activation!r} DEQ, {variances}"
 
 
 def _save_report(
@@ -249,14 +261,15 @@ def _compare(options: argparse.Namespace) -> int:
 def _compare_here(options: argparse.Namespace) -> int:
     arrays = arrays_path(options.save)
     deq = network_of(options)
-    problem = problem_of(options)
+    problem = problem_of(options, spared=0.5 if {_AUTO, SAMPLED} & set(options.level) else 0.0)
     # A kernel that is infinite on these data is refused before another takes its time.
     kernel_diagonal(problem.X, deq, tuple(options.kind), tau0_squared=problem.tau0_squared)
-    predictions = _predictions(options, deq, problem)
+    predictions = _predictions(options, deq, problem, measured=True)
     measured = {spectrum.kind: spectrum for spectrum in _measured(options, deq, problem)}
     comparisons = [rmtdeq.compare(measured[each.kind], each, problem.y) for each in predictions]
     print(overview(comparisons, problem.name, problem.class_names, LINES - 1), flush=True)
-    if problem.population and SAMPLED not in options.level and comparisons[0].verdict.trust != Trust.ALL:
+    best = comparisons[0]
+    if problem.population and best.prediction.level != SAMPLED and best.verdict.trust != Trust.ALL:
         tell_line(f"rmtdeq: on data of few directions --level {SAMPLED} predicts better, from samples left unmeasured")
     if options.verbose:
         print("", problem.legend, *(comparison.details() for comparison in comparisons), sep="\n")

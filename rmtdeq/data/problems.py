@@ -6,13 +6,14 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
-from rmtdeq._lib.types import SAMPLED, FloatArray, IntArray, Seed
+from rmtdeq._lib.types import SAMPLED, BoolArray, FloatArray, IntArray, Seed
 from rmtdeq.data.catalog import DATASETS
 from rmtdeq.data.datasets import class_labels, load_dataset
 from rmtdeq.data.estimation import MATRICES
@@ -27,6 +28,9 @@ _SHARE = 0.8
 _MOST = 4000
 _LEAST = 16
 """Samples that moments are taken from."""
+
+_SPARED = 0.25
+"""So many for each sample measured."""
 
 _DOMINANT, _FEW = 0.7, 4
 """The share of the variance that a tenth of the features may hold without a word, of more features than so few."""
@@ -48,8 +52,20 @@ class Problem:
     class_names: tuple[str, ...]
     population: tuple[FloatArray, IntArray] | None = None
 
-    def moments(self, seed: Seed = 0) -> DataMoments:
-        """Return what samples other than X tell of the data.
+    @cached_property
+    def _unmeasured(self) -> BoolArray:
+        """Which of the population are not among X, also by their values."""
+        everything, _ = self.population or (self.X, self.y)
+        known = {x.tobytes() for x in self.X}
+        return np.array([x.tobytes() not in known for x in everything])
+
+    @property
+    def spares(self) -> bool:
+        """Whether enough of the population is left to predict from."""
+        return self._unmeasured.sum() >= max(_LEAST, _SPARED * self.n)
+
+    def moments(self, seed: Seed = 0, *, whole: bool = False) -> DataMoments:
+        """Return what samples other than X tell of the data, or the whole population.
 
         Raises
         ------
@@ -59,8 +75,9 @@ class Problem:
         if self.population is None:
             return DataMoments.from_mixture(self.mixture, seed=check.generator(seed).spawn(1)[0])
         everything, labels = self.population
-        known = {x.tobytes() for x in self.X}
-        others = np.array([x.tobytes() not in known for x in everything])
+        if whole:
+            return DataMoments.from_data(everything, labels, seed=seed)
+        others = self._unmeasured
         if others.sum() < _LEAST:
             raise InvalidInputError(
                 f"Level {SAMPLED!r} predicts from samples that are not measured, and of {len(everything)} only "
@@ -138,7 +155,8 @@ def own_problem(
     """Return samples of a user's own table, and the mixture estimated from all that it holds of these classes.
 
     What `load_table` reads is centred and scaled by a common number, or each feature by its own, or not at all.  Full
-    covariances are shrunk as far as so few samples ask for it.  Unless n is given, a share of the samples is spared.
+    covariances are shrunk as far as so few samples ask for it.  Unless n is given, a share of the samples is spared,
+    if that is enough to predict from.
     """
     table = load_table(data, labels, label_column=label_column, drop=drop, drop_missing=drop_missing)
     if classes is not None:
@@ -160,7 +178,8 @@ def own_problem(
     # Whoever brings samples seldom brings many times more than features.
     shrinkage = "auto" if covariance in MATRICES else 0.0
     mixture = GaussianMixture.from_data(X, y, covariance, shrinkage)
-    count = min(int((1 - spared) * len(X)), _MOST) if n is None else check.integer(n, "n")
+    left = len(X) - int(spared * len(X)) if spared * len(X) >= _LEAST else len(X)
+    count = min(left, _MOST) if n is None else check.integer(n, "n")
     if count > len(X):
         raise InvalidInputError(f"n={count} samples are more than the {len(X)} that there are.")
     rng = check.generator(seed)
@@ -229,4 +248,4 @@ def signed_classes(
 
 
 def _shown(dataset: str, names: Sequence[str] | None) -> str:
-    return dataset if names is None else f"{dataset} {' vs '.join(names)}"
+    return dataset if names is None else f"{dataset} {' against '.join(names)}"

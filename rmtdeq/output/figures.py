@@ -27,13 +27,16 @@ _BARS, _COLUMNS = 6, 10
 _FAINT = 0.1
 """Of the largest alignment in a map: less is not drawn."""
 
+_WORST = 100.0
+"""Errors in per cent beyond which it does not matter by how much."""
+
 NAMES = {"ck": "conjugate kernel", "ntk": "neural tangent kernel", "ntk-full": "neural tangent kernel, all weights"}
 
 
 def comparison_figure(
     comparisons: Sequence[SpectrumComparison], title: str = "", class_names: Sequence[str] | None = None
 ) -> Any:
-    """Draw one row for each kernel: eigenvalues by rank, the spectrum, and the leading eigenvectors' alignments.
+    """Draw one row for each kernel: eigenvalues by rank and their errors, the spectrum, and the leading eigenvectors.
 
     Each row begins with the verdict.
 
@@ -57,11 +60,18 @@ def comparison_figure(
     for part, levels in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
         comparison, *rest = levels
         others = [other.prediction for other in rest]
-        left, middle, right = part.subplots(1, 3, width_ratios=[1.1, 1.4, 1.1])
+        panels = part.subplot_mosaic(
+            [["ranks", "spectrum", "alignments"], ["errors", "spectrum", "alignments"]],
+            width_ratios=[1.1, 1.4, 1.1],
+            height_ratios=[3.2, 1.0],
+        )
+        left, below, middle, right = (panels[name] for name in ("ranks", "errors", "spectrum", "alignments"))
         draw_ranks(comparison, left, others)
+        draw_rank_errors(comparison, below)
+        below.sharex(left)
         comparison.plot(middle, others=others)
         draw_alignments(comparison, right, class_names)
-        for ax in (left, middle, right):
+        for ax in (left, below, middle, right):
             style.open_frame(ax)
         said = "\n".join(f"{each.prediction.level}: {each.verdict.text}" for each in levels)
         part.suptitle(f"{NAMES[comparison.prediction.kind]}, {said}", x=0.01, ha="left", fontsize=9)
@@ -202,7 +212,9 @@ def draw_ranks(comparison: SpectrumComparison, ax: Any, others: Sequence[Spectru
         _draw_predicted_ranks(prediction, ax, color=style.OTHER, ls="--", label=f"{prediction.level} level")
     own = comparison.prediction
     missing = _draw_predicted_ranks(own, ax, color=style.THEORY, label=f"predicted ({own.level})")
-    ax.set_xlabel(f"rank (not drawn: {missing} predicted not above zero)" if missing else "rank")
+    if missing:
+        ax.set_xlabel(f"not drawn: {missing} predicted not above zero", fontsize=7.5)
+    ax.tick_params(labelbottom=False)
     ax.set_ylabel("eigenvalue")
     # Eigenvalues descend: below them, on the left, there is room.
     ax.legend(frameon=False, fontsize=7.5, loc="lower left")
@@ -214,6 +226,24 @@ def _draw_predicted_ranks(prediction: SpectrumPrediction, ax: Any, **line: Any) 
     shown = predicted > 0
     ax.loglog(np.arange(1, predicted.size + 1)[shown], predicted[shown], lw=1.5, **line)
     return int(predicted.size - shown.sum())
+
+
+def draw_rank_errors(comparison: SpectrumComparison, ax: Any) -> None:
+    """Draw the relative error of the predicted eigenvalue of each rank, and the median that was expected."""
+    measured = comparison.empirical.known_values[::-1]
+    predicted = comparison.prediction.all_values[::-1][: measured.size]
+    seen = measured > 0
+    errors = 100 * (predicted[seen] / measured[seen] - 1)
+    expected = comparison.prediction.expected_error
+    if expected is not None:
+        ax.axhspan(-100 * expected.whole, 100 * expected.whole, color=style.THEORY, alpha=0.2, lw=0)
+    ax.axhline(0, color=style.OTHER, lw=0.6)
+    ranks = np.arange(1, measured.size + 1)[seen]
+    ax.semilogx(ranks, np.clip(errors, -_WORST, _WORST), color=style.DATA_EDGE, lw=1.0)
+    reach = float(np.clip(abs(errors).max(initial=1.0) * 1.1, 5.0, _WORST))
+    ax.set_ylim(-reach, reach)
+    ax.set_xlabel("rank (shaded: median error expected)" if expected is not None else "rank")
+    ax.set_ylabel("error (%)")
 
 
 def _brief(value: float) -> str:

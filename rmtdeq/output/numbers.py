@@ -78,6 +78,7 @@ def comparison_record(comparisons: Sequence[SpectrumComparison], class_names: Se
             "ks": comparison.ks,
             "ks_error": comparison.ks_error,
             "wasserstein": comparison.wasserstein,
+            **_rank_errors(comparison),
             "largest_errors": verdict.errors,
             "warnings": comparison.warnings,
             **_plain(arrays, f"{prediction.kind}/{prediction.level}"),
@@ -135,6 +136,19 @@ def _measured(emp: EmpiricalSpectrum, leading: FloatArray | None, edges: FloatAr
     if leading is not None:
         found["alignments"] = leading
     return found
+
+
+def _rank_errors(comparison: SpectrumComparison) -> dict[str, Any]:
+    found = comparison.rank_errors
+    if found is None:
+        return {}
+    return {
+        "log_error_upper_half": found.upper,
+        "log_error": found.whole,
+        "ridges": found.ridges.tolist(),
+        "degrees_of_freedom": _rounded(found.freedom.tolist()),
+        "degrees_of_freedom_errors": _rounded(found.freedom_errors.tolist()),
+    }
 
 
 def _of_comparison(comparison: SpectrumComparison) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from rmtdeq.spectra.assumptions import COMMAND
 from rmtdeq.spectra.empirical import EmpiricalSpectrum, draw_masses, even_edges
 from rmtdeq.spectra.overview import overview
 from rmtdeq.spectra.pairing import UNPAIRED, paired
+from rmtdeq.spectra.rank_errors import RankErrors
 from rmtdeq.spectra.verdict import LARGEST, Verdict, judged
 from rmtdeq.theory import SpectrumPrediction
 from rmtdeq.theory.rmt import kolmogorov_smirnov, wasserstein
@@ -128,6 +129,12 @@ class SpectrumComparison(Tabular):
         pred, measured = self.prediction, self.empirical.known_values
         return judged(pred.level, self.ks, pred.all_values, measured)
 
+    @property
+    def rank_errors(self) -> RankErrors | None:
+        """Errors of all n eigenvalues, rank by rank; None where not all were measured."""
+        measured = self.empirical
+        return RankErrors.between(self.prediction.all_values, measured.all_values) if measured.complete else None
+
     def fate(self, i: int) -> str:
         """Return why predicted outlier i has no measured eigenvalue; nothing if it has one."""
         at, emp = self.prediction.outliers[i], self.empirical
@@ -172,6 +179,7 @@ class SpectrumComparison(Tabular):
         elif self.alignments is not None:
             lines.append("  (alignments: squared projections on class 0, 1, ..., predicted | measured)")
         lines.append(self._largest())
+        lines += [] if self.rank_errors is None else [f"  {self.rank_errors}"]
         lines += [f"  {warning}" for warning in warnings]
         return "\n".join(lines)
 
@@ -205,7 +213,7 @@ class SpectrumComparison(Tabular):
         emp = self.empirical
         if emp.rest is not None:
             bins = min(bins, _RESOLVED_BINS)
-        values = emp.eigenvalues if self.bulk is None else self.bulk
+        values = self._drawn
         lowest = max(float(values.min()), 1e-12)
         highest = max(float(values.max()), float(self.prediction.outliers.max(initial=0.0)))
         if self.bulk is not None and highest > style.WIDE * lowest:
@@ -213,37 +221,43 @@ class SpectrumComparison(Tabular):
         else:
             if self.bulk is not None:
                 edges = even_edges(values, bins)
-                draw_masses(ax, edges, *self._bulk_masses(edges), np.diff(edges))
+                draw_masses(ax, edges, *self._masses(edges), np.diff(edges))
                 ax.set_xlabel("eigenvalue")
                 ax.set_ylabel("density")
-            self.prediction.plot(ax, logarithmic=False)
+            self.prediction.plot(ax, logarithmic=False, bins=bins)
             for other in others:
                 other.plot(ax, logarithmic=False, **_beside(other))
         # Measured outliers stand on the axis where the predicted ones hang.
-        seen = self.matched[~np.isnan(self.matched)]
+        seen = self.matched[~np.isnan(self.matched) & (not self.prediction.gapless)]
         style.mark_outliers(ax, seen, predicted=False)
         _place_legend(ax)
         style.mark_clipped(ax)
         return ax
 
-    def _bulk_masses(self, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Share of the bulk between neighbouring edges, and its error."""
-        assert self.bulk is not None
-        counts = np.histogram(self.bulk, edges)[0]
+    @property
+    def _drawn(self) -> FloatArray:
+        """What the histogram shows: the bulk, and the outliers where there is no gap between them."""
+        if self.bulk is None:
+            return self.empirical.eigenvalues
+        return self.empirical.all_values if self.prediction.gapless else self.bulk
+
+    def _masses(self, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Share of what is drawn between neighbouring edges, and its error."""
+        counts = np.histogram(self._drawn, edges)[0]
         if self.empirical.complete:
-            return counts / self.bulk.size, np.zeros(counts.shape)
-        return counts / self.bulk.size, self.empirical.masses(edges)[1]
+            return counts / self._drawn.size, np.zeros(counts.shape)
+        return counts / self._drawn.size, self.empirical.masses(edges)[1]
 
     def _draw_logarithmic(self, ax: Any, values: FloatArray, bins: int, others: Sequence[SpectrumPrediction]) -> None:
         """Densities per decade."""
         edges = np.geomspace(values.min(), values.max(), bins + 1)
-        mass, error = self._bulk_masses(edges)
+        mass, error = self._masses(edges)
         draw_masses(ax, edges, mass, error, np.diff(np.log10(edges)))
         law = self.prediction
         # A bulk may begin at next to nothing, with next to nothing there.
         lowest = max(float(law.quantiles(0.002)), _FAR_BELOW * float(edges[0]))
         span = (min(edges[0], 0.9 * lowest), max(edges[-1], law.edges[-1][1]))
-        law.plot(ax, logarithmic=True, span=span)
+        law.plot(ax, logarithmic=True, span=span, bins=bins if law.gapless else None)
         for other in others:
             other.plot(ax, logarithmic=True, span=span, **_beside(other))
         ax.set_ylim(0, 1.15 * float((mass / np.diff(np.log10(edges))).max()))

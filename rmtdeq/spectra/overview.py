@@ -91,7 +91,7 @@ def _verdict(levels: Sequence[Compared], with_data: bool) -> str:
     text += "".join(f"; {each.prediction.level}: {each.verdict.numbers}" for each in others)
     below, expected = best.prediction.below_zero, best.prediction.expected_error
     why = [of_data(best.prediction)] * with_data + [f"{below} predicted below zero"] * bool(below)
-    why += [] if expected is None else [f"from other samples, which expect a KS distance of {expected.ks:.3f}"]
+    why += [] if expected is None else [f"KS distance expected {expected.ks:.3f}"]
     return f"{text}: {', '.join(why)}" if why else text
 
 

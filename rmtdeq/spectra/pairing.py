@@ -27,7 +27,7 @@ def paired(
     An outlier's rank is known from its share of the bulk; eigenvalues whose rank differs by no more than the number of
     outliers (a perturbation of that rank moves ranks no further) are candidates.  Pairs are those of the least sum of
     costs: the difference of the logarithms, and what the two eigenvectors' alignments with the classes lack in common,
-    where either is more than a random vector has.  An outlier is unpaired where a pair would cost more than strangers
+    where either is more than a random vector has; where no gap was predicted, ranks alone.  An outlier is unpaired where a pair would cost more than strangers
     do, where it is below zero, and where it is below all that were measured.
 
     Parameters
@@ -40,8 +40,11 @@ def paired(
     alignments : ndarray (v, K), optional
         Of the last v of them.
     """
+    r, m = prediction.outliers.size, values.size
+    if prediction.gapless:
+        # That is a prediction of ranks.
+        return np.maximum(m - r + np.arange(r), UNPAIRED)
     ranks = _ranks(values, prediction, missing)
-    r, m = ranks.size, values.size
     found = np.full(r, UNPAIRED)
     if not r:
         return found

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh, eigvalsh
+from scipy.linalg import eigh
+from scipy.sparse.linalg import eigsh
 
 from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import SAMPLED, FloatArray, Kind
@@ -14,11 +15,12 @@ from rmtdeq.data import DataMoments
 from rmtdeq.kernels import kernel
 from rmtdeq.network import Network
 from rmtdeq.theory.growth import BlockSpectra, grown_logarithms, rank_grid
-from rmtdeq.theory.rmt import Outliers, TabulatedLaw
+from rmtdeq.theory.rmt import Outliers, TabulatedLaw, between_spectra
 from rmtdeq.theory.spectrum import ExpectedError, SpectrumPrediction
 
 _BLOCK = 2048
 _LARGEST = 100
+_FEW = 512
 _SHARE = 0.1
 _STEP = 1e-12
 
@@ -101,17 +103,17 @@ class _Measured:
         size = alike.shape[1]
         pairs = zip(alike[::2], alike[1::2], strict=False)
         # Two blocks differ by the noise of both; a measurement and the mean of all by that of one and of the mean.
-        scatter = np.mean([_distances(*pair) for pair in pairs], axis=0) * np.sqrt((size / n + 1 / len(alike)) / 2)
+        scatter = np.mean([between_spectra(*pair) for pair in pairs], axis=0) * np.sqrt((size / n + 1 / len(alike)) / 2)
         m = self.blocks.size
         foretold = grown_logarithms(BlockSpectra(self.halves, self.quarters), m, np.arange(m) + 0.5)
-        carried = np.array(_distances(np.exp(foretold), np.exp(self.blocks.logarithms()[0])))
+        carried = np.array(between_spectra(np.exp(foretold), np.exp(self.blocks.logarithms()[0])))
         return ExpectedError(*np.hypot(scatter, carried * np.log2(n / m)).tolist())
 
 
 def _spectra(matrix: FloatArray, size: int) -> FloatArray:
     """Eigenvalues, descending, of the blocks of a size along the diagonal."""
     parts = (slice(at, at + size) for at in range(0, len(matrix) - size + 1, size))
-    return np.array([eigvalsh(matrix[part, part], check_finite=False)[::-1] for part in parts])
+    return np.array([np.linalg.eigvalsh(matrix[part, part])[::-1] for part in parts])
 
 
 def _indicators(moments: DataMoments, m: int) -> FloatArray:
@@ -123,7 +125,11 @@ def _indicators(moments: DataMoments, m: int) -> FloatArray:
 def _alignments(matrix: FloatArray, indicators: FloatArray, top: int) -> FloatArray:
     """Squared projections on indicators of the `top` largest eigenvectors, ascending."""
     m = len(matrix)
-    _, vectors = eigh(matrix, subset_by_index=[m - top, m - 1], check_finite=False)
+    if m > _FEW:
+        # A few of many, by iterations that begin where they always begin.
+        _, vectors = eigsh(matrix, top, v0=np.ones(m))
+    else:
+        _, vectors = eigh(matrix, subset_by_index=[m - top, m - 1], check_finite=False)
     return np.asarray((vectors.T @ indicators) ** 2)
 
 
@@ -144,12 +150,3 @@ def _spectrum(measured: _Measured, n: int, alignments: FloatArray) -> tuple[Tabu
     # Strictly ascending: copies of a sample bring equal eigenvalues.
     every = np.maximum.accumulate(every) + _STEP * np.arange(every.size)
     return TabulatedLaw(np.concatenate([[0.0], levels, [1.0]]), every), Outliers(largest, alignments)
-
-
-def _distances(one: FloatArray, other: FloatArray) -> tuple[float, float, float]:
-    """Kolmogorov-Smirnov distance of two spectra, descending, and medians of ``|log ratio|``, upper half and all."""
-    points = np.concatenate([one, other])
-    below = [np.searchsorted(each[::-1], points, side="right") / each.size for each in (one, other)]
-    least = np.finfo(float).tiny
-    apart = abs(np.log(np.maximum(one, least) / np.maximum(other, least)))
-    return float(abs(below[0] - below[1]).max()), float(np.median(apart[: apart.size // 2])), float(np.median(apart))

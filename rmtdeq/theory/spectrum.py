@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike
 from rmtdeq._lib import check, style
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.tables import Table, Tabular, by_class, intervals, largest, numbers, without_rounding
-from rmtdeq._lib.types import ComplexArray, FloatArray, Kind, Seed
+from rmtdeq._lib.types import SAMPLED, ComplexArray, FloatArray, Kind, Seed
 from rmtdeq.network import Network
 from rmtdeq.theory.rmt import Bulk, Outliers, TabulatedLaw
 
 _ROUNDING = 1e-12
 _NODES = 4000
+_BINS, _FEW_BINS = 240, 60
 _LEGEND = (
     "(outliers are eigenvalues outside the bulk, not always the largest; alignments are squared projections of their "
     "eigenvectors on class 0, 1, ...)"
@@ -145,6 +146,11 @@ class SpectrumPrediction(Tabular):
         return int(self.alignments.shape[1])
 
     @property
+    def gapless(self) -> bool:
+        """Whether the outliers are the largest eigenvalues by rank, with or without a gap between them and the bulk."""
+        return self.level == SAMPLED
+
+    @property
     def all_values(self) -> FloatArray:
         """All n eigenvalues as predicted, ascending: quantiles of the bulk, and the outliers."""
         rest = self.n - self.outliers.size
@@ -228,11 +234,12 @@ class SpectrumPrediction(Tabular):
         logarithmic: bool | None = None,
         span: tuple[float, float] | None = None,
         *,
+        bins: int | None = None,
         label: str = "predicted",
         colour: str = style.THEORY,
         linestyle: str = "-",
     ) -> Any:
-        """Draw the density, and the outliers as triangles on the axis.
+        """Draw the density, and the outliers as triangles on the axis; without a gap, the density of all eigenvalues.
 
         Parameters
         ----------
@@ -240,7 +247,9 @@ class SpectrumPrediction(Tabular):
         logarithmic : bool, optional
             Density per decade over a logarithmic axis; by default where the spectrum spans more than a decade.
         span : (float, float), optional
-            Range of the logarithmic axis; that of the prediction by default.
+            Range of the axis; that of the prediction by default.
+        bins : int, optional
+            Of a density drawn in bins.
         label, colour, linestyle : str
             Of the bulk and the outliers.
 
@@ -249,32 +258,42 @@ class SpectrumPrediction(Tabular):
         matplotlib.axes.Axes
         """
         ax = style.axes(ax)
+        bins = bins or (_FEW_BINS if self.gapless else _BINS)
         low, high = self.edges[0][0], max(self.edges[-1][1], float(self.outliers.max(initial=0.0)))
         if low <= 0:
             # What lies at zero or below has no place on a logarithmic axis, and is seldom what is looked at.
             low = float(np.min(values := self.quantiles(_LEVELS), where=values > 0, initial=high))
         if logarithmic is None:
             logarithmic = high > style.WIDE * low
-        if logarithmic:
-            left, right = span or (0.8 * low, 1.2 * high)
+        part = "" if self.gapless else " bulk"
+        left, right = span or ((0.8 * low, 1.2 * high) if logarithmic else (low, high))
+        if logarithmic or self.gapless:
             # In bins: the density may have spikes of no width that a line would not show honestly.
-            edges = np.geomspace(left, right, 240)
-            heights = np.diff(self.bulk.cdf(edges)) / np.diff(np.log10(edges))
-            ax.stairs(heights, edges, color=colour, lw=1.6, ls=linestyle, label=f"{label} bulk")
-            ax.set_xscale("log")
-            ax.set_ylabel("density per decade")
+            edges = (np.geomspace if logarithmic else np.linspace)(left, right, bins + 1)
+            unit = np.diff(np.log10(edges) if logarithmic else edges)
+            ax.stairs(self._shares(edges) / unit, edges, color=colour, lw=1.6, ls=linestyle, label=f"{label}{part}")
         else:
             for index, (x, density) in enumerate(self.bulk.curves()):
-                text = f"{label} bulk" if index == 0 else None
+                text = f"{label}{part}" if index == 0 else None
                 ax.plot(x, density, color=colour, lw=1.6, ls=linestyle, label=text)
-            ax.set_ylabel("density")
-        style.mark_outliers(ax, self.outliers, predicted=True, colour=colour, label=label)
+        if logarithmic:
+            ax.set_xscale("log")
+        ax.set_ylabel("density per decade" if logarithmic else "density")
+        if not self.gapless:
+            style.mark_outliers(ax, self.outliers, predicted=True, colour=colour, label=label)
         said = ax.get_xlabel() or "eigenvalue"
         hidden = f"{self.level}, not drawn, below zero:\n{self.below_zero}"
         if logarithmic and self.below_zero and hidden not in said:
             said += f"\n{hidden}"
         ax.set_xlabel(said)
         return ax
+
+    def _shares(self, edges: FloatArray) -> FloatArray:
+        """Share of the bulk between neighbouring edges; without a gap, of all eigenvalues."""
+        mass = np.diff(self.bulk.cdf(edges))
+        if not self.gapless:
+            return np.asarray(mass)
+        return np.asarray((self.n - self.outliers.size) * mass + np.histogram(self.outliers, edges)[0]) / self.n
 
 
 def upper_half_plane(z: ArrayLike, what: str) -> ComplexArray:

@@ -207,7 +207,10 @@ def test_predicted_arrays_are_saved(tmp_path):
 @pytest.mark.parametrize("dataset", ["fashion-sample", "digits"])
 def test_compare_runs_on_the_bundled_images(capsys, dataset):
     assert main(["compare", "--dataset", dataset, "--n", "50", "--kind", "ck", "ntk", "--activation", "relu"]) == 0
-    assert capsys.readouterr().out.count("KS distance") == 2
+    told = capsys.readouterr()
+    assert told.out.count("(KS distance") == 2
+    assert "level polynomial" in told.out
+    assert "samples other than the 50 measured" in told.err
 
 
 def test_design_prints_both_coefficients_and_saves_the_network(capsys, tmp_path):
@@ -284,7 +287,7 @@ def test_samples_of_another_scale_are_warned_of_once_and_in_one_line(capsys, tmp
 def test_what_takes_long_is_begun_on_demand_alone(capsys, tmp_path, own_files, monkeypatch):
     monkeypatch.setattr(spectra_commands, "_PATIENCE", 1e-3)
     monkeypatch.setattr(dense, "_PART", 100)
-    command = ["compare", *own_files, "--kind", "ck"]
+    command = ["compare", *own_files, "--kind", "ck", "--level", "classwise"]
     assert main(command) == 2
     assert "The eigenvalues of 240 x 240 matrices would take about" in capsys.readouterr().err
     assert main([*command, "--yes"]) == 0
@@ -316,10 +319,11 @@ def test_tables_are_compared_by_their_columns(capsys, tmp_path):
     assert "'f5' (1 of 90)" in capsys.readouterr().err
     assert main([*command, "--drop-missing"]) == 0
     told = capsys.readouterr()
-    assert told.out.startswith("t.csv: n = 89, p = 12, 2 classes (left, right)")
+    assert told.out.startswith("t.csv: n = 45, p = 12, 2 classes (left, right)")
+    assert "predicting from 44 samples other than the 45 measured" in told.err
     assert "'f3' holds 100% of the variance" in told.err
     assert "'fixed' (constant)" in told.err
-    assert main([*command, "--drop", "f5", "--standardize"]) == 0
+    assert main([*command, "--drop", "f5", "--standardize", "--level", "classwise"]) == 0
     told = capsys.readouterr()
     assert told.out.startswith("t.csv: n = 90, p = 11")
     assert "of the variance" not in told.err
@@ -330,14 +334,15 @@ def test_samples_left_unmeasured_predict_what_the_classes_do_not(capsys, tmp_pat
     few = rng.standard_normal((400, 3)) * [3.0, 2.0, 1.0]
     np.savez(tmp_path / "few.npz", X=np.hstack([few, 0.2 * rng.standard_normal((400, 9))]), y=rng.integers(0, 2, 400))
     command = ["compare", "--data", str(tmp_path / "few.npz"), "--kind", "ck", "--activation", "relu"]
-    assert main(command) == 0
+    assert main([*command, "--level", "classwise"]) == 0
     told = capsys.readouterr()
     assert "--level polynomial" in told.err
     classwise = float(re.search("KS distance ([0-9.]+)", told.out).group(1))
-    assert main([*command, "--level", "polynomial"]) == 0
+    assert main(command) == 0
     told = capsys.readouterr()
     assert told.out.startswith("few.npz: n = 200,")
-    assert "from other samples, which expect a KS distance of" in told.out
+    assert "level polynomial" in told.out
+    assert "KS distance expected" in told.out
     assert "predicting from 200 samples other than the 200 measured" in told.err
     assert "--level polynomial" not in told.err
     assert float(re.search("KS distance ([0-9.]+)", told.out).group(1)) < min(0.1, classwise / 3)

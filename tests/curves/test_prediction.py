@@ -186,7 +186,7 @@ def test_negative_eigenvalues_are_zeros_up_to_rounding():
 @pytest.mark.parametrize("n", [160, 900])
 def test_no_loss_of_a_predicted_spectrum_rises(n, share, method):
     """Nor later than there are epochs; of more samples than dimensions the CK's null space is never learnt."""
-    prediction = rd.predict_spectrum(rd.DEQ("tanh", 0.2, 0.8), example_mixture(200, 2), n, "ck")
+    prediction = rd.predict_spectrum(rd.DEQ("tanh", 0.2, 0.8), example_mixture(200, 2), n, "ck", "classwise")
     top = max(prediction.edges[-1][1], prediction.outliers.max(initial=0.0))
     curve = rd.predict_training(prediction, [-1.0, 1.0], share / top, method=method)
     losses = curve.loss(np.append(0, np.unique(np.round(np.geomspace(1, 1e18, 300)))))

@@ -108,7 +108,8 @@ def test_small_matrices_are_known_completely(X):
 def test_outliers_below_those_measured_are_left_out(X):
     means = np.zeros((2, 400))
     means[0, 0] = means[1, 8] = 8
-    prediction = rd.predict_spectrum(DEQ, rd.GaussianMixture(means, [1.0, 1 + 8 / np.sqrt(400)]), N, "ntk")
+    mixture = rd.GaussianMixture(means, [1.0, 1 + 8 / np.sqrt(400)])
+    prediction = rd.predict_spectrum(DEQ, mixture, N, "ntk", "classwise")
     assert prediction.outliers.size > 2
     found = rd.empirical_spectrum(X, DEQ, "ntk", method="lanczos", top=2)
     comparison = rd.compare(found, prediction)

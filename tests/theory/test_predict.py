@@ -248,9 +248,9 @@ def test_a_rotation_of_the_features_moves_no_prediction_of_covariances_that_do_n
     means = rng.standard_normal((2, p))
     turn = ortho_group.rvs(p, random_state=6)
     deq = rd.DEQ("swish", 0.2, 0.8)
-    one = rd.predict_spectrum(deq, rd.GaussianMixture(means, matrices), n, truncation=0.0)
+    one = rd.predict_spectrum(deq, rd.GaussianMixture(means, matrices), n, level="classwise", truncation=0.0)
     moved = rd.GaussianMixture(means @ turn.T, [turn @ c @ turn.T for c in matrices])
-    same(rd.predict_spectrum(deq, moved, n, truncation=0.0), one, 1e-5)
+    same(rd.predict_spectrum(deq, moved, n, level="classwise", truncation=0.0), one, 1e-5)
 
 
 def test_a_prediction_is_the_same_the_second_time():
@@ -304,7 +304,7 @@ def wishart(rng, p, samples):
 
 def check_laws(deq, gmm, n, kind):
     try:
-        prediction = rd.predict_spectrum(deq, gmm, n, kind)
+        prediction = rd.predict_spectrum(deq, gmm, n, kind, "classwise")
     except rd.IllPosedError:
         assume(False)
     assert prediction.bulk.mass == pytest.approx(1, abs=1e-4)
@@ -436,7 +436,7 @@ def test_points_where_a_prediction_says_nothing_are_refused():
 def test_eigenvalues_below_zero_are_told():
     X, y = rd.load_dataset("digits")
     deq = rd.DEQ("tanh", 0.2, 0.8)
-    wrong = rd.predict_spectrum(deq, rd.GaussianMixture.from_data(X, y, "common"), 400)
+    wrong = rd.predict_spectrum(deq, rd.GaussianMixture.from_data(X, y, "common"), 400, level="classwise")
     below = wrong.quantiles((np.arange(4000) + 0.5) / 4000) < 0
     assert wrong.negative_mass == pytest.approx(below.mean(), abs=1 / 4000)
     assert wrong.negative_mass > 0.5 / 400

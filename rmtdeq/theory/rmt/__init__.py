@@ -2,7 +2,7 @@
 
 from rmtdeq.theory.rmt.covariances import CovarianceFamily, covariance_family
 from rmtdeq.theory.rmt.density import Bulk, Interval, TabulatedLaw
-from rmtdeq.theory.rmt.distances import kolmogorov_smirnov, wasserstein
+from rmtdeq.theory.rmt.distances import between_spectra, kolmogorov_smirnov, wasserstein
 from rmtdeq.theory.rmt.isolated import Outliers, outliers
 from rmtdeq.theory.rmt.model import GramModel
 from rmtdeq.theory.rmt.projection import indicator_resolvent
@@ -16,6 +16,7 @@ __all__ = [
     "Interval",
     "Outliers",
     "TabulatedLaw",
+    "between_spectra",
     "bulk",
     "covariance_family",
     "indicator_resolvent",

@@ -1,4 +1,4 @@
-"""Distances between a sample of eigenvalues and a distribution with atoms."""
+"""Distances between a sample of eigenvalues and a distribution with atoms, and between two spectra."""
 
 from __future__ import annotations
 
@@ -38,3 +38,26 @@ def wasserstein(sample: FloatArray, quantiles: Distribution) -> float:
     fine = 4
     levels = (np.arange(fine * x.size) + 0.5) / (fine * x.size)
     return float(np.mean(abs(np.repeat(x, fine) - quantiles(levels))))
+
+
+def between_spectra(one: FloatArray, other: FloatArray) -> tuple[float, float, float]:
+    """Return how far two spectra of one size are apart.
+
+    Parameters
+    ----------
+    one, other : ndarray (n,)
+        Eigenvalues, descending.
+
+    Returns
+    -------
+    ks : float
+        Kolmogorov-Smirnov distance.
+    upper, whole : float
+        Median ``|log(one/other)|`` over ranks 1 … n/2, and over all.
+    """
+    points = np.concatenate([one, other])
+    below = [np.searchsorted(each[::-1], points, side="right") / each.size for each in (one, other)]
+    least = np.finfo(float).tiny
+    apart = abs(np.log(np.maximum(one, least) / np.maximum(other, least)))
+    upper = apart[: max(1, apart.size // 2)]
+    return float(abs(below[0] - below[1]).max()), float(np.median(upper)), float(np.median(apart))
