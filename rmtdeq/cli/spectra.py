@@ -160,7 +160,8 @@ def _predictions(
     levels = set(options.level)
     if _AUTO in levels and (problem.spares if measured else problem.population):
         levels = levels - {_AUTO} | {SAMPLED}
-    known: dict[str, Any] = dict.fromkeys(levels, problem.mixture)
+    mixture = problem.mixture if levels != {SAMPLED} else None
+    known: dict[str, Any] = dict.fromkeys(levels - {SAMPLED}, mixture)
     if SAMPLED in levels:
         known[SAMPLED] = moments = problem.moments(options.seed, whole=not measured)
         others = f" other than the {problem.n} measured" if measured else ""

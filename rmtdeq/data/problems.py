@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -40,17 +40,23 @@ _DOMINANT, _FEW = 0.7, 4
 class Problem:
     """Data, the mixture they come from, and the squared norm at which the activation is centred.
 
-    The population is all data at hand, those of X among them; None where samples are drawn from the mixture.
+    The population is all data at hand, those of X among them; None where samples are drawn from the mixture.  The
+    mixture is estimated where one asks for it.
     """
 
     name: str
     X: FloatArray
     y: IntArray
-    mixture: GaussianMixture
+    estimate: Callable[[], GaussianMixture]
     n: int
     tau0_squared: float
     class_names: tuple[str, ...]
     population: tuple[FloatArray, IntArray] | None = None
+
+    @cached_property
+    def mixture(self) -> GaussianMixture:
+        """What the data come from."""
+        return self.estimate()
 
     @cached_property
     def _unmeasured(self) -> BoolArray:
@@ -114,7 +120,7 @@ def mixture_problem(p: int, classes: int = 2, n: int | None = None, seed: Seed =
     count = int(_SHARE * p) if n is None else n
     X, y = mixture.sample(count, seed)
     name = f"Gaussian mixture, K = {mixture.classes}, p = {p}"
-    return Problem(name, X, y, mixture, count, mixture.mean_squared_norm, _numbers(mixture.classes))
+    return Problem(name, X, y, lambda: mixture, count, mixture.mean_squared_norm, _numbers(mixture.classes))
 
 
 def image_problem(
@@ -129,13 +135,14 @@ def image_problem(
     """Return some images of a data set, and the mixture estimated from all of its training images of these classes."""
     wanted = None if classes is None else class_labels(dataset, classes)
     everything, labels = load_dataset(dataset, classes=wanted, data_dir=data_dir)
-    mixture = GaussianMixture.from_data(everything, labels, covariance=covariance)
-    count = min(int(_SHARE * mixture.dimension), len(labels)) if n is None else n
+    estimate = partial(GaussianMixture.from_data, everything, labels, covariance=covariance)
+    count = min(int(_SHARE * everything.shape[1]), len(labels)) if n is None else n
     X, y = load_dataset(dataset, classes=wanted, n=count, seed=seed, data_dir=data_dir)
     meanings = DATASETS[dataset].classes
     names = tuple(meanings[label] for label in (sorted(meanings) if wanted is None else wanted))
     title = _shown(dataset, None if wanted is None else names)
-    return Problem(title, X, y, mixture, count, mixture.mean_squared_norm, names, (everything, labels))
+    norm = check.mean_squared_norm(everything)
+    return Problem(title, X, y, estimate, count, norm, names, (everything, labels))
 
 
 def own_problem(
@@ -177,7 +184,7 @@ def own_problem(
         _tell_of_dominance(table.feature_names, X)
     # Whoever brings samples seldom brings many times more than features.
     shrinkage = "auto" if covariance in MATRICES else 0.0
-    mixture = GaussianMixture.from_data(X, y, covariance, shrinkage)
+    estimate = partial(GaussianMixture.from_data, X, y, covariance, shrinkage)
     left = len(X) - int(spared * len(X)) if spared * len(X) >= _LEAST else len(X)
     count = min(left, _MOST) if n is None else check.integer(n, "n")
     if count > len(X):
@@ -185,7 +192,7 @@ def own_problem(
     rng = check.generator(seed)
     members = [np.flatnonzero(y == a) for a in range(len(names))]
     rows, _ = drawn(count, members, rng)
-    return Problem(table.name, X[rows], y[rows], mixture, count, mixture.mean_squared_norm, names, (X, y))
+    return Problem(table.name, X[rows], y[rows], estimate, count, check.mean_squared_norm(X), names, (X, y))
 
 
 def _tell_of_dominance(names: Sequence[str], X: FloatArray) -> None:

@@ -84,10 +84,10 @@ def of_features(parameters: Features, setting: Setting) -> Outcome:
     drawn = np.sort(np.random.default_rng(setting.seed).permutation(len(labels))[: parameters.n])
     drawn = drawn[np.argsort(labels[drawn], kind="stable")]
     problem = Problem(
-        f"{parameters.dataset} features {' vs '.join(map(str, parameters.classes))}",
+        f"{parameters.dataset} features {' against '.join(map(str, parameters.classes))}",
         everything[drawn],
         labels[drawn],
-        mixture,
+        lambda: mixture,
         len(drawn),
         mixture.mean_squared_norm,
         tuple(map(str, parameters.classes)),

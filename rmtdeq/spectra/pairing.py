@@ -27,8 +27,9 @@ def paired(
     An outlier's rank is known from its share of the bulk; eigenvalues whose rank differs by no more than the number of
     outliers (a perturbation of that rank moves ranks no further) are candidates.  Pairs are those of the least sum of
     costs: the difference of the logarithms, and what the two eigenvectors' alignments with the classes lack in common,
-    where either is more than a random vector has; where no gap was predicted, ranks alone.  An outlier is unpaired where a pair would cost more than strangers
-    do, where it is below zero, and where it is below all that were measured.
+    where either is more than a random vector has.  An outlier is unpaired where a pair would cost more than strangers
+    do, where it is below zero, and where it is below all that were measured.  Where no gap is predicted between
+    outliers and bulk, they are paired by rank.
 
     Parameters
     ----------
