@@ -111,18 +111,18 @@ def pair_sums(
     edges, exact : ndarray
         As in `noise_averages`.
     noisy_edges : ndarray (noisy panels + 1,)
-    noisy : ndarray (pairs, noisy panels, 3, nodes)
-        What `noise_averages` returns at the nodes of panels, for the noise of the pair.
-    coefficients : ndarray (noisy panels, spreads, 3, points)
-        Chebyshev coefficients of that in log s and m, for panels within which edges of φ(u) lie.
-    basis : ndarray (spreads, pairs)
+    noisy : ndarray (noisy panels, spreads, 3 · nodes)
+        Chebyshev coefficients in log s of what `noise_averages` returns, at the nodes of panels.
+    coefficients : ndarray (noisy panels, spreads, 3 · points)
+        Those in log s and m, for panels within which edges of φ(u) lie.
+    basis : ndarray (pairs, spreads)
         Chebyshev polynomials of log s.
     nodes, across : ndarray (nodes,)
         Legendre rule.
     """
     result, count = np.zeros((2, theta.size)), nodes.size
     of_u, of_v, xi, scratch = np.empty((2, count)), np.empty((3, count)), np.empty(count), np.empty((3, count))
-    cuts, curve = np.empty(edges.size + 2), np.empty(coefficients.shape[2:])
+    cuts, curve, values = np.empty(edges.size + 2), np.empty(coefficients.shape[2]), np.empty(noisy.shape[2])
     for i in range(theta.size):
         sigma_u, drift = sigma[0, i], sign[i] * sigma[1, i] * cos(theta[i])
         unit_u, unit_v, square, slope = 1 / size[0, i], sign[i] / size[1, i], 0.0, 0.0
@@ -136,8 +136,10 @@ def pair_sums(
                 cuts[p - first + 1] = min(max(edges[p + 1] / sigma_u, cuts[0]), stop)
             cuts[last - first + 1] = stop
             whole = first == last and stop - cuts[0] <= _WIDEST and abs(begin) <= REACH and abs(end) <= REACH
-            if not whole:
-                _combined(curve, basis[:, i], coefficients[q])
+            if whole:
+                _combined(values, basis[i], noisy[q])
+            else:
+                _combined(curve, basis[i], coefficients[q])
             for p in range(first, last + 1):
                 left, right = cuts[p - first], cuts[p - first + 1]
                 pieces = ceil((right - left) / _WIDEST)
@@ -148,10 +150,10 @@ def pair_sums(
                     for k in range(count):
                         xi[k] = left + half * (2 * piece + 1) + turn * nodes[k]
                     _values(of_u, exact[p], edges[p], edges[p + 1], 0.0, sigma_u, xi, scratch)
-                    known = noisy[i, q]
+                    known = values.reshape((3, -1))
                     if not whole:
-                        known = of_v
-                        _values(of_v, curve, noisy_edges[q], noisy_edges[q + 1], 0.0, drift, xi, scratch)
+                        known, own = of_v, curve.reshape((3, -1))
+                        _values(of_v, own, noisy_edges[q], noisy_edges[q + 1], 0.0, drift, xi, scratch)
                     for k in range(count):
                         weight = half * across[k] * _density(xi[k])
                         gap = of_u[0, k] * unit_u - known[0, k] * unit_v
@@ -163,13 +165,11 @@ def pair_sums(
 
 @compiled(nogil=True, fastmath={"reassoc", "contract"})
 def _combined(sums: FloatArray, factors: FloatArray, terms: FloatArray) -> None:
-    """Fill in the sum of factors times terms, along the first axis of those."""
+    """Fill in factors @ terms: BLAS would call threads for so little."""
     sums[:] = 0.0
     for k in range(factors.size):
-        factor = factors[k]
-        for row in range(sums.shape[0]):
-            for column in range(sums.shape[1]):
-                sums[row, column] += factor * terms[k, row, column]
+        for column in range(sums.size):
+            sums[column] += factors[k] * terms[k, column]
 
 
 @compiled(nogil=True, inline="always")

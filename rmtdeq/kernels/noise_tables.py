@@ -35,8 +35,6 @@ _ROUNDING, _SAME, _RESOLVED = 1e-15, 1e-15, 1e-11
 _GROWTH = 8.0
 """Of panels around zero."""
 _MOST_OCTAVES = 40
-_CHUNK = 32
-"""Pairs whose curves fit into a core's cache."""
 
 
 class NoiseTable:
@@ -87,10 +85,10 @@ class NoiseTable:
         rules = *legendre(_INNER), *_hermite_rule()
         values = np.stack([noise_averages(m, spreads, self.edges, self.exact, *rules) for m in _points_of(edges)])
         found = np.swapaxes(values @ to_chebyshev(_POINTS), 2, 3) @ to_chebyshev(_SPREADS)
-        at_nodes = np.moveaxis(found, 2, 3) @ chebyshev_polynomials(legendre(_OUTER)[0], _POINTS)
         coefficients = np.ascontiguousarray(np.moveaxis(found, 3, 1))
-        noisy = np.ascontiguousarray(np.moveaxis(at_nodes, 2, 0).reshape(_SPREADS, -1))
-        return Octave(edges, noisy, coefficients, _are_resolved(found))
+        noisy = coefficients @ chebyshev_polynomials(legendre(_OUTER)[0], _POINTS)
+        shape = len(found), _SPREADS, -1
+        return Octave(edges, noisy.reshape(shape), coefficients.reshape(shape), _are_resolved(found))
 
     def _panels(self, noise: float) -> FloatArray:
         """Edges of panels that hold what noise between some and twice as much makes of the activation."""
@@ -112,9 +110,9 @@ class Octave:
     ----------
     edges : ndarray (panels + 1,)
         Of m.
-    noisy : ndarray (spreads, panels · 3 · nodes)
+    noisy : ndarray (panels, spreads, 3 · nodes)
         Chebyshev coefficients in log s of the three at the nodes of panels.
-    coefficients : ndarray (panels, spreads, 3, points)
+    coefficients : ndarray (panels, spreads, 3 · points)
         Those in log s and m.
     resolved : bool
         Whether all digits are there.
@@ -214,10 +212,7 @@ class NoisyPairs:
             if number >= _MOST_OCTAVES:
                 found[:, at] = difference_form(self._table.activation, self._pairs.at(index[at], theta[at]))
                 continue
-            # Those of like scales use the same panels.
-            at = at[np.argsort(self._sigma[1, index[at]])]
-            for some in np.array_split(at, -(-at.size // _CHUNK)):
-                found[:, some] = self._sums(int(number), index[some], theta[some], spreads[some])
+            found[:, at] = self._sums(int(number), index[at], theta[at], spreads[at])
         return found[0], found[1]
 
     def _sums(self, number: int, index: IntArray, theta: FloatArray, spreads: FloatArray) -> FloatArray:
@@ -225,10 +220,5 @@ class NoisyPairs:
         low, high = np.log(table.interval(number))
         basis = chebyshev_polynomials((2 * np.log(spreads) - low - high) / (high - low), _SPREADS)
         of_pairs = self._sigma[:, index], self._size[:, index], theta, self._pairs.sign[index]
-        reach = REACH * self._sigma[1, index].max()
-        first = max(0, int(np.searchsorted(octave.edges, -reach)) - 1)
-        last = min(octave.edges.size - 1, int(np.searchsorted(octave.edges, reach)))
-        columns = slice(first * 3 * _OUTER, last * 3 * _OUTER)
-        noisy = (basis.T @ octave.noisy[:, columns]).reshape(index.size, -1, 3, _OUTER)
-        of_octave = octave.edges[first : last + 1], noisy, octave.coefficients[first:last], basis
-        return np.asarray(pair_sums(*of_pairs, table.edges, table.exact, *of_octave, *legendre(_OUTER)))
+        noisy = octave.edges, octave.noisy, octave.coefficients, np.ascontiguousarray(basis.T)
+        return np.asarray(pair_sums(*of_pairs, table.edges, table.exact, *noisy, *legendre(_OUTER)))
