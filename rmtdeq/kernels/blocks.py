@@ -161,7 +161,7 @@ class Engine(ABC):
         afford(total, "Quadratures for pairs of samples that are nearly parallel")
         logger.warning(
             "Of a block of %d x %d entries %d pairs of samples are nearly parallel, and the activation has no closed "
-            "form and is not smooth but for zero: each takes two-dimensional quadratures (%.3g ms), the whole kernel "
+            "form and no table at these scales: each takes two-dimensional quadratures (%.3g ms), the whole kernel "
             "about %s. Samples that share a large mean are nearly parallel: rmtdeq.center_and_scale(X) takes it off. "
             "Those of few dimensions stay so: take an activation that `rmtdeq activations` lists as smooth, or with a "
             "closed form.",

@@ -103,8 +103,8 @@ def kernel(
     the CK (arXiv 2402.02697), G_ij / (1 - σ_a² E φ'(u)φ'(v)) the NTK (arXiv 2310.14062); for several layers see
     `Network`.  An entry goes through all layers at once: nothing of n² entries is kept but the results.
 
-    Entries are sums of Mehler's series; for nearly parallel pairs closed forms or two-dimensional quadratures.  In
-    double precision they are within 1e-12 of √(K_ii K_jj) for norms from 1e-6 to 1e6 and any angle; for piecewise
+    Entries are sums of Mehler's series; for nearly parallel pairs closed forms, tables or quadratures.  In double
+    precision they are within 1e-12 of √(K_ii K_jj) for norms from 1e-6 to 1e6 and any angle; for piecewise
     linear activations that end level within as much up to pre-activations of 1e3, and in proportion beyond.
     Expectations below 1e-20, of functions that vanish around zero, may count as zero.
 

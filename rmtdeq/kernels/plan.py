@@ -22,6 +22,7 @@ from rmtdeq.network import Layer, Network, require_network
 
 if TYPE_CHECKING:
     from rmtdeq.kernels.dual_tables import DualTable
+    from rmtdeq.kernels.noise_tables import NoiseTable
 
 _SMALLEST_NORM2, _LARGEST_NORM2 = 1e-200, 1e16
 _SMALLEST_SINGLE = 1e-30
@@ -59,22 +60,27 @@ class LayerPlan:
         return self.table.used(self.rows, self.columns)
 
     @property
-    def duals(self) -> DualTable | None:
+    def duals(self) -> DualTable | NoiseTable | None:
         """The dual at the scales of the samples, where it has no closed form and can be tabulated."""
         with _one_makes_it:
             return self._duals
 
     @cached_property
-    def _duals(self) -> DualTable | None:
+    def _duals(self) -> DualTable | NoiseTable | None:
         phi = self.layer.activation
         sigma = np.concatenate([self.rows.sigma, self.columns.sigma])
         sigma = sigma[sigma > 0]
         if phi.dual_form is not None or jumps(phi) or not sigma.size:
             return None
+        scales = float(sigma.min()), float(sigma.max())
         # Compiled code is loaded by those who need it.
+        if any(phi.kinks):
+            from rmtdeq.kernels.noise_tables import noise_table
+
+            return noise_table(phi, *scales)
         from rmtdeq.kernels.dual_tables import dual_table
 
-        return dual_table(phi, float(sigma.min()), float(sigma.max()))
+        return dual_table(phi, *scales)
 
     @property
     def by_quadrature(self) -> bool:

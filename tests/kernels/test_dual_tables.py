@@ -10,6 +10,7 @@ from rmtdeq.activations.activations import Pairs
 from rmtdeq.activations.duals import difference_form, second_moment
 from rmtdeq.kernels import plan
 from rmtdeq.kernels.dual_tables import dual_table
+from rmtdeq.kernels.noise_tables import noise_table
 
 KINDS = ("ck", "ntk", "ntk-full")
 CLOSED = ["erf", "relu", "leaky_relu(0.3)", "abs", "sin"]
@@ -28,6 +29,18 @@ OPEN = {
         kinks=(0.0,),
     ),
 }
+BENT = {
+    "hard_swish": lambda: rd.activation("hard_swish"),
+    "bent tanh": lambda: rd.Activation(
+        lambda u: np.where(u > 0.7, np.tanh(u), u * np.tanh(0.7) / 0.7),
+        lambda u: np.where(u > 0.7, 1 / np.cosh(np.clip(u, -300, 300)) ** 2, np.tanh(0.7) / 0.7),
+        kinks=(0.7,),
+    ),
+    "shifted elu": lambda: rd.Activation(
+        lambda u: np.where(u > 1, u - 1, np.expm1(np.minimum(u - 1, 0))), kinks=(1.0,)
+    ).minus(0.2),
+}
+BENT_CLOSED = ["hard_tanh(1, 0.7)", "relu6", "piecewise_linear([-1, -0.5, 1, 2], [-0.5, -0.5, 1, 0.7])"]
 RANGES = [(0.3, 3.0), (0.02, 40.0), (1e-3, 2e-3), (500.0, 1000.0), (1.0, 1.0)]
 
 
@@ -121,6 +134,41 @@ def test_ranges_too_wide_for_all_digits_have_no_table():
     assert dual_table(shifted, 1e-6, 1e6) is None
 
 
+@pytest.mark.parametrize("scales", [*(pytest.param(each, marks=pytest.mark.slow) for each in RANGES[1:]), RANGES[0]])
+@pytest.mark.parametrize("name", BENT_CLOSED)
+def test_tables_of_noise_hold_what_closed_forms_say(name, scales):
+    phi = rd.activation(name)
+    pairs = pairs_of(phi, *scales, 60)
+    table = noise_table(replace(phi, dual_form=None), *scales)
+    distance, slope = table.pairs(pairs)(np.arange(60), pairs.theta)
+    expected, steep = difference_form(phi, pairs)
+    # Values and their averages are rounded before their difference is taken.
+    assert (abs(distance - expected) <= 1e-12 * expected + 1e-14 * np.sqrt(expected) + 1e-20).all()
+    assert (abs(slope - steep) <= 1e-12 * steepest(phi, pairs)).all()
+
+
+@pytest.mark.parametrize("scales", [*(pytest.param(each, marks=pytest.mark.slow) for each in RANGES[1:]), RANGES[0]])
+@pytest.mark.parametrize("name", BENT)
+def test_tables_of_noise_hold_what_quadratures_find(name, scales):
+    phi = BENT[name]()
+    table = noise_table(phi, *scales)
+    pairs = pairs_of(phi, *scales, 9)
+    distance, slope = table.pairs(pairs)(np.arange(9), pairs.theta)
+    expected, steep = difference_form(phi, pairs)
+    assert (abs(distance - expected) <= 1e-12 * expected + 1e-14 * np.sqrt(expected) + 1e-20).all()
+    digits = 1e-12 if phi.derivative is not None else 1e-11
+    assert (abs(slope - steep) <= digits * steepest(phi, pairs)).all()
+
+
+def test_pairs_of_bent_functions_have_no_order():
+    phi = rd.activation("hard_swish")
+    pairs = pairs_of(phi, 0.5, 5.0, 40)
+    turned = Pairs(pairs.sigma_v, pairs.sigma_u, pairs.size_v, pairs.size_u, pairs.theta, pairs.sign)
+    table, index = noise_table(phi, 0.5, 5.0), np.arange(40)
+    for one, other in zip(table.pairs(pairs)(index, pairs.theta), table.pairs(turned)(index, pairs.theta), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-14)
+
+
 def few_features(gaussian, n):
     """Samples of two features, of different norms, opposite, equal and zero ones among them."""
     X = gaussian(n, 2, seed=4) * np.geomspace(0.2, 5, n)[:, None]
@@ -131,14 +179,18 @@ def few_features(gaussian, n):
 
 @pytest.mark.parametrize(
     "name",
-    ["centred elu", "even", *(pytest.param(each, marks=pytest.mark.slow) for each in ("tanh", "bump", "sigmoid"))],
+    [
+        *("centred elu", "even", "hard_swish"),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("tanh", "bump", "sigmoid", "bent tanh")),
+    ],
 )
 @pytest.mark.parametrize("deep", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_kernels_by_tables_are_kernels_by_quadratures(gaussian, monkeypatch, name, deep):
     X = few_features(gaussian, 13)
-    network = rd.DEQ(OPEN[name](), 0.3, 0.8)
+    phi = {**OPEN, **BENT}[name]()
+    network = rd.DEQ(phi, 0.3, 0.8)
     if deep:
-        network = rd.Network([rd.Layer(OPEN[name](), 0.2, 0.8), rd.Layer("tanh", 0.0, 0.7, 0.2)])
+        network = rd.Network([rd.Layer(phi, 0.2, 0.8), rd.Layer("tanh", 0.0, 0.7, 0.2)])
     by_table = rd.kernel(X, network, KINDS, Y=X[::-1])
     monkeypatch.setattr(plan, "_FEW", 10**9)
     by_quadrature = rd.kernel(X, network, KINDS, Y=X[::-1])
