@@ -87,7 +87,7 @@ print(pred.summary())
 #   clustering would find them there.
 #
 # Now draw samples, build the exact kernel, and look. ``level="paper"`` is the first-order theory, one expansion for
-# all classes; the default, ``"classwise"``, expands to second order around every pair of classes.
+# all classes; ``"classwise"``, which the default chooses here, expands to second order around every pair of classes.
 
 X, y = gmm.sample(n, seed=0)
 emp = rd.empirical_spectrum(X, deq, kind="ck")

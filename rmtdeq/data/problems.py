@@ -40,8 +40,8 @@ _DOMINANT, _FEW = 0.7, 4
 class Problem:
     """Data, the mixture they come from, and the squared norm at which the activation is centred.
 
-    The population is all data at hand, those of X among them; None where samples are drawn from the mixture.  The
-    mixture is estimated where one asks for it.
+    The population is all data at hand, X mostly among them; None where samples are drawn from the mixture.  The mixture
+    is estimated where one asks for it.
     """
 
     name: str
@@ -62,8 +62,8 @@ class Problem:
     def _unmeasured(self) -> BoolArray:
         """Which of the population are not among X, also by their values."""
         everything, _ = self.population or (self.X, self.y)
-        known = {x.tobytes() for x in self.X}
-        return np.array([x.tobytes() not in known for x in everything])
+        known = {hash(x.tobytes()) for x in self.X}
+        return np.array([hash(x.tobytes()) not in known for x in everything])
 
     @property
     def spares(self) -> bool:
@@ -132,7 +132,10 @@ def image_problem(
     seed: Seed = 0,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> Problem:
-    """Return some images of a data set, and the mixture estimated from all of its training images of these classes."""
+    """Return some images of a data set, and the mixture estimated from all of its training images of these classes.
+
+    The population are these, or those of the test where most are among the images returned.
+    """
     wanted = None if classes is None else class_labels(dataset, classes)
     everything, labels = load_dataset(dataset, classes=wanted, data_dir=data_dir)
     estimate = partial(GaussianMixture.from_data, everything, labels, covariance=covariance)
@@ -141,8 +144,10 @@ def image_problem(
     meanings = DATASETS[dataset].classes
     names = tuple(meanings[label] for label in (sorted(meanings) if wanted is None else wanted))
     title = _shown(dataset, None if wanted is None else names)
-    norm = check.mean_squared_norm(everything)
-    return Problem(title, X, y, estimate, count, norm, names, (everything, labels))
+    population, norm = (everything, labels), check.mean_squared_norm(everything)
+    if count > len(labels) // 2 and "test" in DATASETS[dataset].sizes:
+        population = load_dataset(dataset, classes=wanted, split="test", data_dir=data_dir)
+    return Problem(title, X, y, estimate, count, norm, names, population)
 
 
 def own_problem(

@@ -28,7 +28,9 @@ class Assumption:
 
 ASSUMPTIONS = (
     Assumption(
-        "means not too strong", "class means as long as samples", 'level="classwise", the default, not level="paper"'
+        "means not too strong",
+        "class means as long as samples",
+        'level="classwise" or "auto", the default, not level="paper"',
     ),
     Assumption(
         "many dimensions",
