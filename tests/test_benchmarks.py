@@ -8,7 +8,7 @@ import gpu
 
 
 def test_gpu_benchmark_makes_its_table_and_figure(tmp_path, capsys):
-    gpu.main(["--device", "cpu", "--n", "32", "--p", "80", "--rounds", "1", "--out", str(tmp_path / "gpu")])
+    gpu.main(["--device", "cpu", "--n", "16", "--p", "40", "--rounds", "1", "--out", str(tmp_path / "gpu")])
     said = capsys.readouterr().out
     assert "times faster than numba" in said
     record = json.loads((tmp_path / "gpu.json").read_text())
