@@ -50,7 +50,7 @@ TINY = {
         for dataset in ("mnist", "svhn", "cifar10")
     },
     "uncentred": {"p": 100, "activations": ("relu",), "kinds": ("ntk",)},
-    "ten-classes": {"n": 150, "dataset": "digits"},
+    "ten-classes": {"n": 150, "dataset": "digits", "covariance": "diagonal"},
     "predicted-training": {"widths": (64,), "p": 40, "n": 10, "share": 0.3},
     "whole-mnist": {"n": 300, "steps": 6, "top": 4, "n_subsample": 100, "dataset": "digits"},
 }
