@@ -33,7 +33,7 @@ def test_other_numbers_become_float64(dtype):
 def test_even_activations_have_a_bulk_of_one_point(activation):
     # φ' is odd, so that α1 = 0: to first order the kernel sees no inner products, only norms.
     deq, distances = rd.DEQ(activation, 0.1, 0.8), []
-    for p in (100, 400):
+    for p in (200, 800):
         mixture = example_mixture(p, 2)
         pred = rd.predict_spectrum(deq, mixture, 4 * p // 5, level="paper")
         gamma2 = rd.solve(deq, mixture.tau0_squared).gamma2

@@ -26,11 +26,11 @@ SPECS = ("tanh", "relu", "gelu", "hard_tanh(1, 0.5)", "bent sine")
 
 @pytest.fixture(scope="module")
 def mixed(gaussian):
-    """Samples of norms from 0.3 to 2.5 with duplicates, near-duplicates, parallel and opposite rows."""
+    """Samples of norms from 0.3 to 2.5 with duplicates, a near-duplicate, parallel and opposite rows."""
     X = gaussian(140, 20, seed=5)
     X[:20] *= np.linspace(0.3, 2.5, 20)[:, None]
     X[130:133] = X[3:6]
-    X[133:136] = X[6:9] + 1e-5 * X[9:12]
+    X[133] = X[6] + 1e-5 * X[9]
     X[136], X[137] = 1.7 * X[40], -X[41]
     return X
 

@@ -13,7 +13,7 @@ from rmtdeq.theory.rmt import bulk, resolvent_diagonal, support
 from rmtdeq.theory.rmt.resolvent import LineResolvent
 
 EXAMPLES = settings(
-    max_examples=25, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+    max_examples=40, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
 )
 
 variances = st.one_of(st.just(0.0), st.floats(0.05, 20.0))
@@ -175,7 +175,7 @@ def test_class_wise_weights_and_shifts_have_a_law(gram_model, moments_of, expect
     check(bulk(model), model, moments_of, expected_moments)
 
 
-@settings(EXAMPLES, max_examples=6)
+@settings(EXAMPLES, max_examples=10)
 @given(mixture=weighted(commuting=False))
 def test_covariances_that_do_not_commute_have_a_law(gram_model, moments_of, expected_moments, mixture):
     covariances, ratios, options = mixture
