@@ -58,9 +58,9 @@ def test_every_activation_has_the_numbers_of_numba(phi, spec, samples, monkeypat
 def test_ragged_tiles_and_blocks(gaussian, n, block, tile, monkeypatch):
     tiles_of(monkeypatch, tile)
     monkeypatch.setattr(worker, "_HOST_TILE", block)
-    X, deq = gaussian(n, 37, seed=n), rd.DEQ("tanh", 0.4, 0.8)
+    X, deq = gaussian(n, 150, seed=n), rd.DEQ("tanh", 0.4, 0.8)
     for kinds in (("ck",), ("ntk-full", "ck"), ("ntk",))[n % 2 : n + 1]:
-        for Y in (None, gaussian(5, 37, seed=50)):
+        for Y in (None, gaussian(5, 150, seed=50)):
             exact = rd.kernel(X, deq, kinds, Y=Y)
             assert max(differences(rd.kernel(X, deq, kinds, Y=Y, backend="triton", device=DEVICE), exact)) < 1e-12
             tensors = rd.kernel(torch.from_numpy(X).to(DEVICE), deq, kinds, Y=Y, backend="triton")
