@@ -53,7 +53,9 @@ def finite_width(deq, slope, X, width, seed, readouts=3):
     return features, tangent, tangent + deq.sigma_b2 * adjoint * (X @ X.T)
 
 
-@pytest.mark.parametrize(("name", "sigma_a2"), [("tanh", 0.4), ("relu", 0.3), ("bent sine", 0.2)])
+@pytest.mark.parametrize(
+    ("name", "sigma_a2"), [("tanh", 0.4), ("relu", 0.3), pytest.param("bent sine", 0.2, marks=pytest.mark.slow)]
+)
 def test_kernels_are_the_mean_of_wide_networks(make, slope_of, name, sigma_a2):
     # 144 networks of width 300: the standard error is up to 1.5 % of the diagonal, and the bias, O(1/width), below
     # 0.3 %.  Six standard errors of a mean of 144 are passed once in 6e7, over all 54 comparisons once in 1e6.

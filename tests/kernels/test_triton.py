@@ -114,7 +114,7 @@ def test_pairs_without_a_solution_are_counted(gaussian, backend):
         matrix.fill_matrix(engine_of(replace(plan, layers=(strong,)), place), {"ck": np.empty((20, 20))})
 
 
-@pytest.mark.parametrize("method", ["device", "matrix-free", "dense"])
+@pytest.mark.parametrize("method", ["device", pytest.param("matrix-free", marks=pytest.mark.slow), "dense"])
 def test_operators(samples, method):
     deq, V = rd.DEQ("tanh", 0.4, 0.8), np.random.default_rng(0).standard_normal((len(samples), 3))
     op = rd.kernel_operator(samples, deq, "ntk", backend="triton", device=DEVICE, method=method)
