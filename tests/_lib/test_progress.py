@@ -75,8 +75,8 @@ def test_nothing_begins_that_takes_longer_than_patience(monkeypatch):
 
 
 def test_a_command_that_takes_long_says_where_it_is():
-    command = [sys.executable, "-c", "from rmtdeq._lib import progress; progress.LATE = progress._YOUNG = 0.005; "]
-    command[-1] += "from rmtdeq.cli import main; main(['compare', '--dataset', 'mixture', '--p', '1000'])"
+    command = [sys.executable, "-c", "from rmtdeq._lib import progress; progress.LATE = progress._YOUNG = 0.05; "]
+    command[-1] += "from rmtdeq.cli import main; main(['compare', '--dataset', 'mixture', '--p', '1500'])"
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     stages = [line.removeprefix("rmtdeq: ").partition(",")[0] for line in run.stderr.splitlines()]
     assert {"eigenvalues of the ck", "eigenvalues of the ntk"} <= set(stages)
