@@ -126,7 +126,14 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", sorted(set(multiprocessing.get_all_start_methods()) & {"fork", "spawn"}))
+# Workers of a cluster are spawned, too, and there every kernel is tried by default.
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(each, marks=pytest.mark.slow if each == "spawn" else ())
+        for each in sorted(set(multiprocessing.get_all_start_methods()) & {"fork", "spawn"})
+    ],
+)
 @pytest.mark.parametrize(
     ("moment", "library"),
     [

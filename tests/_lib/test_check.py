@@ -51,7 +51,8 @@ def test_ten_classes_fit_into_a_figure(tmp_path):
     from rmtdeq.cli import main
 
     out = tmp_path / "digits.png"
-    assert main(["compare", "--dataset", "digits", "--n", "120", "--kind", "ck", "--out", str(out)]) == 0
+    arguments = ["compare", "--dataset", "digits", "--n", "120", "--kind", "ck", "--covariance", "scalar"]
+    assert main([*arguments, "--out", str(out)]) == 0
     assert out.stat().st_size > 10_000
 
 

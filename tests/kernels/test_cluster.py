@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import dask.array as da
 import numpy as np
@@ -30,6 +31,12 @@ def workers():
         Client(cluster) as client,
     ):
         yield client
+
+
+@pytest.fixture(autouse=True)
+def few_pieces(monkeypatch):
+    """Four pieces of samples where there would be eight: ten tiles, each of which costs the scheduler milliseconds."""
+    monkeypatch.setattr(cut, "_FEWEST", 4)
 
 
 @pytest.fixture
@@ -120,27 +127,32 @@ def test_steps_of_lanczos_are_kept(workers, samples, tmp_path):
 
 
 @pytest.mark.parametrize("copies", [1, 2])
-def test_a_killed_worker_costs_time_and_not_the_result(gaussian, monkeypatch, copies):
+def test_a_killed_worker_costs_time_and_not_the_result(workers, gaussian, monkeypatch, copies):
     # With one copy samples are lost with the worker, as they are where Dask's memory manager let go of the second.
-    monkeypatch.setattr(cut, "SIDE", 50)
+    monkeypatch.setattr(cut, "SIDE", 100)
     monkeypatch.setattr(cut, "_COPIES", copies)
     monkeypatch.setattr(stored, "_PAUSE", 0.5)
     X, deq = gaussian(700, 60), rd.DEQ("tanh", 0.3, 0.8)
     V = np.random.default_rng(0).standard_normal((700, 4))
     exact = rd.kernel(X, deq, "ntk") @ V
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
-        op = rd.kernel_operator(X, deq, "ntk", backend="dask")
-        victim = next(iter(client.run(os.getpid).values()))
-        killer = threading.Timer(0.15, os.kill, (victim, signal.SIGKILL))
-        killer.start()
-        first = op @ V
-        killer.join()
-        alive = list(client.run(os.getpid).values())
-        assert victim not in alive
-        second = op @ V
+    while len(reached.workers_of(workers)) < 2:
+        time.sleep(0.05)
+    victim = next(iter(workers.run(os.getpid).values()))
+    doomed = [victim]
+
+    class Deadly(stored.Stage):
+        """Kills the worker when the first tile has been computed."""
+
+        def update(self, count=1):
+            while doomed:
+                os.kill(doomed.pop(), signal.SIGKILL)
+            super().update(count)
+
+    monkeypatch.setattr(stored, "Stage", Deadly)
+    op = rd.kernel_operator(X, deq, "ntk", backend="dask")
+    first = op @ V
+    assert victim not in workers.run(os.getpid).values()
+    second = op @ V
     np.testing.assert_allclose(first, exact, rtol=0, atol=1e-12 * abs(exact).max() * 700)
     np.testing.assert_allclose(second, exact, rtol=0, atol=1e-12 * abs(exact).max() * 700)
 
@@ -224,9 +236,8 @@ def test_what_makes_no_sense_is_refused(workers, gaussian, call, message):
         call(gaussian(150, 40), rd.DEQ("tanh", 0.3, 0.8))
 
 
-def test_a_local_cluster_is_started_where_there_is_none_and_dask_is_asked_for_by_name():
+def test_a_local_cluster_is_started_where_there_is_none_and_dask_is_asked_for_by_name(samples, monkeypatch):
     script = """
-import sys
 import numpy as np, rmtdeq as rd
 X, deq = np.random.default_rng(0).standard_normal((40, 30)) / 30**0.5, rd.DEQ("tanh", 0.2, 0.8)
 found = rd.kernel(X, deq, backend="dask")
@@ -235,9 +246,9 @@ print(abs(np.asarray(found) - rd.kernel(X, deq)).max() < 1e-12)
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "True"
     assert run.stderr == ""
-    missing = script.replace("import numpy", "sys.modules['distributed'] = None; import numpy")
-    run = subprocess.run([sys.executable, "-c", missing], capture_output=True, text=True, check=False)
-    assert 'pip install "rmtdeq[dask]"' in run.stderr
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(rd.MissingDependencyError, match=r'pip install "rmtdeq\[dask\]"'):
+        rd.kernel(samples, rd.DEQ("tanh", 0.3, 0.8), backend="dask")
 
 
 def test_the_command_line_uses_a_scheduler(workers, tmp_path, capsys, monkeypatch):
@@ -259,10 +270,10 @@ def test_the_command_line_uses_a_scheduler(workers, tmp_path, capsys, monkeypatc
 
 def test_the_memory_limit_is_heeded(workers, samples):
     deq = rd.DEQ("relu", 0.3, 0.8)
-    block, half = 19 * 19 * 8, 150 * (150 + 19) // 2 * 8
+    block, half = 38 * 38 * 8, 150 * (150 + 38) // 2 * 8
     for kind, needed in (("ck", block), (("ck", "ntk"), 2 * block)):
         rd.kernel(samples, deq, kind, backend="dask", memory_limit=needed)
-        with pytest.raises(rd.MemoryLimitError, match=r"block .*19 x 19 .*memory_limit"):
+        with pytest.raises(rd.MemoryLimitError, match=r"block .*38 x 38 .*memory_limit"):
             rd.kernel(samples, deq, kind, backend="dask", memory_limit=needed - 1)
     options = {"backend": "dask", "progress": False}
     assert rd.kernel_operator(samples, deq, memory_limit=half, **options).method == "cluster"

@@ -58,9 +58,9 @@ def test_every_activation_has_the_numbers_of_numba(phi, spec, samples, monkeypat
 def test_ragged_tiles_and_blocks(gaussian, n, block, tile, monkeypatch):
     tiles_of(monkeypatch, tile)
     monkeypatch.setattr(worker, "_HOST_TILE", block)
-    X, deq = gaussian(n, 37, seed=n), rd.DEQ("tanh", 0.4, 0.8)
+    X, deq = gaussian(n, 150, seed=n), rd.DEQ("tanh", 0.4, 0.8)
     for kinds in (("ck",), ("ntk-full", "ck"), ("ntk",))[n % 2 : n + 1]:
-        for Y in (None, gaussian(5, 37, seed=50)):
+        for Y in (None, gaussian(5, 150, seed=50)):
             exact = rd.kernel(X, deq, kinds, Y=Y)
             assert max(differences(rd.kernel(X, deq, kinds, Y=Y, backend="triton", device=DEVICE), exact)) < 1e-12
             tensors = rd.kernel(torch.from_numpy(X).to(DEVICE), deq, kinds, Y=Y, backend="triton")
@@ -114,7 +114,7 @@ def test_pairs_without_a_solution_are_counted(gaussian, backend):
         matrix.fill_matrix(engine_of(replace(plan, layers=(strong,)), place), {"ck": np.empty((20, 20))})
 
 
-@pytest.mark.parametrize("method", ["device", "matrix-free", "dense"])
+@pytest.mark.parametrize("method", ["device", pytest.param("matrix-free", marks=pytest.mark.slow), "dense"])
 def test_operators(samples, method):
     deq, V = rd.DEQ("tanh", 0.4, 0.8), np.random.default_rng(0).standard_normal((len(samples), 3))
     op = rd.kernel_operator(samples, deq, "ntk", backend="triton", device=DEVICE, method=method)

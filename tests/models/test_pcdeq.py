@@ -230,7 +230,7 @@ def make_relu(radius, kind):
 @pytest.mark.parametrize("positivity", ["absolute", "clamp"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("kind", ["linear", "conv"])
-def test_weights_stay_nonnegative_through_a_thousand_steps(positivity, optimizer, kind):
+def test_weights_stay_nonnegative_through_hundreds_of_steps(positivity, optimizer, kind):
     torch.manual_seed(0)
     layer = (
         PcDEQLinear(6, positivity=positivity, seed=0)
@@ -242,7 +242,7 @@ def test_weights_stay_nonnegative_through_a_thousand_steps(positivity, optimizer
     rule = torch.optim.AdamW(layer.parameters(), lr=0.05) if optimizer == "adamw" else None
     rule = rule or torch.optim.SGD(layer.parameters(), lr=0.5, momentum=0.9)
     negative = 0
-    for _ in range(1000):
+    for _ in range(400):
         rule.zero_grad()
         # Pulled to and fro, so that the factors cross zero again and again.
         target = 1 - target

@@ -35,7 +35,7 @@ TINY = {
     "accuracy-fashion-mnist": READ_OUT,
     "accuracy-cifar10": READ_OUT | {"convnet_epochs": 1},
     "finite-width": {"n": 8, "p": 8, "widths": (32, 64), "activations": ("tanh",), "draws": 2},
-    "population-gram": {"n": 10, "p": 10, "widths": (50, 100), "draws": 2},
+    "population-gram": {"n": 10, "p": 10, "depths": 4, "widths": (50, 100), "draws": 2},
     "training-deq-sphere": DESCENT,
     "training-deq-mnist": DESCENT,
     "training-deq-cifar10": DESCENT,
@@ -50,7 +50,7 @@ TINY = {
         for dataset in ("mnist", "svhn", "cifar10")
     },
     "uncentred": {"p": 100, "activations": ("relu",), "kinds": ("ntk",)},
-    "ten-classes": {"n": 150, "dataset": "digits"},
+    "ten-classes": {"n": 150, "dataset": "digits", "covariance": "diagonal"},
     "predicted-training": {"widths": (64,), "p": 40, "n": 10, "share": 0.3},
     "whole-mnist": {"n": 300, "steps": 6, "top": 4, "n_subsample": 100, "dataset": "digits"},
 }
@@ -61,7 +61,24 @@ def tiny(name: str, setting: Setting, out) -> Report:
     return run(experiment, replace(experiment.small, **TINY[name]), setting, out / name, "test")
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+# The same functions with other data; by default every function, every network and every data set is among the rest.
+REPEATED = {
+    "spectra-fashion-mnist",
+    "accuracy-fashion-mnist",
+    "training-deq-mnist",
+    "training-relu-mnist",
+    "training-relu-fashion-mnist",
+    "training-relu-cifar10",
+    "pcdeq-conv-mnist",
+    "pcdeq-conv-cifar10",
+    "pcdeq-three-blocks-mnist",
+    "pcdeq-three-blocks-svhn",
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.slow if each in REPEATED else ()) for each in EXPERIMENTS]
+)
 def test_an_experiment_writes_whole_files_with_finite_numbers(name, data_dir, tmp_path):
     report = tiny(name, Setting(seed=1, data_dir=data_dir), tmp_path)
     assert report.status is Status.DONE, report.message

@@ -93,14 +93,18 @@ def written_out_by_classes(X, y, deq, gmm, kind, tau0_squared):
     n, p = X.shape
     matrices, (psi, norms) = matrices_of(gmm), fluctuations(X, y, gmm)
     pinned = deq.pinned(tau0_squared)
+    centres = gmm.means @ gmm.means.T / p
+    expansions = {
+        (a, b): scalar_kernel(pinned, norms[a], norms[b], centres[a, b], kind)
+        for a, b in np.ndindex(len(norms), len(norms))
+    }
     result = np.empty((n, n))
     for i, j in np.ndindex(n, n):
         a, b = y[i], y[j]
         if i == j:
             result[i, i] = diagonal_kernel(pinned, norms[[a]], kind).value[0]
             continue
-        centre = gmm.means[a] @ gmm.means[b] / p
-        at = scalar_kernel(pinned, norms[a], norms[b], centre, kind)
+        centre, at = centres[a, b], expansions[a, b]
         g_u, g_v, g_x = at.gradient
         (g_uu, g_uv, _), (_, g_vv, _), (_, _, g_xx) = at.hessian
         result[i, j] = (

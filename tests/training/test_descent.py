@@ -52,11 +52,11 @@ def test_a_step_is_a_step_against_the_gradient(case):
 
 def test_training_reaches_zero_and_records_its_course(case):
     make, X, y = case
-    run = rd.gradient_descent(make(), X, y, epochs=300, measure_every=100, test=(X[:5], y[:5]))
+    run = rd.gradient_descent(make(), X, y, epochs=150, measure_every=50, test=(X[:5], y[:5]))
     assert run.loss[-1] < 1e-2 * run.loss[0]
     assert (np.diff(run.loss) < 0).all()
-    assert run.rate == pytest.approx(1 - (run.loss[-1] / run.loss[0]) ** (1 / 300))
-    np.testing.assert_array_equal(run.measured, [0, 100, 200, 300])
+    assert run.rate == pytest.approx(1 - (run.loss[-1] / run.loss[0]) ** (1 / 150))
+    np.testing.assert_array_equal(run.measured, [0, 50, 100, 150])
     assert run.drift < 0.05
     assert (run.smallest_eigenvalue > 0).all()
     assert (run.iterations > 0).all()
@@ -100,7 +100,7 @@ def test_interrupted_training_resumes_to_the_same_bits(case, tmp_path, monkeypat
         return rd.gradient_descent(model, X, y, step=step, epochs=total, **options)
 
     whole = make()
-    expected = train(whole, None, 40)
+    expected = train(whole, None, 24)
     monkeypatch.setattr("rmtdeq.training.session._SAVE_EVERY", -1.0)
     interrupted, calls, original = make(), [], type(make()).forward
 
@@ -112,10 +112,10 @@ def test_interrupted_training_resumes_to_the_same_bits(case, tmp_path, monkeypat
 
     monkeypatch.setattr(type(interrupted), "forward", forward)
     with pytest.raises(KeyboardInterrupt):
-        train(interrupted, tmp_path / "state", 40)
+        train(interrupted, tmp_path / "state", 24)
     resumed = make()
     calls.extend([1] * 100)
-    found = train(resumed, tmp_path / "state", 40)
+    found = train(resumed, tmp_path / "state", 24)
     for name in (
         "at",
         "loss",
@@ -208,7 +208,7 @@ def test_flow_is_the_limit_of_small_steps(case):
     step = stable_step(make(), torch.from_numpy(X))
     time = 20 * step
     flow = rd.gradient_flow(make(), X, y, time, tolerance=5e-3)
-    ends = [rd.gradient_descent(make(), X, y, step=time / count, epochs=count).loss[-1] for count in (100, 200)]
+    ends = [rd.gradient_descent(make(), X, y, step=time / count, epochs=count).loss[-1] for count in (50, 100)]
     # The error of descent is of first order in its step: twice the finer one less the coarser is its limit.
     assert flow.loss[-1] == pytest.approx(2 * ends[1] - ends[0], rel=1e-2)
     assert flow.at[-1] == time
@@ -275,7 +275,7 @@ def test_a_deq_trained_from_zero_follows_the_spectrum_alone():
     # that of one network by O(m^{-1/2}): the mean of three, in the first decade.
     from rmtdeq.cli import example_mixture
 
-    deq, gmm, n = rd.DEQ("tanh", 0.2, 0.8), example_mixture(200, 2), 160
+    deq, gmm, n = rd.DEQ("tanh", 0.2, 0.8), example_mixture(100, 2), 80
     prediction = rd.predict_spectrum(deq, gmm, n, "ntk")
     step = 0.25 / prediction.outliers[-1]
     curve = rd.predict_training(prediction, [-1.0, 1.0], step)
@@ -283,7 +283,7 @@ def test_a_deq_trained_from_zero_follows_the_spectrum_alone():
     losses = []
     for seed in range(3):
         X, labels = gmm.sample(n, seed=seed)
-        model = deq.to_regression(200, 2000, seed, tau0_squared=gmm.mean_squared_norm, solver=Solver(tolerance=1e-5))
+        model = deq.to_regression(100, 1000, seed, tau0_squared=gmm.mean_squared_norm, solver=Solver(tolerance=1e-5))
         run = rd.gradient_descent(model, X, 2.0 * labels - 1, step=step, epochs=epochs, subtract_initial=True)
         losses.append(run.loss)
     np.testing.assert_allclose(curve.loss(np.arange(epochs + 1)), np.mean(losses, axis=0), rtol=0.15)

@@ -162,7 +162,7 @@ def test_the_relu_network_decays_as_fast_as_guaranteed():
     model = ImplicitReLU(10, 1000, 0.1, 1).double()
     found = rd.check_initial_condition(model, X, y)
     assert found.holds
-    flow = rd.gradient_flow(model, X, y, 20.0, tolerance=0.01)
+    flow = rd.gradient_flow(model, X, y, 10.0, tolerance=0.01)
     bound = flow.loss[0] * np.exp(-2 * found.guaranteed_eigenvalue * flow.at)
     assert (flow.loss <= bound * (1 + 1e-9)).all()
 
