@@ -288,6 +288,8 @@ def _ends(line: _Line, scan: _Scan, pairs: list[_Pair]) -> dict[_Pair, float]:
         narrow = ~line.apart(outer[active], inner[active])
         end[active] = np.where(narrow & ~found, inner[active], root[active])
         active = active[~(found & within) & ~narrow]
+    # A secant through points next to a shift may lead past the points that the end is known to lie between.
+    end = np.clip(end, np.minimum(outer, inner), np.maximum(outer, inner))
     return dict(zip(pairs, end.tolist(), strict=True))
 
 

@@ -261,3 +261,23 @@ def test_several_bulks_have_a_law(gram_model, moments_of, expected_moments):
     law = bulk(model)
     check(law, model, moments_of, expected_moments)
     assert len(law.intervals) == 4
+
+
+def test_an_interval_that_begins_beside_a_shift_does_not_reach_back_over_it(gram_model):
+    covariances = [
+        np.array([8.92753858, 6.49610044, 1.05614946, 10.53689372, 6.89843061]),
+        np.array([0.0, 0.1029998, 0.0, 0.0, 0.1029998]),
+        np.zeros(5),
+        np.array([2.14559635, 1.6883314, 9.83797161, 5.14056518, 0.88318798]),
+    ]
+    gram = [
+        [2.8697813, 0.51521262, 0.89758392, -3.5951699],
+        [0.51521262, 1.01778501, -1.48973548, 1.13615018],
+        [0.89758392, -1.48973548, 3.22619849, -4.30313996],
+        [-3.5951699, 1.13615018, -4.30313996, 7.9342698],
+    ]
+    shifts = np.array([-96.26644385, 72.48355615, 6.85855615, -71.26644385])
+    ratios = [1.18915308, 6.68589444, 1.0, 1.56534519]
+    law = bulk(gram_model(covariances, ratios, gram=np.array(gram), shifts=shifts, means=np.zeros((4, 5))))
+    assert (np.diff(np.ravel(law.edges)) >= 0).all()
+    assert law.mass == pytest.approx(1, abs=1e-5)
