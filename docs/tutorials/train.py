@@ -63,7 +63,7 @@ right.set_ylim(0, 1)
 
 gmm = rd.GaussianMixture(np.eye(2, 200) * 8, [1.0, 1.5])
 deq = rd.DEQ("tanh", sigma_a2=0.2, sigma_b2=0.8)
-pred = rd.predict_spectrum(deq, gmm, n=160, kind="ntk")
+pred = rd.predict_spectrum(deq, gmm, n=160, kind="ntk", level="classwise")
 step = 0.2 / pred.outliers[-1]
 foretold = rd.predict_training(pred, [-1.0, 1.0], step)
 print("epochs until a tenth of the loss is left:", foretold.epochs_to(0.1))
