@@ -69,6 +69,12 @@ from .kernels import (
     kernel_operator as kernel_operator,
     sample_features as sample_features,
 )
+from .output.figures import (
+    comparison_figure as comparison_figure,
+)
+from .output.numbers import (
+    save_comparisons as save_comparisons,
+)
 from .output.report import (
     Section as Section,
     write_report as write_report,

@@ -131,8 +131,8 @@ print("atoms of the prediction (place, mass):", [(round(at, 4), round(mass, 3)) 
 
 # %%
 # *What to do.* With fewer than a hundred dimensions, or many more samples than dimensions, leave the expansion. Level
-# ``"polynomial"`` predicts from kernels on samples drawn from the mixture, or on data that are not measured; the default,
-# ``"auto"``, turns to it where the expansion does not bear:
+# ``"polynomial"`` predicts from kernels on samples drawn from the mixture, or on data that are not measured. The
+# default, ``"auto"``, turns to it where the expansion does not bear:
 
 law = rd.predict_spectrum(relu, flat, n=n)
 print(f"level {law.level}: KS {rd.compare(rd.empirical_spectrum(X, relu), law).ks:.3f}")

@@ -65,7 +65,12 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sam
         "--as-is", action="store_true", help="take the samples of --data as they are, of squared norms of order one"
     )
     group.add_argument("--classes", nargs="+", type=label, help="labels or names of classes; for mixture, how many")
-    group.add_argument("--n", type=int, help="samples (default 0.8 p, as far as there are; of --data all, up to 4000)")
+    group.add_argument(
+        "--n",
+        type=int,
+        help="samples (default 0.8 p, as far as there are; of --data all, up to 4000, and half "
+        "of them where compare predicts from the others)",
+    )
     group.add_argument("--p", type=int, help=f"dimension of --dataset mixture (default {_DIMENSION})")
     group.add_argument(
         "--covariance",

@@ -162,6 +162,11 @@ def _predictions(
         levels = levels - {_AUTO} | {SAMPLED}
     mixture = problem.mixture if levels != {SAMPLED} else None
     known: dict[str, Any] = dict.fromkeys(levels - {SAMPLED}, mixture)
+    if _AUTO in levels and problem.population:
+        tell_line(
+            "rmtdeq: too few samples are left unmeasured; predicting from a Gaussian mixture estimated from all, the "
+            "measured ones among them"
+        )
     if SAMPLED in levels:
         known[SAMPLED] = moments = problem.moments(options.seed, whole=not measured)
         others = f" other than the {problem.n} measured" if measured else ""
@@ -192,7 +197,7 @@ def _predict(options: argparse.Namespace) -> int:
     if options.out:
         save(figure, options, record_of("predict", options, prediction_record(predictions, problem.class_names)))
     if options.report:
-        _save_report("predicted spectra", figure, predictions, deq, problem, options)
+        _save_report("predicted spectra", [figure], predictions, deq, problem, options)
     return 0
 
 
@@ -206,11 +211,16 @@ def _title(problem: Problem, deq: rmtdeq.DEQ) -> str:
 
 
 def _save_report(
-    title: str, figure: Any, results: Sequence[Tabular], deq: rmtdeq.DEQ, problem: Problem, options: argparse.Namespace
+    title: str,
+    shown: Sequence[Any],
+    results: Sequence[Tabular],
+    deq: rmtdeq.DEQ,
+    problem: Problem,
+    options: argparse.Namespace,
 ) -> None:
     found = rmtdeq.solve(deq, problem.tau0_squared, kind=tuple(options.kind))
     sections = [
-        rmtdeq.Section("Spectra", [f"{deq}, n = {problem.n}, p = {problem.X.shape[1]}", figure]),
+        rmtdeq.Section("Spectra", [f"{deq}, n = {problem.n}, p = {problem.X.shape[1]}", *shown]),
         rmtdeq.Section("Outliers", [result.table().with_classes(problem.class_names) for result in results]),
         rmtdeq.Section("Coefficients", ["The solution of the model's equations.", found.table()]),
     ]
@@ -288,5 +298,6 @@ def _compare_here(options: argparse.Namespace) -> int:
     if written:
         print(f"wrote {', '.join(map(str, written))}")
     if options.report:
-        _save_report("predicted and measured spectra", figure, comparisons, deq, problem, options)
+        told = overview(comparisons, problem.name, problem.class_names).splitlines()[: 1 + len(options.kind)]
+        _save_report("predicted and measured spectra", [*told, figure], comparisons, deq, problem, options)
     return 0

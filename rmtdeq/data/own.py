@@ -14,7 +14,7 @@ import numpy as np
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage
-from rmtdeq._lib.types import BoolArray, FloatArray, IntArray
+from rmtdeq._lib.types import BoolArray, FloatArray, IntArray, Seed
 from rmtdeq.data.sheets import Column, Sheet, read_labels, read_sheet
 
 _FLAGS = {"true": True, "yes": True, "false": False, "no": False}
@@ -61,6 +61,21 @@ class DataTable:
         kept = number[self.y] >= 0
         return replace(self, X=self.X[kept], y=number[self.y][kept], class_names=wanted)
 
+    def split(self, n: int, seed: Seed = 0) -> tuple[DataTable, DataTable]:
+        """Return n of the samples, drawn at random, and the others: such as to measure and to predict from.
+
+        Raises
+        ------
+        InvalidInputError
+            There are no more than n.
+        """
+        n = check.integer(n, "n")
+        if n >= len(self.X):
+            raise InvalidInputError(f"n={n} leaves none of the {len(self.X)} samples of {self.name}; take fewer.")
+        order = check.generator(seed).permutation(len(self.X))
+        first, others = (replace(self, X=self.X[rows], y=self.y[rows]) for rows in (order[:n], order[n:]))
+        return first, others
+
 
 @Stage("reading samples")
 def load_table(
@@ -68,7 +83,7 @@ def load_table(
     labels: str | os.PathLike[str] | None = None,
     *,
     label_column: str | int | None = None,
-    drop: Iterable[str | int] = (),
+    drop: str | int | Iterable[str | int] = (),
     drop_missing: bool = False,
 ) -> DataTable:
     """Read samples of your own.
@@ -83,10 +98,10 @@ def load_table(
         Another such file, with one column.
     label_column : str or int, optional
         The column with the labels, by name or number (from 0; negative: from the end); of an .npz file the array.
-    drop : iterable of str or int
+    drop : str or int, or several
         Columns to leave out, by name or number.
     drop_missing : bool
-        Leave out samples in which a value is missing.
+        Leave out samples in which a value is missing; a warning says how many.
 
     Returns
     -------
@@ -116,7 +131,8 @@ def load_table(
         raise InvalidInputError("Labels are in a file of their own or in a column: give labels or label_column.")
     name = Path(source).name if isinstance(source, (str, os.PathLike)) else "table"
     sheet, given = read_sheet(source, label_column)
-    left_out, told = [sheet.place(each, "drop") for each in drop], f"The array of labels in {name}"
+    unwanted = (drop,) if isinstance(drop, (str, int)) else drop
+    left_out, told = [sheet.place(each, "drop") for each in unwanted], f"The array of labels in {name}"
     if given is None and label_column is not None:
         place = sheet.place(label_column, "the labels")
         given, told = sheet.columns[place], f"Column {sheet.names[place]!r} of {name}"
@@ -140,6 +156,10 @@ def load_table(
     if drop_missing:
         kept = ~np.any([unlabelled, *lacking], axis=0)
         sheet, given = sheet.rows(kept), None if given is None else given[kept]
+        if not kept.all():
+            warnings.warn(
+                f"{n - kept.sum()} of the {n} samples of {name} lack a value and were left out.", stacklevel=3
+            )
         lacking, n = [], int(kept.sum())
     elif unlabelled.any():
         raise InvalidInputError(f"{told} lacks {unlabelled.sum()} of the {n} labels; {_LEFT_OUT}.")

@@ -34,7 +34,9 @@ NAMES = {"ck": "conjugate kernel", "ntk": "neural tangent kernel", "ntk-full": "
 
 
 def comparison_figure(
-    comparisons: Sequence[SpectrumComparison], title: str = "", class_names: Sequence[str] | None = None
+    comparisons: SpectrumComparison | Sequence[SpectrumComparison],
+    title: str = "",
+    class_names: Sequence[str] | None = None,
 ) -> Any:
     """Draw one row for each kernel: eigenvalues by rank and their errors, the spectrum, and the leading eigenvectors.
 
@@ -42,7 +44,7 @@ def comparison_figure(
 
     Parameters
     ----------
-    comparisons : sequence of SpectrumComparison
+    comparisons : SpectrumComparison, or a sequence of them
         Several of one kernel share a row: the first is drawn in full, of the others the predictions, in broken lines.
     title : str
     class_names : sequence of str, optional
@@ -53,6 +55,8 @@ def comparison_figure(
     matplotlib.figure.Figure
         Made without a display; save it with its `savefig`.
     """
+    if isinstance(comparisons, SpectrumComparison):
+        comparisons = [comparisons]
     if not comparisons:
         raise InvalidInputError("comparison_figure needs at least one comparison.")
     rows = _rows(comparisons, [c.prediction.kind for c in comparisons])
@@ -247,8 +251,10 @@ def draw_rank_errors(comparison: SpectrumComparison, ax: Any) -> None:
 
 
 def _brief(value: float) -> str:
-    """Two digits, and no exponent where a whole number is as short."""
-    return f"{value:.0f}" if 99.5 <= abs(value) < 1e4 else f"{value:.2g}"
+    """Two digits, one of small numbers, and no exponent where a whole number is as short."""
+    if 99.5 <= abs(value) < 1e4:
+        return f"{value:.0f}"
+    return f"{value:.2g}" if abs(value) >= 0.01 else f"{value:.1g}"
 
 
 def draw_alignments(comparison: SpectrumComparison, ax: Any, class_names: Sequence[str] | None = None) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from rmtdeq._lib import style
-from rmtdeq._lib.files import of_kind, write_whole
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.files import file_path, of_kind, write_whole
 from rmtdeq._lib.types import FloatArray
 from rmtdeq.spectra import EmpiricalSpectrum, SpectrumComparison
+from rmtdeq.spectra.overview import named
 from rmtdeq.theory import SpectrumPrediction
 
 _BINS = 200
@@ -33,6 +35,35 @@ def arrays_path(out: str | Path | None) -> Path | None:
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> Path:
     """Save arrays by name in a file of numpy.savez, which numpy.load opens without pickle, and return its path."""
     return write_whole(path, lambda beside: np.savez_compressed(beside, allow_pickle=False, **arrays))
+
+
+def save_comparisons(
+    path: str | Path,
+    comparisons: SpectrumComparison | Sequence[SpectrumComparison],
+    class_names: Sequence[str] | None = None,
+) -> str:
+    """Write all numbers of comparisons of spectra as arrays, as ``rmtdeq compare --save`` does, and return the path.
+
+    Parameters
+    ----------
+    path : path
+        A file .npz, which `numpy.load` opens without pickle.
+    comparisons : SpectrumComparison, or a sequence of them
+        Of the same samples.
+    class_names : sequence of str, optional
+        "class 0", "class 1", … by default.
+
+    Raises
+    ------
+    InvalidInputError
+        No comparison, or the name of another kind of file.
+    """
+    several = [comparisons] if isinstance(comparisons, SpectrumComparison) else list(comparisons)
+    if not several:
+        raise InvalidInputError("save_comparisons needs at least one comparison.")
+    place = of_kind(file_path(path, "path"), (".npz",), "Arrays go to a file of the kind .npz")
+    names = named(class_names, several[0].prediction.classes)
+    return str(save_arrays(place, comparison_arrays(several, names)))
 
 
 def prediction_arrays(predictions: Sequence[SpectrumPrediction], class_names: Sequence[str]) -> dict[str, Any]:

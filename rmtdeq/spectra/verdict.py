@@ -15,8 +15,8 @@ LARGEST = 10
 """So many of the largest eigenvalues are shown and judged."""
 
 _CLOSE, _NEAR = 0.03, 0.1
-_WITHIN = 0.2
-"""Relative error of an eigenvalue that is still called near."""
+_WITHIN, _ROUGH = 0.2, 0.3
+"""Relative error of an eigenvalue that is still called near, and roughly right."""
 
 
 class Trust(StrEnum):
@@ -24,6 +24,7 @@ class Trust(StrEnum):
 
     ALL = "rely on all of it"
     ROUGHLY = "rely on all of it, roughly"
+    FIRST = "rely on the bulk and the first eigenvalues"
     LARGEST = "rely on the largest eigenvalues alone"
     BULK = "rely on the bulk alone"
     NONE = "rely on nothing of it"
@@ -89,6 +90,8 @@ def judged(level: str, ks: float | None, predicted: FloatArray, measured: FloatA
         trust = Trust.BULK if ks is not None and ks <= _NEAR else Trust.NONE
     elif ks is None or ks > _NEAR:
         trust = Trust.LARGEST
+    elif max(errors) > _ROUGH:
+        trust = Trust.FIRST
     else:
         trust = Trust.ALL if ks <= _CLOSE and max(errors) <= _WITHIN else Trust.ROUGHLY
     return Verdict(level, trust, ks, errors)

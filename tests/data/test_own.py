@@ -235,7 +235,8 @@ def test_missing_values_are_named_by_their_columns_or_left_out_with_their_sample
             rd.InvalidInputError, match=r"'f1' \(2 of 60\), 'f3' \(1 of 60\), 'smokes' \(1 of 60\); .*--drop"
         ):
             rd.load_table(source, label_column="kind")
-        table = rd.load_table(source, label_column="kind", drop_missing=True)
+        with pytest.warns(UserWarning, match=f"^4 of the {N} samples"):
+            table = rd.load_table(source, label_column="kind", drop_missing=True)
         kept = np.delete(np.arange(N), [3, 5, 7, 9])
         np.testing.assert_allclose(table.X, frame.loc[kept, list(table.feature_names)].to_numpy(dtype=float))
         fewer = rd.load_table(source, label_column="kind", drop=["f1", "f3", "smokes"])
@@ -246,7 +247,8 @@ def test_missing_values_are_named_by_their_columns_or_left_out_with_their_sample
         rd.InvalidInputError, match=r"Column 'kind' of table lacks 1 of the 60 labels; .*--drop-missing"
     ):
         rd.load_table(frame, label_column="kind")
-    assert len(rd.load_table(frame, label_column="kind", drop_missing=True).X) == N - 5
+    with pytest.warns(UserWarning, match=f"^5 of the {N} samples of table lack a value and were left out"):
+        assert len(rd.load_table(frame, label_column="kind", drop_missing=True).X) == N - 5
 
 
 def test_what_a_table_cannot_be_is_said_by_column(frame, tmp_path):
@@ -311,3 +313,25 @@ def test_moments_are_those_of_the_samples_that_are_not_measured(files):
     assert own_problem(places["X"], spared=0.5).n == 30
     with pytest.raises(rd.InvalidInputError, match="of 60 only 5 are left"):
         own_problem(places["X"], n=55).moments()
+
+
+def test_a_table_is_split_at_random_into_what_is_measured_and_the_others():
+    frame = pd.DataFrame({"a": np.arange(10.0), "b": np.arange(10.0) ** 2, "kind": ["x", "y"] * 5})
+    table = rd.load_table(frame, label_column="kind")
+    first, others = table.split(4, seed=1)
+    assert (len(first.X), len(others.X)) == (4, 6)
+    together = np.concatenate([first.X, others.X])
+    assert not np.array_equal(together, table.X)
+    np.testing.assert_array_equal(together[np.argsort(together[:, 0])], table.X)
+    for part in (first, others):
+        np.testing.assert_array_equal(part.y, part.X[:, 0] % 2)
+        assert part.class_names == table.class_names
+    np.testing.assert_array_equal(table.split(4, seed=1)[0].X, first.X)
+    with pytest.raises(rd.InvalidInputError, match="leaves none of the 10"):
+        table.split(10)
+
+
+def test_one_column_to_drop_is_named_alone():
+    frame = pd.DataFrame({"a": [1.0, 2.0, 4.0], "remark": ["u", "v", "w"], "b": [1.0, 0.0, 3.0]})
+    assert rd.load_table(frame, drop="remark").feature_names == ("a", "b")
+    assert rd.load_table(frame, drop=1).feature_names == ("a", "b")

@@ -130,3 +130,17 @@ def test_a_figure_is_laid_out_where_no_outlier_is_among_the_leading_eigenvectors
     figure = comparison_figure([rd.compare(rd.empirical_spectrum(X, deq), replace(prediction, isolated=none), y)])
     figure.draw_without_rendering()  # which warns, an error here, where the layout does not come out
     assert all(line.get_xdata().size for line in figure.axes[2].get_lines())
+
+
+def test_one_comparison_is_drawn_and_saved_as_several_are(two, tmp_path):
+    assert len(rd.comparison_figure(two[0]).axes) == len(rd.comparison_figure(two[:1]).axes)
+    path = rd.save_comparisons(tmp_path / "two", two, ["sandal", "sneaker"])
+    with np.load(path, allow_pickle=False) as arrays:
+        assert arrays["classes"].tolist() == ["sandal", "sneaker"]
+        np.testing.assert_array_equal(arrays["ck/classwise/eigenvalues"], two[0].prediction.all_values)
+    with np.load(rd.save_comparisons(tmp_path / "one.npz", two[0])) as arrays:
+        assert arrays["classes"].tolist() == ["class 0", "class 1"]
+    with pytest.raises(rd.InvalidInputError, match=r"\.npz"):
+        rd.save_comparisons(tmp_path / "one.csv", two)
+    with pytest.raises(rd.InvalidInputError, match="at least one comparison"):
+        rd.save_comparisons(tmp_path / "none.npz", [])

@@ -87,11 +87,14 @@ def test_a_verdict_says_what_can_be_relied_on():
     values = np.linspace(1.0, 2.0, 50)
     low = values.copy()
     low[-1] *= 0.5
+    gap = values.copy()
+    gap[-5] *= 0.6
     for ks, predicted, trust in (
         (0.01, values, Trust.ALL),
         (0.07, values, Trust.ROUGHLY),
         (0.3, values, Trust.LARGEST),
         (None, values, Trust.LARGEST),
+        (0.01, gap, Trust.FIRST),
         (0.01, low, Trust.BULK),
         (0.3, low, Trust.NONE),
     ):
