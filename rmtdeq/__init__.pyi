@@ -56,7 +56,9 @@ from .theory import (
     solve as solve,
 )
 from .sklearn import (
+    DEQClassifier as DEQClassifier,
     DEQKernel as DEQKernel,
+    DEQRegressor as DEQRegressor,
 )
 from .activations import (
     Activation as Activation,
