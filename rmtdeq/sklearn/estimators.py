@@ -187,6 +187,9 @@ class DEQRegressor(MultiOutputMixin, RegressorMixin, _KernelRidge):
     their roots, and a sample of weight two is the same as two of weight one.  Leave-one-out leaves all of a sample's
     weight out; a copy of it stays.  Centre and scale of the samples are those of all.
 
+    Generalised cross-validation takes all samples to be equally hard to tell from the others.  Where they are not, it
+    is too low for small ridges: half of the true error for 5000 images of MNIST.  Leave-one-out does not assume it.
+
     Examples
     --------
     >>> import numpy as np, rmtdeq as rd

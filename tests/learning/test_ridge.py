@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -136,6 +137,20 @@ def test_single_precision_keeps_to_what_it_can_tell(K):
 def test_a_regular_kernel_is_interpolated_without_a_ridge(K):
     fit = ridge_fit(K.copy(), Y, 0.0)
     np.testing.assert_allclose(K @ fit.coefficients + fit.intercept, Y, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("solve", "most"), [(ridge_path, 1.0), (lambda K, y: ridge_fit(K, y, 0.1), 0.0)], ids=["path", "one ridge"]
+)
+def test_there_are_no_more_matrices_than_promised(solve, most):
+    n = 700
+    matrix = X[:1] @ X[:1].T + np.eye(n)
+    tracemalloc.start()
+    solve(matrix, np.ones(n))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Work space is of some n times the blocks of LAPACK.
+    assert peak / (8 * n * n) < most + 0.2
 
 
 @pytest.mark.parametrize("ridge", [0.0, 1e-15])
