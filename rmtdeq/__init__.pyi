@@ -55,6 +55,10 @@ from .theory import (
     predict_spectrum as predict_spectrum,
     solve as solve,
 )
+from .learning import (
+    LearningCurve as LearningCurve,
+    learning_curve as learning_curve,
+)
 from .sklearn import (
     DEQClassifier as DEQClassifier,
     DEQKernel as DEQKernel,

@@ -43,6 +43,7 @@ RNG = np.random.default_rng(0)
 X = RNG.standard_normal((6, 5)) / 5**0.5
 Y = np.array([0, 0, 0, 1, 1, 1])
 TARGETS = np.array([1.0, -1, 1, -1, 1, -1])
+MANY = np.random.default_rng(1).standard_normal((64, 5)) / 5**0.5
 
 
 @cache
@@ -146,6 +147,11 @@ def entries() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         ),
         "DEQRegressor": (_learner(rd.DEQRegressor), learner | {"y": TARGETS}),
         "DEQClassifier": (_learner(rd.DEQClassifier), learner | {"y": Y}),
+        "learning_curve": (
+            rd.learning_curve,
+            {"X": MANY, "y": np.arange(64) % 2, "deq": deq, "kind": "ntk", "sizes": (64, 200), "ridge": 0.1, "seed": 0,
+             "tau0_squared": None, "backend": "auto", "dtype": None, "device": None, "memory_limit": None},
+        ),
         "write_report": (_report, {"contents": ["text"], "title": "title", "command": "command", "parameters": {}}),
         "kernel_operator": (
             rd.kernel_operator,

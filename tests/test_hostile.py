@@ -107,6 +107,21 @@ BAD: dict[str, dict[str, dict[str, object]]] = {
     "DEQClassifier": {
         "y": {"short": [0, 1], "numbers": TARGETS, "one class": np.zeros(6), "nan": np.full(6, NAN), "none": None},
     },
+    "learning_curve": {
+        "X": MATRICES,
+        "y": {
+            "short": [0, 1],
+            "one class": np.zeros(64, int),
+            "nan": np.full(64, NAN),
+            "none": None,
+            "ragged": [[1], []],
+        },
+        "deq": MODELS,
+        "kind": KINDS | {"two": ("ck", "ntk")},
+        "sizes": {"number": 3, "text": "ab", "empty": (), "one": (1,), "fraction": (1.5,), "huge": (10**30,)},
+        "ridge": {name: value for name, value in NONNEGATIVE.items() if name != "list"} | {"name": "loo"},
+        "memory_limit": POSITIVE | {"small": 100},
+    },
     "write_report": {
         "contents": {"text": "abc", "none": None, "number": [3], "dict": [{}], "nested": [["a"]]},
         "title": NAMES | {"unknown": None},
