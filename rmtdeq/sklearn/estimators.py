@@ -183,7 +183,7 @@ class DEQRegressor(MultiOutputMixin, RegressorMixin, _KernelRidge):
 
     Notes
     -----
-    Minimised is Σ_i w_i |y_i - b - f(x_i)|² + δ‖f‖²: weights scale rows and columns of the kernel, and the targets, by
+    Minimised is Σ_i w_i ‖y_i - b - f(x_i)‖² + δ‖f‖²: weights scale rows and columns of the kernel, and the targets, by
     their roots, and a sample of weight two is the same as two of weight one.  Leave-one-out leaves all of a sample's
     weight out; a copy of it stays.  Centre and scale of the samples are those of all.
 
@@ -253,7 +253,7 @@ class DEQClassifier(ClassifierMixin, _KernelRidge):
     loo_error_rate_ : ndarray (m,)
         Share of the training samples that are not told right from all others, for each ridge.
     inverse_temperature_ : float
-        Probabilities are softmax(inverse_temperature_ · values of the K indicators).  It has the least log loss on
+        Probabilities are ``softmax(inverse_temperature_ * values)`` of the K indicators.  It has the least log loss on
         the values that leave-one-out gives, which a sample has no part in.
     ridge_, ridges_, loo_error_, gcv_error_, dual_coef_, intercept_, X_fit_, scaling_, network_, n_features_in_
         As for `DEQRegressor`, with K targets.
