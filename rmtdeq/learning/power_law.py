@@ -14,7 +14,7 @@ _EXPONENTS = np.linspace(0.05, 1.0, 39)
 
 @dataclass(frozen=True, eq=False)
 class PowerLaw:
-    """floor + factor · size^-exponent, of several quantities.
+    """The law floor + factor · size^-exponent, of several quantities.
 
     Attributes
     ----------
