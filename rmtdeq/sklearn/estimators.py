@@ -149,8 +149,7 @@ class DEQRegressor(MultiOutputMixin, RegressorMixin, _KernelRidge):
         δ in the units of the kernel, whose diagonal is of order one.  ``"loo"``, ``"gcv"``: of two a decade, from what
         interpolates to what leaves nothing but the mean, the one with the least error by leave-one-out, or by
         generalised cross-validation; of several given, the best by leave-one-out.  A single one needs a Cholesky
-        decomposition, a third of the memory traffic and less than a tenth of the time of the eigenvectors that several
-        need.
+        decomposition, with half the memory and a quarter of the time of the eigenvectors that several need.
     scale : bool
         Take the mean off the samples and divide them by their root mean squared norm, those of the training, so that
         squared norms are of order one, as the networks are meant for.  Features whose units differ are standardised

@@ -35,7 +35,8 @@ def with_targets(estimator: Any, X: ArrayLike, y: ArrayLike) -> tuple[FloatArray
 
 def with_labels(estimator: Any, X: ArrayLike, y: ArrayLike) -> tuple[FloatArray, np.ndarray[Any, Any]]:
     """Return samples and their labels, of any type."""
-    found: tuple[FloatArray, np.ndarray[Any, Any]] = _checked(estimator, X, _known(y, "y"), ensure_min_samples=2)
+    labels = np.asarray(y.detach().cpu()) if hasattr(y, "detach") else y
+    found: tuple[FloatArray, np.ndarray[Any, Any]] = _checked(estimator, X, labels, ensure_min_samples=2)
     try:
         check_classification_targets(found[1])
     except ValueError as error:

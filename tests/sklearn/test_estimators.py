@@ -163,6 +163,17 @@ def test_labels_are_of_any_type(digits, names):
     assert np.mean(mine.predict(Z) == names[labels]) > 0.9
 
 
+def test_tensors_are_arrays(waves):
+    torch = pytest.importorskip("torch")
+    X, y, Z, _ = waves
+    labels = (y[:, 0] > 4).astype(int)
+    mine = rd.DEQClassifier(ridge=0.1).fit(torch.tensor(X, requires_grad=True), torch.tensor(labels))
+    assert mine.classes_.dtype.kind == "i"
+    assert (mine.predict(torch.tensor(Z)) == rd.DEQClassifier(ridge=0.1).fit(X, labels).predict(Z)).all()
+    regression = rd.DEQRegressor(ridge=0.1).fit(torch.tensor(X), torch.tensor(y))
+    np.testing.assert_array_equal(regression.predict(Z), rd.DEQRegressor(ridge=0.1).fit(X, y).predict(Z))
+
+
 def test_they_are_copied_kept_and_searched(digits, waves):
     X, y, Z, labels = digits
     for estimator in (rd.DEQRegressor, rd.DEQClassifier):
