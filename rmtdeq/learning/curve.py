@@ -243,15 +243,15 @@ def learning_curve(
     K = np.asarray(kernel(X, deq, kind, tau0_squared=tau0_squared, progress=progress, **options))
 
     ladder = [round(n * 2 ** (-step / 2)) for step in range(_LADDER)]
-    errors = {}
     measured = sorted({*ladder, *asked[asked <= n].tolist()}, reverse=True)
+    errors = {}
     with Stage("learning curve", sum(_subsets(n, size) * size**3 for size in measured), show=progress) as stage:
         for size in measured:
-            found = []
-            for subset in (rng.permutation(n)[:size] for _ in range(_subsets(n, size))):
-                found.append(_errors(K, targets, classes, subset, ridge))
+            total = np.zeros((1 if classes is None else 2, n))
+            for _ in range(_subsets(n, size)):
+                total += _errors(K, targets, classes, rng.permutation(n)[:size], ridge)
                 stage.update(size**3)
-            errors[size] = np.mean(found, axis=0)
+            errors[size] = total / _subsets(n, size)
 
     # First the samples as they are, then draws of them, the same for all sizes.
     shares = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), _DRAWS)]) / n
