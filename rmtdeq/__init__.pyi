@@ -55,8 +55,14 @@ from .theory import (
     predict_spectrum as predict_spectrum,
     solve as solve,
 )
+from .learning import (
+    LearningCurve as LearningCurve,
+    learning_curve as learning_curve,
+)
 from .sklearn import (
+    DEQClassifier as DEQClassifier,
     DEQKernel as DEQKernel,
+    DEQRegressor as DEQRegressor,
 )
 from .activations import (
     Activation as Activation,

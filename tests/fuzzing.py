@@ -43,6 +43,7 @@ RNG = np.random.default_rng(0)
 X = RNG.standard_normal((6, 5)) / 5**0.5
 Y = np.array([0, 0, 0, 1, 1, 1])
 TARGETS = np.array([1.0, -1, 1, -1, 1, -1])
+MANY = np.random.default_rng(1).standard_normal((64, 5)) / 5**0.5
 
 
 @cache
@@ -98,6 +99,16 @@ def _estimator(X: Any, Y: Any, **given: Any) -> Any:
         return rd.DEQKernel(**given)(X, Y)
 
 
+def _learner(estimator: Any) -> Callable[..., Any]:
+    def call(X: Any, y: Any, sample_weight: Any, **given: Any) -> Any:
+        with warnings.catch_warnings():
+            # Of norms far from one, and labels in columns.
+            warnings.simplefilter("ignore", UserWarning)
+            return estimator(**given).fit(X, y, sample_weight).predict(np.ones((2, 5)))
+
+    return call
+
+
 def _report(**given: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         return rd.write_report(Path(folder) / "report", **given)
@@ -121,6 +132,8 @@ def entries() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     kernel = {"X": X, "deq": deq, "kind": "ck", "Y": None, "tau0_squared": None, "backend": "auto", "dtype": None}
     kernel |= {"device": None, "products": "full", "out": None, "memory_limit": None}
     data = {"X": X, "y": Y, "deq": deq, "gmm": gmm, "kind": "ck", "level": "classwise", "tau0_squared": None}
+    learner = {"X": X, "sample_weight": None, "deq": deq, "kind": "ntk", "ridge": "loo", "scale": True}
+    learner |= {"fit_intercept": True, "backend": "auto", "dtype": None, "device": None, "memory_limit": None}
     found: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         "DEQ": (rd.DEQ, {"activation": "tanh", "sigma_a2": 0.2, "sigma_b2": 0.8, "centered": True}),
         "DEQ.pinned": (deq.pinned, {"tau0_squared": 1.0}),
@@ -131,6 +144,13 @@ def entries() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             _estimator,
             {"X": X, "Y": None, "activation": "relu", "sigma_a2": 0.2, "sigma_b2": 0.8, "centered": True, "kind": "ck",
              "scale": 1.0, "tau0_squared": 1.0, "backend": "auto", "dtype": None, "device": None},
+        ),
+        "DEQRegressor": (_learner(rd.DEQRegressor), learner | {"y": TARGETS}),
+        "DEQClassifier": (_learner(rd.DEQClassifier), learner | {"y": Y}),
+        "learning_curve": (
+            rd.learning_curve,
+            {"X": MANY, "y": np.arange(64) % 2, "deq": deq, "kind": "ntk", "sizes": (64, 200), "ridge": 0.1, "seed": 0,
+             "tau0_squared": None, "backend": "auto", "dtype": None, "device": None, "memory_limit": None},
         ),
         "write_report": (_report, {"contents": ["text"], "title": "title", "command": "command", "parameters": {}}),
         "kernel_operator": (

@@ -24,7 +24,10 @@ REPOSITORY = Path(__file__).parent.parent
 README = REPOSITORY / "README.md"
 DOCS = REPOSITORY / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("*.rst")])
-PUBLIC = ("rmtdeq", *(f"rmtdeq.{room}" for room in ("data", "theory", "kernels", "designs", "spectra", "curves")))
+PUBLIC = (
+    "rmtdeq",
+    *(f"rmtdeq.{room}" for room in ("data", "theory", "kernels", "designs", "spectra", "curves", "learning")),
+)
 NEED_TORCH = ("rmtdeq.training", "rmtdeq.models", "rmtdeq.models.pcdeq")
 GAP = "…"
 

@@ -48,6 +48,7 @@ LABELS = {
     "matrix": np.zeros((6, 2)),
     "number": 3,
 }
+TARGETS = np.linspace(0.1, 0.7, 6)
 NAMES = {"unknown": "nonsense", "number": 3, "none": None, "list": ["auto"]}
 MODELS = {"text": "tanh", "none": None, "class": rd.DEQ, "number": 0.2}
 ACTIVATIONS = {
@@ -87,6 +88,40 @@ BAD: dict[str, dict[str, dict[str, object]]] = {
         "tau0_squared": POSITIVE,
         "backend": NAMES,
     },
+    "DEQRegressor": {
+        "X": {k: v for k, v in MATRICES.items() if k != "huge"}
+        | {"one row": np.ones((1, 5)), "copies": np.ones((6, 5))},
+        "y": {"short": [1.0], "nan": np.full(6, NAN), "text": "ab", "none": None, "cube": np.ones((6, 2, 2))},
+        "sample_weight": {"short": [1.0], "negative": -np.ones(6), "zero": np.zeros(6), "matrix": np.ones((6, 2))},
+        "deq": ACTIVATIONS,
+        "kind": KINDS | {"two": ("ck", "ntk")},
+        "ridge": NAMES
+        | {"negative": -1.0, "nan": NAN, "nothing": [], "matrix": np.ones((2, 2)), "below": [1.0, -1.0]}
+        | {"number": -3},
+        "scale": FUNCTION,
+        "fit_intercept": FUNCTION,
+        "backend": NAMES,
+        "dtype": {"half": "float16", "whole": int},
+        "memory_limit": POSITIVE | {"small": 100},
+    },
+    "DEQClassifier": {
+        "y": {"short": [0, 1], "numbers": TARGETS, "one class": np.zeros(6), "nan": np.full(6, NAN), "none": None},
+    },
+    "learning_curve": {
+        "X": MATRICES,
+        "y": {
+            "short": [0, 1],
+            "one class": np.zeros(64, int),
+            "nan": np.full(64, NAN),
+            "none": None,
+            "ragged": [[1], []],
+        },
+        "deq": MODELS,
+        "kind": KINDS | {"two": ("ck", "ntk")},
+        "sizes": {"number": 3, "text": "ab", "empty": (), "one": (1,), "fraction": (1.5,), "huge": (10**30,)},
+        "ridge": {name: value for name, value in NONNEGATIVE.items() if name != "list"} | {"name": "loo"},
+        "memory_limit": POSITIVE | {"small": 100},
+    },
     "write_report": {
         "contents": {"text": "abc", "none": None, "number": [3], "dict": [{}], "nested": [["a"]]},
         "title": NAMES | {"unknown": None},
@@ -110,7 +145,7 @@ BAD: dict[str, dict[str, dict[str, object]]] = {
     "spectrum.alignments": {"y": LABELS},
     "spectrum.masses": {"edges": {"one": [1.0], "falling": [1, 0], "text": "ab", "matrix": [[0, 1]], "nan": [0, NAN]}},
     "finite_width_kernel": {"deq": CONSTANT},
-    "sample_features": {"X": MATRICES, "width": COUNTS, "batch": COUNTS},
+    "sample_features": {"X": MATRICES, "width": COUNTS | {"empty": [], "empty text": ""}, "batch": COUNTS},
     "GaussianMixture": {
         "means": {k: v for k, v in MATRICES.items() if k not in ("zeros", "huge")},
         "covariances": {

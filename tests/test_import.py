@@ -31,7 +31,7 @@ def test_every_public_name_exists_and_is_documented(name):
 
 
 def test_the_names_listed_are_the_public_ones():
-    assert set(dir(rmtdeq)) - {"DEQKernel"} == set(rmtdeq.__all__)
+    assert set(dir(rmtdeq)) - {"DEQClassifier", "DEQKernel", "DEQRegressor"} == set(rmtdeq.__all__)
 
 
 def test_unknown_names_are_attribute_errors():

@@ -7,13 +7,14 @@ from rmtdeq.data.datasets import dataset_names, load_dataset
 from rmtdeq.data.mixture import GaussianMixture
 from rmtdeq.data.moments import DataMoments
 from rmtdeq.data.own import DataTable, load_table
-from rmtdeq.data.scaling import center_and_scale, standardize
+from rmtdeq.data.scaling import Scaling, center_and_scale, standardize
 from rmtdeq.data.sphere import on_sphere
 
 __all__ = [
     "DataMoments",
     "DataTable",
     "GaussianMixture",
+    "Scaling",
     "center_and_scale",
     "dataset_names",
     "load_classification",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
@@ -13,6 +14,64 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, IntArray
 
 _NEGLIGIBLE = 1e-14
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """What some samples say of how they, and others of their kind, are to be centred and scaled.
+
+    Attributes
+    ----------
+    exponent : ndarray
+        The power of two that the other two are in units of, so that no square is beyond the range of the numbers: one,
+        or one for each feature.
+    centre : ndarray (p,)
+    spread : float or ndarray (p,)
+    """
+
+    exponent: IntArray
+    centre: FloatArray
+    spread: FloatArray | float
+
+    @classmethod
+    def of(cls, X: FloatArray, weights: FloatArray | None = None, *, name: str = "X") -> Scaling:
+        """Return the scaling of `center_and_scale` for samples, some of which may weigh more than others.
+
+        Parameters
+        ----------
+        X : ndarray (n, p)
+        weights : ndarray (n,), optional
+        name : str
+            Of the samples, for messages.
+
+        Raises
+        ------
+        InvalidInputError
+            Samples that are all the same.
+        """
+        exponent = check.exponents(X)
+        scaled = np.ldexp(X, -exponent)
+        centre = np.average(scaled, axis=0, weights=weights)
+        spread = math.sqrt(np.average(np.square(scaled - centre).sum(axis=1), weights=weights))
+        if spread <= _NEGLIGIBLE:
+            _raise_all_the_same(name)
+        return cls(exponent, centre, spread)
+
+    def apply(self, X: FloatArray) -> FloatArray:
+        """Return samples (m, p) centred and scaled.
+
+        Raises
+        ------
+        InvalidInputError
+            Values too large for that.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            result = (np.ldexp(X, -self.exponent) - self.centre) / self.spread
+        if not np.isfinite(result).all():
+            raise InvalidInputError(
+                "X holds values so much larger than those it is scaled by that no number holds their ratio."
+            )
+        return np.asarray(result)
 
 
 def center_and_scale(X: ArrayLike, *, reference: ArrayLike | None = None) -> FloatArray:
@@ -46,14 +105,7 @@ def center_and_scale(X: ArrayLike, *, reference: ArrayLike | None = None) -> Flo
     1.0
     """
     X, known = _given(X, reference)
-    # Brought to order one first, so that no square is beyond the range of the numbers.
-    exponent = check.exponents(known)
-    scaled = np.ldexp(known, -exponent)
-    centre = scaled.mean(axis=0)
-    spread = math.sqrt(np.mean(np.square(scaled - centre).sum(axis=1)))
-    if spread <= _NEGLIGIBLE:
-        _raise_all_the_same("X" if reference is None else "reference")
-    return _scaled(X, exponent, centre, spread)
+    return Scaling.of(known, name="X" if reference is None else "reference").apply(X)
 
 
 def standardize(X: ArrayLike, *, reference: ArrayLike | None = None) -> FloatArray:
@@ -94,7 +146,7 @@ def standardize(X: ArrayLike, *, reference: ArrayLike | None = None) -> FloatArr
     if not varied.any():
         _raise_all_the_same("X" if reference is None else "reference")
     # What is constant becomes zero.
-    return _scaled(X, exponents, centre, np.where(varied, spread * math.sqrt(varied.sum()), np.inf))
+    return Scaling(exponents, centre, np.where(varied, spread * math.sqrt(varied.sum()), np.inf)).apply(X)
 
 
 def _raise_all_the_same(name: str) -> NoReturn:
@@ -108,14 +160,3 @@ def _given(X: ArrayLike, reference: ArrayLike | None) -> tuple[FloatArray, Float
     if known.shape[1] != samples.shape[1]:
         raise InvalidInputError(f"X has {samples.shape[1]} features and reference {known.shape[1]}; they must agree.")
     return samples, known
-
-
-def _scaled(X: FloatArray, exponents: IntArray, centre: FloatArray, spread: FloatArray | float) -> FloatArray:
-    """Return ``(X - centre) / spread``, the two in units of powers of two."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        result = (np.ldexp(X, -exponents) - centre) / spread
-    if not np.isfinite(result).all():
-        raise InvalidInputError(
-            "X holds values so much larger than those of reference that no number holds their ratio."
-        )
-    return np.asarray(result)

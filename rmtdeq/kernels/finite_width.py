@@ -171,6 +171,10 @@ def _network(
     precision = check.precision(dtype, X)
     X = X.astype(precision, copy=False)
     widths = [check.integer(m, "width") for m in (width if isinstance(width, Sequence) else [width] * deq.depth)]
+    if len(widths) != deq.depth:
+        raise InvalidInputError(
+            f"width must be a number, or one for each layer of a network of depth {deq.depth}, not {width!r}."
+        )
     n, p = X.shape
     if float(abs(X).max()) > _LARGEST:
         raise InvalidInputError(

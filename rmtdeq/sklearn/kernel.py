@@ -14,23 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
+from sklearn.utils.validation import check_is_fitted
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import IllPosedError, InvalidInputError
-from rmtdeq._lib.optional import require
 from rmtdeq._lib.types import KINDS, FloatArray, Function
 from rmtdeq.activations import activation
 from rmtdeq.kernels import kernel, kernel_diagonal
 from rmtdeq.kernels.computation import engine
 from rmtdeq.network import DEQ, Network
+from rmtdeq.sklearn.inputs import validated
 
 if TYPE_CHECKING:
     from rmtdeq.activations import Activation
-
-require("sklearn")
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin  # noqa: E402
-from sklearn.gaussian_process.kernels import Hyperparameter, Kernel  # noqa: E402
-from sklearn.utils.validation import check_is_fitted, validate_data  # noqa: E402
 
 _FEATURES = "features"
 _CONTRACTION = "contraction"
@@ -145,7 +143,7 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         -------
         self
         """
-        X = self._validated(X, reset=True)
+        X = validated(self, X, reset=True)
         engine(X, backend=self.backend, device=self.device)
         self._diagonal(X)
         self.X_fit_ = X.copy()
@@ -154,7 +152,7 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def transform(self, X: ArrayLike) -> FloatArray:
         """Return the kernel of samples (m, p) with the training samples, (m, n)."""
         check_is_fitted(self)
-        return self._kernel(self._validated(X, reset=False), self.X_fit_)
+        return self._kernel(validated(self, X, reset=False), self.X_fit_)
 
     def fit_transform(self, X: ArrayLike, y: Any = None) -> FloatArray:
         """Fit to the samples and return their kernel, (n, n), at half the work of `fit` and `transform`."""
@@ -297,15 +295,6 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             return X / X.dtype.type(math.sqrt(X.shape[1]))
         scale = check.number(self.scale, "scale", low=0, open_low=True)
         return X if scale == 1 else X / X.dtype.type(scale)
-
-    def _validated(self, X: ArrayLike, *, reset: bool) -> FloatArray:
-        """Samples checked as scikit-learn does, with its sentences."""
-        if hasattr(X, "detach"):  # of types that scikit-learn does not know
-            X = check.real_array(X, "X")
-        try:
-            return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
-        except ValueError as error:
-            raise InvalidInputError(str(error)) from error
 
 
 @lru_cache(maxsize=32)

@@ -1,0 +1,18 @@
+"""Kernel ridge regression, what leaving samples out says of it, and how its error falls with their number."""
+
+from rmtdeq.learning.calibration import inverse_temperature
+from rmtdeq.learning.curve import Band, LearningCurve, learning_curve
+from rmtdeq.learning.power_law import PowerLaw
+from rmtdeq.learning.ridge import RidgeFit, RidgePath, ridge_fit, ridge_path
+
+__all__ = [
+    "Band",
+    "LearningCurve",
+    "PowerLaw",
+    "RidgeFit",
+    "RidgePath",
+    "inverse_temperature",
+    "learning_curve",
+    "ridge_fit",
+    "ridge_path",
+]
