@@ -18,7 +18,7 @@ from rmtdeq.theory.growth import BlockSpectra, grown_logarithms, rank_grid
 from rmtdeq.theory.rmt import Outliers, TabulatedLaw, between_spectra
 from rmtdeq.theory.spectrum import ExpectedError, SpectrumPrediction
 
-_BLOCK = 2048
+_BLOCK = 4096
 _LARGEST = 100
 _FEW = 512
 _SHARE = 0.1
@@ -41,8 +41,8 @@ def sampled_predictions(
 
     Notes
     -----
-    Up to 2048 samples the prediction is the mean over blocks of n samples that were kept; beyond, that of
-    `grown_logarithms`.  The largest eigenvalues are given as outliers, whether or not there is a gap.
+    Up to 4096 samples, as many as are kept by default, the prediction is the mean over blocks of n of them; beyond,
+    that of `grown_logarithms`.  The largest eigenvalues are given as outliers, whether or not there is a gap.
     """
     pinned = deq.pinned(centre)
     kept = len(moments.samples)
