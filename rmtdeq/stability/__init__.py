@@ -1,0 +1,7 @@
+"""Whether the forward solve of a deep equilibrium model converges, how fast, and how hard the backward solve is."""
+
+from rmtdeq.stability.diagnosis import Diagnosis, ForetoldDiagnosis, MeasuredDiagnosis
+from rmtdeq.stability.doctor import diagnose
+from rmtdeq.stability.limits import Limits
+
+__all__ = ["Diagnosis", "ForetoldDiagnosis", "Limits", "MeasuredDiagnosis", "diagnose"]

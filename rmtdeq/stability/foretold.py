@@ -1,0 +1,149 @@
+"""The forward solve of a network of infinite width, foretold from the squared norms of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.polynomial import chebyshev
+
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import IllPosedError, InvalidInputError
+from rmtdeq._lib.types import FloatArray
+from rmtdeq.activations import jumps, moments
+from rmtdeq.network import Layer, Network, preactivation_scale, require_varying
+from rmtdeq.stability.diagnosis import ForetoldDiagnosis
+from rmtdeq.stability.iteration import forward_course
+from rmtdeq.stability.limits import limits
+from rmtdeq.stability.singular_values import jacobian_law, spectral_radii
+
+_MOST_NORMS = 65
+_NODES = 9
+_TINY = 1e-300
+
+
+def foretell(
+    network: Network, squared_norms: FloatArray, tau0_squared: float | None = None, layer: int | None = None
+) -> ForetoldDiagnosis:
+    """Diagnose a recurrent layer on inputs of given squared norms; see `diagnose` for what is raised.
+
+    Parameters
+    ----------
+    network : Network
+    squared_norms : ndarray (n,)
+    tau0_squared : float, optional
+        Where centred activations are centred; the mean squared norm by default.
+    layer : int, optional
+        Number of the layer, from 0; the only recurrent one by default.
+    """
+    require_varying(network)
+    depth = _recurrent(network, layer)
+    _require_continuous(network.layers[depth])
+    norms = np.unique(squared_norms)
+    if norms.size > _MOST_NORMS:
+        norms = np.unique(np.quantile(squared_norms, np.linspace(0, 1, _MOST_NORMS)))
+    tau0 = float(np.mean(squared_norms)) if tau0_squared is None else check.squared_norm(tau0_squared, "tau0_squared")
+    inside = norms
+    for each in network.layers[:depth]:
+        pinned = each.pinned(tau0)
+        (tau0,), inside = _squares(pinned, [tau0]), _squares(pinned, inside)
+    # The bias is a constant feature, for samples of norm zero as well.
+    given = network.layers[depth]
+    inside, tau0, bare = inside + given.bias, tau0 + given.bias, replace(given, sigma_c2=0.0)
+    if not inside[0] > 0:
+        raise InvalidInputError(
+            "Some sample has norm zero, and the layer no bias: its states have no size. Leave such samples out, or "
+            "give the layer sigma_c2."
+        )
+    grid = _Grid.over(inside)
+    most = limits(bare, tau0, grid.nodes)
+    try:
+        own = bare.pinned(tau0)
+        scales = np.array([preactivation_scale(own, float(at)).value for at in inside])
+        at_nodes = np.array([preactivation_scale(own, float(at)).value for at in grid.nodes])
+    except IllPosedError as error:
+        raise IllPosedError(f"{error} For these squared norms it must be below {most.iteration:.4g}.") from error
+    sources = own.sigma_b2 * grid.nodes
+    course = forward_course(own, sources, at_nodes)
+    laws = [jacobian_law(own, *map(float, each)) for each in zip(sources, at_nodes, strict=True)]
+    rest = course.errors[0]
+    sizes, residuals, errors = (
+        grid.between(each / rest, inside) for each in (course.sizes, course.changes, course.errors)
+    )
+    radii = [spectral_radii(own, float(scale)) for scale in scales]
+    return ForetoldDiagnosis(
+        model=given.title,
+        squared_norms=norms,
+        sizes=sizes,
+        residuals=residuals,
+        errors=errors,
+        rate=np.array([max(bulk, abs(isolated)) for bulk, isolated in radii]),
+        jacobian_norms=norms if grid.nodes is inside else grid.nodes,
+        spectral_radius=np.array([law.radius for law in laws]),
+        smallest_singular_value=np.array([law.smallest for law in laws]),
+        largest_singular_value=np.array([law.largest for law in laws]),
+        sigma_a2=given.sigma_a2,
+        limits=most,
+        edge_spread=np.array([law.spread for law in laws]),
+    )
+
+
+def _recurrent(network: Network, layer: int | None) -> int:
+    """Return the number of the layer that is meant."""
+    found = [i for i, each in enumerate(network.layers) if each.recurrent]
+    if not found:
+        raise InvalidInputError(
+            f"{network!r} has no recurrent layer: nothing is iterated. Give one a sigma_a2 above 0."
+        )
+    if layer is None:
+        if len(found) > 1:
+            raise InvalidInputError(
+                f"The network has {len(found)} recurrent layers, each with an iteration of its own: say which, as in "
+                f"layer={found[0]}; they are {', '.join(map(str, found))}."
+            )
+        return found[0]
+    depth = check.integer(layer, "layer", low=0)
+    if depth not in found:
+        raise InvalidInputError(f"layer must be the number of a recurrent layer, {check.listed(map(str, found))}.")
+    return depth
+
+
+def _require_continuous(layer: Layer) -> None:
+    if jumps(layer.activation):
+        raise IllPosedError(
+            f"The iteration of {layer.title} does not come to rest at any sigma_a2: the activation jumps, and tears "
+            "states apart however near they are. Take one that is continuous."
+        )
+
+
+def _squares(layer: Layer, squared_norms: Iterable[float]) -> FloatArray:
+    """Return the squared norms of the features of a layer."""
+    scales = (preactivation_scale(layer, float(at)).value for at in squared_norms)
+    return np.array([moments(layer.activation, scale).square for scale in scales])
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Squared norms at which the iteration is followed; between them its logarithm is a polynomial in theirs."""
+
+    nodes: FloatArray
+
+    @classmethod
+    def over(cls, norms: FloatArray) -> _Grid:
+        """Return the norms themselves if they are few, else Chebyshev points from the first to the last."""
+        if norms.size <= _NODES:
+            return cls(norms)
+        middle, half = np.log(norms[0] * norms[-1]) / 2, np.log(norms[-1] / norms[0]) / 2
+        nodes = np.exp(middle - half * np.cos(np.pi * np.arange(_NODES) / (_NODES - 1)))
+        nodes[[0, -1]] = norms[[0, -1]]
+        return cls(nodes)
+
+    def between(self, values: FloatArray, norms: FloatArray) -> FloatArray:
+        """Return positive values (k, nodes) at all norms, (k, norms)."""
+        if norms is self.nodes:
+            return values
+        middle, half = np.log(norms[0] * norms[-1]) / 2, np.log(norms[-1] / norms[0]) / 2
+        at_nodes, at_norms = ((np.log(each) - middle) / half for each in (self.nodes, norms))
+        logarithms = np.log(np.maximum(values, _TINY)).T
+        return np.exp(chebyshev.chebval(at_norms, chebyshev.chebfit(at_nodes, logarithms, _NODES - 1)))
