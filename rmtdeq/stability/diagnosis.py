@@ -235,7 +235,7 @@ class MeasuredDiagnosis(Diagnosis):
     Attributes
     ----------
     at_rest : ndarray (n,)
-        Whether each sample came to rest, to rounding.
+        Whether each sample came to rest, to rounding or to the solver's tolerance.
 
     Notes
     -----

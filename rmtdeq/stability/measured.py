@@ -19,7 +19,7 @@ from rmtdeq.models import ImplicitModule
 from rmtdeq.models.implicit import Map, full_precision
 from rmtdeq.stability.diagnosis import MeasuredDiagnosis
 
-_MOST_STEPS = 1000
+_MOST_STEPS = 2000
 _ROUNDING = 1e3
 _PATIENCE = 20
 _EXAMINED = 4
@@ -68,7 +68,7 @@ def measure(module: ImplicitModule, X: ArrayLike) -> MeasuredDiagnosis:
         spectral_radius=np.array([each.radius for each in found]),
         smallest_singular_value=np.array([each.smallest for each in found]),
         largest_singular_value=np.array([each.largest for each in found]),
-        at_rest=relative[-1] <= _ROUNDING * eps,
+        at_rest=relative[-1] <= max(_ROUNDING * eps, module.solver.tolerance_for(rest.dtype)),
     )
 
 
