@@ -14,11 +14,10 @@ from rmtdeq._lib.errors import IllPosedError, InvalidInputError
 from rmtdeq._lib.tables import Table, Tabular
 from rmtdeq._lib.types import BoolArray, FloatArray, IntArray
 from rmtdeq.stability.limits import Limits
+from rmtdeq.stability.singular_values import JacobianLaw
 
 _TOLERANCES = (1e-2, 1e-4, 1e-6, 1e-8)
 _SHOWN = 1e-12
-_TRACY_WIDOM = 1.2065
-"""Mean distance of the smallest eigenvalue of a real matrix from the edge, in units of its spread (Tracy and Widom)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -171,18 +170,18 @@ class ForetoldDiagnosis(Diagnosis):
         The layer's.
     limits : Limits
         The largest σ_a² for these squared norms.
-    edge_spread : ndarray (q,)
-        Of the square of the smallest singular value of 1 - J at width m, in units of m^{-2/3}.
+    laws : tuple of JacobianLaw
+        Of J at each of `jacobian_norms`.
 
     Notes
     -----
     All other attributes are those of `Diagnosis`, at the distinct squared norms in ascending order, or at 65 quantiles
-    of more of them; J is examined at nine norms at most.
+    of more of them; J is examined at nine norms where they lie within a factor of 32.
     """
 
     sigma_a2: float
     limits: Limits
-    edge_spread: FloatArray
+    laws: tuple[JacobianLaw, ...]
 
     @property
     def limit(self) -> float:
@@ -205,7 +204,20 @@ class ForetoldDiagnosis(Diagnosis):
             The width is no positive whole number.
         """
         m = check.integer(width, "width")
-        return np.sqrt(self.smallest_singular_value**2 + _TRACY_WIDOM * self.edge_spread * m ** (-2 / 3))
+        return np.array([law.smallest_at(m) for law in self.laws])
+
+    def spectral_radius_at(self, width: int) -> FloatArray:
+        """Return the typical spectral radius of J of a network of finite width, (q,).
+
+        It is above that of infinite width; single networks scatter about it by some width^{-1/2}.
+
+        Raises
+        ------
+        InvalidInputError
+            The width is no positive whole number.
+        """
+        m = check.integer(width, "width")
+        return np.array([law.radius_at(m) for law in self.laws])
 
     def _further(self, tolerance: float, reached: FloatArray) -> IntArray:
         missing = np.log(np.maximum(reached, tolerance) / tolerance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -19,8 +20,10 @@ from rmtdeq.stability.limits import limits
 from rmtdeq.stability.singular_values import jacobian_law, spectral_radii
 
 _MOST_NORMS = 65
-_NODES = 9
+_NODES, _RATIO = 8, 32.0
+"""So many intervals for norms within such a factor of each other, as many again for the next such factor."""
 _TINY = 1e-300
+_LEAST, _MOST = 1e-60, 1e20
 
 
 def foretell(
@@ -56,6 +59,7 @@ def foretell(
             "Some sample has norm zero, and the layer no bias: its states have no size. Leave such samples out, or "
             "give the layer sigma_c2."
         )
+    _require_range(given, given.sigma_b2 * inside)
     grid = _Grid.over(inside)
     most = limits(bare, tau0, grid.nodes)
     try:
@@ -85,7 +89,7 @@ def foretell(
         largest_singular_value=np.array([law.largest for law in laws]),
         sigma_a2=given.sigma_a2,
         limits=most,
-        edge_spread=np.array([law.spread for law in laws]),
+        laws=tuple(laws),
     )
 
 
@@ -117,6 +121,16 @@ def _require_continuous(layer: Layer) -> None:
         )
 
 
+def _require_range(layer: Layer, sources: FloatArray) -> None:
+    """Raise unless the variances of the first pre-activations have squares that doubles can be computed with."""
+    low, high = float(sources[0]), float(sources[-1])
+    if low < _LEAST or high > _MOST:
+        raise InvalidInputError(
+            f"{layer.title} gives these samples pre-activations of variances {low:.4g} to {high:.4g}, beyond what can "
+            "be computed with; scale the samples, or change sigma_b2."
+        )
+
+
 def _squares(layer: Layer, squared_norms: Iterable[float]) -> FloatArray:
     """Return the squared norms of the features of a layer."""
     scales = (preactivation_scale(layer, float(at)).value for at in squared_norms)
@@ -132,18 +146,19 @@ class _Grid:
     @classmethod
     def over(cls, norms: FloatArray) -> _Grid:
         """Return the norms themselves if they are few, else Chebyshev points from the first to the last."""
-        if norms.size <= _NODES:
+        first, last = np.log(norms[[0, -1]])
+        intervals = _NODES * max(1, math.ceil((last - first) / math.log(_RATIO)))
+        if norms.size <= intervals + 1:
             return cls(norms)
-        middle, half = np.log(norms[0] * norms[-1]) / 2, np.log(norms[-1] / norms[0]) / 2
-        nodes = np.exp(middle - half * np.cos(np.pi * np.arange(_NODES) / (_NODES - 1)))
-        nodes[[0, -1]] = norms[[0, -1]]
-        return cls(nodes)
+        return cls(
+            np.exp((first + last) / 2 - (last - first) / 2 * np.cos(np.pi * np.arange(intervals + 1) / intervals))
+        )
 
     def between(self, values: FloatArray, norms: FloatArray) -> FloatArray:
         """Return positive values (k, nodes) at all norms, (k, norms)."""
         if norms is self.nodes:
             return values
-        middle, half = np.log(norms[0] * norms[-1]) / 2, np.log(norms[-1] / norms[0]) / 2
-        at_nodes, at_norms = ((np.log(each) - middle) / half for each in (self.nodes, norms))
+        first, last = np.log(norms[[0, -1]])
+        at_nodes, at_norms = (2 * (np.log(each) - first) / (last - first) - 1 for each in (self.nodes, norms))
         logarithms = np.log(np.maximum(values, _TINY)).T
-        return np.exp(chebyshev.chebval(at_norms, chebyshev.chebfit(at_nodes, logarithms, _NODES - 1)))
+        return np.exp(chebyshev.chebval(at_norms, chebyshev.chebfit(at_nodes, logarithms, self.nodes.size - 1)))

@@ -22,6 +22,12 @@ from rmtdeq.network import Layer
 _REACH = 5.0
 """Pre-activations further out, in standard deviations, are one in a million: no network has them."""
 
+_TRACY_WIDOM = 1.2065
+"""Mean distance of the smallest eigenvalue of a real matrix from the edge, in units of its spread (Tracy and Widom)."""
+
+_NOTHING = 1e-30
+"""Variances of J below which 1 - J is 1 to rounding."""
+
 _GRID = 50
 _FINE = {"xatol": 1e-9}
 _DIFFERENCE = 1e-3
@@ -38,6 +44,8 @@ class JacobianLaw:
     isolated : float
         (σ_a²/2) E (φ²)'': an eigenvalue of its own where it lies outside the disk, the slope of the squared norms'
         own iteration.
+    share : float
+        (E φ'²)²/E φ'⁴: the share of the width that takes part in J, a half for ReLU.
     smallest, largest : float
         Singular values of 1 - J.
     spread : float
@@ -47,6 +55,7 @@ class JacobianLaw:
 
     bulk: float
     isolated: float
+    share: float
     smallest: float
     largest: float
     spread: float
@@ -55,6 +64,20 @@ class JacobianLaw:
     def radius(self) -> float:
         """The spectral radius."""
         return max(self.bulk, abs(self.isolated))
+
+    def radius_at(self, width: int) -> float:
+        """Return the typical spectral radius at a finite width.
+
+        The outermost eigenvalue of a real Gaussian matrix of width m lies near ``1 + √(γ/4m)``, ``γ = log(m/2π) - 2 log
+        log m`` (Rider and Sinclair, Ann. Appl. Probab. 24, 2014); m is here the share of the width that takes part.
+        """
+        m = self.share * width
+        gamma = math.log(m / (2 * math.pi)) - 2 * math.log(math.log(m)) if m > math.e else 0.0
+        return max(self.bulk * (1 + math.sqrt(max(gamma, 0.0) / (4 * m))), abs(self.isolated))
+
+    def smallest_at(self, width: int) -> float:
+        """Return the mean of the smallest singular value of 1 - J at a finite width: the Tracy-Widom law's."""
+        return math.sqrt(self.smallest**2 + _TRACY_WIDOM * self.spread * width ** (-2 / 3))
 
 
 def spectral_radii(layer: Layer, scale: float) -> tuple[float, float]:
@@ -85,10 +108,19 @@ def jacobian_law(layer: Layer, source: float, scale: float) -> JacobianLaw:
     """
     bulk, isolated = spectral_radii(layer, scale)
     if not max(bulk, abs(isolated)) < 1:
-        return JacobianLaw(bulk, isolated, 0.0, math.inf, 0.0)
+        return JacobianLaw(bulk, isolated, _share(layer, scale), 0.0, math.inf, 0.0)
     edges = _Edges(layer, source, scale)
+    if edges.top < _NOTHING:
+        return JacobianLaw(bulk, isolated, 1.0, 1.0, 1.0, 0.0)
     lowest, spread = edges.lowest()
-    return JacobianLaw(bulk, isolated, math.sqrt(lowest), math.sqrt(edges.highest()), spread)
+    ends = math.sqrt(lowest), math.sqrt(edges.highest())
+    return JacobianLaw(bulk, isolated, _share(layer, scale), *ends, spread)
+
+
+def _share(layer: Layer, scale: float) -> float:
+    rule = layer.activation.rule(scale)
+    square = layer.activation.slope(scale * rule.nodes) ** 2
+    return float((rule.weights @ square) ** 2 / (rule.weights @ square**2))
 
 
 class _Edges:

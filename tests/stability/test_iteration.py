@@ -73,6 +73,20 @@ def test_late_steps_shrink_by_the_spectral_radius(layer):
         assert course.errors[late + 1, i] / course.errors[late, i] == pytest.approx(max(bulk, isolated), rel=1e-5)
 
 
+def test_orthogonal_weights_keep_the_course():
+    layer, m, steps = LAYERS[0], 500, 8
+    changes = np.zeros((8, steps))
+    for seed, row in enumerate(changes):
+        rng = np.random.default_rng(seed)
+        Q, R = np.linalg.qr(rng.standard_normal((m, m)))
+        A = np.sqrt(m) * Q * np.sign(np.diag(R))
+        source, z = np.sqrt(layer.sigma_b2) * rng.standard_normal(m), np.zeros(m)
+        for k in range(steps):
+            before, z = z, layer.activation(np.sqrt(layer.sigma_a2) * A @ z + source) / np.sqrt(m)
+            row[k] = np.linalg.norm(z - before)
+    np.testing.assert_allclose(changes.mean(axis=0), course_of(layer, 1.0).changes[:steps, 0], rtol=0.1)
+
+
 def test_errors_begin_at_the_equilibrium_s_size_and_bound_changes():
     course = course_of(LAYERS[0], 1.0)
     assert course.errors[0] == pytest.approx(course.sizes[-1], rel=1e-12)

@@ -67,6 +67,19 @@ def test_matrices_of_width_2000_have_this_smallest_singular_value(name, a2):
     assert np.mean(values) == pytest.approx(law.smallest, rel=0.03)
 
 
+@pytest.mark.parametrize("layer", [rd.Layer("relu", 1.0, 0.8), rd.Layer("tanh", 1.2, 0.8)], ids=repr)
+def test_matrices_have_this_spectral_radius(layer):
+    law, scale = law_of(layer)
+    radii = [abs(np.linalg.eigvals(jacobian(layer, scale, 1.0, 500, seed))).max() for seed in range(3)]
+    assert law.bulk < law.radius_at(500) < law.radius_at(1000) * 1.01
+    assert np.mean(radii) == pytest.approx(law.radius_at(500), rel=0.03)
+    assert law.radius_at(10**12) == pytest.approx(law.bulk, rel=1e-5)
+
+
+def test_the_share_of_relu_is_a_half():
+    assert law_of(rd.Layer("relu", 1.0, 0.8))[0].share == pytest.approx(0.5)
+
+
 def test_an_eigenvalue_outside_the_disk_is_that_of_the_norms():
     """Of φ = u²/2 the squared norms return to rest more slowly than all else."""
     layer = rd.Layer("polynomial(0, 0, 0.5)", 0.66, 0.5)
