@@ -54,6 +54,12 @@ def _diagnose(options: argparse.Namespace) -> int:
             found.append(_measured(deq, problem, options))
     for each in found:
         print(each.summary())
+        if options.width is not None and isinstance(each, rmtdeq.ForetoldDiagnosis):
+            radius, smallest = each.spectral_radius_at(options.width), each.smallest_singular_value_at(options.width)
+            print(
+                f"  at width {options.width}: spectral radius {radius.max():.4g} at most, smallest singular value "
+                f"{smallest.min():.4g} at least"
+            )
         if options.tolerance is not None:
             steps = each.iterations(options.tolerance)
             print(f"  steps to a relative change of {options.tolerance:g}: {steps.min()} to {steps.max()}")

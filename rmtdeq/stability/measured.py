@@ -54,7 +54,7 @@ def measure(module: ImplicitModule, X: ArrayLike) -> MeasuredDiagnosis:
         errors = _distances(layer, injected, start, rest, len(sizes))
         norms = _lengths(x) ** 2
         chosen = np.unique(np.argsort(norms)[np.linspace(0, norms.size - 1, min(_EXAMINED, norms.size)).astype(int)])
-    found = [_jacobian(layer, rest[i : i + 1], tuple(each[i : i + 1] for each in injected)) for i in chosen]
+        found = [_jacobian(layer, rest[i : i + 1], tuple(each[i : i + 1] for each in injected)) for i in chosen]
     relative = changes / np.maximum(sizes, np.finfo(float).tiny)
     eps = torch.finfo(rest.dtype).eps
     return MeasuredDiagnosis(

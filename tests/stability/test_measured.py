@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import rmtdeq as rd
-from rmtdeq.models import ImplicitModule, Solver
+from rmtdeq.models import ImplicitModule, ImplicitReLU, Solver, pcdeq
 from rmtdeq.stability import measured as module_of_measuring
 
 TOLERANCES = (1e-2, 1e-4, 1e-6, 1e-8)
@@ -84,6 +84,29 @@ def test_counts_are_the_solver_s(stop):
     counted = module.solve(torch.from_numpy(samples())).iterations.numpy()
     found = rd.diagnose(module, samples()).iterations(1e-5)
     np.testing.assert_array_equal(counted, found if stop == "row" else found.max())
+
+
+@pytest.mark.parametrize("matrices", [0, 4096])
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (rd.DEQ("tanh", 0.5, 0.8).to_regression(20, 200, seed=0), (2, 20)),
+        (ImplicitReLU(20, 150, seed=0), (2, 20)),
+        (pcdeq.PcDEQLinear(200, seed=0), (2, 200)),
+        (pcdeq.PcDEQConv2d(4, seed=0), (2, 4, 6, 6)),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, torch.nn.Module) else "",
+)
+def test_every_implicit_layer_can_be_measured(monkeypatch, matrices, module, shape):
+    monkeypatch.setattr(module_of_measuring, "_MATRIX", matrices)
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).double()
+    found = rd.diagnose(module.double(), x)
+    with torch.no_grad():
+        np.testing.assert_allclose(found.spectral_radius, module.spectral_radius(x).numpy(), rtol=0.02)
+    # |1 - λ| of every eigenvalue lies between the singular values of 1 - J.
+    assert (found.smallest_singular_value <= 1 + found.spectral_radius).all()
+    assert (found.largest_singular_value >= 1 - found.spectral_radius).all()
+    assert found.errors[-1].max() < 1e-10
 
 
 def test_distances_end_at_the_equilibrium():
