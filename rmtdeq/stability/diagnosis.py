@@ -87,23 +87,26 @@ class Diagnosis(Tabular):
         InvalidInputError
             The tolerance is not positive, or below what was measured.
         IllPosedError
-            Some sample does not come to rest.
+            Some sample does not come to rest, nor as near to it.
         """
         tolerance = check.number(tolerance, "tolerance", low=0, open_low=True)
-        self._require_convergence()
         relative = self.residuals / self.sizes
         reached = relative <= tolerance
-        steps = np.where(reached.any(axis=0), 1 + reached.argmax(axis=0), len(relative))
         left = ~reached.any(axis=0)
-        return steps if not left.any() else np.where(left, steps + self._further(tolerance, relative[-1]), steps)
+        steps = np.where(left, len(relative), 1 + reached.argmax(axis=0))
+        if not left.any():
+            return steps
+        if not self.converges[left].all():
+            raise self._restless()
+        return np.where(left, steps + self._further(tolerance, relative[-1]), steps)
 
     @abstractmethod
     def _further(self, tolerance: float, reached: FloatArray) -> IntArray:
         """Return how many steps more than there are it takes, from relative residuals that were reached."""
 
     @abstractmethod
-    def _require_convergence(self) -> None:
-        """Raise unless all samples come to rest."""
+    def _restless(self) -> IllPosedError:
+        """Return the exception for samples that do not come to rest."""
 
     def table(self) -> Table:
         """Return, by squared norm, the number of steps to some tolerances and the rate."""
@@ -223,11 +226,9 @@ class ForetoldDiagnosis(Diagnosis):
         missing = np.log(np.maximum(reached, tolerance) / tolerance)
         return np.ceil(missing / -np.log(self.rate)).astype(np.int64)
 
-    def _require_convergence(self) -> None:
-        if self.converges.all():
-            return
+    def _restless(self) -> IllPosedError:
         worst = int(self.rate.argmax())
-        raise IllPosedError(
+        return IllPosedError(
             f"The iteration of {self.model} does not come to rest: at squared norm {self.squared_norms[worst]:.4g} the "
             f"spectral radius of the Jacobian is {self.rate[worst]:.4g}. For these squared norms sigma_a2 "
             f"must be below {self.limit:.4g}."
@@ -271,13 +272,12 @@ class MeasuredDiagnosis(Diagnosis):
             "tolerance, or take a module of double precision."
         )
 
-    def _require_convergence(self) -> None:
-        if not self.converges.all():
-            raise IllPosedError(
-                f"The iteration of {self.model} did not come to rest in {len(self.residuals)} steps; the largest "
-                f"relative change is {(self.residuals / self.sizes)[-1].max():.1e}. Lower sigma_a2, or the scale of "
-                "the recurrent weights, until the spectral radius of the Jacobian is below 1."
-            )
+    def _restless(self) -> IllPosedError:
+        return IllPosedError(
+            f"The iteration of {self.model} did not come to rest in {len(self.residuals)} steps; the largest relative "
+            f"change is {(self.residuals / self.sizes)[-1].max():.1e}. Lower sigma_a2, or the scale of the recurrent "
+            "weights, until the spectral radius of the Jacobian is below 1."
+        )
 
 
 def _range(values: ArrayLike) -> str:

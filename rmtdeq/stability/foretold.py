@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.polynomial import chebyshev
+from numpy.typing import ArrayLike
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import IllPosedError, InvalidInputError
@@ -47,33 +48,31 @@ def foretell(
     if norms.size > _MOST_NORMS:
         norms = np.unique(np.quantile(squared_norms, np.linspace(0, 1, _MOST_NORMS)))
     tau0 = float(np.mean(squared_norms)) if tau0_squared is None else check.squared_norm(tau0_squared, "tau0_squared")
-    inside = norms
-    for each in network.layers[:depth]:
-        pinned = each.pinned(tau0)
-        (tau0,), inside = _squares(pinned, [tau0]), _squares(pinned, inside)
-    # The bias is a constant feature, for samples of norm zero as well.
-    given = network.layers[depth]
-    inside, tau0, bare = inside + given.bias, tau0 + given.bias, replace(given, sigma_c2=0.0)
-    if not inside[0] > 0:
+    # A bias is a constant feature, for samples of norm zero as well.
+    constant = network.layers[0].bias
+    if not norms[0] + constant > 0:
         raise InvalidInputError(
-            "Some sample has norm zero, and the layer no bias: its states have no size. Leave such samples out, or "
+            "Some sample has norm zero, and the network no bias: its states have no size. Leave such samples out, or "
             "give the layer sigma_c2."
         )
-    _require_range(given, given.sigma_b2 * inside)
-    grid = _Grid.over(inside)
-    most = limits(bare, tau0, grid.nodes)
+    grid = _Grid.over(norms + constant)
+    at_nodes = grid.nodes - constant
+    *below, given = network.layers[: depth + 1]
+    (mean,), inside, nodes = (_inputs(below, given, tau0, some) for some in ([tau0], norms, at_nodes))
+    _require_range(given, given.sigma_b2 * nodes)
+    bare = replace(given, sigma_c2=0.0)
+    most = limits(bare, float(mean), nodes)
     try:
-        own = bare.pinned(tau0)
-        scales = np.array([preactivation_scale(own, float(at)).value for at in inside])
-        at_nodes = np.array([preactivation_scale(own, float(at)).value for at in grid.nodes])
+        own = bare.pinned(float(mean))
+        scales, scales_at_nodes = (_scales(own, some) for some in (inside, nodes))
     except IllPosedError as error:
         raise IllPosedError(f"{error} For these squared norms it must be below {most.iteration:.4g}.") from error
-    sources = own.sigma_b2 * grid.nodes
-    course = forward_course(own, sources, at_nodes)
-    laws = [jacobian_law(own, *map(float, each)) for each in zip(sources, at_nodes, strict=True)]
-    rest = course.errors[0]
+    sources = own.sigma_b2 * nodes
+    course = forward_course(own, sources, scales_at_nodes)
+    laws = [jacobian_law(own, *map(float, each)) for each in zip(sources, scales_at_nodes, strict=True)]
     sizes, residuals, errors = (
-        grid.between(each / rest, inside) for each in (course.sizes, course.changes, course.errors)
+        grid.between(each / course.errors[0], norms + constant)
+        for each in (course.sizes, course.changes, course.errors)
     )
     radii = [spectral_radii(own, float(scale)) for scale in scales]
     return ForetoldDiagnosis(
@@ -83,7 +82,7 @@ def foretell(
         residuals=residuals,
         errors=errors,
         rate=np.array([max(bulk, abs(isolated)) for bulk, isolated in radii]),
-        jacobian_norms=norms if grid.nodes is inside else grid.nodes,
+        jacobian_norms=at_nodes,
         spectral_radius=np.array([law.radius for law in laws]),
         smallest_singular_value=np.array([law.smallest for law in laws]),
         largest_singular_value=np.array([law.largest for law in laws]),
@@ -123,7 +122,7 @@ def _require_continuous(layer: Layer) -> None:
 
 def _require_range(layer: Layer, sources: FloatArray) -> None:
     """Raise unless the variances of the first pre-activations have squares that doubles can be computed with."""
-    low, high = float(sources[0]), float(sources[-1])
+    low, high = float(sources.min()), float(sources.max())
     if low < _LEAST or high > _MOST:
         raise InvalidInputError(
             f"{layer.title} gives these samples pre-activations of variances {low:.4g} to {high:.4g}, beyond what can "
@@ -131,10 +130,21 @@ def _require_range(layer: Layer, sources: FloatArray) -> None:
         )
 
 
-def _squares(layer: Layer, squared_norms: Iterable[float]) -> FloatArray:
-    """Return the squared norms of the features of a layer."""
-    scales = (preactivation_scale(layer, float(at)).value for at in squared_norms)
-    return np.array([moments(layer.activation, scale).square for scale in scales])
+def _inputs(below: Sequence[Layer], layer: Layer, tau0_squared: float, squared_norms: ArrayLike) -> FloatArray:
+    """Return the squared norms of what a layer is given, the constant feature of its bias included."""
+    found = np.array(squared_norms, dtype=float)
+    for each in below:
+        pinned = replace(each, sigma_c2=0.0).pinned(tau0_squared + each.bias)
+        found, (tau0_squared,) = (
+            np.array([moments(pinned.activation, scale).square for scale in _scales(pinned, some + each.bias)])
+            for some in (found, np.array([tau0_squared]))
+        )
+    return found + layer.bias
+
+
+def _scales(layer: Layer, squared_norms: FloatArray) -> FloatArray:
+    """Return the standard deviations of the pre-activations."""
+    return np.array([preactivation_scale(layer, float(at)).value for at in squared_norms])
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +166,7 @@ class _Grid:
 
     def between(self, values: FloatArray, norms: FloatArray) -> FloatArray:
         """Return positive values (k, nodes) at all norms, (k, norms)."""
-        if norms is self.nodes:
+        if norms.size == self.nodes.size and (norms == self.nodes).all():
             return values
         first, last = np.log(norms[[0, -1]])
         at_nodes, at_norms = (2 * (np.log(each) - first) / (last - first) - 1 for each in (self.nodes, norms))

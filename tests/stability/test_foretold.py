@@ -133,6 +133,10 @@ def test_a_layer_of_a_stack_is_given_what_comes_from_below():
     np.testing.assert_allclose(stack.residuals, alone.residuals, rtol=1e-9)
     two = rd.Network([rd.DEQ("relu", 1.0, 1.0, centered=False), above])  # which doubles: s = s/2 + 1, E φ² = s/2
     np.testing.assert_allclose(rd.diagnose(two, NORMS, layer=1).residuals, alone.residuals, rtol=1e-9)
+    sine = rd.diagnose(rd.Network([rd.Layer("sin", sigma_b2=4.0, sigma_c2=0.2), above]), np.linspace(0, 3, 30))
+    alone = rd.diagnose(rd.Network([rd.Layer("sin", sigma_b2=4.0, sigma_c2=0.2), above]), sine.squared_norms[[0, 12]])
+    np.testing.assert_allclose(sine.residuals[:15, [0, 12]], alone.residuals[:15], rtol=1e-3)
+    assert sine.jacobian_norms[[0, -1]] == pytest.approx([0, 3], abs=1e-12)
     assert rd.diagnose(two, NORMS, layer=0).limit == pytest.approx(2, rel=1e-6)
 
 
