@@ -107,12 +107,11 @@ def jacobian_law(layer: Layer, source: float, scale: float) -> JacobianLaw:
         Standard deviation of u.
     """
     bulk, isolated = spectral_radii(layer, scale)
-    if not max(bulk, abs(isolated)) < 1:
-        return JacobianLaw(bulk, isolated, _share(layer, scale), 0.0, math.inf, 0.0)
     edges = _Edges(layer, source, scale)
     if edges.top < _NOTHING:
         return JacobianLaw(bulk, isolated, 1.0, 1.0, 1.0, 0.0)
-    lowest, spread = edges.lowest()
+    # From a radius of one on the spectrum of J covers 1.
+    lowest, spread = edges.lowest() if bulk < 1 else (0.0, 0.0)
     ends = math.sqrt(lowest), math.sqrt(edges.highest())
     return JacobianLaw(bulk, isolated, _share(layer, scale), *ends, spread)
 
