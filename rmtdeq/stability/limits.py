@@ -25,7 +25,7 @@ class Limits:
     Attributes
     ----------
     iteration : float
-        Up to there the plain iteration comes to rest: σ_a² E φ'² and (σ_a²/2) |E (φ²)''| are below 1.
+        Up to there the plain iteration comes to rest: σ_a² E φ'² and the size of (σ_a²/2) E (φ²)'' are below 1.
     kernel : float
         Up to there the kernel's map contracts on its diagonal, (σ_a²/2) E (φ²)'' < 1, and off it for samples at right
         angles, σ_a² E[φ']² < 1.
