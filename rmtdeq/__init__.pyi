@@ -92,6 +92,11 @@ from .spectra import (
     compare as compare,
     empirical_spectrum as empirical_spectrum,
 )
+from .stability import (
+    ForetoldDiagnosis as ForetoldDiagnosis,
+    MeasuredDiagnosis as MeasuredDiagnosis,
+    diagnose as diagnose,
+)
 from .training import (
     InitialCondition as InitialCondition,
     check_initial_condition as check_initial_condition,

@@ -140,6 +140,7 @@ def entries() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "activation": (rd.activation, {"spec": "relu"}),
         "solve": (rd.solve, {"deq": deq, "tau0_squared": 1.0, "kind": ("ck", "ntk")}),
         "kernel": (rd.kernel, kernel),
+        "diagnose": (rd.diagnose, {"deq": deq, "X": X, "tau0_squared": None, "layer": None}),
         "DEQKernel": (
             _estimator,
             {"X": X, "Y": None, "activation": "relu", "sigma_a2": 0.2, "sigma_b2": 0.8, "centered": True, "kind": "ck",
@@ -218,7 +219,7 @@ def entries() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     return found
 
 
-SLOW = ("design", "predict_spectrum", "equivalent", "equivalent_operator", "compare_kernels")
+SLOW = ("design", "predict_spectrum", "equivalent", "equivalent_operator", "compare_kernels", "diagnose")
 """Called less often."""
 
 

@@ -26,7 +26,10 @@ DOCS = REPOSITORY / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("*.rst")])
 PUBLIC = (
     "rmtdeq",
-    *(f"rmtdeq.{room}" for room in ("data", "theory", "kernels", "designs", "spectra", "curves", "learning")),
+    *(
+        f"rmtdeq.{room}"
+        for room in ("data", "theory", "kernels", "designs", "spectra", "stability", "curves", "learning")
+    ),
 )
 NEED_TORCH = ("rmtdeq.training", "rmtdeq.models", "rmtdeq.models.pcdeq")
 GAP = "…"
@@ -206,7 +209,7 @@ def test_the_readme_s_program_runs(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["data", "design", "pcdeq", "reports", "scikit-learn", "training"])
+@pytest.mark.parametrize("page", ["convergence", "data", "design", "pcdeq", "reports", "scikit-learn", "training"])
 @pytest.mark.filterwarnings("ignore")
 def test_programs_of_pages_run(monkeypatch, tmp_path, page):
     monkeypatch.chdir(tmp_path)

@@ -242,7 +242,7 @@ class _Progress:
         return ConvergenceError(
             f"The fixed-point iteration did not come to rest: after {max_iterations} steps the largest relative change "
             f"is {relative:.1e}, more than {tolerance:.1e}{pace}. Allow more with max_iterations, a larger tolerance, "
-            "or another method."
+            "or another method; rmtdeq.diagnose says how many steps it takes."
         )
 
     def keep(self) -> None:
@@ -277,7 +277,7 @@ class _Progress:
         raise ConvergenceError(
             f"The fixed-point iteration did not come to rest: it is no contraction. After {count} steps changes do not "
             f"shrink but go by a factor of {self.factor:.3g} a step. The spectral radius of the layer's Jacobian must "
-            "be below 1: lower sigma_a2, or the scale of the recurrent weights."
+            "be below 1, and rmtdeq.diagnose says what it is: lower sigma_a2, or the scale of the recurrent weights."
         )
 
 

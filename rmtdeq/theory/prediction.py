@@ -143,7 +143,7 @@ def predict_spectrum(
     Polynomial: from the spectra of kernels on the samples that the moments keep, in blocks of up to 4096.  Up to that
     size the prediction is their mean; beyond, each eigenvalue goes on as it went from half a block to a whole one, at
     its rank at the head and at its share of the ranks at the tail.  That is empirical, and knows its `expected_error`:
-    at twice a block 0.01 to 0.06 in KS distance on images, while a mixture of few dimensions, whose bulk has hard edges,
+    at twice a block 0.01 to 0.06 in KS distance on images; a mixture of few dimensions, whose bulk has hard edges,
     may be off by 0.1.
     The largest tenth of a block's eigenvalues, at most 100, are given as outliers, whether or not there is a gap.
 

@@ -755,3 +755,39 @@ def test_train_without_a_family_is_the_model_s_and_said_to_go(capsys):
     assert "rmtdeq train is now rmtdeq train regression" in found[1].err
     assert main(["train", "--model=pcdeq-linear", "--dataset", "digits", "--test", "0", *options]) == 0
     assert "rmtdeq train is now rmtdeq train classifier" in capsys.readouterr().err
+
+
+def test_diagnose_prints_what_is_foretold_and_measured(capsys, tmp_path):
+    command = ["diagnose", *SMALL, "--width", "80", "--tolerance", "1e-3", "--out", str(tmp_path / "d")]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    problem = example_mixture(120, 2)
+    assert problem is not None
+    assert printed.count("steps to a relative change of 0.001:") == 2
+    assert "DEQModule" in printed
+    record = json.loads((tmp_path / "d.json").read_text())["results"]
+    assert record["limit"] > 0.2
+    assert len(record["measured"]["rate"]) == 8
+    assert (tmp_path / "d.png").stat().st_size
+
+
+def test_diagnose_takes_norms_in_the_place_of_data(capsys, tmp_path):
+    given = ["--activation", "relu", "--uncentered", "--squared-norms", "0.5", "2", "--report", str(tmp_path / "r")]
+    assert main(["diagnose", *given]) == 0
+    found = rd.diagnose(rd.DEQ("relu", centered=False), [0.5, 2.0])
+    assert found.summary() in capsys.readouterr().out
+    assert "squared norm" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--width", "80"], "--dataset or --data"),
+        ([*SMALL, "--squared-norms", "1"], "leave out --dataset"),
+        (["--tolerance", "0"], "--tolerance must be > 0"),
+        (["--sigma-a2", "3", "--activation", "relu", "--uncentered"], "must be below 2"),
+    ],
+)
+def test_diagnose_refuses(capsys, given, said):
+    assert main(["diagnose", *given]) == 2
+    assert said in capsys.readouterr().err

@@ -11,7 +11,13 @@ import pytest
 mpl.use("Agg")
 
 import rmtdeq as rd
-from rmtdeq.output.figures import comparison_figure, draw_alignments, draw_ranks, prediction_figure
+from rmtdeq.output.figures import (
+    comparison_figure,
+    diagnosis_figure,
+    draw_alignments,
+    draw_ranks,
+    prediction_figure,
+)
 
 DEQ = rd.DEQ("tanh", 0.2, 0.8)
 
@@ -144,3 +150,18 @@ def test_one_comparison_is_drawn_and_saved_as_several_are(two, tmp_path):
         rd.save_comparisons(tmp_path / "one.csv", two)
     with pytest.raises(rd.InvalidInputError, match="at least one comparison"):
         rd.save_comparisons(tmp_path / "none.npz", [])
+
+
+def test_a_diagnosis_is_drawn_with_what_was_measured():
+    foretold = rd.diagnose(DEQ, [0.5, 1.0, 2.0])
+    module = DEQ.to_torch(20, 60, seed=0).double()
+    measured = rd.diagnose(module, np.random.default_rng(0).standard_normal((3, 20)) / np.sqrt(20))
+    figure = diagnosis_figure([foretold, measured], "a model")
+    left, middle, right = figure.axes
+    assert len(left.get_lines()) == 9
+    np.testing.assert_array_equal(middle.get_lines()[2].get_ydata(), foretold.iterations(1e-6))
+    np.testing.assert_array_equal(middle.get_lines()[5].get_ydata(), measured.iterations(1e-6))
+    np.testing.assert_array_equal(right.get_lines()[3].get_ydata(), measured.smallest_singular_value)
+    assert middle.get_ylim()[1] >= measured.iterations(1e-6).max()
+    diverging = rd.diagnose(rd.DEQ("tanh", 6.0, 0.8), 1.0)
+    assert "does not come to rest" in texts(diagnosis_figure([diverging]))

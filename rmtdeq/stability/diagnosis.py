@@ -1,0 +1,285 @@
+"""What a diagnosis says of a forward solve: steps, rates, and how well conditioned the backward solve is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rmtdeq._lib import check, style
+from rmtdeq._lib.errors import IllPosedError, InvalidInputError
+from rmtdeq._lib.tables import Table, Tabular
+from rmtdeq._lib.types import BoolArray, FloatArray, IntArray
+from rmtdeq.stability.limits import Limits
+from rmtdeq.stability.singular_values import JacobianLaw
+
+_TOLERANCES = (1e-2, 1e-4, 1e-6, 1e-8)
+_SHOWN = 1e-12
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Diagnosis(Tabular):
+    """The plain iteration of a recurrent layer from z⁰ = 0, and the Jacobian J of the layer at the equilibria z*.
+
+    Attributes
+    ----------
+    model : str
+    squared_norms : ndarray (n,)
+        Of the samples.
+    sizes, residuals : ndarray (steps, n)
+        ‖z^k‖ and ‖z^k - z^{k-1}‖, both relative to ‖z*‖, for k = 1 … steps.
+    errors : ndarray (steps + 1, n)
+        ‖z^k - z*‖/‖z*‖ for k = 0 … steps.
+    rate : ndarray (n,)
+        Factor by which changes shrink in a step in the end.
+    jacobian_norms : ndarray (q,)
+        Squared norms of the samples at which J was examined.
+    spectral_radius : ndarray (q,)
+        Of J; from 1 on the iteration does not come to rest.
+    smallest_singular_value, largest_singular_value : ndarray (q,)
+        Of 1 - J, which the backward solve inverts.
+    """
+
+    model: str
+    squared_norms: FloatArray
+    sizes: FloatArray
+    residuals: FloatArray
+    errors: FloatArray
+    rate: FloatArray
+    jacobian_norms: FloatArray
+    spectral_radius: FloatArray
+    smallest_singular_value: FloatArray
+    largest_singular_value: FloatArray
+
+    def __repr__(self) -> str:
+        verdict = f"rate {self.rate.max():.4g} a step" if self.converges.all() else "does not converge"
+        return f"{type(self).__name__}({self.model}, {self.squared_norms.size} squared norms: {verdict})"
+
+    @property
+    @abstractmethod
+    def converges(self) -> BoolArray:
+        """Whether the iteration of each sample comes to rest, (n,)."""
+
+    @property
+    def condition_number(self) -> FloatArray:
+        """Of the backward solve, (q,): the ratio of the singular values of 1 - J; infinite where one is zero."""
+        with np.errstate(divide="ignore"):
+            return self.largest_singular_value / self.smallest_singular_value
+
+    def iterations(self, tolerance: float) -> IntArray:
+        """Return after how many steps each sample is at rest, as a `models.Solver` counts them.
+
+        Parameters
+        ----------
+        tolerance : float
+            On ‖z^k - z^{k-1}‖/‖z^k‖.
+
+        Returns
+        -------
+        ndarray (n,)
+            With a solver that stops by batches, its largest entry is the number for all.
+
+        Raises
+        ------
+        InvalidInputError
+            The tolerance is not positive, or below what was measured.
+        IllPosedError
+            Some sample does not come to rest, nor as near to it.
+        """
+        tolerance = check.number(tolerance, "tolerance", low=0, open_low=True)
+        relative = self.residuals / self.sizes
+        reached = relative <= tolerance
+        left = ~reached.any(axis=0)
+        steps = np.where(left, len(relative), 1 + reached.argmax(axis=0))
+        if not left.any():
+            return steps
+        if not self.converges[left].all():
+            raise self._restless()
+        return np.where(left, steps + self._further(tolerance, relative[-1]), steps)
+
+    @abstractmethod
+    def _further(self, tolerance: float, reached: FloatArray) -> IntArray:
+        """Return how many steps more than there are it takes, from relative residuals that were reached."""
+
+    @abstractmethod
+    def _restless(self) -> IllPosedError:
+        """Return the exception for samples that do not come to rest."""
+
+    def table(self) -> Table:
+        """Return, by squared norm, the number of steps to some tolerances and the rate."""
+        columns: dict[str, Any] = {"rate": self.rate}
+        if self.converges.all():
+            columns |= {f"steps to {at:.0e}": self.iterations(at) for at in self._tolerances()}
+        return Table(columns, self.squared_norms, "squared norm", self.model)
+
+    def _tolerances(self) -> tuple[float, ...]:
+        return _TOLERANCES
+
+    def summary(self) -> str:
+        """Return what was found in words."""
+        lines = [f"{self.model}, squared norms {_range(self.squared_norms)}"]
+        if self.converges.all():
+            steps = ", ".join(f"{at:.0e}: {_range(self.iterations(at))}" for at in self._tolerances())
+            lines.append(f"  the iteration comes to rest: changes shrink by {_range(self.rate)} a step in the end")
+            lines.append(f"  steps to a relative change of {steps}")
+        else:
+            lines.append(
+                f"  the iteration does not come to rest for {int((~self.converges).sum())} of {self.rate.size} samples"
+            )
+        lines.append(f"  spectral radius of the Jacobian {_range(self.spectral_radius)}")
+        condition = f"condition number of the backward solve {_range(self.condition_number)}"
+        lines.append(f"  smallest singular value of 1 - J {_range(self.smallest_singular_value)}, {condition}")
+        return "\n".join([*lines, *self._more()])
+
+    def _more(self) -> list[str]:
+        """Further lines of the summary."""
+        return []
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw changes and errors by step, of the samples of the smallest, the median and the largest norm.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        ax = style.axes(ax)
+        order = np.argsort(self.squared_norms)
+        shown = dict.fromkeys(int(order[at]) for at in (0, (order.size - 1) // 2, order.size - 1))
+        for i, colour in zip(shown, style.CLASSES, strict=False):
+            name = f"squared norm {self.squared_norms[i]:.3g}"
+            steps = np.arange(len(self.errors))
+            for values, at, line, label in (
+                (self.residuals[:, i], steps[1:], "-", f"change, {name}"),
+                (self.errors[:, i], steps, ":", "error" if len(shown) == 1 else None),
+            ):
+                seen = values > _SHOWN
+                ax.semilogy(at[seen], values[seen], line, color=colour, lw=1.5, label=label)
+        ax.set_xlabel("step (dotted: distance from the equilibrium)")
+        ax.set_ylabel("change in a step / size of z*")
+        ax.legend(frameon=False, fontsize=8)
+        return ax
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ForetoldDiagnosis(Diagnosis):
+    """A diagnosis at infinite width, of the data's squared norms alone.
+
+    Attributes
+    ----------
+    sigma_a2 : float
+        The layer's.
+    limits : Limits
+        The largest σ_a² for these squared norms.
+    laws : tuple of JacobianLaw
+        Of J at each of `jacobian_norms`.
+
+    Notes
+    -----
+    All other attributes are those of `Diagnosis`, at the distinct squared norms in ascending order, or at 65 quantiles
+    of more of them; J is examined at nine norms where they lie within a factor of 32.
+    """
+
+    sigma_a2: float
+    limits: Limits
+    laws: tuple[JacobianLaw, ...]
+
+    @property
+    def limit(self) -> float:
+        """The largest σ_a² with which the iteration comes to rest for all these squared norms."""
+        return self.limits.iteration
+
+    @property
+    def converges(self) -> BoolArray:
+        """Whether the iteration of each sample comes to rest, (n,)."""
+        return self.rate < 1
+
+    def smallest_singular_value_at(self, width: int) -> FloatArray:
+        """Return the expected smallest singular value of 1 - J of a network of finite width, (q,).
+
+        To first order in width^{-2/3}: the Tracy-Widom law of real matrices at the edge of the squares.
+
+        Raises
+        ------
+        InvalidInputError
+            The width is no positive whole number.
+        """
+        m = check.integer(width, "width")
+        return np.array([law.smallest_at(m) for law in self.laws])
+
+    def spectral_radius_at(self, width: int) -> FloatArray:
+        """Return the typical spectral radius of J of a network of finite width, (q,).
+
+        It is above that of infinite width; single networks scatter about it by some width^{-1/2}.
+
+        Raises
+        ------
+        InvalidInputError
+            The width is no positive whole number.
+        """
+        m = check.integer(width, "width")
+        return np.array([law.radius_at(m) for law in self.laws])
+
+    def _further(self, tolerance: float, reached: FloatArray) -> IntArray:
+        missing = np.log(np.maximum(reached, tolerance) / tolerance)
+        return np.ceil(missing / -np.log(self.rate)).astype(np.int64)
+
+    def _restless(self) -> IllPosedError:
+        worst = int(self.rate.argmax())
+        return IllPosedError(
+            f"The iteration of {self.model} does not come to rest: at squared norm {self.squared_norms[worst]:.4g} the "
+            f"spectral radius of the Jacobian is {self.rate[worst]:.4g}. For these squared norms sigma_a2 "
+            f"must be below {self.limit:.4g}."
+        )
+
+    def _more(self) -> list[str]:
+        return [
+            f"  sigma_a2 is {self.sigma_a2:.4g}; the iteration comes to rest up to {self.limit:.4g}, the kernel exists "
+            f"up to {self.limits.kernel:.4g}"
+        ]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MeasuredDiagnosis(Diagnosis):
+    """A diagnosis of a network of finite width, by running it.
+
+    Attributes
+    ----------
+    at_rest : ndarray (n,)
+        Whether each sample came to rest, to rounding or to the solver's tolerance.
+
+    Notes
+    -----
+    All other attributes are those of `Diagnosis`; J is examined at a few samples only.
+    """
+
+    at_rest: BoolArray
+
+    @property
+    def converges(self) -> BoolArray:
+        """Whether the iteration of each sample came to rest, (n,)."""
+        return self.at_rest
+
+    def _tolerances(self) -> tuple[float, ...]:
+        reached = float((self.residuals / self.sizes)[-1].max())
+        return tuple(at for at in _TOLERANCES if at >= reached)
+
+    def _further(self, tolerance: float, reached: FloatArray) -> IntArray:
+        raise InvalidInputError(
+            f"A relative change of {tolerance:.1e} was not reached, but {reached.max():.1e}: ask for a larger "
+            "tolerance, or take a module of double precision."
+        )
+
+    def _restless(self) -> IllPosedError:
+        return IllPosedError(
+            f"The iteration of {self.model} did not come to rest in {len(self.residuals)} steps; the largest relative "
+            f"change is {(self.residuals / self.sizes)[-1].max():.1e}. Lower sigma_a2, or the scale of the recurrent "
+            "weights, until the spectral radius of the Jacobian is below 1."
+        )
+
+
+def _range(values: ArrayLike) -> str:
+    low, high = (f"{each:.4g}" for each in (np.min(values), np.max(values)))
+    return low if low == high else f"{low} to {high}"
