@@ -163,11 +163,9 @@ def load_table(
         lacking, n = [], int(kept.sum())
     elif unlabelled.any():
         raise InvalidInputError(f"{told} lacks {unlabelled.sum()} of the {n} labels; {_LEFT_OUT}.")
-    holes = [(each, int(lack.sum())) for each, lack in zip(sheet.names, lacking, strict=False) if lack.any()]
-    if holes:
-        where = check.listed([f"{each!r} ({count} of {n})" for each, count in holes])
+    if holes := _holes(sheet.names, lacking):
         raise InvalidInputError(
-            f"Values of {name} are missing (NaN), in {where}; leave the columns out (drop, on the command line "
+            f"Values of {name} are missing (NaN), in {holes}; leave the columns out (drop, on the command line "
             f"--drop), or {_LEFT_OUT}, or impute them."
         )
     if not sheet.columns or not n:
@@ -181,6 +179,14 @@ def _lacking(column: Column) -> BoolArray:
     if column.dtype.kind in "fU":
         return np.asarray(np.isnan(column) if column.dtype.kind == "f" else column == "")
     return np.zeros(column.shape, bool)
+
+
+def _holes(names: Sequence[str], lacking: Sequence[BoolArray | None]) -> str:
+    """Return the columns in which values are missing, and how many; nothing where there are none."""
+    pairs = zip(names, lacking, strict=False)
+    return check.listed(
+        [f"{each!r} ({lack.sum()} of {lack.size})" for each, lack in pairs if lack is not None and lack.any()]
+    )
 
 
 def _numbered(given: Column, told: str) -> tuple[tuple[str, ...], IntArray]:
@@ -221,10 +227,12 @@ def _numbers(sheet: Sheet, name: str) -> Sheet:
     others = [j for j, column in enumerate(columns) if column.dtype.kind not in "fiub"]
     if others:
         some = np.unique(columns[others[0]])[:2]
+        holes = _holes(sheet.names, [_lacking(columns[j]) if j not in others else None for j in range(len(columns))])
+        also = f"; values are missing, too, in {holes}: {_LEFT_OUT}" if holes else ""
         raise InvalidInputError(
             f"{name} must hold real numbers, and not such as {', '.join(map(str, some))} in "
             f"{check.listed([repr(sheet.names[j]) for j in others])}: name the column with the labels "
-            "(label_column, on the command line --label-column) and leave the others out (drop, --drop)."
+            f"(label_column, on the command line --label-column) and leave the others out (drop, --drop){also}."
         )
     return Sheet(sheet.names, columns)
 

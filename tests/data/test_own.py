@@ -335,3 +335,9 @@ def test_one_column_to_drop_is_named_alone():
     frame = pd.DataFrame({"a": [1.0, 2.0, 4.0], "remark": ["u", "v", "w"], "b": [1.0, 0.0, 3.0]})
     assert rd.load_table(frame, drop="remark").feature_names == ("a", "b")
     assert rd.load_table(frame, drop=1).feature_names == ("a", "b")
+
+
+def test_texts_and_missing_values_are_named_at_once():
+    frame = pd.DataFrame({"a": [1.0, np.nan, 4.0], "remark": ["u", "v", "w"], "kind": ["x", "y", "x"]})
+    with pytest.raises(rd.InvalidInputError, match=r"in 'remark', 'kind': .*missing, too, in 'a' \(1 of 3\): .*drop-m"):
+        rd.load_table(frame)
