@@ -28,6 +28,8 @@ _BARS, _COLUMNS = 6, 10
 _FAINT = 0.1
 """Of the largest alignment in a map: less is not drawn."""
 
+_SEVERAL_DECADES = 30.0
+
 _WORST = 100.0
 """Errors in per cent beyond which it does not matter by how much."""
 
@@ -292,6 +294,10 @@ def draw_ranks(comparison: SpectrumComparison, ax: Any, others: Sequence[Spectru
         _draw_predicted_ranks(prediction, ax, color=style.OTHER, ls="--", label=f"{prediction.level} level")
     own = comparison.prediction
     missing = _draw_predicted_ranks(own, ax, color=style.THEORY, label=f"predicted ({own.level})")
+    low, high = ax.get_ylim()
+    if high > _SEVERAL_DECADES * low:
+        # Where powers of ten are labelled, labels in between would run into them.
+        ax.yaxis.set_minor_formatter(require("matplotlib.ticker").NullFormatter())
     if missing:
         ax.set_xlabel(f"not drawn: {missing} predicted not above zero", fontsize=7.5)
     ax.tick_params(labelbottom=False)

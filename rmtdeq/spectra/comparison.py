@@ -18,7 +18,7 @@ from rmtdeq.spectra.empirical import EmpiricalSpectrum, draw_masses, even_edges
 from rmtdeq.spectra.overview import overview
 from rmtdeq.spectra.pairing import UNPAIRED, paired
 from rmtdeq.spectra.rank_errors import RankErrors
-from rmtdeq.spectra.verdict import LARGEST, Verdict, judged
+from rmtdeq.spectra.verdict import LARGEST, Verdict, judged, repeats
 from rmtdeq.theory import SpectrumPrediction
 from rmtdeq.theory.rmt import kolmogorov_smirnov, wasserstein
 
@@ -116,6 +116,10 @@ class SpectrumComparison(Tabular):
             error = f" ± {self.ks_error:.4f}" if self.ks_error else ""
             bulk = f"bulk: KS distance {self.ks:.4f}{error}, Wasserstein distance {self.wasserstein:.4g}"
         notes = [bulk, *self.prediction.doubts()]
+        if repeats(self.verdict, self.prediction):
+            notes.append(
+                "(predicted and measured are the same: the moments must be of other samples than are measured)"
+            )
         if self.ks is not None and self.ks > _UNRELIABLE:
             notes.append(
                 f"(a distance above {_UNRELIABLE}, of at most 1: rely on large eigenvalues alone; {COMMAND} says "

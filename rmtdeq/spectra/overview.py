@@ -8,9 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
+from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray
 from rmtdeq.spectra.empirical import EmpiricalSpectrum
-from rmtdeq.spectra.verdict import LARGEST, Verdict, of_data
+from rmtdeq.spectra.verdict import LARGEST, Verdict, of_data, repeats
 from rmtdeq.theory import SpectrumPrediction
 
 LINES = 15
@@ -64,8 +65,12 @@ def overview(
 
 
 def named(class_names: Sequence[str] | None, classes: int) -> list[str]:
-    """Return the names of classes, "class 0", "class 1", … where they have none."""
-    return [f"class {a}" for a in range(classes)] if class_names is None else [str(each) for each in class_names]
+    """Return the names of classes, "class 0", "class 1", … where they have none; raise if they are another number."""
+    if class_names is None:
+        return [f"class {a}" for a in range(classes)]
+    if isinstance(class_names, str) or len(class_names) != classes:
+        raise InvalidInputError(f"class_names must name {classes} classes, not {class_names!r}.")
+    return [str(each) for each in class_names]
 
 
 def aligned(shares: FloatArray, names: Sequence[str], n: int) -> str:
@@ -91,6 +96,7 @@ def _verdict(levels: Sequence[Compared], with_data: bool) -> str:
     text += "".join(f"; {each.prediction.level}: {each.verdict.numbers}" for each in others)
     below, expected = best.prediction.below_zero, best.prediction.expected_error
     why = [of_data(best.prediction)] * with_data + [f"{below} predicted below zero"] * bool(below)
+    why += ["predicted from the samples measured, which is no test"] * repeats(best.verdict, best.prediction)
     why += [] if expected is None else [f"KS distance expected {expected.ks:.3f}"]
     return f"{text}: {', '.join(why)}" if why else text
 

@@ -19,6 +19,10 @@ _WITHIN, _ROUGH = 0.2, 0.3
 """Relative error of an eigenvalue that is still called near, and roughly right."""
 
 
+_TOO_GOOD = 1e-6
+"""Relative errors of the largest eigenvalues that no other samples have."""
+
+
 class Trust(StrEnum):
     """What of a prediction can be relied on."""
 
@@ -95,6 +99,11 @@ def judged(level: str, ks: float | None, predicted: FloatArray, measured: FloatA
     else:
         trust = Trust.ALL if ks <= _CLOSE and max(errors) <= _WITHIN else Trust.ROUGHLY
     return Verdict(level, trust, ks, errors)
+
+
+def repeats(verdict: Verdict, prediction: SpectrumPrediction) -> bool:
+    """Return whether a prediction from samples is that of the very samples measured."""
+    return prediction.gapless and max(verdict.errors, default=1.0) < _TOO_GOOD
 
 
 def of_data(prediction: SpectrumPrediction) -> str:

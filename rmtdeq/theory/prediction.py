@@ -15,7 +15,6 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import LEVELS, SAMPLED, ComplexArray, FloatArray, Kind
 from rmtdeq.data import DataMoments, GaussianMixture
-from rmtdeq.data.mixture import require_mixture
 from rmtdeq.network import Network, require_network, require_varying
 from rmtdeq.theory.choice import expansion_errors
 from rmtdeq.theory.expansion import expand
@@ -29,10 +28,12 @@ from rmtdeq.theory.rmt import (
     point_masses,
     resolvent_diagonal,
 )
-from rmtdeq.theory.sampled import sampled_predictions
+from rmtdeq.theory.sampled import LEAST, sampled_predictions
 from rmtdeq.theory.spectrum import ExpectedError, SpectrumPrediction, upper_half_plane
 
 _NO_SLOPE = 1e-12
+_PATIENT = 150
+"""Order of the matrices whose inverses take some seconds; see `predict_spectrum`, truncation."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,7 +107,7 @@ def predict_spectrum(
         point for all classes (see `equivalent`); ``"polynomial"``, without an expansion of its own, for data of low
         effective dimension, from moments or from samples drawn from a mixture.  ``"auto"`` is polynomial for moments;
         for a mixture class-wise, unless on samples drawn from it the expansion is off by more than 0.1 in KS distance
-        and 5 % in the median eigenvalue.
+        and 5 % in the median eigenvalue, or covariances that do not commute would take minutes.
     tau0_squared : float, optional
         Where a centred activation is centred (class-wise, polynomial) or the point of expansion (paper); see
         `equivalent`.
@@ -163,6 +164,8 @@ def predict_spectrum(
     level = check.choice(level, "level", ("auto", SAMPLED, *LEVELS))
     truncation = check.number(truncation, "truncation", low=0, high=1)
     centre = None if tau0_squared is None else check.squared_norm(tau0_squared, "tau0_squared")
+    if n < LEAST and (level == SAMPLED or isinstance(gmm, DataMoments)):
+        raise InvalidInputError(f"Level {SAMPLED!r} predicts spectra of {LEAST} samples at least, not of n = {n}.")
     if isinstance(gmm, DataMoments):
         if level in LEVELS:
             raise InvalidInputError(
@@ -170,15 +173,21 @@ def predict_spectrum(
             )
         centre = gmm.mean_squared_norm if centre is None else centre
         return check.as_asked(kind, sampled_predictions(deq, gmm, n, kinds, centre))
-    require_mixture(gmm)
+    if not isinstance(gmm, GaussianMixture):
+        raise InvalidInputError(
+            f"gmm must be a GaussianMixture, or DataMoments.from_data(X) of samples, not {type(gmm).__name__}."
+        )
     sizes = gmm.class_sizes(n)
     if not sizes.all():
         raise InvalidInputError(f"With n = {n} class {int(sizes.argmin())} has no sample; raise n.")
     errors: Sequence[ExpectedError | None] = [None] * len(kinds)
     if level == "auto":
-        found = expansion_errors(deq, gmm, n, kinds, centre)
+        head = _standard_model(gmm, n, truncation).covariances.head
+        patient = head is None or head.shape[1] * gmm.classes <= _PATIENT
+        found = expansion_errors(deq, gmm, n, kinds, centre) if patient else []
         errors = [each.other for each in found]
-        level = LEVELS[0] if all(each.bearable for each in found) else SAMPLED
+        holds = all(each.bearable for each in found)
+        level = LEVELS[0] if n < LEAST or (patient and holds) else SAMPLED
     if level == SAMPLED:
         moments = DataMoments.from_mixture(gmm)
         centre = gmm.mean_squared_norm if centre is None else centre

@@ -18,6 +18,9 @@ from rmtdeq.theory.growth import BlockSpectra, grown_logarithms, rank_grid
 from rmtdeq.theory.rmt import Outliers, TabulatedLaw, between_spectra
 from rmtdeq.theory.spectrum import ExpectedError, SpectrumPrediction
 
+LEAST = 4
+"""Samples of which there are quarters."""
+
 _BLOCK = 4096
 _LARGEST = 100
 _FEW = 512
@@ -47,22 +50,22 @@ def sampled_predictions(
     pinned = deq.pinned(centre)
     kept = len(moments.samples)
     m = min(n, _BLOCK, kept)
-    with Stage("predicting the spectrum"):
+    with Stage("predicting the spectrum", len(kinds) * (kept // m)) as stage:
         blocks = [
             kernel(moments.samples[at : at + m].astype(float), pinned, kind=tuple(kinds))
             for at in range(0, kept - m + 1, m)
         ]
         return [
-            _prediction(deq, moments, n, kind, matrices)
+            _prediction(deq, moments, n, kind, matrices, stage)
             for kind, matrices in zip(kinds, zip(*blocks, strict=True), strict=True)
         ]
 
 
 def _prediction(
-    deq: Network, moments: DataMoments, n: int, kind: Kind, matrices: Sequence[FloatArray]
+    deq: Network, moments: DataMoments, n: int, kind: Kind, matrices: Sequence[FloatArray], stage: Stage
 ) -> SpectrumPrediction:
     m = len(matrices[0])
-    measured = _Measured.of(matrices)
+    measured = _Measured.of(matrices, stage)
     alignments = _alignments(matrices[0], _indicators(moments, m), max(1, min(_LARGEST, int(_SHARE * m))))
     law, outliers = _spectrum(measured, n, alignments)
     return SpectrumPrediction(
@@ -88,10 +91,14 @@ class _Measured:
     quarters: FloatArray
 
     @classmethod
-    def of(cls, matrices: Sequence[FloatArray]) -> _Measured:
-        """Measure the kernels of blocks."""
+    def of(cls, matrices: Sequence[FloatArray], stage: Stage) -> _Measured:
+        """Measure the kernels of blocks, and count them."""
         m = len(matrices[0])
-        return cls(*(np.concatenate([_spectra(each, size) for each in matrices]) for size in (m, m // 2, m // 4)))
+        found = []
+        for each in matrices:
+            found.append([_spectra(each, size) for size in (m, m // 2, m // 4)])
+            stage.update()
+        return cls(*map(np.concatenate, zip(*found, strict=True)))
 
     @property
     def blocks(self) -> BlockSpectra:

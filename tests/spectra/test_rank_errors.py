@@ -65,6 +65,16 @@ def test_largest_eigenvalues_without_a_gap_are_paired_by_rank_and_drawn_as_a_den
     assert (steps.values * np.diff(np.log10(steps.edges))).sum() == pytest.approx(1, abs=0.02)
 
 
+def test_moments_of_the_measured_samples_are_noticed():
+    X, y = rd.load_dataset("digits", n=200)
+    pred = rd.predict_spectrum(DEQ, rd.DataMoments.from_data(X, y), 200, tau0_squared=1.0)
+    same = rd.compare(rd.empirical_spectrum(X, DEQ, tau0_squared=1.0), pred, y)
+    assert any("other samples" in warning for warning in same.warnings)
+    assert "which is no test" in same.summary()
+    with pytest.raises(rd.InvalidInputError, match="must name 10 classes"):
+        same.summary(["a"])
+
+
 def test_the_manifest_has_them(tmp_path):
     assert main(["compare", "--dataset", "digits", "--n", "60", "--kind", "ck", "--out", str(tmp_path / "d")]) == 0
     record = json.loads((tmp_path / "d.json").read_text())

@@ -64,3 +64,14 @@ def test_spectra_are_as_far_apart_as_their_definitions_say():
     assert whole == pytest.approx(np.median(abs(np.log(one / other))))
     assert upper == pytest.approx(np.median(abs(np.log(one / other))[:20]))
     assert between_spectra(one, one) == (0.0, 0.0, 0.0)
+
+
+def test_covariances_that_would_take_minutes_are_sampled():
+    rng = np.random.default_rng(0)
+    p = 200
+    root = rng.standard_normal((p, 2 * p)) / np.sqrt(2 * p)
+    gmm = rd.GaussianMixture(rng.standard_normal((3, p)), [rng.uniform(0.5, 1.5, p), root @ root.T, 1.0])
+    pred = rd.predict_spectrum(rd.DEQ("relu"), gmm, 160)
+    assert pred.level == "polynomial"
+    X, y = gmm.sample(160, 3)
+    assert rd.compare(rd.empirical_spectrum(X, rd.DEQ("relu")), pred, y).ks < 0.05

@@ -101,3 +101,19 @@ def test_a_mixture_is_predicted_without_expansion_where_asked():
     pred = rd.predict_spectrum(deq, gmm, 900, level="polynomial")
     emp = rd.empirical_spectrum(X, deq, tau0_squared=gmm.mean_squared_norm)
     assert rd.compare(emp, pred, y).ks < 0.04
+
+
+def test_the_fewest_samples_are_predicted_and_fewer_refused():
+    moments = rd.DataMoments.from_mixture(low_dimensional(), kept=64, seed=0)
+    deq = rd.DEQ("relu", 0.2, 0.8, centered=False)
+    for n in range(4, 12):
+        pred = rd.predict_spectrum(deq, moments, n)
+        assert pred.all_values.size == n
+        assert np.isfinite(pred.all_values).all()
+        assert np.isfinite(pred.expected_error.ks)
+    for n in (1, 2, 3):
+        with pytest.raises(rd.InvalidInputError, match="4 samples at least"):
+            rd.predict_spectrum(deq, moments, n)
+    assert rd.predict_spectrum(deq, rd.GaussianMixture(np.zeros((1, 40)), [1.0]), 2).level == "classwise"
+    with pytest.raises(rd.InvalidInputError, match="DataMoments"):
+        rd.predict_spectrum(deq, np.zeros((5, 3)), 5)
