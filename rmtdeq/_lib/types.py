@@ -21,7 +21,10 @@ Kind: TypeAlias = Literal["ck", "ntk", "ntk-full"]
 KINDS: tuple[Kind, ...] = ("ck", "ntk", "ntk-full")
 """The kernels: conjugate; neural tangent with the input weights fixed; the same with all weights trained."""
 
-LEVELS: tuple[str, ...] = ("classwise", "paper")
+CLASSWISE = "classwise"
+"""The level of equivalents that is taken unless another is asked for."""
+
+LEVELS: tuple[str, ...] = (CLASSWISE, "paper")
 """Of the equivalents: second order around each pair of classes; first order around one point for all."""
 
 SAMPLED = "polynomial"

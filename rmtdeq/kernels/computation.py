@@ -17,6 +17,8 @@ from rmtdeq.kernels.rounding import PRODUCTS, rounded
 from rmtdeq.kernels.samples import Samples
 
 BACKENDS = ("auto", "numba", "numpy", "torch", "triton", "dask")
+_ON_CPU = ("numba", "numpy")
+"""Those that take arrays and no tensors."""
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +115,7 @@ def engine(X: Any, Y: Any = None, *, backend: str = "auto", device: Any = None) 
         if wanted != "cpu":
             _device(wanted)
         backend = _choice(wanted, X, Y)
-    if backend in ("numba", "numpy"):
+    if backend in _ON_CPU:
         if device is not None and wanted != "cpu":
             raise InvalidInputError(f"backend={backend!r} runs on the CPU; for device={wanted!r} take backend='torch'.")
         return backend, None

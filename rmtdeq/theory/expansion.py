@@ -89,9 +89,7 @@ def expand(
         Unknown level; an activation with a mean (paper) or a class without variance (class-wise).
     """
     require_network(deq)
-    if choice(level, "level", LEVELS) == "paper":
-        return _around_one_point(deq, gmm, kind, tau0_squared)
-    return _around_classes(deq, gmm, kind, tau0_squared)
+    return _EXPANSIONS[choice(level, "level", LEVELS)](deq, gmm, kind, tau0_squared)
 
 
 def _around_classes(deq: Network, gmm: GaussianMixture, kind: Kind, tau0_squared: float | None) -> ClassExpansion:
@@ -150,3 +148,6 @@ def _around_one_point(deq: Network, gmm: GaussianMixture, kind: Kind, tau0_squar
         norm_square=np.zeros_like(ones),
         diagonal=None,
     )
+
+
+_EXPANSIONS = {"classwise": _around_classes, "paper": _around_one_point}

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage
-from rmtdeq._lib.types import LEVELS, SAMPLED, ComplexArray, FloatArray, Kind
+from rmtdeq._lib.types import CLASSWISE, LEVELS, SAMPLED, ComplexArray, FloatArray, Kind
 from rmtdeq.data import DataMoments, GaussianMixture
 from rmtdeq.network import Network, require_network, require_varying
 from rmtdeq.theory.choice import expansion_errors
@@ -187,7 +187,7 @@ def predict_spectrum(
         found = expansion_errors(deq, gmm, n, kinds, centre) if patient else []
         errors = [each.other for each in found]
         holds = all(each.bearable for each in found)
-        level = LEVELS[0] if n < LEAST or (patient and holds) else SAMPLED
+        level = CLASSWISE if n < LEAST or (patient and holds) else SAMPLED
     if level == SAMPLED:
         moments = DataMoments.from_mixture(gmm)
         centre = gmm.mean_squared_norm if centre is None else centre

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import rmtdeq as rd
+from rmtdeq.kernels.computation import BACKENDS
 
 CARD = torch.cuda.is_available()
 DEVICE = "cuda" if CARD else None
@@ -38,6 +39,10 @@ NETWORKS = {
     ),
 }
 KINDS = ("ck", "ntk", "ntk-full")
+
+
+def test_every_engine_is_tested():
+    assert {*ENGINES, "triton"} == set(BACKENDS) - {"auto", "dask"}
 
 
 @pytest.fixture(params=ENGINES)

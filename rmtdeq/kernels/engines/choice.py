@@ -32,10 +32,12 @@ def engine_of(plan: Plan, place: Placement, progress: bool = False) -> Engine:
         from rmtdeq.kernels.engines.numpy_tiles import solve_block as reference
 
         return HostEngine(plan, reference, concurrent=False)
-    _load_machine_code(plan.inputs.dtype, progress)
-    from rmtdeq.kernels.engines.numba_tiles import solve_block
+    if place.backend == "numba":
+        _load_machine_code(plan.inputs.dtype, progress)
+        from rmtdeq.kernels.engines.numba_tiles import solve_block
 
-    return HostEngine(plan, solve_block, concurrent=True)
+        return HostEngine(plan, solve_block, concurrent=True)
+    raise NotImplementedError(f"There is no engine {place.backend!r}.")
 
 
 @lru_cache(maxsize=4)
