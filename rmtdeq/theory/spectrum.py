@@ -18,10 +18,10 @@ from rmtdeq.theory.rmt import Bulk, Outliers, TabulatedLaw
 _ROUNDING = 1e-12
 _NODES = 4000
 _BINS, _FEW_BINS = 240, 60
-_LEGEND = (
-    "(outliers are eigenvalues outside the bulk, not always the largest; alignments are squared projections of their "
-    "eigenvectors on class 0, 1, ...)"
-)
+_TOLD = 12
+"""Outliers of a summary."""
+_OUTSIDE = "eigenvalues outside the bulk, not always the largest"
+_LARGEST = "the largest eigenvalues, with or without a gap"
 _LEVELS = np.linspace(0.0, 1.0, 400)
 
 
@@ -179,7 +179,7 @@ class SpectrumPrediction(Tabular):
             np.arange(1, self.outliers.size + 1),
             "outlier",
             self._title(),
-            (*self._of_bulk(), _LEGEND, *self.doubts()),
+            (*self._of_bulk(), self._legend(), *self.doubts()),
             {"eigenvalue": self._size, **dict.fromkeys(by_class(self.alignments, "alignment"), 1.0)},
         )
 
@@ -192,12 +192,22 @@ class SpectrumPrediction(Tabular):
         """Return the edges, atoms and outliers as text."""
         lines = [self._title(), *self._of_bulk()]
         positions, shares = without_rounding(self.outliers, self._size), without_rounding(self.alignments, 1.0)
-        for at, row in zip(positions, shares, strict=True):
+        hidden = max(0, positions.size - _TOLD)
+        if hidden:
+            lines.append(f"         {hidden} smaller outliers are not told here; `outliers` and `table()` have all")
+        for at, row in zip(positions[hidden:], shares[hidden:], strict=True):
             classes = " ".join(f"{value:.3f}" for value in row)
             lines.append(f"outlier  {at:.5g}   alignment with the classes: {classes}")
         if not self.outliers.size:
             lines.append("outlier  none")
-        return "\n".join([*lines, _LEGEND, *self.doubts()])
+        return "\n".join([*lines, self._legend(), *self.doubts()])
+
+    def _legend(self) -> str:
+        """What outliers and alignments are, in words."""
+        return (
+            f"(outliers are {_LARGEST if self.gapless else _OUTSIDE}; alignments are squared projections of their "
+            "eigenvectors on class 0, 1, ...)"
+        )
 
     def _title(self) -> str:
         return f"{self.kind} of {self.deq}, n = {self.n}, level {self.level!r}"

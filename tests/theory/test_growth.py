@@ -75,6 +75,8 @@ def test_a_prediction_is_a_law_of_any_size():
             assert pred.all_values.size == n
     assert pred.expected_error.ks > 0.05  # four decades beyond what was kept
     assert "level 'polynomial'" in pred.summary()
+    assert pred.summary().count("alignment with the classes") == 12
+    assert f"{pred.outliers.size - 12} smaller outliers" in pred.summary()
 
 
 def test_a_kernel_that_is_the_identity_stays_it():
