@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from scipy.linalg import eigh
@@ -26,6 +27,8 @@ _LARGEST = 100
 _FEW = 512
 _SHARE = 0.1
 _STEP = 1e-12
+_COMPARED = 6
+"""Blocks that are compared with one another."""
 
 
 def sampled_predictions(
@@ -106,15 +109,21 @@ class _Measured:
 
     def expected_error(self, n: int) -> ExpectedError:
         """The scatter between blocks, scaled to n samples, and how well halves and quarters foretell a whole block."""
-        alike = self.whole if len(self.whole) > 1 else self.halves
-        size = alike.shape[1]
-        pairs = zip(alike[::2], alike[1::2], strict=False)
-        # Two blocks differ by the noise of both; a measurement and the mean of all by that of one and of the mean.
-        scatter = np.mean([between_spectra(*pair) for pair in pairs], axis=0) * np.sqrt((size / n + 1 / len(alike)) / 2)
+        alike = [each for each in (self.whole, self.halves, self.quarters) if len(each) > 1]
+        scatter = np.sqrt(np.mean([_scatter(each, n) for each in alike], axis=0))
         m = self.blocks.size
         foretold = grown_logarithms(BlockSpectra(self.halves, self.quarters), m, np.arange(m) + 0.5)
         carried = np.array(between_spectra(np.exp(foretold), np.exp(self.blocks.logarithms()[0])))
         return ExpectedError(*np.hypot(scatter, carried * np.log2(n / m)).tolist())
+
+
+def _scatter(spectra: FloatArray, n: int) -> FloatArray:
+    """Mean square of the distances between spectra of blocks, as of one of n samples from the mean of all."""
+    blocks, size = spectra.shape
+    pairs = combinations(range(min(blocks, _COMPARED)), 2)
+    distances = np.mean([np.square(between_spectra(spectra[i], spectra[j])) for i, j in pairs], axis=0)
+    # Two blocks differ by the noise of both; a measurement and the mean of all by that of one and of the mean.
+    return np.asarray(distances * (size / n + 1 / blocks) / 2)
 
 
 def _spectra(matrix: FloatArray, size: int) -> FloatArray:
