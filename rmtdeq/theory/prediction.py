@@ -181,13 +181,12 @@ def predict_spectrum(
     if not sizes.all():
         raise InvalidInputError(f"With n = {n} class {int(sizes.argmin())} has no sample; raise n.")
     errors: Sequence[ExpectedError | None] = [None] * len(kinds)
-    if level == "auto":
-        head = _standard_model(gmm, n, truncation).covariances.head
-        patient = head is None or head.shape[1] * gmm.classes <= _PATIENT
-        found = expansion_errors(deq, gmm, n, kinds, centre) if patient else []
+    if level == "auto" and n >= LEAST and _takes_minutes(gmm, n, truncation):
+        level = SAMPLED
+    elif level == "auto":
+        found = expansion_errors(deq, gmm, n, kinds, centre)
         errors = [each.other for each in found]
-        holds = all(each.bearable for each in found)
-        level = CLASSWISE if n < LEAST or (patient and holds) else SAMPLED
+        level = CLASSWISE if n < LEAST or all(each.bearable for each in found) else SAMPLED
     if level == SAMPLED:
         moments = DataMoments.from_mixture(gmm)
         centre = gmm.mean_squared_norm if centre is None else centre
@@ -242,6 +241,12 @@ def _predicted(
         outliers(model, law),
         model=model,
     )
+
+
+def _takes_minutes(gmm: GaussianMixture, n: int, truncation: float) -> bool:
+    """Say so of covariances that do not commute."""
+    head = _standard_model(gmm, n, truncation).covariances.head
+    return head is not None and head.shape[1] * gmm.classes > _PATIENT
 
 
 @lru_cache(maxsize=4)
