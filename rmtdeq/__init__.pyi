@@ -26,6 +26,7 @@ from .data import (
     DataTable as DataTable,
     GaussianMixture as GaussianMixture,
     center_and_scale as center_and_scale,
+    class_names as class_names,
     dataset_names as dataset_names,
     load_classification as load_classification,
     load_dataset as load_dataset,

@@ -38,6 +38,7 @@ from rmtdeq.output.numbers import (
 from rmtdeq.spectra.overview import LINES, overview
 from rmtdeq.spectra.verdict import Trust
 from rmtdeq.theory.coefficients import coefficient_scales
+from rmtdeq.theory.expansion import require_without_mean
 
 _LEVELS = (SAMPLED, *LEVELS)
 """The best first."""
@@ -160,6 +161,9 @@ def _predictions(
     levels = set(options.level)
     if _AUTO in levels and (problem.spares if measured else problem.population):
         levels = levels - {_AUTO} | {SAMPLED}
+    if "paper" in levels:
+        # Before a mixture is estimated, which takes its time.
+        require_without_mean(deq, problem.tau0_squared)
     mixture = problem.mixture if levels != {SAMPLED} else None
     known: dict[str, Any] = dict.fromkeys(levels - {SAMPLED}, mixture)
     if _AUTO in levels and problem.population:

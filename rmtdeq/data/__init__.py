@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rmtdeq.data.classification import load_classification
-from rmtdeq.data.datasets import dataset_names, load_dataset
+from rmtdeq.data.datasets import class_names, dataset_names, load_dataset
 from rmtdeq.data.mixture import GaussianMixture
 from rmtdeq.data.moments import DataMoments
 from rmtdeq.data.own import DataTable, load_table
@@ -16,6 +16,7 @@ __all__ = [
     "GaussianMixture",
     "Scaling",
     "center_and_scale",
+    "class_names",
     "dataset_names",
     "load_classification",
     "load_dataset",

@@ -34,6 +34,24 @@ def dataset_names() -> tuple[str, ...]:
     return tuple(DATASETS)
 
 
+def class_names(name: str) -> tuple[str, ...]:
+    """Return what the classes of a data set are called, in the order of their labels.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such data set.
+
+    Examples
+    --------
+    >>> import rmtdeq as rd
+    >>> rd.class_names("fashion-sample")
+    ('sandal', 'sneaker')
+    """
+    meanings = _dataset(name, "train").classes
+    return tuple(meanings[label] for label in sorted(meanings))
+
+
 def cache_folder() -> Path:
     """Return the folder that downloads are kept in; it need not exist.
 

@@ -92,6 +92,16 @@ def expand(
     return _EXPANSIONS[choice(level, "level", LEVELS)](deq, gmm, kind, tau0_squared)
 
 
+def require_without_mean(deq: Network, tau0_squared: float) -> None:
+    """Raise unless the first-order theory holds for a network: none of its activations has a mean."""
+    mean = largest_mean(deq, tau0_squared)
+    if mean > _CENTRED:
+        raise InvalidInputError(
+            f"The first-order equivalent needs activations without mean, and E φ(τ*ξ) is {mean:.4g} of √E φ² for "
+            f"{deq}; use DEQ(..., centered=True), on the command line without --uncentered."
+        )
+
+
 def _around_classes(deq: Network, gmm: GaussianMixture, kind: Kind, tau0_squared: float | None) -> ClassExpansion:
     norms, p = gmm.squared_norms, gmm.dimension
     if not (gmm.variances > _DEGENERATE * norms).all():
@@ -127,13 +137,8 @@ def _around_one_point(deq: Network, gmm: GaussianMixture, kind: Kind, tau0_squar
     reference = gmm.tau0_squared if tau0_squared is None else tau0_squared
     if not reference > 0:
         raise InvalidInputError("The mixture has no variance at all; its kernel is not described by a bulk.")
+    require_without_mean(deq, reference)
     coefficients = solve(deq, reference, kind=kind if kind == "ck" else ("ck", kind))
-    mean = largest_mean(deq, reference)
-    if mean > _CENTRED:
-        raise InvalidInputError(
-            f"The first-order equivalent needs activations without mean, and E φ(τ*ξ) is {mean:.4g} of √E φ² for "
-            f"{deq}; use DEQ(..., centered=True), on the command line without --uncentered."
-        )
     at = coefficients.of(kind)
     p = gmm.dimension
     norms = gmm.variances if tau0_squared is None else gmm.squared_norms

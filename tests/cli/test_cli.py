@@ -791,3 +791,10 @@ def test_diagnose_takes_norms_in_the_place_of_data(capsys, tmp_path):
 def test_diagnose_refuses(capsys, given, said):
     assert main(["diagnose", *given]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_level_that_does_not_fit_is_refused_before_a_mixture_is_estimated(capsys, monkeypatch):
+    monkeypatch.setattr(rd.GaussianMixture, "from_data", lambda *given, **options: pytest.fail("estimated"))
+    command = ["compare", "--dataset", "digits", "--level", "paper", "--activation", "relu", "--uncentered"]
+    assert main(command) == 2
+    assert "needs activations without mean" in capsys.readouterr().err
