@@ -289,7 +289,8 @@ def class_labels(name: str, classes: Iterable[int | str]) -> tuple[int, ...]:
     def label_of(given: int | str) -> int:
         if isinstance(given, str):
             if given.lower() not in by_name:
-                meant = check.suggestion(given, by_name)
+                several = "," in given and all(each.strip().lower() in by_name for each in given.split(","))
+                meant = " (name them apart, without a comma)" if several else check.suggestion(given, by_name)
                 raise InvalidInputError(f"{dataset.name} has no class {given!r}{meant}; its classes are {known}.")
             return by_name[given.lower()]
         return check.integer(given, "a label in classes", low=0)

@@ -26,6 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
+import rmtdeq as rd
 from rmtdeq._lib.errors import DataNotFoundError, InvalidInputError, MemoryLimitError
 from rmtdeq.data import dataset_names, datasets, load_dataset
 from rmtdeq.data.datasets import DATASETS, cache_folder, load_images
@@ -627,3 +628,11 @@ def test_shuffled_rows_are_the_same_rows_in_another_order() -> None:
     rows = [int(np.flatnonzero((each == X).all(axis=1))[0]) for each in Z]
     assert sorted(rows) == list(range(60))
     np.testing.assert_array_equal(y[rows], z)
+
+
+def test_names_joined_by_a_comma_are_to_be_named_apart():
+    with pytest.raises(rd.InvalidInputError, match="name them apart"):
+        rd.load_dataset("fashion-sample", classes=["sandal,sneaker"])
+    assert rd.class_names("fashion-sample") == ("sandal", "sneaker")
+    with pytest.raises(rd.InvalidInputError, match="cifar10"):
+        rd.class_names("cifar")
