@@ -11,7 +11,7 @@ def test_two_classes_isotropic(benchmark, deq):
         means[0, 0] = means[1, 8] = 8
         # A new mixture each time: what is remembered of an old one must not help.
         mixture = rd.GaussianMixture(means, [1.0, 1 + 8 / np.sqrt(2000)])
-        return rd.predict_spectrum(deq, mixture, n=1600)
+        return rd.predict_spectrum(deq, mixture, n=1600, level="classwise")
 
     benchmark.pedantic(predict, rounds=5, warmup_rounds=1)
     print(f"\nprediction {benchmark.stats.stats.median:.3f} s")
@@ -22,7 +22,7 @@ def test_images_common_eigenvectors(benchmark, deq):
 
     def predict():
         mixture = rd.GaussianMixture.from_data(X, y, covariance="common")
-        return rd.predict_spectrum(deq, mixture, n=627)
+        return rd.predict_spectrum(deq, mixture, n=627, level="classwise")
 
     benchmark.pedantic(predict, rounds=3, warmup_rounds=1)
     print(f"\nestimate and prediction {benchmark.stats.stats.median:.3f} s")

@@ -125,7 +125,7 @@ for strength in strengths:
     opposite = np.zeros((2, p))
     opposite[0, 0], opposite[1, 0] = strength, -strength
     two = rd.GaussianMixture(opposite, [1.0, 1.0])
-    law = rd.predict_spectrum(tanh, two, n=n)
+    law = rd.predict_spectrum(tanh, two, n=n, level="classwise")
     predicted.append(law.alignments[-1].sum() if law.outliers.size else 0.0)
     if strength in drawn:
         seen = []
