@@ -13,7 +13,6 @@ from rmtdeq.cli.options import add_data, add_network, add_report, network_of, pr
 from rmtdeq.data.problems import Problem
 from rmtdeq.stability import Diagnosis
 
-_TOLERANCES = (1e-2, 1e-4, 1e-6, 1e-8)
 _MEASURED = 8
 """Samples that networks of finite width are run on."""
 
@@ -104,6 +103,6 @@ def _numbers(found: Sequence[Diagnosis]) -> dict[str, Any]:
             "spectral radius": each.spectral_radius,
             "smallest singular value": each.smallest_singular_value,
             "condition number": each.condition_number,
-            "steps": {f"{at:.0e}": each.iterations(at) for at in _TOLERANCES} if each.converges.all() else None,
+            "steps": {f"{at:.0e}": each.iterations(at) for at in each.tolerances} if each.converges.all() else None,
         }
     return numbers

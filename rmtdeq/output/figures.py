@@ -28,6 +28,9 @@ _BARS, _COLUMNS = 6, 10
 _FAINT = 0.1
 """Of the largest alignment in a map: less is not drawn."""
 
+_CURVES = 3
+"""Tolerances for which numbers of steps are drawn."""
+
 _SEVERAL_DECADES = 30.0
 
 _WORST = 100.0
@@ -195,19 +198,18 @@ def diagnosis_figure(diagnoses: Sequence[Diagnosis], title: str = "") -> Any:
 
 def _draw_steps(diagnosis: Diagnosis, ax: Any, in_lines: bool) -> None:
     """Draw the numbers of steps to some relative changes."""
-    tolerances = (1e-2, 1e-4, 1e-6)
     ax.set_ylabel("steps to a relative change")
     if not diagnosis.converges.all():
         ax.text(0.5, 0.5, "the iteration does not come to rest", ha="center", transform=ax.transAxes, fontsize=9)
         return
-    for tolerance, colour in zip(tolerances, style.CLASSES, strict=False):
+    for tolerance, colour in zip(diagnosis.tolerances[:_CURVES], style.CLASSES, strict=False):
         steps = diagnosis.iterations(tolerance)
         if in_lines:
             look = {"lw": 1.5, "drawstyle": "steps-mid", "label": f"{tolerance:.0e}"}
             ax.plot(diagnosis.squared_norms, steps, _line(steps), color=colour, **look)
         else:
             ax.plot(diagnosis.squared_norms, steps, "o", color=colour, markersize=3.5)
-    ax.set_ylim(0, max(ax.get_ylim()[1], 1.08 * diagnosis.iterations(tolerances[-1]).max()))
+        ax.set_ylim(0, max(ax.get_ylim()[1], 1.08 * steps.max()))
 
 
 def _draw_jacobian(diagnosis: Diagnosis, ax: Any, in_lines: bool) -> None:

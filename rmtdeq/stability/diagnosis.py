@@ -112,17 +112,19 @@ class Diagnosis(Tabular):
         """Return, by squared norm, the number of steps to some tolerances and the rate."""
         columns: dict[str, Any] = {"rate": self.rate}
         if self.converges.all():
-            columns |= {f"steps to {at:.0e}": self.iterations(at) for at in self._tolerances()}
+            columns |= {f"steps to {at:.0e}": self.iterations(at) for at in self.tolerances}
         return Table(columns, self.squared_norms, "squared norm", self.model)
 
-    def _tolerances(self) -> tuple[float, ...]:
+    @property
+    def tolerances(self) -> tuple[float, ...]:
+        """Relative changes, the largest first, to which steps are told."""
         return _TOLERANCES
 
     def summary(self) -> str:
         """Return what was found in words."""
         lines = [f"{self.model}, squared norms {_range(self.squared_norms)}"]
         if self.converges.all():
-            steps = ", ".join(f"{at:.0e}: {_range(self.iterations(at))}" for at in self._tolerances())
+            steps = ", ".join(f"{at:.0e}: {_range(self.iterations(at))}" for at in self.tolerances)
             lines.append(f"  the iteration comes to rest: changes shrink by {_range(self.rate)} a step in the end")
             lines.append(f"  steps to a relative change of {steps}")
         else:
@@ -262,7 +264,9 @@ class MeasuredDiagnosis(Diagnosis):
         """Whether the iteration of each sample came to rest, (n,)."""
         return self.at_rest
 
-    def _tolerances(self) -> tuple[float, ...]:
+    @property
+    def tolerances(self) -> tuple[float, ...]:
+        """Of those that are told, the relative changes that all samples came to."""
         reached = float((self.residuals / self.sizes)[-1].max())
         return tuple(at for at in _TOLERANCES if at >= reached)
 
