@@ -61,14 +61,15 @@ class Problem:
     @cached_property
     def _unmeasured(self) -> BoolArray:
         """Which of the population are not among X, also by their values."""
-        everything, _ = self.population or (self.X, self.y)
+        assert self.population is not None
+        everything, _ = self.population
         known = {hash(x.tobytes()) for x in self.X}
         return np.array([hash(x.tobytes()) not in known for x in everything])
 
     @property
     def spares(self) -> bool:
         """Whether enough of the population is left to predict from."""
-        return self._unmeasured.sum() >= max(_LEAST, _SPARED * self.n)
+        return self.population is not None and self._unmeasured.sum() >= max(_LEAST, _SPARED * self.n)
 
     def moments(self, seed: Seed = 0, *, whole: bool = False) -> DataMoments:
         """Return what samples other than X tell of the data, or the whole population.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -127,13 +128,13 @@ class SpectrumComparison(Tabular):
             )
         return tuple(notes)
 
-    @property
+    @cached_property
     def verdict(self) -> Verdict:
         """How far the prediction is to be relied on."""
         pred, measured = self.prediction, self.empirical.known_values
         return judged(pred.level, self.ks, pred.all_values, measured)
 
-    @property
+    @cached_property
     def rank_errors(self) -> RankErrors | None:
         """Errors of all n eigenvalues, rank by rank; None where not all were measured."""
         measured = self.empirical

@@ -18,7 +18,6 @@ _CLOSE, _NEAR = 0.03, 0.1
 _WITHIN, _ROUGH = 0.2, 0.3
 """Relative error of an eigenvalue that is still called near, and roughly right."""
 
-
 _TOO_GOOD = 1e-6
 """Relative errors of the largest eigenvalues that no other samples have."""
 
