@@ -97,7 +97,6 @@ def test_a_state_with_foreign_code_or_damage_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_training_that_an_older_version_kept_is_refused(tmp_path):
-    pytest.importorskip("torch")
     kept = Checkpoint(tmp_path, {"n": 3}, "training")
     np.savez(tmp_path / "last.npz", position=np.array([1, 2]))
     with pytest.raises(rd.InvalidInputError, match=r"an older rmtdeq kept.*name another folder"):

@@ -67,9 +67,10 @@ def test_calls_beside_each_other(settled, callers):
 
 
 def test_threads_of_a_dask_worker(settled):
-    distributed = pytest.importorskip("distributed")
+    from distributed import Client
+
     workers = {"n_workers": 1, "threads_per_worker": 4, "processes": False, "dashboard_address": ":0"}
-    with distributed.Client(**workers):
+    with Client(**workers):
         rd.kernel(settled, DEQ, backend="dask").compute()
         rd.kernel_operator(settled, DEQ, backend="dask") @ np.ones(len(settled))
 

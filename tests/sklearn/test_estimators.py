@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.kernel_ridge import KernelRidge
@@ -164,7 +165,6 @@ def test_labels_are_of_any_type(digits, names):
 
 
 def test_tensors_are_arrays(waves):
-    torch = pytest.importorskip("torch")
     X, y, Z, _ = waves
     labels = (y[:, 0] > 4).astype(int)
     mine = rd.DEQClassifier(ridge=0.1).fit(torch.tensor(X, requires_grad=True), torch.tensor(labels))
