@@ -29,3 +29,6 @@ LEVELS: tuple[str, ...] = (CLASSWISE, "paper")
 
 SAMPLED = "polynomial"
 """The level of predictions from samples that are not measured."""
+
+AUTO = "auto"
+"""What leaves the choice of the level to the package."""

@@ -11,7 +11,7 @@ from typing import Any
 import rmtdeq
 from rmtdeq._lib.progress import Stage, duration, patience
 from rmtdeq._lib.tables import Tabular, without_rounding
-from rmtdeq._lib.types import KINDS, LEVELS, SAMPLED, FloatArray
+from rmtdeq._lib.types import AUTO, KINDS, LEVELS, SAMPLED, FloatArray
 from rmtdeq.cli.guard import tell_line
 from rmtdeq.cli.options import (
     add_data,
@@ -42,8 +42,6 @@ from rmtdeq.theory.expansion import require_without_mean
 
 _LEVELS = (SAMPLED, *LEVELS)
 """The best first."""
-
-_AUTO = "auto"
 
 _PATIENCE = 300.0
 """Seconds that a comparison may take without --yes."""
@@ -81,8 +79,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         command.add_argument(
             "--level",
             nargs="+",
-            default=[_AUTO],
-            choices=(_AUTO, *_LEVELS),
+            default=[AUTO],
+            choices=(AUTO, *_LEVELS),
             help="classwise (from a mixture, second order around each pair of classes), paper (first order around one "
             "point), polynomial (from samples that are not measured), or several of them (default auto: polynomial "
             "where samples are left unmeasured; of a mixture classwise as far as that holds)",
@@ -159,14 +157,14 @@ def _predictions(
     """Of every kind and level, the levels of a kind together; what is measured is predicted from other samples."""
     kinds, common = tuple(options.kind), {"tau0_squared": problem.tau0_squared}
     levels = set(options.level)
-    if _AUTO in levels and (problem.spares if measured else problem.population):
-        levels = levels - {_AUTO} | {SAMPLED}
+    if AUTO in levels and (problem.spares if measured else problem.population):
+        levels = levels - {AUTO} | {SAMPLED}
     if "paper" in levels:
         # Before a mixture is estimated, which takes its time.
         require_without_mean(deq, problem.tau0_squared)
-    mixture = problem.mixture if levels != {SAMPLED} else None
-    known: dict[str, Any] = dict.fromkeys(levels - {SAMPLED}, mixture)
-    if _AUTO in levels and problem.population:
+    of_mixture = levels - {SAMPLED}
+    known: dict[str, Any] = dict.fromkeys(of_mixture, problem.mixture) if of_mixture else {}
+    if AUTO in levels and problem.population:
         tell_line(
             "rmtdeq: too few samples are left unmeasured; predicting from a Gaussian mixture estimated from all, the "
             "measured ones among them"
@@ -276,7 +274,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _compare_here(options: argparse.Namespace) -> int:
     arrays = arrays_path(options.save)
     deq = network_of(options)
-    problem = problem_of(options, spared=0.5 if {_AUTO, SAMPLED} & set(options.level) else 0.0)
+    problem = problem_of(options, spared=0.5 if {AUTO, SAMPLED} & set(options.level) else 0.0)
     # A kernel that is infinite on these data is refused before another takes its time.
     kernel_diagonal(problem.X, deq, tuple(options.kind), tau0_squared=problem.tau0_squared)
     predictions = _predictions(options, deq, problem, measured=True)

@@ -78,8 +78,8 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     Notes
     -----
-    With a few features only, many samples are nearly parallel, and pairs of them take a quadrature of a millisecond
-    each unless the activation has a closed form, as ReLU, leaky ReLU, erf and sin have; take one of those.
+    With a few features only, many samples are nearly parallel, and pairs of them are computed one by one, from closed
+    forms, as ReLU, leaky ReLU, erf and sin have, or from tables of the dual activation.
 
     Bad parameters are refused when they are first used, as scikit-learn does, by an `InvalidInputError`, which is a
     ValueError, or an `IllPosedError`, an ArithmeticError, if the model is no contraction on the samples.  Gradients in

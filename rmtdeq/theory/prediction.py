@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage
-from rmtdeq._lib.types import CLASSWISE, LEVELS, SAMPLED, ComplexArray, FloatArray, Kind
+from rmtdeq._lib.types import AUTO, CLASSWISE, LEVELS, SAMPLED, ComplexArray, FloatArray, Kind
 from rmtdeq.data import DataMoments, GaussianMixture
 from rmtdeq.network import Network, require_network, require_varying
 from rmtdeq.theory.choice import expansion_errors
@@ -85,7 +85,7 @@ def predict_spectrum(
     gmm: GaussianMixture | DataMoments,
     n: int,
     kind: str | Sequence[str] = "ck",
-    level: str = "auto",
+    level: str = AUTO,
     *,
     tau0_squared: float | None = None,
     truncation: float = 1e-2,
@@ -161,7 +161,7 @@ def predict_spectrum(
     require_varying(deq)
     kinds = check.kinds(kind)
     n = check.integer(n, "n")
-    level = check.choice(level, "level", ("auto", SAMPLED, *LEVELS))
+    level = check.choice(level, "level", (AUTO, SAMPLED, *LEVELS))
     truncation = check.number(truncation, "truncation", low=0, high=1)
     centre = None if tau0_squared is None else check.squared_norm(tau0_squared, "tau0_squared")
     if n < LEAST and (level == SAMPLED or isinstance(gmm, DataMoments)):
@@ -181,12 +181,8 @@ def predict_spectrum(
     if not sizes.all():
         raise InvalidInputError(f"With n = {n} class {int(sizes.argmin())} has no sample; raise n.")
     errors: Sequence[ExpectedError | None] = [None] * len(kinds)
-    if level == "auto" and n >= LEAST and _takes_minutes(gmm, n, truncation):
-        level = SAMPLED
-    elif level == "auto":
-        found = expansion_errors(deq, gmm, n, kinds, centre)
-        errors = [each.other for each in found]
-        level = CLASSWISE if n < LEAST or all(each.bearable for each in found) else SAMPLED
+    if level == AUTO:
+        level, errors = _chosen(deq, gmm, n, kinds, centre, truncation)
     if level == SAMPLED:
         moments = DataMoments.from_mixture(gmm)
         centre = gmm.mean_squared_norm if centre is None else centre
@@ -241,6 +237,17 @@ def _predicted(
         outliers(model, law),
         model=model,
     )
+
+
+def _chosen(
+    deq: Network, gmm: GaussianMixture, n: int, kinds: Sequence[Kind], centre: float | None, truncation: float
+) -> tuple[str, list[ExpectedError]]:
+    """The level that serves a mixture, and what class-wise predictions expect of themselves."""
+    if n >= LEAST and _takes_minutes(gmm, n, truncation):
+        return SAMPLED, []
+    found = expansion_errors(deq, gmm, n, kinds, centre)
+    holds = n < LEAST or all(each.bearable for each in found)
+    return CLASSWISE if holds else SAMPLED, [each.other for each in found]
 
 
 def _takes_minutes(gmm: GaussianMixture, n: int, truncation: float) -> bool:

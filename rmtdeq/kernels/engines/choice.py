@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage
 from rmtdeq.kernels.blocks import Engine, HostEngine
 from rmtdeq.kernels.computation import Placement
@@ -37,7 +38,7 @@ def engine_of(plan: Plan, place: Placement, progress: bool = False) -> Engine:
         from rmtdeq.kernels.engines.numba_tiles import solve_block
 
         return HostEngine(plan, solve_block, concurrent=True)
-    raise NotImplementedError(f"There is no engine {place.backend!r}.")
+    raise InvalidInputError(f"There is no engine {place.backend!r}.")
 
 
 @lru_cache(maxsize=4)
