@@ -15,6 +15,9 @@ CLASSES = ("#0072b2", "#e69f00", "#cc79a7", "#56b4e9", "#f0e442", "#000000")
 WIDE = 30.0
 """Spectra whose ends lie further apart than by this factor are drawn over a logarithmic axis."""
 
+KERNELS = {"ck": "conjugate kernel", "ntk": "neural tangent kernel", "ntk-full": "neural tangent kernel, all weights"}
+"""What kernels are called in titles."""
+
 POINTS: dict[str, Any] = {
     "linestyle": "none",
     "marker": "o",
