@@ -22,8 +22,9 @@ def chebyshev_polynomials(x: FloatArray, count: int) -> FloatArray:
     """The first polynomials at x, (count, x)."""
     result = np.empty((count, x.size))
     result[0], result[1] = 1.0, x
+    doubled = 2 * x
     for k in range(2, count):
-        np.multiply(2 * x, result[k - 1], out=result[k])
+        np.multiply(doubled, result[k - 1], out=result[k])
         result[k] -= result[k - 2]
     return result
 

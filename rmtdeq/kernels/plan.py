@@ -159,7 +159,13 @@ def make_plan(
         )
     model = pinned(network, float(norms.max()), float(rows.mean()) if tau0_squared is None else tau0_squared)
     check.warn_of_scale(float(norms.mean()))
-    return plan_with(tabulate(model, kinds, norms), inputs, (rows, columns))
+    layers: list[LayerPlan] = []
+    for depth, layer in enumerate(model.layers):
+        table = _table(layer, kinds, norms, depth)
+        layers.append(_layer_plan(table, rows, columns))
+        rows, columns = layers[-1].rows.square, layers[-1].columns.square
+        norms = rows if inputs.same else np.concatenate([rows, columns])
+    return Plan(inputs, tuple(layers))
 
 
 def pinned(network: Network, highest: float, tau0_squared: float) -> Network:
@@ -179,8 +185,7 @@ def tabulate(network: Network, kinds: Sequence[Kind], squared_norms: FloatArray)
     """Check that an uncentred network is well-posed at these squared norms, and tabulate what samples need."""
     tables: list[ScaleTable] = []
     for depth, layer in enumerate(network.layers):
-        table = scale_table(layer, float(squared_norms.min()), float(squared_norms.max()))
-        table.check_tangent(kinds, first=depth == 0)
+        table = _table(layer, kinds, squared_norms, depth)
         tables.append(table)
         if depth + 1 < network.depth:
             squared_norms = table.profile(squared_norms).square
@@ -192,8 +197,18 @@ def plan_with(tables: Sequence[ScaleTable], inputs: Samples, norms: tuple[FloatA
     layers: list[LayerPlan] = []
     rows, columns = norms
     for table in tables:
-        of_rows = table.profile(rows)
-        of_columns = of_rows if inputs.same else table.profile(columns)
-        layers.append(LayerPlan(table, of_rows, of_columns))
-        rows, columns = of_rows.square, of_columns.square
+        layers.append(_layer_plan(table, rows, columns))
+        rows, columns = layers[-1].rows.square, layers[-1].columns.square
     return Plan(inputs, tuple(layers))
+
+
+def _table(layer: Layer, kinds: Sequence[Kind], squared_norms: FloatArray, depth: int) -> ScaleTable:
+    table = scale_table(layer, float(squared_norms.min()), float(squared_norms.max()))
+    table.check_tangent(kinds, first=depth == 0)
+    return table
+
+
+def _layer_plan(table: ScaleTable, rows: FloatArray, columns: FloatArray) -> LayerPlan:
+    """A layer on squared norms of rows and columns, which are one array where they are the same samples."""
+    of_rows = table.profile(rows)
+    return LayerPlan(table, of_rows, of_rows if columns is rows else table.profile(columns))

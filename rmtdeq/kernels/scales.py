@@ -38,7 +38,7 @@ _NEVER = 10.0
 """Standard deviations beyond which nothing counts."""
 _TINY = 1e-290
 _LOG_TINY = math.log(_TINY)
-_MOST_STEPS, _SETTLED = 60, 1e-9
+_STARTS, _MOST_STEPS, _SETTLED = 1024, 60, 1e-8
 _HERE = " on these data"
 
 SERIES_TOLERANCE = 1e-12
@@ -132,6 +132,11 @@ class Segment:
         """Of E φ², and of E φ'² + E φ²/σ²: the slope alone may be nothing, or nothing beside the rest."""
         steep = np.where(np.isfinite(self.slope_square), self.slope_square, 0.0) + self.square / self.sigma**2
         return np.log(np.maximum(np.stack([self.square, steep]), _TINY))
+
+    @cached_property
+    def expectations(self) -> FloatArray:
+        """The `logarithms`, the `growth`, and E φ in units of the size, at the points: (4, points)."""
+        return np.vstack([self.logarithms, self.growth, self.mean / self.size])
 
     def hermite(self, degree: int) -> FloatArray:
         """Hermite coefficients at the points in units of the size, (degree + 1, points)."""
@@ -237,14 +242,14 @@ class ScaleTable:
             if index.size:
                 yield segment, index
 
-    def _sizes(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """E φ², and E φ'² + E φ²/σ², at scales x = log σ."""
-        square, steep = self.interpolate(lambda segment: segment.logarithms, x)
+    def _expectations(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """E φ², E φ'² + E φ²/σ², the growth, and E φ in units of the size, at scales x = log σ."""
+        square, steep, growth, mean = self.interpolate(lambda segment: segment.expectations, x)
         first = self.segments[0]
         below = np.minimum(x - first.low, 0.0)
         power = 2 * float(first.growth[-1])
         square, steep = square + power * below, steep + (power - 2) * below
-        return _exponential(square), _exponential(steep)
+        return _exponential(square), _exponential(steep), growth, mean
 
     def profile(self, squared_norms: FloatArray) -> Profile:
         """Solve ``σ² = σ_a² E φ(σξ)² + σ_b² ‖x‖² + σ_c²`` for every sample by Newton's method on the interpolant."""
@@ -254,18 +259,17 @@ class ScaleTable:
         nothing = base < math.exp(2 * self.segments[0].low) if self.vanishes else np.zeros(base.shape, dtype=bool)
         silent |= nothing
         x = self._log_scales(np.where(silent, base.max(), base))
-        square, steep = self._sizes(x)
+        square, steep, _, mean = self._expectations(x)
         variance = self.layer.sigma_a2 * square + base
         slope_square = np.maximum(steep - square / np.where(silent, 1.0, variance), 0.0)
         slope_square[nothing] = 0.0
         if jumps(self.layer.activation):
             slope_square = np.full(base.shape, np.inf)
-        mean = self.interpolate(lambda segment: segment.mean / segment.size, x) * np.sqrt(square)
         at_zero = self.value_at_zero
         return Profile(
             squared_norms,
             np.sqrt(np.where(silent, base, variance)),
-            np.where(silent, at_zero, mean),
+            np.where(silent, at_zero, mean * np.sqrt(square)),
             np.where(silent, at_zero**2, square),
             slope_square,
         )
@@ -275,14 +279,13 @@ class ScaleTable:
         a2 = self.layer.sigma_a2
         if a2 == 0:
             return 0.5 * np.log(base)
-        order = np.argsort(self.sigma)
-        variance = self.sigma[order] ** 2
-        known = np.maximum(variance - a2 * self.square[order], _TINY)
-        x = 0.5 * np.interp(np.log(np.maximum(base, _TINY)), np.log(known), np.log(variance))
+        points = np.union1d(np.log(self.sigma), np.linspace(self.segments[0].low, self.segments[-1].high, _STARTS))
+        known = np.maximum(np.exp(2 * points) - a2 * self._expectations(points)[0], _TINY)
+        x = np.interp(np.log(np.maximum(base, _TINY)), np.log(known), points)
         for _ in range(_MOST_STEPS):
             # In log σ², so that every sample has its digits.
-            recurrent = a2 * self._sizes(x)[0]
-            growth = self.interpolate(lambda segment: segment.growth, x)
+            square, _, growth, _ = self._expectations(x)
+            recurrent = a2 * square
             total = recurrent + base
             step = (np.log(total) - 2 * x) / (1 - growth * recurrent / total)
             x = x + 0.5 * step

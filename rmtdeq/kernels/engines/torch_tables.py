@@ -101,7 +101,8 @@ class DeviceTables:
         """Return an array as a contiguous tensor there."""
         if isinstance(array, Tensor):
             return array.to(self.device).contiguous()
-        return torch.tensor(np.ascontiguousarray(array), device=self.device)
+        there = torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
+        return there.clone() if self.device.type == "cpu" else there
 
     @cached_property
     def samples(self) -> tuple[Tensor, Tensor]:
@@ -149,8 +150,8 @@ class DeviceTables:
             rows: list[Tensor | None] = []
             columns: list[Tensor | None] = []
             for slot in series.slots:
-                rows.append(None if slot < 0 else self.to(series.rows[slot].T))
-                columns.append(rows[-1] if slot < 0 or self._plan.same else self.to(series.columns[slot]))
+                columns.append(None if slot < 0 else self.to(series.columns[slot]))
+                rows.append(columns[-1] if slot < 0 or self._plan.same else self.to(series.rows[slot].T))
             degrees = self.to(series.degrees).to(torch.int32)
             self._moved.append(DeviceSeries(rows, columns, degrees, self.to(series.cutoffs)))
         return self._moved[length]
