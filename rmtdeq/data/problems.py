@@ -29,8 +29,8 @@ _MOST = 4000
 _LEAST = 16
 """Samples that moments are taken from."""
 
-_SPARED = 0.25
-"""So many for each sample measured."""
+_SPARED, _PLENTY = 0.25, 8192
+"""So many for each sample measured, and enough for any number of them."""
 
 _DOMINANT, _FEW = 0.7, 4
 """The share of the variance that a tenth of the features may hold without a word, of more features than so few."""
@@ -69,7 +69,8 @@ class Problem:
     @property
     def spares(self) -> bool:
         """Whether enough of the population is left to predict from."""
-        return self.population is not None and self._unmeasured.sum() >= max(_LEAST, _SPARED * self.n)
+        wanted = max(_LEAST, min(_SPARED * self.n, _PLENTY))
+        return self.population is not None and self._unmeasured.sum() >= wanted
 
     def moments(self, seed: Seed = 0, *, whole: bool = False) -> DataMoments:
         """Return what samples other than X tell of the data, or the whole population.

@@ -14,7 +14,7 @@ ACTIVATIONS = ("tanh", "relu", "swish")
 
 # The network's activation and whether it is centred; the paper's level covers the centred ones.
 NETWORKS = (("tanh", True), ("relu", True), ("swish", True), ("relu", False), ("swish", False))
-LEVELS = (("paper", "class"), ("classwise", "class"), ("classwise", "sample"))
+LEVELS = (("paper", "class"), ("classwise", "class"), ("classwise", "sample"), ("polynomial", "sample"))
 
 # Relative errors of the paper's level in operator norm, CK and NTK, on the mixture of `two_classes` with n = 0.8 p.
 TABLE = {
