@@ -58,7 +58,9 @@ from .theory import (
 )
 from .learning import (
     LearningCurve as LearningCurve,
+    Suggestion as Suggestion,
     learning_curve as learning_curve,
+    suggest as suggest,
 )
 from .sklearn import (
     DEQClassifier as DEQClassifier,

@@ -1,4 +1,4 @@
-"""The command line: solve, predict, compare, design, train, resume, reproduce."""
+"""The command line: solve, predict, compare, design, diagnose, fit, learn, suggest, train, resume, reproduce."""
 
 from rmtdeq.cli.main import main
 from rmtdeq.cli.reproduce import program

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import rmtdeq
 from rmtdeq._lib.check import suggestion
-from rmtdeq.cli import designs, diagnoses, explanations, jobs, reproduce, spectra, training
+from rmtdeq.cli import designs, diagnoses, explanations, jobs, learning, reproduce, spectra, training
 from rmtdeq.cli.guard import FAILED, guarded, tell_line
 from rmtdeq.cli.outputs import require_outputs
 
@@ -71,6 +71,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"rmtdeq {rmtdeq.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
-    for module in (spectra, designs, diagnoses, explanations, training, reproduce, jobs):
+    for module in (spectra, designs, diagnoses, learning, explanations, training, reproduce, jobs):
         module.add_commands(commands)
     return parser

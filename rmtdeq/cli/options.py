@@ -31,8 +31,14 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--uncentered", action="store_true", help="leave the activation's mean in")
 
 
-def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sample") -> None:
-    """Add the options of the data; `default` is the data set used if none is named."""
+_MEASURED = (
+    "samples (default 0.8 p, as far as there are; of --data all, up to 4000, and half of them where compare predicts "
+    "from the others)"
+)
+
+
+def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sample", samples: str = _MEASURED) -> None:
+    """Add the options of the data; `default` is the data set used if none is named, `samples` the help of --n."""
     group = parser.add_argument_group("data")
     source = group.add_mutually_exclusive_group()
     source.add_argument(
@@ -65,12 +71,7 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sam
         "--as-is", action="store_true", help="take the samples of --data as they are, of squared norms of order one"
     )
     group.add_argument("--classes", nargs="+", type=label, help="labels or names of classes; for mixture, how many")
-    group.add_argument(
-        "--n",
-        type=int,
-        help="samples (default 0.8 p, as far as there are; of --data all, up to 4000, and half "
-        "of them where compare predicts from the others)",
-    )
+    group.add_argument("--n", type=int, help=samples)
     group.add_argument("--p", type=int, help=f"dimension of --dataset mixture (default {_DIMENSION})")
     group.add_argument(
         "--covariance",

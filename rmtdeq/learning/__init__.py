@@ -4,15 +4,19 @@ from rmtdeq.learning.calibration import inverse_temperature
 from rmtdeq.learning.curve import Band, LearningCurve, learning_curve
 from rmtdeq.learning.power_law import PowerLaw
 from rmtdeq.learning.ridge import RidgeFit, RidgePath, ridge_fit, ridge_path
+from rmtdeq.learning.suggestion import Candidate, Suggestion, suggest
 
 __all__ = [
     "Band",
+    "Candidate",
     "LearningCurve",
     "PowerLaw",
     "RidgeFit",
     "RidgePath",
+    "Suggestion",
     "inverse_temperature",
     "learning_curve",
     "ridge_fit",
     "ridge_path",
+    "suggest",
 ]

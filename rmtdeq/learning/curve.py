@@ -19,6 +19,7 @@ from rmtdeq.kernels import kernel
 from rmtdeq.kernels.blocks import scratch_bytes
 from rmtdeq.learning.power_law import PowerLaw
 from rmtdeq.learning.ridge import ridge_fit
+from rmtdeq.learning.targets import learning_targets
 from rmtdeq.network import Network
 
 _LADDER = 7
@@ -225,7 +226,7 @@ def learning_curve(
     """
     X = check.samples(X)
     n = len(X)
-    targets, classes = _targets(y, n)
+    targets, classes = learning_targets(y, n)
     if n < _FEWEST:
         raise InvalidInputError(f"A learning curve is foretold from {_FEWEST} samples at least, not from {n}.")
     asked = _sizes((n // 4, n // 2, n, 2 * n, 4 * n) if sizes is None else sizes)
@@ -272,36 +273,6 @@ def learning_curve(
         ridge=ridge,
         kind=kind,
     )
-
-
-def _targets(y: ArrayLike, n: int) -> tuple[FloatArray, IntArray | None]:
-    """Return targets (n, k), and of labels, whose indicators they are, the classes as numbers."""
-    labels = _labels(y)
-    if labels is not None:
-        if len(labels) != n:
-            raise InvalidInputError(f"y must hold one label for each of the {n} samples, not {len(labels)}.")
-        names, classes = np.unique(labels, return_inverse=True)
-        if len(names) < 2:
-            raise InvalidInputError(
-                f"All samples are of one class, {names[0]!r}; there are two to tell apart at least."
-            )
-        return np.eye(len(names))[classes], classes
-    targets = check.real_array(y, "y")
-    if targets.ndim not in (1, 2) or len(targets) != n or not targets.size:
-        raise InvalidInputError(f"y must be of shape ({n},) or ({n}, k) for {n} samples, not {targets.shape}.")
-    if not np.ptp(targets, axis=0).any():
-        raise InvalidInputError("All samples have the same targets; there is nothing to learn.")
-    return targets.reshape(n, -1).astype(float), None
-
-
-def _labels(y: ArrayLike) -> np.ndarray[Any, Any] | None:
-    """Return whole numbers, truth values or texts, which name classes; None for all else."""
-    try:
-        given = np.asarray(y)
-    except ValueError:  # rows that are not equally long
-        return None
-    texts = given.dtype.kind == "O" and all(isinstance(each, str) for each in given.flat)
-    return given if given.ndim == 1 and (given.dtype.kind in "iubU" or texts) else None
 
 
 def _sizes(sizes: Any) -> IntArray:

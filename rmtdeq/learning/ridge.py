@@ -12,6 +12,7 @@ Generalised cross-validation puts the mean of P_ii in the place of each (Golub, 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,16 +107,31 @@ class RidgePath:
         IllPosedError
             A kernel that is singular but for rounding, and a ridge too small to change that.
         """
-        ridge = _ridge(ridge)
-        if ridge < self.smallest_ridge:
-            _raise_singular(ridge, self.smallest_ridge)
-        inverse = 1 / (self.eigenvalues + ridge)
+        return self.fits([ridge])[0]
+
+    def fits(self, ridges: Iterable[float]) -> list[RidgeFit]:
+        """Return the regressions with several ridges, what they share computed once.
+
+        Raises
+        ------
+        InvalidInputError, IllPosedError
+            As for `fit`.
+        """
+        asked = [_ridge(ridge) for ridge in ridges]
+        for ridge in asked:
+            if ridge < self.smallest_ridge:
+                _raise_singular(ridge, self.smallest_ridge)
+        inverses = 1 / (self.eigenvalues + np.array(asked, dtype=self.eigenvalues.dtype)[:, None])
         rows = self.vectors.T
-        solved = self.vectors @ (inverse[:, None] * (rows @ self.problem.columns))
-        diagonal = np.zeros(len(inverse))
-        for part in np.array_split(np.arange(len(inverse)), -(-len(inverse) // _ROWS)):
-            diagonal += inverse[part] @ np.square(rows[part[0] : part[-1] + 1])
-        return self.problem.fit(ridge, solved, diagonal)
+        projected = rows @ self.problem.columns
+        diagonals = np.zeros(inverses.shape)
+        n = len(self.eigenvalues)
+        for part in np.array_split(np.arange(n), -(-n // _ROWS)):
+            diagonals += inverses[:, part] @ np.square(rows[part[0] : part[-1] + 1])
+        return [
+            self.problem.fit(ridge, self.vectors @ (inverse[:, None] * projected), diagonal)
+            for ridge, inverse, diagonal in zip(asked, inverses, diagonals, strict=True)
+        ]
 
 
 @dataclass(frozen=True, eq=False)

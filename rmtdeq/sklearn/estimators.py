@@ -74,7 +74,7 @@ class _KernelRidge(BaseEstimator):
             fits = [ridge_fit(K, targets, ridges[0], weights=weights, intercept=intercept)]
         else:
             path = ridge_path(K, targets, weights=weights, intercept=intercept)
-            fits = [path.fit(ridge) for ridge in (path.grid() if ridges is None else ridges)]
+            fits = path.fits(path.grid() if ridges is None else ridges)
 
         self.ridges_ = np.array([fit.ridge for fit in fits])
         self.loo_error_ = np.array([fit.loo_error for fit in fits])

@@ -2,6 +2,7 @@
 
 from rmtdeq.output.figures.designs import design_figure, draw_activations, draw_spectra
 from rmtdeq.output.figures.diagnoses import diagnosis_figure
+from rmtdeq.output.figures.learning import learning_figure, ridge_figure, suggestion_figure
 from rmtdeq.output.figures.spectra import (
     comparison_figure,
     draw_alignments,
@@ -22,6 +23,9 @@ __all__ = [
     "draw_ranks",
     "draw_spectra",
     "draw_training",
+    "learning_figure",
     "prediction_figure",
+    "ridge_figure",
+    "suggestion_figure",
     "training_figure",
 ]

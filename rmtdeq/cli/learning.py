@@ -1,0 +1,390 @@
+"""Commands: fit, learn, suggest."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import rmtdeq
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.files import of_kind, write_text
+from rmtdeq._lib.optional import require
+from rmtdeq._lib.progress import Stage
+from rmtdeq._lib.tables import Table
+from rmtdeq._lib.types import KINDS, FloatArray
+from rmtdeq.cli.options import (
+    add_data,
+    add_network,
+    add_report,
+    label,
+    network_of,
+    problem_of,
+    record_of,
+    save,
+    save_report,
+)
+from rmtdeq.data.problems import Problem
+from rmtdeq.learning.ridge import ridge_fit
+
+_USED = 2000
+"""Samples that are learnt from, where no number of them is given."""
+
+_TESTED = 3000
+_SHARE = 0.2
+_FEWEST = 20
+_CRITERIA = ("loo", "gcv")
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to the parser's."""
+    fit = commands.add_parser(
+        "fit",
+        help="learn with a network's kernel, and tell the error by leaving out and on a test",
+        examples=[
+            "rmtdeq fit --dataset digits --activation relu --out figures/fit",
+            "rmtdeq fit --data table.csv --label-column kind --standardize --save predictions.csv",
+        ],
+    )
+    _add_learning(fit)
+    fit.add_argument(
+        "--ridge",
+        nargs="+",
+        default=["loo"],
+        help="loo or gcv: found by leave-one-out or generalised cross-validation; or one number, or several to choose "
+        "from (default loo)",
+    )
+    fit.add_argument("--test", type=float, default=_SHARE, help=f"share of the samples to test on (default {_SHARE})")
+    fit.add_argument("--save", help="table of the test's targets and predictions to write, .csv")
+    _add_outputs(fit)
+    fit.set_defaults(run=_fit)
+
+    learn = commands.add_parser(
+        "learn",
+        help="foretell the error with other numbers of samples",
+        examples=[
+            "rmtdeq learn --dataset digits --n 400 --sizes 100 400 1200 --measure --out figures/learning",
+            "rmtdeq learn --data table.csv --label-column kind --standardize --ridge 0.01",
+        ],
+    )
+    _add_learning(learn)
+    learn.add_argument("--ridge", type=float, default=1e-3, help="in the units of the kernel (default 0.001)")
+    learn.add_argument("--sizes", nargs="+", type=int, help="numbers of samples (default n/4, n/2, n, 2n, 4n)")
+    learn.add_argument(
+        "--measure",
+        action="store_true",
+        help="learn from so many of the samples that were not used as well, as far as there are, and test on the rest",
+    )
+    _add_outputs(learn)
+    learn.set_defaults(run=_learn)
+
+    suggest = commands.add_parser(
+        "suggest",
+        help="compare networks and kernels by the error that leaving samples out foretells",
+        examples=[
+            "rmtdeq suggest --dataset digits --n 400 --out figures/suggestion",
+            "rmtdeq suggest --data table.csv --label-column kind --standardize --activations relu tanh",
+        ],
+    )
+    grid = suggest.add_argument_group("networks, in every combination")
+    grid.add_argument("--activations", nargs="+", help="names (default relu tanh sin)")
+    grid.add_argument("--sigma-a2", nargs="+", type=float, help="variances of the recurrent weights (default 0 0.3)")
+    grid.add_argument("--sigma-b2", nargs="+", type=float, help="variances of the input weights (default 0.8 3)")
+    grid.add_argument("--sigma-c2", nargs="+", type=float, help="variances of the bias (default 0 0.3)")
+    grid.add_argument("--kind", nargs="+", choices=KINDS, default=list(KINDS), help="kernels (default all)")
+    _add_samples(suggest)
+    _add_outputs(suggest)
+    suggest.set_defaults(run=_suggest)
+
+
+def _add_learning(parser: argparse.ArgumentParser) -> None:
+    add_network(parser)
+    parser.add_argument("--sigma-c2", type=float, default=0.0, help="variance of the bias (default 0)")
+    parser.add_argument("--kind", choices=KINDS, default="ntk", help="kernel (default ntk)")
+    _add_samples(parser)
+
+
+def _add_samples(parser: argparse.ArgumentParser) -> None:
+    add_data(parser, default="digits", samples=f"samples to learn from (default all, up to {_USED})")
+    parser.add_argument(
+        "--target-column",
+        type=label,
+        help="the column of --data with numbers to be predicted, instead of labels: name, or number from 0",
+    )
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
+    add_report(parser)
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """Samples in random order, with labels or with targets, and how many of them are to be learnt from.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+        Empty for targets that are numbers.
+    problem : Problem or None
+        Where they come from, for the report.
+    """
+
+    name: str
+    X: FloatArray
+    y: np.ndarray[Any, Any]
+    n: int
+    class_names: tuple[str, ...]
+    problem: Problem | None
+
+
+def _samples_of(options: argparse.Namespace) -> _Samples:
+    problem = None
+    names: tuple[str, ...] = ()
+    X: FloatArray
+    y: np.ndarray[Any, Any]
+    if options.target_column is not None:
+        name, X, y = _with_targets(options)
+    else:
+        problem = problem_of(options)
+        name, names = problem.name, problem.class_names
+        X, y = problem.population or (problem.X, problem.y)
+        if options.n is not None and options.n > len(X):
+            X, y = problem.X, problem.y
+        if len(names) < 2:
+            raise InvalidInputError(
+                "All samples are of one class: name their labels with --labels or --label-column, or numbers to be "
+                "predicted with --target-column."
+            )
+    n = min(len(X), _USED) if options.n is None else check.integer(options.n, "--n")
+    if n < _FEWEST or n > len(X):
+        raise InvalidInputError(f"--n must be from {_FEWEST} to the {len(X)} samples that there are, not {n}.")
+    order = np.random.default_rng(options.seed).permutation(len(X))
+    return _Samples(name, X[order], y[order], n, names, problem)
+
+
+def _with_targets(options: argparse.Namespace) -> tuple[str, FloatArray, FloatArray]:
+    """Return the name, the samples and the targets of a table."""
+    if options.data is None:
+        raise InvalidInputError("--target-column is a column of --data; name that file.")
+    for given, what in ((options.labels, "--labels"), (options.label_column, "--label-column")):
+        if given is not None:
+            raise InvalidInputError(f"{what} and --target-column are one too many: samples have labels or targets.")
+    if options.classes is not None:
+        raise InvalidInputError("--classes are of labels; leave them out with --target-column.")
+    table = rmtdeq.load_table(options.data, drop=options.drop, drop_missing=options.drop_missing)
+    names = list(table.feature_names)
+    column = options.target_column
+    if isinstance(column, int) and 0 <= column < len(names):
+        column = names[column]
+    if column not in names:
+        raise InvalidInputError(f"--target-column {column}: {table.name} has {check.listed(map(repr, names))}.")
+    at = names.index(column)
+    X, y = np.delete(table.X, at, axis=1), table.X[:, at]
+    if not X.shape[1]:
+        raise InvalidInputError(f"{table.name} has no columns but the targets.")
+    if options.as_is:
+        return table.name, X, y
+    return table.name, rmtdeq.standardize(X) if options.standardize else rmtdeq.center_and_scale(X), y
+
+
+def _network(options: argparse.Namespace) -> rmtdeq.DEQ:
+    deq = network_of(options)
+    return rmtdeq.DEQ(deq.activation, deq.sigma_a2, deq.sigma_b2, deq.centered, sigma_c2=options.sigma_c2)
+
+
+def _ridge(given: list[str]) -> str | float | list[float]:
+    if len(given) == 1 and given[0] in _CRITERIA:
+        return given[0]
+    try:
+        ridges = [check.number(float(each), "--ridge", low=0) for each in given]
+    except ValueError as error:
+        raise InvalidInputError(
+            f"--ridge takes loo, gcv, or numbers that are not negative, not {' '.join(given)}."
+        ) from error
+    return ridges[0] if len(ridges) == 1 else ridges
+
+
+def _fit(options: argparse.Namespace) -> int:
+    require("sklearn")
+    deq, ridge = _network(options), _ridge(options.ridge)
+    share = check.number(options.test, "--test", low=0, high=0.9)
+    predictions = (
+        None if options.save is None else of_kind(Path(options.save), (".csv",), "Predictions are a .csv file")
+    )
+    if predictions is not None and not share:
+        raise InvalidInputError("--save writes the predictions of a test, and --test 0 leaves no sample for one.")
+    samples = _samples_of(options)
+    tested = round(share * samples.n)
+    rows, of_test = np.split(np.arange(samples.n), [samples.n - tested])
+    make = rmtdeq.DEQClassifier if samples.class_names else rmtdeq.DEQRegressor
+    model = make(deq, options.kind, ridge=ridge, scale=not options.as_is)
+    with Stage("learning"):
+        model.fit(samples.X[rows], samples.y[rows])
+    best = int(np.flatnonzero(model.ridges_ == model.ridge_)[0])
+    numbers: dict[str, Any] = {
+        "samples": len(rows),
+        "ridge": model.ridge_,
+        "mean squared error left out": model.loo_error_[best],
+        "mean squared error by generalised cross-validation": model.gcv_error_[best],
+    }
+    if samples.class_names:
+        numbers["told wrong left out"] = model.loo_error_rate_[best]
+    test: dict[str, float] = {}
+    if tested:
+        X, y = samples.X[of_test], samples.y[of_test]
+        if samples.class_names:
+            values = model.decision_function(X)
+            # Of two classes there is the difference of the two indicators, which sum to one.
+            values = np.stack([(1 - values) / 2, (1 + values) / 2], axis=1) if values.ndim == 1 else values
+            predicted = model.classes_[values.argmax(axis=1)]
+            test["mse"] = float(np.square(values - (y[:, None] == model.classes_)).mean())
+            test["error rate"] = float(np.mean(predicted != y))
+            numbers |= {"mean squared error of the test": test["mse"], "told wrong in the test": test["error rate"]}
+        else:
+            predicted = model.predict(X)
+            test["mse"] = float(np.square(predicted - y).mean())
+            numbers["mean squared error of the test"] = test["mse"]
+        numbers["samples of the test"] = tested
+        if predictions is not None:
+            write_text(predictions, _listed(samples, y, predicted))
+    print(f"{samples.name}: {deq}, {options.kind}")
+    for name, value in numbers.items():
+        shown = f"{100 * value:.2f} %" if name.startswith("told") else f"{value:.4g}" if name != "samples" else value
+        print(f"  {name:<52}{shown}")
+    if predictions is not None:
+        print(f"wrote {predictions}")
+    if options.out or options.report:
+        from rmtdeq.output.figures import ridge_figure
+
+        figure = ridge_figure(model, test, f"{samples.name}, n = {len(rows)}: {deq.activation!r} DEQ, {options.kind}")
+        if options.out:
+            path = {"ridges": model.ridges_, "left out": model.loo_error_, "gcv": model.gcv_error_}
+            save(figure, options, record_of("fit", options, numbers | path))
+        if options.report:
+            columns = {"left out": model.loo_error_, "generalised cross-validation": model.gcv_error_}
+            if samples.class_names:
+                columns["told wrong, left out"] = model.loo_error_rate_
+            told = Table(columns, model.ridges_, "ridge", "mean squared errors")
+            lines = [f"{name}: {value:.6g}" for name, value in numbers.items()]
+            sections = [rmtdeq.Section("Errors", [str(deq), *lines, figure]), rmtdeq.Section("By ridge", [told])]
+            save_report(f"{samples.name}: learning with a kernel", sections, options, samples.problem)
+    return 0
+
+
+def _listed(samples: _Samples, y: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> str:
+    """Return what was to be predicted and what was, a line a sample."""
+    names = samples.class_names
+    rows = [
+        (f'"{names[a]}"', f'"{names[b]}"') if names else (f"{a:.17g}", f"{b:.17g}")
+        for a, b in zip(y.tolist(), predicted.tolist(), strict=True)
+    ]
+    return "\n".join(["target,predicted", *(",".join(row) for row in rows)]) + "\n"
+
+
+def _learn(options: argparse.Namespace) -> int:
+    deq = _network(options)
+    check.number(options.ridge, "--ridge", low=0)
+    for size in options.sizes or ():
+        check.integer(size, "A number of --sizes", low=2)
+    samples = _samples_of(options)
+    n = samples.n
+    if options.measure and len(samples.X) - n < 4 * _FEWEST:
+        raise InvalidInputError(
+            f"--measure needs {4 * _FEWEST} samples that the curve is not foretold from, and of {len(samples.X)} there "
+            f"are {len(samples.X) - n}; lower --n."
+        )
+    labels = samples.y[:n]
+    curve = rmtdeq.learning_curve(
+        samples.X[:n], labels, deq, options.kind, sizes=options.sizes, ridge=options.ridge, seed=options.seed
+    )
+    measured = _measured(options, deq, samples, curve) if options.measure else {}
+    print(f"{samples.name}: {deq}, {options.kind}, ridge {options.ridge:g}, foretold from {n} samples")
+    for row, size in enumerate(curve.sizes.tolist()):
+        line = f"  {size:>9}  mse {curve.mse[row]:.4g} ({curve.low[row]:.4g} to {curve.high[row]:.4g})"
+        if curve.wrong is not None:
+            low, high = (100 * each[row] for each in (curve.wrong.low, curve.wrong.high))
+            line += f"  told wrong {100 * curve.wrong.value[row]:.2f} % ({low:.2f} to {high:.2f})"
+        if size in measured:
+            line += f"  measured {', '.join(f'{value:.4g}' for value in measured[size].values())}"
+        print(line)
+    if options.out or options.report:
+        from rmtdeq.output.figures import learning_figure
+
+        figure = learning_figure(curve, measured, f"{samples.name}: {deq.activation!r} DEQ, ridge {options.ridge:g}")
+        table = curve.table()
+        if options.out:
+            results = {"sizes": curve.sizes, **table.columns, "measured": {str(k): v for k, v in measured.items()}}
+            save(figure, options, record_of("learn", options, results))
+        if options.report:
+            sections = [rmtdeq.Section("Learning curve", [str(deq), figure, table])]
+            save_report(f"{samples.name}: error by number of samples", sections, options, samples.problem)
+    return 0
+
+
+def _measured(
+    options: argparse.Namespace, deq: rmtdeq.DEQ, samples: _Samples, curve: rmtdeq.LearningCurve
+) -> dict[int, dict[str, float]]:
+    """Return the errors of learning from samples that the curve does not know, on others that it does not know."""
+    X, y = samples.X[samples.n :], samples.y[samples.n :]
+    tested = min(_TESTED, len(X) // 4)
+    sizes = [size for size in curve.sizes.tolist() if size <= len(X) - tested]
+    targets = np.eye(len(samples.class_names))[y] if samples.class_names else y[:, None]
+    known = deq.pinned(check.mean_squared_norm(samples.X[: samples.n]))
+    found = {}
+    for size in sizes:
+        with Stage(f"learning from {size} samples"):
+            train = X[tested : tested + size]
+            K = np.array(rmtdeq.kernel(train, known, options.kind), order="C")
+            fit = ridge_fit(K, targets[tested : tested + size], options.ridge)
+            values = rmtdeq.kernel(X[:tested], known, options.kind, Y=train) @ fit.coefficients + fit.intercept
+        found[size] = {"mse": float(np.square(values - targets[:tested]).mean())}
+        if samples.class_names:
+            found[size]["error rate"] = float(np.mean(values.argmax(axis=1) != y[:tested]))
+    return found
+
+
+def _suggest(options: argparse.Namespace) -> int:
+    named = {
+        "activations": options.activations,
+        "sigma_a2": options.sigma_a2,
+        "sigma_b2": options.sigma_b2,
+        "sigma_c2": options.sigma_c2,
+    }
+    given = {name: values for name, values in named.items() if values is not None}
+    # Wrong names and variances are refused before data are read.
+    for activation in options.activations or ():
+        rmtdeq.DEQ(activation)
+    for name in ("sigma_a2", "sigma_b2", "sigma_c2"):
+        for value in given.get(name, ()):
+            rmtdeq.DEQ("relu", **{name: value})
+    samples = _samples_of(options)
+    found = rmtdeq.suggest(
+        samples.X[: samples.n],
+        samples.y[: samples.n],
+        kinds=options.kind,
+        scale=not options.as_is,
+        seed=options.seed,
+        most=samples.n,
+        **given,
+    )
+    print(f"{samples.name}: {len(found.candidates)} kernels compared")
+    print(found.summary())
+    if options.out or options.report:
+        from rmtdeq.output.figures import suggestion_figure
+
+        figure = suggestion_figure(found, samples.name)
+        if options.out:
+            rows = [dict(zip(("rank", *found.table().columns), row, strict=True)) for row in found.table().rows()]
+            save(figure, options, record_of("suggest", options, {"candidates": rows}))
+        if options.report:
+            sections = [
+                rmtdeq.Section("Suggestion", [*found.summary().splitlines()[:1], figure]),
+                rmtdeq.Section("Candidates", [found.table()]),
+            ]
+            save_report(f"{samples.name}: networks to learn with", sections, options, samples.problem)
+    return 0
