@@ -2,21 +2,26 @@
 
 from rmtdeq.learning.calibration import inverse_temperature
 from rmtdeq.learning.curve import Band, LearningCurve, learning_curve
+from rmtdeq.learning.iterative import IterativePath, iterative_path
 from rmtdeq.learning.power_law import PowerLaw
-from rmtdeq.learning.ridge import RidgeFit, RidgePath, ridge_fit, ridge_path
+from rmtdeq.learning.ridge import RidgeFit, RidgePath, RidgeProblem, ridge_fit, ridge_path, ridge_problem
 from rmtdeq.learning.suggestion import Candidate, Suggestion, suggest
 
 __all__ = [
     "Band",
     "Candidate",
+    "IterativePath",
     "LearningCurve",
     "PowerLaw",
     "RidgeFit",
     "RidgePath",
+    "RidgeProblem",
     "Suggestion",
     "inverse_temperature",
+    "iterative_path",
     "learning_curve",
     "ridge_fit",
     "ridge_path",
+    "ridge_problem",
     "suggest",
 ]

@@ -71,18 +71,18 @@ class RidgePath:
         Of diag(s) K diag(s), ascending, s the roots of the weights.
     vectors : ndarray (n, n)
         Its eigenvectors, one a column.
-    problem : Problem
+    problem : RidgeProblem
     """
 
     eigenvalues: FloatArray
     vectors: FloatArray
-    problem: Problem
+    problem: RidgeProblem
 
     @property
     def smallest_ridge(self) -> float:
         """The least ridge with which the smallest eigenvalue is told from rounding; zero where it is by itself."""
         lowest, highest = float(self.eigenvalues[0]), float(self.eigenvalues[-1])
-        return max(0.0, _resolved(highest, self.eigenvalues.dtype) - lowest)
+        return max(0.0, smallest_resolved(highest, self.eigenvalues.dtype) - lowest)
 
     def grid(self) -> FloatArray:
         """Return ridges to choose from where nothing is known of them.
@@ -93,9 +93,7 @@ class RidgePath:
             Two a decade, from the trace of the kernel, which leaves nothing but the constant, to a millionth of its
             mean diagonal, which interpolates, or to what rounding leaves.
         """
-        highest = check.number(float(self.eigenvalues.sum()), "The trace of K", low=0, open_low=True)
-        lowest = max(_SMALLEST * highest / len(self.eigenvalues), 2 * self.smallest_ridge)
-        return np.geomspace(highest, lowest, max(2, round(_A_DECADE * math.log10(highest / lowest)) + 1))
+        return ridge_grid(float(self.eigenvalues.sum()), len(self.eigenvalues), self.smallest_ridge)
 
     def fit(self, ridge: float) -> RidgeFit:
         """Return the regression with one ridge, in some n² k operations.
@@ -135,7 +133,7 @@ class RidgePath:
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class RidgeProblem:
     """What is to be learnt, apart from the kernel.
 
     Attributes
@@ -250,7 +248,7 @@ def ridge_fit(
     """
     ridge, problem = _ridge(ridge), _problem(K, y, weights, intercept)
     A = _weighted(K, problem.roots).T
-    least = _resolved(float(A.diagonal().sum()), A.dtype)
+    least = smallest_resolved(float(A.diagonal().sum()), A.dtype)
     A[np.diag_indices_from(A)] += A.dtype.type(ridge)
     factorise, solve, invert = get_lapack_funcs(("potrf", "potrs", "potri"), (A,))
     factor, failed = factorise(A, lower=True, overwrite_a=True, clean=False)
@@ -261,13 +259,18 @@ def ridge_fit(
     return problem.fit(ridge, solved, inverse.diagonal())
 
 
-def _problem(K: FloatArray, y: ArrayLike, weights: ArrayLike | None, intercept: bool) -> Problem:
+def _problem(K: FloatArray, y: ArrayLike, weights: ArrayLike | None, intercept: bool) -> RidgeProblem:
     n = len(K)
     if not isinstance(K, np.ndarray) or K.shape != (n, n) or K.dtype not in (np.float32, np.float64):
         raise InvalidInputError("K must be a square array of float64 or float32, as rmtdeq.kernel returns it.")
     if not K.flags.writeable or not K.flags.c_contiguous:
         raise InvalidInputError("K is overwritten and must be writeable and C-contiguous; pass K.copy().")
     check.finite(int(np.count_nonzero(~np.isfinite(K.sum(axis=1)))), "K")
+    return ridge_problem(n, y, weights, intercept)
+
+
+def ridge_problem(n: int, y: ArrayLike, weights: ArrayLike | None, intercept: bool) -> RidgeProblem:
+    """Check targets and weights of n samples; parameters as for `ridge_path`."""
     targets = check.real_array(y, "y").astype(float)
     if targets.ndim not in (1, 2) or len(targets) != n or not targets.size:
         raise InvalidInputError(f"y must be of shape ({n},) or ({n}, k) for {n} samples, not {targets.shape}.")
@@ -278,7 +281,7 @@ def _problem(K: FloatArray, y: ArrayLike, weights: ArrayLike | None, intercept: 
         raise InvalidInputError(f"weights must be positive, one for each of {n} samples; leave out those of weight 0.")
     targets = targets.reshape(n, -1)
     mean = np.average(targets, axis=0, weights=w) if intercept else np.zeros(targets.shape[1])
-    return Problem(targets - mean, mean, np.sqrt(w), intercept)
+    return RidgeProblem(targets - mean, mean, np.sqrt(w), intercept)
 
 
 def _weighted(K: FloatArray, roots: FloatArray) -> FloatArray:
@@ -289,7 +292,17 @@ def _weighted(K: FloatArray, roots: FloatArray) -> FloatArray:
     return K
 
 
-def _resolved(largest: float, dtype: np.dtype[Any]) -> float:
+def ridge_grid(trace: float, n: int, smallest: float) -> FloatArray:
+    """Return two ridges a decade, from the trace of a kernel to a millionth of its mean diagonal, descending.
+
+    None is below twice the `smallest` that rounding leaves.
+    """
+    highest = check.number(trace, "The trace of K", low=0, open_low=True)
+    lowest = max(_SMALLEST * highest / n, 2 * smallest)
+    return np.geomspace(highest, lowest, max(2, round(_A_DECADE * math.log10(highest / lowest)) + 1))
+
+
+def smallest_resolved(largest: float, dtype: np.dtype[Any]) -> float:
     """Return the eigenvalue that rounding leaves nothing of, beside the largest."""
     return _ROUNDING * float(np.finfo(dtype).eps) * largest
 

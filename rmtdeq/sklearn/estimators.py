@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +13,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, Regre
 from sklearn.utils.validation import check_is_fitted
 
 from rmtdeq._lib import check
+from rmtdeq._lib.checkpoint import Checkpoint, checksum
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import KINDS, FloatArray, Function
 from rmtdeq.data import Scaling
-from rmtdeq.kernels import kernel
+from rmtdeq.kernels import kernel, kernel_diagonal, kernel_operator
 from rmtdeq.kernels.blocks import scratch_bytes
-from rmtdeq.learning import RidgeFit, inverse_temperature, ridge_fit, ridge_path
+from rmtdeq.learning import RidgeFit, inverse_temperature, iterative_path, ridge_fit, ridge_path, ridge_problem
 from rmtdeq.network import DEQ, Network
 from rmtdeq.sklearn.inputs import validated, weights, with_labels, with_targets
 
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
     from rmtdeq.activations import Activation
 
 _CRITERIA = ("loo", "gcv")
+
+_SOLVERS = ("auto", "direct", "iterative")
+
+_ALL_EIGENVALUES, _ONE_FACTOR = 8192, 20000
+"""Samples up to which a decomposition takes less time than conjugate gradients: for several ridges, and for one."""
 
 _ENTRIES = 1 << 24
 """Of a kernel of test samples with those of the training that is there at a time."""
@@ -44,6 +52,8 @@ class _KernelRidge(BaseEstimator):
         dtype: DTypeLike | None = None,
         device: Any = None,
         memory_limit: float | None = None,
+        solver: str = "auto",
+        checkpoint: str | Path | None = None,
     ) -> None:
         self.deq = deq
         self.kind = kind
@@ -54,14 +64,24 @@ class _KernelRidge(BaseEstimator):
         self.dtype = dtype
         self.device = device
         self.memory_limit = memory_limit
+        self.solver = solver
+        self.checkpoint = checkpoint
 
     def _learn(self, X: FloatArray, targets: FloatArray, weights: FloatArray | None) -> tuple[list[RidgeFit], int]:
         """Fit to targets (n, k) with every ridge; return what came of each, and which is the best."""
         ridges = self._given_ridges()
         check.choice(self.kind, "kind", KINDS)
         intercept = check.flag(self.fit_intercept, "fit_intercept")
+        check.choice(self.solver, "solver", _SOLVERS)
+        folder = None if self.checkpoint is None else check.folder(self.checkpoint, "checkpoint")
         precision = check.precision(self.dtype, X)
-        self._require_memory(len(X), 1 if ridges is not None and len(ridges) == 1 else 2, precision)
+        single = ridges is not None and len(ridges) == 1
+        direct = self._decomposes(len(X), single, precision)
+        if direct and folder is not None:
+            raise InvalidInputError(
+                "checkpoint= keeps what conjugate gradients have reached, and so few samples are done without; leave "
+                "it out, or pass solver='iterative'."
+            )
 
         self.scaling_ = Scaling.of(X, weights) if check.flag(self.scale, "scale") else None
         samples = self._scaled(X)
@@ -69,11 +89,13 @@ class _KernelRidge(BaseEstimator):
         # One network for the samples of the training and of the test.
         self.network_ = network.pinned(_mean_squared_norm(samples, weights))
         self.X_fit_ = np.array(samples, dtype=precision, order="C")
-        K = self._kernel(self.X_fit_)
-        if ridges is not None and len(ridges) == 1:
+        if not direct:
+            fits = self._iterated(targets, weights, intercept, ridges, folder)
+        elif ridges is not None and single:
+            K = self._kernel(self.X_fit_)
             fits = [ridge_fit(K, targets, ridges[0], weights=weights, intercept=intercept)]
         else:
-            path = ridge_path(K, targets, weights=weights, intercept=intercept)
+            path = ridge_path(self._kernel(self.X_fit_), targets, weights=weights, intercept=intercept)
             fits = path.fits(path.grid() if ridges is None else ridges)
 
         self.ridges_ = np.array([fit.ridge for fit in fits])
@@ -96,14 +118,69 @@ class _KernelRidge(BaseEstimator):
             raise InvalidInputError(f"ridge must be {_CRITERIA[0]!r}, {_CRITERIA[1]!r}, a number, or several.")
         return [check.number(ridge, "ridge", low=0) for ridge in ridges]
 
+    def _decomposes(self, n: int, single: bool, precision: np.dtype[Any]) -> bool:
+        """Say whether the kernel is decomposed, and refuse what was asked for and has no room."""
+        matrices = 1 if single else 2
+        if self.solver == "auto":
+            few = n <= (_ONE_FACTOR if single else _ALL_EIGENVALUES)
+            return few and self._bytes(n, matrices, precision) <= check.memory_allowed(self.memory_limit)[0]
+        if self.solver == "direct":
+            self._require_memory(n, matrices, precision)
+        return self.solver == "direct"
+
+    def _iterated(
+        self,
+        targets: FloatArray,
+        weights: FloatArray | None,
+        intercept: bool,
+        ridges: list[float] | None,
+        folder: Path | None,
+    ) -> list[RidgeFit]:
+        """Fit by conjugate gradients; half the kernel is kept in memory, or in the folder's files."""
+        X, network = self.X_fit_, self.network_
+        problem = ridge_problem(len(X), targets, weights, intercept)
+        squares = np.square(problem.roots)
+        trace = float(squares @ kernel_diagonal(X, network, self.kind))
+        with ExitStack() as open_:
+            operator = kernel_operator(
+                X,
+                network,
+                self.kind,
+                folder=None if folder is None else folder / "kernel",
+                backend=self.backend,
+                device=self.device,
+                memory_limit=self.memory_limit,
+                progress=True,
+            )
+            open_.enter_context(closing(operator))
+            kept = None
+            if folder is not None:
+                record = operator.identity() | {"targets": checksum(problem.targets), "weights": checksum(squares)}
+                kept = open_.enter_context(
+                    closing(Checkpoint(folder / "ridges", record | {"intercept": intercept}, "regression"))
+                )
+            path = iterative_path(
+                operator.__matmul__,
+                lambda chosen: self._kernel(X, X[chosen]),
+                trace,
+                problem,
+                operator.entries_dtype,
+                kept=kept,
+            )
+            return path.fits(path.grid() if ridges is None else np.array(ridges))
+
+    @staticmethod
+    def _bytes(n: int, matrices: int, precision: np.dtype[Any]) -> int:
+        return matrices * n * n * precision.itemsize + scratch_bytes(precision.itemsize)
+
     def _require_memory(self, n: int, matrices: int, precision: np.dtype[Any]) -> None:
         half = "dtype='float32' takes half, " if precision == np.float64 else ""
         single = "one ridge instead of several takes half, " if matrices > 1 else ""
         check.memory(
-            matrices * n * n * precision.itemsize + scratch_bytes(precision.itemsize),
+            self._bytes(n, matrices, precision),
             self.memory_limit,
             f"Kernel ridge regression on {n} samples, {matrices} matrices of {n} x {n} entries,",
-            f"{half}{single}or learn from fewer samples",
+            f"{half}{single}solver='iterative' keeps half a matrix, or learn from fewer samples",
         )
 
     def _scaled(self, X: FloatArray) -> FloatArray:
@@ -117,7 +194,7 @@ class _KernelRidge(BaseEstimator):
             Y=columns,
             backend=self.backend,
             device=self.device,
-            memory_limit=self.memory_limit,
+            memory_limit=self.memory_limit if columns is None else None,
             progress=False,
         )
         return np.ascontiguousarray(found)
@@ -160,8 +237,16 @@ class DEQRegressor(MultiOutputMixin, RegressorMixin, _KernelRidge):
         Of the kernel, as for `rmtdeq.kernel`.  In float32, that of samples in float32, half the memory, and ridges are
         not below what rounding leaves of the smallest eigenvalues.
     memory_limit : float, optional
-        Bytes that n x n matrices may take, one for a single ridge and two for several; nine tenths of the free memory
-        by default.
+        Bytes that n x n matrices may take, one for a single ridge and two for several, half of one with conjugate
+        gradients; nine tenths of the free memory by default.
+    solver : str
+        ``"direct"``: one decomposition of the kernel, exact.  ``"iterative"``: conjugate gradients, half the kernel in
+        memory, predictions to a relative 1e-5; the leave-one-out errors, which choose the ridge, are then estimated,
+        within 3 % where it was tried.  ``"auto"``: the first up to 8192 samples (20,000 with a single ridge), as far as
+        there is memory.
+    checkpoint : path, optional
+        Folder in which conjugate gradients keep the kernel and what they have solved, so that an interrupted `fit` goes
+        on there.
 
     Attributes
     ----------
@@ -220,7 +305,9 @@ class DEQRegressor(MultiOutputMixin, RegressorMixin, _KernelRidge):
         IllPosedError
             No contraction on these data; a ridge too small for a singular kernel.
         MemoryLimitError
-            No room for the kernel, which is told before it is computed.
+            No room for the kernel with ``solver="direct"``, which is told before it is computed.
+        ConvergenceError
+            Conjugate gradients do not end, for a ridge that is too small for the precision.
         """
         X, targets = with_targets(self, X, y)
         X, targets, w = _of_weight(X, targets, sample_weight)
@@ -242,7 +329,7 @@ class DEQClassifier(ClassifierMixin, _KernelRidge):
 
     Parameters
     ----------
-    deq, kind, ridge, scale, fit_intercept, backend, dtype, device, memory_limit
+    deq, kind, ridge, scale, fit_intercept, backend, dtype, device, memory_limit, solver, checkpoint
         As for `DEQRegressor`; the error by which a ridge is chosen is that of the indicators.
 
     Attributes

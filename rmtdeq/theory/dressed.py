@@ -169,7 +169,7 @@ def _fitted(
         in_cosines = _polynomials(t, cosines, degree + 1)
         return np.asarray((in_cosines[:, None] * symmetric[None]).reshape(-1, t.size).T)
 
-    triangle = np.linalg.qr(np.column_stack([terms(used), used[3]]), mode="r")
+    triangle = np.asarray(np.linalg.qr(np.column_stack([terms(used), used[3]]), mode="r"))
     solution, *_ = np.linalg.lstsq(triangle[:, :-1], triangle[:, -1], rcond=None)
     coefficients = np.zeros((degree + 1, powers, powers))
     coefficients[:, a, b] = solution.reshape(degree + 1, -1)

@@ -241,7 +241,7 @@ def test_scikit_learn_accepts_them_as_its_own(estimator, unlike_copies):
         (rd.DEQRegressor(), {"X": np.ones((10, 2))}, rd.InvalidInputError, "all the same"),
         (rd.DEQRegressor(), {"sample_weight": np.eye(10)[0]}, rd.InvalidInputError, "two samples"),
         (rd.DEQRegressor(rd.DEQ("relu", 2.5)), {}, rd.IllPosedError, "lower sigma_a2"),
-        (rd.DEQRegressor(memory_limit=3e6), {"X": np.eye(500), "y": np.ones(500)}, rd.MemoryLimitError, "float32"),
+        (rd.DEQRegressor(memory_limit=3e6, solver="direct"), {"X": np.eye(500), "y": np.ones(500)}, rd.MemoryLimitError, "float32"),
         (rd.DEQClassifier(), {"y": np.ones(10)}, rd.InvalidInputError, "one class"),
         (rd.DEQClassifier(), {"y": np.linspace(0, 1, 10)}, rd.InvalidInputError, "continuous"),
     ],
@@ -263,3 +263,26 @@ def test_nothing_is_computed_for_what_does_not_fit(monkeypatch):
     for ridge in (0.1, "loo"):
         with pytest.raises(rd.MemoryLimitError, match="learn from fewer samples"):
             rd.DEQRegressor(ridge=ridge, memory_limit=1e6, dtype="float32").fit(X, y)
+
+
+def test_conjugate_gradients_predict_what_the_decomposition_does(tmp_path):
+    """With the kernel and solutions in a folder, from which the next fit goes on."""
+    X, y = rd.load_dataset("digits", n=500, seed=0)
+    given = {"ridge": [1.0, 0.1, 0.01], "deq": "relu"}
+    direct = rd.DEQClassifier(**given, solver="direct").fit(X[::2], y[::2])
+    folder = tmp_path / "fit"
+    for _ in range(2):
+        iterative = rd.DEQClassifier(**given, solver="iterative", checkpoint=folder).fit(X[::2], y[::2])
+        assert iterative.ridge_ == direct.ridge_
+        np.testing.assert_allclose(iterative.decision_function(X), direct.decision_function(X), atol=1e-4)
+    assert len(list((folder / "ridges").glob("ridge-*.npz"))) == 3
+    with pytest.raises(rd.InvalidInputError, match="holds another"):
+        rd.DEQClassifier(**given, solver="iterative", checkpoint=folder).fit(X[::2], 9 - y[::2])
+
+
+def test_a_folder_is_for_conjugate_gradients(tmp_path):
+    X, y = rd.load_dataset("digits", n=50, seed=0)
+    with pytest.raises(rd.InvalidInputError, match="solver='iterative'"):
+        rd.DEQClassifier(checkpoint=tmp_path / "fit").fit(X, y)
+    with pytest.raises(rd.InvalidInputError, match="solver must be one of"):
+        rd.DEQClassifier(solver="qr").fit(X, y)
