@@ -28,6 +28,8 @@ PARAMETERS = {
     "dtype": "float32",
     "device": None,
     "memory_limit": 1e9,
+    "solver": "direct",
+    "checkpoint": None,
 }
 
 LEFT_OUT = {
@@ -241,7 +243,12 @@ def test_scikit_learn_accepts_them_as_its_own(estimator, unlike_copies):
         (rd.DEQRegressor(), {"X": np.ones((10, 2))}, rd.InvalidInputError, "all the same"),
         (rd.DEQRegressor(), {"sample_weight": np.eye(10)[0]}, rd.InvalidInputError, "two samples"),
         (rd.DEQRegressor(rd.DEQ("relu", 2.5)), {}, rd.IllPosedError, "lower sigma_a2"),
-        (rd.DEQRegressor(memory_limit=3e6, solver="direct"), {"X": np.eye(500), "y": np.ones(500)}, rd.MemoryLimitError, "float32"),
+        (
+            rd.DEQRegressor(memory_limit=3e6, solver="direct"),
+            {"X": np.eye(500), "y": np.ones(500)},
+            rd.MemoryLimitError,
+            "float32",
+        ),
         (rd.DEQClassifier(), {"y": np.ones(10)}, rd.InvalidInputError, "one class"),
         (rd.DEQClassifier(), {"y": np.linspace(0, 1, 10)}, rd.InvalidInputError, "continuous"),
     ],
@@ -259,10 +266,10 @@ def test_nothing_is_computed_for_what_does_not_fit(monkeypatch):
     monkeypatch.setattr("rmtdeq.sklearn.estimators.kernel", never)
     X, y = np.random.default_rng(0).standard_normal((1000, 3)), np.ones(1000)
     with pytest.raises(rd.MemoryLimitError, match="one ridge instead of several"):
-        rd.DEQRegressor(memory_limit=15e6).fit(X, y)
+        rd.DEQRegressor(memory_limit=15e6, solver="direct").fit(X, y)
     for ridge in (0.1, "loo"):
         with pytest.raises(rd.MemoryLimitError, match="learn from fewer samples"):
-            rd.DEQRegressor(ridge=ridge, memory_limit=1e6, dtype="float32").fit(X, y)
+            rd.DEQRegressor(ridge=ridge, memory_limit=1e6, dtype="float32", solver="direct").fit(X, y)
 
 
 def test_conjugate_gradients_predict_what_the_decomposition_does(tmp_path):
