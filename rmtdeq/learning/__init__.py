@@ -3,6 +3,7 @@
 from rmtdeq.learning.calibration import inverse_temperature
 from rmtdeq.learning.curve import Band, LearningCurve, learning_curve
 from rmtdeq.learning.power_law import PowerLaw
+from rmtdeq.learning.prediction import LearningPrediction, predict_learning
 from rmtdeq.learning.ridge import RidgeFit, RidgePath, ridge_fit, ridge_path
 from rmtdeq.learning.suggestion import Candidate, Suggestion, suggest
 
@@ -10,12 +11,14 @@ __all__ = [
     "Band",
     "Candidate",
     "LearningCurve",
+    "LearningPrediction",
     "PowerLaw",
     "RidgeFit",
     "RidgePath",
     "Suggestion",
     "inverse_temperature",
     "learning_curve",
+    "predict_learning",
     "ridge_fit",
     "ridge_path",
     "suggest",
