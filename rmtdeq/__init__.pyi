@@ -58,8 +58,10 @@ from .theory import (
 )
 from .learning import (
     LearningCurve as LearningCurve,
+    LearningPrediction as LearningPrediction,
     Suggestion as Suggestion,
     learning_curve as learning_curve,
+    predict_learning as predict_learning,
     suggest as suggest,
 )
 from .sklearn import (

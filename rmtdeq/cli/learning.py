@@ -303,22 +303,33 @@ def _learn(options: argparse.Namespace) -> int:
         samples.X[:n], labels, deq, options.kind, sizes=options.sizes, ridge=options.ridge, seed=options.seed
     )
     measured = _measured(options, deq, samples, curve) if options.measure else {}
+    prediction = None
+    if samples.problem is not None and samples.problem.population is None:
+        sizes = np.maximum(curve.sizes, len(samples.class_names))
+        prediction = rmtdeq.predict_learning(deq, samples.problem.mixture, None, sizes, options.ridge, options.kind)
     print(f"{samples.name}: {deq}, {options.kind}, ridge {options.ridge:g}, foretold from {n} samples")
     for row, size in enumerate(curve.sizes.tolist()):
         line = f"  {size:>9}  mse {curve.mse[row]:.4g} ({curve.low[row]:.4g} to {curve.high[row]:.4g})"
         if curve.wrong is not None:
             low, high = (100 * each[row] for each in (curve.wrong.low, curve.wrong.high))
             line += f"  told wrong {100 * curve.wrong.value[row]:.2f} % ({low:.2f} to {high:.2f})"
+        if prediction is not None:
+            line += f"  from the mixture {prediction.mse[row, 0]:.4g}"
+            line += "" if prediction.error_rate is None else f", {100 * prediction.error_rate[row, 0]:.2f} %"
         if size in measured:
             line += f"  measured {', '.join(f'{value:.4g}' for value in measured[size].values())}"
         print(line)
     if options.out or options.report:
         from rmtdeq.output.figures import learning_figure
 
-        figure = learning_figure(curve, measured, f"{samples.name}: {deq.activation!r} DEQ, ridge {options.ridge:g}")
+        title = f"{samples.name}: {deq.activation!r} DEQ, ridge {options.ridge:g}"
+        figure = learning_figure(curve, measured, title, prediction)
         table = curve.table()
         if options.out:
-            results = {"sizes": curve.sizes, **table.columns, "measured": {str(k): v for k, v in measured.items()}}
+            by_size = {str(size): values for size, values in measured.items()}
+            results: dict[str, Any] = {"sizes": curve.sizes, **table.columns, "measured": by_size}
+            if prediction is not None:
+                results["from the mixture"] = {"mse": prediction.mse[:, 0], "error rate": prediction.error_rate}
             save(figure, options, record_of("learn", options, results))
         if options.report:
             sections = [rmtdeq.Section("Learning curve", [str(deq), figure, table])]

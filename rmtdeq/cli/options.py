@@ -11,6 +11,7 @@ from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage
 from rmtdeq.data.datasets import DATASETS
+from rmtdeq.data.openml import is_openml
 from rmtdeq.data.problems import Problem, image_problem, mixture_problem, own_problem
 
 _OF_OWN = ("labels", "label_column", "drop", "drop_missing", "standardize", "as_is")
@@ -44,7 +45,7 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = "fashion-sam
     source.add_argument(
         "--dataset",
         default=default,
-        help="fashion-sample and digits (in the package), mnist, fashion-mnist, cifar10, svhn, or mixture "
+        help="fashion-sample and digits (in the package), mnist, fashion-mnist, cifar10, svhn, openml:NAME, or mixture "
         f"(default {default or 'none'})",
     )
     source.add_argument(
@@ -135,10 +136,19 @@ def problem_of(options: argparse.Namespace, spared: float = 0.0) -> Problem:
         raise InvalidInputError(
             "--p is of --dataset mixture, other samples have a dimension of their own; leave it out."
         )
-    if options.data is not None:
+    table = options.data
+    if table is not None:
         data_dir_of(options, "--data")
+    elif is_openml(options.dataset):
+        table = options.dataset
+        read = [name for name in ("labels", "label_column", "drop", "drop_missing") if vars(options)[name]]
+        if read:
+            raise InvalidInputError(
+                f"--{read[0].replace('_', '-')} is for a file of your own; OpenML says which column has the labels."
+            )
+    if table is not None:
         return own_problem(
-            options.data,
+            table,
             options.labels,
             options.classes,
             options.n,
@@ -149,6 +159,7 @@ def problem_of(options: argparse.Namespace, spared: float = 0.0) -> Problem:
             spared=spared,
             covariance=options.covariance,
             seed=options.seed,
+            data_dir=options.data_dir,
         )
     if given := own_options(options):
         raise InvalidInputError(f"{given}: for samples of your own alone; name their file with --data.")

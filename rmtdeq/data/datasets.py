@@ -22,6 +22,8 @@ from rmtdeq.data import formats
 from rmtdeq.data.catalog import DATASETS, DataFile, Dataset
 from rmtdeq.data.download import fetch
 from rmtdeq.data.formats import Images, Labels, Split
+from rmtdeq.data.openml import from_openml, is_openml
+from rmtdeq.data.scaling import center_and_scale
 from rmtdeq.data.shares import drawn
 
 __all__ = ["DATASETS", "DataFile", "Dataset", "cache_folder", "dataset_names", "load_dataset", "load_images"]
@@ -118,7 +120,8 @@ def load_dataset(
     Parameters
     ----------
     name : str
-        One of `dataset_names`. ``"fashion-sample"`` and ``"digits"`` come with the package.
+        One of `dataset_names`. ``"fashion-sample"`` and ``"digits"`` come with the package. ``"openml:NAME"``, or
+        ``"openml:NAME@VERSION"``: a table of OpenML with labels, through scikit-learn, in whose features' own units.
     classes : iterable of int or str, optional
         The classes wanted, as the data set numbers or names them: ``(3, 5)``, ``("cat", "dog")``; default: all, sorted.
     n : int, optional
@@ -173,6 +176,8 @@ def load_dataset(
     >>> X.shape
     (1000, 784)
     """
+    if is_openml(name):
+        return _of_openml(name, classes, n, split, seed, data_dir, raw, shuffle)
     dataset = _dataset(name, split)
     wanted = tuple(sorted(dataset.classes)) if classes is None else class_labels(name, classes)
     if n is not None:
@@ -206,6 +211,36 @@ def load_dataset(
     X -= mean
     X *= scale
     return X, y
+
+
+def _of_openml(
+    name: str,
+    classes: Iterable[int | str] | None,
+    n: int | None,
+    split: str,
+    seed: Seed,
+    data_dir: str | os.PathLike[str] | None,
+    raw: bool,
+    shuffle: bool,
+) -> tuple[NDArray[Any], Labels]:
+    """Return samples of a table of OpenML, drawn and scaled as images are."""
+    if check.choice(split, "split", formats.SPLITS) != "train":
+        raise InvalidInputError(f"{name} is one table; take split='train' and divide it.")
+    rng = check.generator(seed)
+    raw, shuffle = check.flag(raw, "raw"), check.flag(shuffle, "shuffle")
+    table = from_openml(name, data_dir)
+    if classes is not None:
+        if isinstance(classes, (str, bytes)):
+            raise InvalidInputError(f"classes must be a sequence such as (3, 8), not {classes!r}.")
+        table = table.of_classes(tuple(classes))
+    count = len(table.X) if n is None else check.integer(n, "n", low=1)
+    if count > len(table.X):
+        raise InvalidInputError(f"n={count} samples are more than the {len(table.X)} of {name}; ask for fewer.")
+    rows, _ = drawn(count, [np.flatnonzero(table.y == a) for a in range(len(table.class_names))], rng)
+    if shuffle:
+        rows = rng.permutation(rows)
+    X = table.X if raw else center_and_scale(table.X)
+    return X[rows], table.y[rows].astype(np.int64)
 
 
 def load_images(

@@ -19,6 +19,7 @@ from rmtdeq.data.datasets import class_labels, load_dataset
 from rmtdeq.data.estimation import MATRICES
 from rmtdeq.data.mixture import GaussianMixture
 from rmtdeq.data.moments import DataMoments
+from rmtdeq.data.openml import from_openml, is_openml
 from rmtdeq.data.own import load_table
 from rmtdeq.data.scaling import center_and_scale, standardize
 from rmtdeq.data.shares import drawn
@@ -165,14 +166,18 @@ def own_problem(
     spared: float = 0.0,
     covariance: str = "common",
     seed: Seed = 0,
+    data_dir: str | os.PathLike[str] | None = None,
 ) -> Problem:
     """Return samples of a user's own table, and the mixture estimated from all that it holds of these classes.
 
-    What `load_table` reads is centred and scaled by a common number, or each feature by its own, or not at all.  Full
-    covariances are shrunk as far as so few samples ask for it.  Unless n is given, a share of the samples is spared,
-    if that is enough to predict from.
+    A name ``"openml:NAME"`` stands for a table of OpenML.  Samples are centred and scaled by a common number, or each
+    feature by its own, or not at all.  Full covariances are shrunk as far as so few samples ask for it.  Unless n is
+    given, a share of the samples is spared, if that is enough to predict from.
     """
-    table = load_table(data, labels, label_column=label_column, drop=drop, drop_missing=drop_missing)
+    if is_openml(data):
+        table = from_openml(data, data_dir)
+    else:
+        table = load_table(data, labels, label_column=label_column, drop=drop, drop_missing=drop_missing)
     if classes is not None:
         table = table.of_classes(classes)
     X, y, names = table.X, table.y, table.class_names

@@ -4,6 +4,7 @@ from rmtdeq.learning.calibration import inverse_temperature
 from rmtdeq.learning.curve import Band, LearningCurve, learning_curve
 from rmtdeq.learning.iterative import IterativePath, iterative_path
 from rmtdeq.learning.power_law import PowerLaw
+from rmtdeq.learning.prediction import LearningPrediction, predict_learning
 from rmtdeq.learning.ridge import RidgeFit, RidgePath, RidgeProblem, ridge_fit, ridge_path, ridge_problem
 from rmtdeq.learning.suggestion import Candidate, Suggestion, suggest
 
@@ -12,6 +13,7 @@ __all__ = [
     "Candidate",
     "IterativePath",
     "LearningCurve",
+    "LearningPrediction",
     "PowerLaw",
     "RidgeFit",
     "RidgePath",
@@ -20,6 +22,7 @@ __all__ = [
     "inverse_temperature",
     "iterative_path",
     "learning_curve",
+    "predict_learning",
     "ridge_fit",
     "ridge_path",
     "ridge_problem",

@@ -229,7 +229,7 @@ def learning_curve(
     targets, classes = learning_targets(y, n)
     if n < _FEWEST:
         raise InvalidInputError(f"A learning curve is foretold from {_FEWEST} samples at least, not from {n}.")
-    asked = _sizes((n // 4, n // 2, n, 2 * n, 4 * n) if sizes is None else sizes)
+    asked = training_sizes((n // 4, n // 2, n, 2 * n, 4 * n) if sizes is None else sizes)
     ridge = check.number(ridge, "ridge", low=0)
     kind = check.choice(kind, "kind", KINDS)
     itemsize = check.precision(dtype, X).itemsize
@@ -275,7 +275,8 @@ def learning_curve(
     )
 
 
-def _sizes(sizes: Any) -> IntArray:
+def training_sizes(sizes: Any) -> IntArray:
+    """Return numbers of training samples, checked, (s,)."""
     if not isinstance(sizes, Iterable) or isinstance(sizes, str):
         raise InvalidInputError(f"sizes must hold numbers of training samples, as in (1000, 5000), not {sizes!r}.")
     found = [check.integer(size, "A size", low=2) for size in sizes]

@@ -18,11 +18,11 @@ from rmtdeq.data import DataMoments, GaussianMixture
 from rmtdeq.network import Network, require_network, require_varying
 from rmtdeq.theory.choice import expansion_errors
 from rmtdeq.theory.expansion import expand
+from rmtdeq.theory.gram import gram_model, standard_model
 from rmtdeq.theory.rmt import (
     Bulk,
     GramModel,
     bulk,
-    covariance_family,
     indicator_resolvent,
     outliers,
     point_masses,
@@ -206,14 +206,9 @@ def _predicted(
 ) -> GramPrediction:
     """Predict the spectrum of one kernel; arguments are checked."""
     expansion = expand(deq, gmm, kind, level, tau0_squared)
-    model = replace(
-        _standard_model(gmm, n, truncation),
-        gram=expansion.gram,
-        shifts=expansion.shifts,
-        coupling=expansion.coupling(gmm),
-    )
+    model = gram_model(expansion, gmm, n, truncation)
     slope, shift = float(expansion.gram[0, 0]), float(expansion.shifts[0])
-    widest = float(abs(expansion.gram).max()) * _standard_model(gmm, n, truncation).upper_bound
+    widest = float(abs(expansion.gram).max()) * standard_model(gmm, n, truncation).upper_bound
     if widest <= _NO_SLOPE * float(abs(expansion.shifts).max()):
         # An even activation: the kernel does not see inner products, and the bulk is one point of each class.
         law = Bulk((), point_masses(expansion.shifts, model.probabilities))
@@ -252,30 +247,12 @@ def _chosen(
 
 def _takes_minutes(gmm: GaussianMixture, n: int, truncation: float) -> bool:
     """Say so of covariances that do not commute."""
-    head = _standard_model(gmm, n, truncation).covariances.head
+    head = standard_model(gmm, n, truncation).covariances.head
     return head is not None and head.shape[1] * gmm.classes > _PATIENT
-
-
-@lru_cache(maxsize=4)
-def _standard_model(gmm: GaussianMixture, n: int, truncation: float) -> GramModel:
-    """The model of WᵀW, without shifts or low-rank part."""
-    k = gmm.classes
-    covariances, means = list(gmm.covariances), gmm.means
-    if gmm.principal is not None:
-        vectors, values = gmm.principal
-        covariances, means = list(values), means @ vectors
-    return GramModel(
-        gram=np.ones((k, k)),
-        shifts=np.zeros(k),
-        ratios=gmm.class_sizes(n) / gmm.dimension,
-        covariances=covariance_family(covariances, means, gmm.weights, truncation),
-        norm_variances=gmm.norm_variances,
-        coupling=np.zeros((3 * k, 3 * k)),
-    )
 
 
 @lru_cache(maxsize=4)
 def _standard_bulk(gmm: GaussianMixture, n: int, truncation: float) -> Bulk:
     # Kernels that weigh all inner products alike have the bulk of WᵀW, stretched and shifted: one computation
     # serves every kind and every network.
-    return bulk(_standard_model(gmm, n, truncation))
+    return bulk(standard_model(gmm, n, truncation))

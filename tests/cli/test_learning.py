@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rmtdeq as rd
-from rmtdeq.cli import main
+from rmtdeq.cli import example_mixture, main
 
 N = ["--dataset", "digits", "--n", "80"]
 
@@ -84,6 +84,17 @@ def test_learn_prints_the_curve_and_measures(capsys, tmp_path):
     assert printed.count("measured") == 2
     for row, size in enumerate(("40", "160")):
         assert found["measured"][size]["mse"] == pytest.approx(curve.mse[row], rel=0.35)
+
+
+def test_a_mixture_foretells_its_own_curve(capsys, tmp_path):
+    given = ["--dataset", "mixture", "--p", "200", "--n", "160", "--sizes", "80", "160"]
+    assert main(["learn", *given, "--ridge", "1", "--out", str(tmp_path / "curve")]) == 0
+    assert capsys.readouterr().out.count("from the mixture") == 2
+    found = results(tmp_path / "curve.json")
+    gmm = example_mixture(200, 2)
+    expected = rd.predict_learning(rd.DEQ("tanh"), gmm, None, (80, 160), 1.0, "ntk")
+    np.testing.assert_allclose(found["from the mixture"]["mse"], expected.mse[:, 0])
+    np.testing.assert_allclose(found["from the mixture"]["mse"], found["mse"], rtol=0.2)
 
 
 def test_suggest_orders_networks(capsys, tmp_path):

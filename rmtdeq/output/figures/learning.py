@@ -9,7 +9,7 @@ import numpy as np
 
 from rmtdeq._lib import style
 from rmtdeq._lib.optional import require
-from rmtdeq.learning import LearningCurve, Suggestion
+from rmtdeq.learning import LearningCurve, LearningPrediction, Suggestion
 
 _NAMES = {"mse": "mean squared error", "error rate": "error rate"}
 
@@ -47,7 +47,12 @@ def ridge_figure(model: Any, test: Mapping[str, float] | None = None, title: str
     return figure
 
 
-def learning_figure(curve: LearningCurve, measured: Mapping[int, Mapping[str, float]] = {}, title: str = "") -> Any:
+def learning_figure(
+    curve: LearningCurve,
+    measured: Mapping[int, Mapping[str, float]] = {},
+    title: str = "",
+    prediction: LearningPrediction | None = None,
+) -> Any:
     """Draw a learning curve with its bands, and what was measured at some sizes.
 
     Parameters
@@ -56,6 +61,8 @@ def learning_figure(curve: LearningCurve, measured: Mapping[int, Mapping[str, fl
     measured : mapping of mappings
         By size: "mse" and, of classes, "error rate".
     title : str
+    prediction : LearningPrediction, optional
+        From the mixture that the samples are of.
 
     Returns
     -------
@@ -65,6 +72,9 @@ def learning_figure(curve: LearningCurve, measured: Mapping[int, Mapping[str, fl
     figure, axes = _panels(len(quantities), title)
     for ax, quantity in zip(axes, quantities, strict=True):
         curve.plot(ax, quantity.replace(" ", "_"), label=f"{curve.kind}, foretold from {curve.n}")
+        if prediction is not None:
+            look = {"color": style.CLASSES[0], "linestyle": "--", "label": "from the mixture"}
+            prediction.plot(ax, quantity.replace(" ", "_"), **look)
         sizes = [size for size in sorted(measured) if quantity in measured[size]]
         if sizes:
             ax.plot(sizes, [measured[size][quantity] for size in sizes], **style.POINTS, label="measured", zorder=3)

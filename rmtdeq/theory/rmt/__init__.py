@@ -6,12 +6,14 @@ from rmtdeq.theory.rmt.distances import between_spectra, kolmogorov_smirnov, was
 from rmtdeq.theory.rmt.isolated import Outliers, outliers
 from rmtdeq.theory.rmt.model import GramModel
 from rmtdeq.theory.rmt.projection import indicator_resolvent
+from rmtdeq.theory.rmt.regression import DecisionLaw, decision_law
 from rmtdeq.theory.rmt.resolvent import resolvent_diagonal
 from rmtdeq.theory.rmt.support import bulk, point_masses
 
 __all__ = [
     "Bulk",
     "CovarianceFamily",
+    "DecisionLaw",
     "GramModel",
     "Interval",
     "Outliers",
@@ -19,6 +21,7 @@ __all__ = [
     "between_spectra",
     "bulk",
     "covariance_family",
+    "decision_law",
     "indicator_resolvent",
     "kolmogorov_smirnov",
     "outliers",
