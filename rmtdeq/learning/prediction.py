@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +13,7 @@ from rmtdeq._lib import check, style
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.tables import Table, Tabular
-from rmtdeq._lib.types import KINDS, FloatArray, IntArray, Kind
+from rmtdeq._lib.types import AUTO, CLASSWISE, KINDS, SAMPLED, BoolArray, FloatArray, IntArray, Kind
 from rmtdeq.data import DataMoments, GaussianMixture
 from rmtdeq.data.norms import by_norm
 from rmtdeq.learning.curve import learning_curve, training_sizes
@@ -27,7 +26,13 @@ from rmtdeq.theory.rmt import DecisionLaw, decision_law
 _NORMS = 3
 """Norms that stand for those of a class."""
 
-_FEW = 30.0
+_SQUARE = 20.0
+"""Up to a square of the effective dimension over this many samples inner products enter by their first power."""
+
+_DRAWN = (1024, 4096)
+"""So many samples are drawn at least, and at most; twice as many as are learnt from in between."""
+
+_LEVELS = (AUTO, CLASSWISE, SAMPLED)
 _QUANTITIES = {"mse": "mean squared error", "error_rate": "error rate"}
 
 
@@ -45,6 +50,8 @@ class LearningPrediction(Tabular):
         Share of new samples told wrong: to be of the class whose target is nearest to what is predicted, as the largest
         indicator; None where classes have the same target.
     kind : str
+    sampled : ndarray (s,) of bool
+        Whether the errors are those of samples, drawn from a mixture or kept by moments, and not of the theory.
     """
 
     sizes: IntArray
@@ -52,6 +59,7 @@ class LearningPrediction(Tabular):
     mse: FloatArray
     error_rate: FloatArray | None
     kind: Kind
+    sampled: BoolArray
 
     def __repr__(self) -> str:
         s, r = self.mse.shape
@@ -62,6 +70,7 @@ class LearningPrediction(Tabular):
         columns: dict[str, Any] = {"ridge": np.tile(self.ridges, len(self.sizes)), "mse": self.mse.ravel()}
         if self.error_rate is not None:
             columns["error rate"] = self.error_rate.ravel()
+        columns["from samples"] = np.repeat(self.sampled, len(self.ridges))
         return Table(columns, np.repeat(self.sizes, len(self.ridges)), "samples", f"{self.kind}: foretold errors")
 
     def plot(self, ax: Any = None, quantity: str = "mse", **look: Any) -> Any:
@@ -108,6 +117,7 @@ def predict_learning(
     ridge: float | ArrayLike = 1e-3,
     kind: str = "ntk",
     *,
+    level: str = AUTO,
     intercept: bool = True,
     tau0_squared: float | None = None,
     truncation: float = 1e-2,
@@ -127,8 +137,12 @@ def predict_learning(
         δ in the units of the kernel, whose diagonal is of order one.
     kind : str
         ``"ck"``, ``"ntk"`` or ``"ntk-full"``.
+    level : str
+        ``"classwise"``: the theory of many dimensions.  ``"polynomial"``: from samples, those that moments keep or as
+        many drawn from a mixture.  ``"auto"``: of a mixture class-wise for sizes up to d²/20, d the effective dimension
+        of its classes; beyond, products of two features are learnt, of which that theory knows nothing.
     intercept : bool
-        Learn a constant as well, as the estimators do; with moments always.
+        Learn a constant as well, as the estimators do; from samples always.
     tau0_squared : float, optional
         Where a centred activation is centred, the data's mean squared norm by default.
     truncation : float
@@ -156,7 +170,7 @@ def predict_learning(
     of one norm each, but for covariances that do not commute, whose norms are taken to be one.  Interpolation, with its
     peak where the number of samples meets the dimension, is in it.
 
-    Moments: `learning_curve` from the samples that they keep.
+    Samples: `learning_curve`.
 
     Examples
     --------
@@ -182,16 +196,45 @@ def predict_learning(
     p = data.dimension
     asked = training_sizes([max(2, p // 4), max(2, p // 2), p, 2 * p, 4 * p] if sizes is None else sizes)
     centre = data.mean_squared_norm if tau0_squared is None else check.squared_norm(tau0_squared, "tau0_squared")
+    level = check.choice(level, "level", _LEVELS)
+    constant = check.flag(intercept, "intercept")
+    truncation = check.number(truncation, "truncation", low=0, high=1)
     if isinstance(data, DataMoments):
+        if level == CLASSWISE:
+            raise InvalidInputError("Level 'classwise' is of a mixture; pass a GaussianMixture, or level='auto'.")
         return _from_samples(deq, data, targets, asked, ridges, chosen, centre)
     of_classes = _class_targets(targets, data.classes)
     for size in asked.tolist():
         if not data.class_sizes(size).all():
             raise InvalidInputError(f"With {size} samples a class has none; take more.")
-    constant = check.flag(intercept, "intercept")
-    truncation = check.number(truncation, "truncation", low=0, high=1)
-    with Stage("predicting errors"):
-        return _from_classes(deq, data, of_classes, asked, ridges, chosen, centre, constant, truncation)
+    dimensions = 2 * data.variances**2 * data.dimension / np.maximum(data.norm_variances, 1e-300)
+    far = asked > float(dimensions.min()) ** 2 / _SQUARE
+    sampled = far if level == AUTO else np.full(asked.shape, level == SAMPLED)
+    found = []
+    if not sampled.all():
+        with Stage("predicting errors"):
+            found.append(
+                _from_classes(deq, data, of_classes, asked[~sampled], ridges, chosen, centre, constant, truncation)
+            )
+    if sampled.any():
+        count = int(np.clip(2 * asked[sampled].max(), *_DRAWN))
+        moments = DataMoments.from_mixture(data, kept=count)
+        drawn = None if targets is None else of_classes[moments.labels]
+        found.append(_from_samples(deq, moments, drawn, asked[sampled], ridges, chosen, centre))
+    return _joined(found, np.argsort(np.argsort(sampled, kind="stable"), kind="stable"))
+
+
+def _joined(parts: list[LearningPrediction], order: IntArray) -> LearningPrediction:
+    """Return predictions for some sizes, and for others, as one, in this order of all."""
+    rates = [part.error_rate for part in parts if part.error_rate is not None]
+    return LearningPrediction(
+        np.concatenate([part.sizes for part in parts])[order],
+        parts[0].ridges,
+        np.concatenate([part.mse for part in parts])[order],
+        np.concatenate(rates)[order] if len(rates) == len(parts) else None,
+        parts[0].kind,
+        np.concatenate([part.sampled for part in parts])[order],
+    )
 
 
 def _class_targets(targets: ArrayLike | None, classes: int) -> FloatArray:
@@ -216,13 +259,6 @@ def _from_classes(
     intercept: bool,
     truncation: float,
 ) -> LearningPrediction:
-    effective = float((2 * gmm.variances**2 * gmm.dimension / np.maximum(gmm.norm_variances, 1e-300)).min())
-    if effective < _FEW:
-        warnings.warn(
-            f"The prediction is that of many dimensions, and a class has an effective {effective:.0f}; "
-            "DataMoments.from_mixture(gmm) foretells errors from samples.",
-            stacklevel=3,
-        )
     nodes = _NORMS if standard_model(gmm, int(sizes[0]), truncation).commuting else 1
     split = by_norm(gmm, nodes)
     expansion = expand(deq, split, kind, tau0_squared=centre)
@@ -243,7 +279,7 @@ def _from_classes(
         errors.append(np.einsum("a,rak->r", split.weights, squares) / own.shape[1])
         if told:
             rates.append(_told_wrong(law, targets, nodes) @ split.weights)
-    return LearningPrediction(sizes, ridges, np.array(errors), np.array(rates) if told else None, kind)
+    return LearningPrediction(sizes, ridges, np.array(errors), np.array(rates) if told else None, kind, sizes < 0)
 
 
 def _told_wrong(law: DecisionLaw, targets: FloatArray, nodes: int) -> FloatArray:
@@ -286,4 +322,5 @@ def _from_samples(
         np.stack([curve.mse for curve in curves], axis=1),
         np.stack(rates, axis=1) if rates else None,
         kind,
+        sizes > 0,
     )

@@ -57,7 +57,7 @@ def test_it_is_the_mean_of_draws(activation, kind, classes, n):
 
 def test_interpolation_has_its_peak_where_samples_meet_the_dimension():
     gmm = mixture()
-    found = rd.predict_learning(rd.DEQ("tanh"), gmm, sizes=(P // 4, P, 8 * P), ridge=1e-6, kind="ck")
+    found = rd.predict_learning(rd.DEQ("tanh"), gmm, sizes=(P // 4, P, 8 * P), ridge=1e-6, kind="ck", level="classwise")
     assert found.mse[1, 0] > found.mse[0, 0]
     assert found.mse[1, 0] > 2 * found.mse[2, 0]
 
@@ -65,7 +65,7 @@ def test_interpolation_has_its_peak_where_samples_meet_the_dimension():
 @pytest.mark.parametrize("kind", ["ck", "ntk"])
 def test_signs_of_two_classes_tell_what_indicators_do(kind):
     gmm = mixture()
-    options = {"sizes": (100, 400), "ridge": (0.01, 1.0), "kind": kind}
+    options = {"sizes": (100, 400), "ridge": (0.01, 1.0), "kind": kind, "level": "classwise"}
     indicators = rd.predict_learning(rd.DEQ("relu"), gmm, **options)
     signs = rd.predict_learning(rd.DEQ("relu"), gmm, [1.0, -1.0], **options)
     np.testing.assert_allclose(signs.error_rate, indicators.error_rate, rtol=1e-6)
@@ -129,9 +129,23 @@ def test_common_principal_components_are_split_as_well():
     gmm = rd.GaussianMixture.from_data(X, y, covariance="common")
     full = rd.GaussianMixture(gmm.means, gmm.covariances, gmm.weights)
     np.testing.assert_allclose(by_norm(gmm).squared_norms, by_norm(full).squared_norms, rtol=1e-9)
-    with pytest.warns(UserWarning, match="DataMoments.from_mixture"):
-        found = rd.predict_learning(rd.DEQ("relu"), gmm, sizes=(100,), ridge=0.1)
-    assert 0 < found.error_rate[0, 0] < 0.1
+    of = {"sizes": (100,), "ridge": 0.1}
+    one, other = (rd.predict_learning(rd.DEQ("relu"), each, level="classwise", **of) for each in (gmm, full))
+    assert one.mse[0, 0] == pytest.approx(other.mse[0, 0], rel=1e-6)
+
+
+def test_beyond_what_the_theory_knows_samples_are_drawn():
+    gmm = rd.GaussianMixture(3 * np.eye(2, 60), [1.0, 1.2])
+    options = {"ridge": (0.01, 1.0), "kind": "ck"}
+    found = rd.predict_learning(rd.DEQ("relu"), gmm, sizes=(300, 60, 400, 90), **options)
+    np.testing.assert_array_equal(found.sampled, [True, False, True, False])
+    np.testing.assert_array_equal(found.sizes, [300, 60, 400, 90])
+    theory = rd.predict_learning(rd.DEQ("relu"), gmm, sizes=(60, 90), level="classwise", **options)
+    np.testing.assert_allclose(found.mse[[1, 3]], theory.mse)
+    assert (np.diff(found.mse[[1, 3, 0, 2], 1]) < 0).all()
+    errors, rates = measured(gmm, rd.DEQ("relu"), "ck", 300, (0.01, 1.0), draws=4)
+    np.testing.assert_allclose(found.mse[0], errors, rtol=0.1)
+    np.testing.assert_allclose(found.error_rate[0], rates, atol=0.01)
 
 
 @pytest.mark.parametrize("d", [1, 2, 4, 9])
@@ -167,6 +181,8 @@ def test_it_is_shown():
         ({"data": rd.GaussianMixture(np.zeros((1, 40)), [1.0])}, "one class"),
         ({"data": rd.DataMoments.from_data(np.random.default_rng(0).standard_normal((90, 9)) / 3)}, "one class"),
         ({"intercept": "no"}, "intercept"),
+        ({"level": "paper"}, "level"),
+        ({"data": rd.DataMoments.from_mixture(mixture(), kept=40), "level": "classwise"}, "of a mixture"),
     ],
 )
 def test_what_does_not_fit_is_refused(changed, said):
