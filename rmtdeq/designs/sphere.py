@@ -28,8 +28,13 @@ _STEPS = 100
 _SETTLED = 1e-15
 _NOTHING = 1e-15
 
-_REACH, _INTERVALS = 6.0, 1200
-"""Standard deviations up to which the layer is a spline, and its pieces; one pre-activation in 5·10⁸ is beyond."""
+_REACH = 6.0
+"""Standard deviations up to which the layer is a spline; one pre-activation in 5·10⁸ is beyond."""
+
+_INTERVALS, _MANY_INTERVALS = 480, 1200
+"""Pieces of the spline; the second where high orders make a kink, so that its own are nothing beside that."""
+
+_ROUGH = 1e-9
 
 _LAST = 256
 """Orders well below are kept as they are, and those well above left out."""
@@ -145,7 +150,8 @@ def hermite_twin(network: Network, squared_norm: float, kind: Kind) -> tuple[Act
     series = np.where(series > _NOTHING * series.sum(), series, 0.0)
     signs = np.where(order > 0, _SIGNS[order % 4], 1.0)
     terms = (signs * np.sqrt(series) * np.exp(-4 * (order / _LAST) ** 4))[: 2 * _LAST]
-    x = np.arange(-_INTERVALS // 2, _INTERVALS // 2 + 1) * (2 * _REACH / _INTERVALS)
+    intervals = _MANY_INTERVALS if series[_LAST:].sum() > _ROUGH * series.sum() else _INTERVALS
+    x = np.arange(-intervals // 2, intervals // 2 + 1) * (2 * _REACH / intervals)
     reach = _REACH * np.sqrt(squared_norm)
     phi = activation("spline", [-reach, reach], _hermite_sum(terms, x))
     return phi, SphereMatch(squared_norm, _largest_error(network, phi, squared_norm, kind), float(reach))
