@@ -152,6 +152,7 @@ REGISTERED = (
     "abs",
     "polynomial(0.1, 1, 0.2, -0.05)",
     "piecewise_linear([-1, 0, 1.5], [-0.3, -0.2, 1])",
+    "spline([-1, 1.5], [-0.3, -0.2, 0.5, 0.4])",
 )
 """Every registered name of a continuous activation, with parameters where it takes any."""
 

@@ -15,6 +15,9 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, Function, IntArray
 from rmtdeq.activations.quadrature import REACH, SLOPE_TERMS, Rule, gaussian_rule, regular_rule, regular_scale, resolve
 
+_SHOWN = 20
+"""Parameters that are printed."""
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -207,10 +210,16 @@ class Activation:
             return gaussian_rule(np.array([0.0]), width)
         return gaussian_rule(self.edges(REACH * sigma) / sigma, width)
 
+    @property
+    def spec(self) -> str:
+        """`fn` as it is typed, with at most twenty of its parameters."""
+        shown = [f"{value + 0.0:g}" for value in self.parameters[:_SHOWN]]
+        if len(self.parameters) > _SHOWN:
+            shown.append(f"… {len(self.parameters) - _SHOWN} more")
+        return f"{self.name}({', '.join(shown)})" if shown else self.name
+
     def __repr__(self) -> str:
-        inside = ", ".join(f"{value + 0.0:g}" for value in self.parameters)
-        text = f"{self.name}({inside})" if inside else self.name
-        return f"{text} {'-' if self.shift > 0 else '+'} {abs(self.shift):.6g}" if self.shift else text
+        return f"{self.spec} {'-' if self.shift > 0 else '+'} {abs(self.shift):.6g}" if self.shift else self.spec
 
 
 @dataclass(frozen=True)

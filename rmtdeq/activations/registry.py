@@ -19,6 +19,7 @@ from rmtdeq._lib.types import FloatArray, Function
 from rmtdeq.activations import dual_forms
 from rmtdeq.activations.activations import Activation, Factory
 from rmtdeq.activations.quadrature import normal_density
+from rmtdeq.activations.splines import NaturalSpline
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
@@ -284,6 +285,31 @@ def steps(*points: float | Sequence[float] | FloatArray) -> Activation:
     )
 
 
+def spline(*points: float | Sequence[float] | FloatArray) -> Activation:
+    """Natural cubic spline through equally spaced points, linear outside of them.
+
+    Parameters
+    ----------
+    *points : two sequences of float, or their numbers one after the other
+        The first and the last point, and the values at all of them, three at least.
+    """
+    lists: Sequence[Any] = points if len(points) == 2 and not np.isscalar(points[0]) else (points[:2], points[2:])
+    ends, values = (real_array(each, "ends and values", ndim=1) for each in lists)
+    if ends.size != 2 or not ends[0] < ends[1] or values.size < 3:
+        raise InvalidInputError(
+            f"spline needs two ascending ends and at least three values, not {ends.size} and {values.size}."
+        )
+    low, high = map(float, ends)
+    curve = NaturalSpline.through(low, high, values)
+    return Activation(
+        curve.value,
+        curve.slope,
+        kinks=tuple(map(float, np.linspace(low, high, values.size))),
+        name="spline",
+        parameters=(low, high, *map(float, values)),
+    )
+
+
 def _two_lists(points: tuple[Any, ...], first: str, second: str) -> tuple[FloatArray, FloatArray]:
     """Read two lists, or the numbers of both one after the other, the second list at least as long."""
     if len(points) == 2 and not np.isscalar(points[0]):
@@ -315,12 +341,14 @@ REGISTRY: dict[str, Factory] = {
     "polynomial": polynomial,
     "piecewise_linear": piecewise_linear,
     "steps": steps,
+    "spline": spline,
 }
 
 EXAMPLES = {
     "polynomial": "polynomial(0, 1, 0, 0.2)",
     "piecewise_linear": "piecewise_linear([-1, 0, 1], [-0.5, 0, 1])",
     "steps": "steps([-0.5, 0.5], [-1, 0, 1])",
+    "spline": "spline([-1, 1], [-0.5, 0, 1])",
 }
 """How those are written that cannot do without parameters."""
 

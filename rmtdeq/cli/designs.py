@@ -41,7 +41,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--family",
         default="auto",
         help="of activations: hard_tanh, leaky_relu, piecewise_linear, polynomial, ternary, quantised (default: the "
-        "cheapest of the first four that matches exactly)",
+        "cheapest of the first four that matches exactly); or hermite, one layer for samples of one norm",
     )
     design.add_argument(
         "--tau0-squared", type=float, help="mean squared norm of the inputs (default: that of the data set, or 1)"
@@ -75,6 +75,8 @@ def _design(options: argparse.Namespace) -> int:
         print(_table(net, kind))
     if net.consequence:
         print(f"  {net.consequence}")
+    if net.on_sphere is not None:
+        print(f"  largest error of an entry on samples of one norm: {net.on_sphere.residual:.1e} of the diagonal")
     if options.class_wise and net.at_norms is not None:
         print(f"  largest error at the classes' squared norms: {net.at_norms.residual:.1e} of the diagonal")
     if options.save:

@@ -4,6 +4,7 @@ from rmtdeq.designs.designer import design
 from rmtdeq.designs.families import FAMILIES
 from rmtdeq.designs.fidelity import KernelComparison, compare_kernels
 from rmtdeq.designs.network import DesignStatus, Distance, ExplicitNetwork, NormMatch
+from rmtdeq.designs.sphere import SphereMatch
 
 __all__ = [
     "FAMILIES",
@@ -12,6 +13,7 @@ __all__ = [
     "ExplicitNetwork",
     "KernelComparison",
     "NormMatch",
+    "SphereMatch",
     "compare_kernels",
     "design",
 ]

@@ -19,11 +19,14 @@ from rmtdeq.designs.kernel_fit import fit_kernel
 from rmtdeq.designs.matching import Vectors, one_layer, two_layers
 from rmtdeq.designs.network import DesignStatus, Distance, ExplicitNetwork, NormMatch, relative_errors
 from rmtdeq.designs.recursion import moments_of_layer, moments_of_member, propagate
+from rmtdeq.designs.sphere import hermite_twin
 from rmtdeq.kernels import kernel
 from rmtdeq.network import Network, ordinary, require_network, require_varying
 from rmtdeq.theory import KernelCoefficients, solve
 from rmtdeq.theory.coefficients import largest_mean
+from rmtdeq.theory.scalar_kernel import diagonal_kernel, scalar_kernel
 
+_HERMITE = "hermite"
 _EXACT = 1e-10
 _VANISHES = 1e-12
 _CENTRED = 1e-10
@@ -58,7 +61,7 @@ def design(
     Parameters
     ----------
     deq : DEQ or Network
-        Centred, or with odd activations; without bias.
+        Centred, or with odd activations, and without bias; of the family "hermite" it may be any.
     tau0_squared : float, optional
         τ0² > 0, the mean squared norm of the inputs; by default the mean of `norms`, which classes of unequal weights
         do not have (`GaussianMixture.mean_squared_norm`).
@@ -67,7 +70,8 @@ def design(
         ``"ntk-full"``, all weights trained in both; ``"both"``, the CK and "ntk" at once.
     family : str
         ``"hard_tanh"``, ``"leaky_relu"``, ``"piecewise_linear"``, ``"polynomial"``, ``"ternary"``, ``"quantised"``; or
-        ``"auto"``, the cheapest to run of the first four that matches exactly.
+        ``"auto"``, the cheapest to run of the first four that matches exactly.  Or ``"hermite"``: one layer with the
+        kernel to all orders, for samples whose squared norms are all τ0².
     norms : array_like (K,), optional
         Squared norms of the classes, where these differ (`GaussianMixture.squared_norms`): the kernel is then fitted
         at and around all of them instead of matched at their mean, by piecewise linear layers.
@@ -75,14 +79,16 @@ def design(
     Returns
     -------
     ExplicitNetwork
-        With status EXACT where the coefficients at τ0² agree to 1e-10; otherwise the nearest found, or CLASSWISE if
-        `norms` were given.  Where coefficients are not matched, `ExplicitNetwork.consequence` says whether it matters.
+        With status EXACT where the coefficients at τ0² agree to 1e-10; otherwise the nearest found, CLASSWISE if
+        `norms` were given, or SPHERE for the family "hermite".  Where coefficients are not matched,
+        `ExplicitNetwork.consequence` says whether it matters.
 
     Raises
     ------
     InvalidInputError
         Neither τ0² nor `norms`; unknown names; τ0² or a norm not positive; an activation with a mean; a tangent kernel
-        of a family that jumps; `norms` with kind "both" or another family than piecewise linear.
+        of a family that jumps; `norms` with kind "both" or another family than piecewise linear; kind "both" of one
+        layer for one norm.
     IllPosedError
         The DEQ has no equilibrium, is no contraction, or its NTK is infinite.
 
@@ -96,12 +102,19 @@ def design(
     one, that is taken whose kernel is nearest to the DEQ's on a few samples.  With `norms` the same fit goes over all
     pairs of norms; it comes nearer by a factor of ten and more where norms vary by a fifth or more.
 
+    On samples of one norm a single layer is enough (Simon, Anand and DeWeese, ICML 2022): its Hermite coefficients are
+    the roots of the Taylor coefficients of the DEQ's kernel in the cosine.  It is a cubic spline up to six standard
+    deviations and a line beyond; `ExplicitNetwork.on_sphere` says what is left.
+
     Examples
     --------
     >>> import rmtdeq as rd
     >>> net = rd.design(rd.DEQ("tanh", 0.2, 0.8), tau0_squared=1.0, kind="ck")
     >>> net.depth, net.layers[0].name, net.status.name
     (1, 'hard_tanh', 'EXACT')
+    >>> twin = rd.design(rd.DEQ("tanh", 0.2, 0.8), tau0_squared=1.0, kind="ck", family="hermite")
+    >>> twin.depth, twin.on_sphere.residual < 1e-6
+    (1, True)
     """
     require_network(deq)
     require_varying(deq)
@@ -114,8 +127,10 @@ def design(
         tau0_squared = float(squares.mean())
     tau0_squared = check.squared_norm(tau0_squared, "tau0_squared")
     wanted = check.choice(kind, "kind", ("ck", "ntk", "ntk-full", "both"))
-    name = check.choice(family, "family", ("auto", *FAMILIES))
+    name = check.choice(family, "family", ("auto", *FAMILIES, _HERMITE))
     kinds: tuple[Kind, ...] = ("ck", "ntk") if wanted == "both" else check.kinds(wanted)
+    if name == _HERMITE:
+        return _on_sphere(deq, tau0_squared, kinds, squares)
     if kinds != ("ck",) and name != "auto" and not FAMILIES[name].differentiable:
         raise InvalidInputError(f"The {name} family jumps and has no tangent kernel; it serves kind 'ck'.")
     coefficients = solve(deq, tau0_squared, kind=kinds if "ck" in kinds else ("ck", *kinds))
@@ -143,6 +158,33 @@ def design(
     limit = _TIE * min(net.residual for net in nearest)
     net = next(net for net in nearest if net.residual <= limit)
     return net if net.status is DesignStatus.EXACT else replace(net, distances=_distances(net, deq))
+
+
+def _on_sphere(
+    deq: Network, tau0_squared: float, kinds: tuple[Kind, ...], squares: FloatArray | None
+) -> ExplicitNetwork:
+    """One layer with the kernel of samples of one norm."""
+    if squares is not None:
+        raise InvalidInputError(
+            "The hermite family is for samples of one norm; give tau0_squared alone, or scale them."
+        )
+    if len(kinds) > 1:
+        raise InvalidInputError(
+            "One hidden layer has one kernel, its first weights fixed; ask for kind 'ck' or 'ntk' instead of 'both'."
+        )
+    (kind,) = kinds
+    phi, match = hermite_twin(deq, tau0_squared, kind)
+    pinned = deq.pinned(tau0_squared)
+    entry = scalar_kernel(pinned, tau0_squared, tau0_squared, 0.0, kind)
+    target = KernelCoefficients(
+        linear=float(entry.gradient[2]),
+        norm=float(entry.hessian[0, 1]),
+        pair=float(entry.hessian[2, 2] / 2),
+        diagonal=float(diagonal_kernel(pinned, np.array([tau0_squared]), kind).value[0]),
+    )
+    targets = {kind: _without_rounding(target, tau0_squared)}
+    net = ExplicitNetwork(ordinary([phi]), tau0_squared, targets, _HERMITE, DesignStatus.SPHERE, on_sphere=match)
+    return replace(net, distances=_distances(net, deq))
 
 
 def _distances(net: ExplicitNetwork, deq: Network) -> dict[Kind, Distance]:

@@ -21,6 +21,7 @@ from rmtdeq._lib.tables import Table, Tabular
 from rmtdeq._lib.types import KINDS, FloatArray, Kind, Seed
 from rmtdeq.activations import Activation, activation
 from rmtdeq.designs.recursion import explicit_coefficients
+from rmtdeq.designs.sphere import SphereMatch
 from rmtdeq.kernels import kernel
 from rmtdeq.network import Network, ordinary
 from rmtdeq.theory import KernelCoefficients
@@ -41,6 +42,7 @@ class DesignStatus(StrEnum):
     EXACT = "exact: every coefficient matched to rounding"
     INFEASIBLE = "infeasible: the family does not reach these coefficients; this is the nearest found"
     TRADE_OFF = "trade-off: no member of the family matches both kernels; this is the best compromise found"
+    SPHERE = "spherical: the kernel is matched to all orders on samples of one norm; where norms vary it is not"
     CLASSWISE = "class-wise: fitted around the squared norms; the coefficients at their mean agree as far as that goes"
 
 
@@ -84,7 +86,8 @@ class ExplicitNetwork(Network, Tabular):
     Attributes
     ----------
     layers : tuple of Layer
-        Ordinary ones with σ_b² = 1, made of σ_1 … σ_L, each without mean at the scale of its input.
+        Ordinary ones with σ_b² = 1, made of σ_1 … σ_L, each without mean at the scale of its input but for a layer made
+        for samples of one norm.
     tau0_squared : float
         Mean squared norm of the inputs that it was made for.
     targets : dict
@@ -95,6 +98,8 @@ class ExplicitNetwork(Network, Tabular):
         Of piecewise linear layers fitted to the kernel.
     distances : dict of Distance, or None
         By kind, what the residual comes to, where coefficients are not matched.
+    on_sphere : SphereMatch or None
+        Of a layer made for samples of one norm.
     """
 
     tau0_squared: float
@@ -103,6 +108,7 @@ class ExplicitNetwork(Network, Tabular):
     status: DesignStatus
     at_norms: NormMatch | None = None
     distances: Mapping[Kind, Distance] | None = None
+    on_sphere: SphereMatch | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", Network(self.layers).layers)
@@ -263,6 +269,7 @@ class ExplicitNetwork(Network, Tabular):
             "targets": {kind: vars(target) for kind, target in self.targets.items()},
             "at_norms": None if self.at_norms is None else vars(self.at_norms),
             "distances": {kind: vars(each) for kind, each in (self.distances or {}).items()},
+            "on_sphere": None if self.on_sphere is None else vars(self.on_sphere),
         }
         write_text(Path(path), as_json(record))
         return Path(path)
@@ -296,6 +303,7 @@ class ExplicitNetwork(Network, Tabular):
                 status=DesignStatus[record["status"]],
                 at_norms=_norm_match(record["at_norms"]),
                 distances=_distances(record.get("distances")),
+                on_sphere=_sphere_match(record.get("on_sphere")),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"there is no {error} as save writes it" if isinstance(error, KeyError) else error
@@ -304,6 +312,8 @@ class ExplicitNetwork(Network, Tabular):
     def __repr__(self) -> str:
         layers = ", ".join(map(repr, self.activations))
         fitted = "" if self.at_norms is None else f", at its norms {self.at_norms.residual:.1e}"
+        if self.on_sphere is not None:
+            fitted = f", on the sphere {self.on_sphere.residual:.1e}"
         return f"ExplicitNetwork({layers}; residual {self.residual:.1e}{fitted}, {self.status.name.lower()})"
 
 
@@ -319,6 +329,10 @@ def _norm_match(record: Mapping[str, Any] | None) -> NormMatch | None:
     if record is None:
         return None
     return NormMatch(tuple(float(norm) for norm in record["norms"]), float(record["residual"]))
+
+
+def _sphere_match(record: Mapping[str, Any] | None) -> SphereMatch | None:
+    return None if record is None else SphereMatch(**{name: float(value) for name, value in record.items()})
 
 
 def _distances(record: Mapping[str, Any] | None) -> dict[Kind, Distance] | None:

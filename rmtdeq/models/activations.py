@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq.activations import Activation
+from rmtdeq.activations.splines import NaturalSpline
 
 TensorFunction = Callable[[Tensor], Tensor]
 
@@ -52,6 +54,24 @@ def _steps(u: Tensor, *points: float) -> Tensor:
     return value
 
 
+def _spline(u: Tensor, low: float, high: float, *values: float) -> Tensor:
+    curve = _natural_spline(low, high, values)
+    # Half precision has too few digits for the place among the knots.
+    fine = u.float() if u.dtype in (torch.float16, torch.bfloat16) else u
+    at = (fine - curve.low) / curve.step
+    knot = at.detach().nan_to_num().floor().clamp(-1, len(curve.pieces) - 2)
+    piece, t = (knot + 1).int().reshape(-1), at - knot
+    # One list for each power is the quickest to look up.
+    c0, c1, c2, c3 = (each.index_select(0, piece).reshape(t.shape) for each in fine.new_tensor(curve.pieces.T))
+    value = torch.addcmul(c0, t, torch.addcmul(c1, t, torch.addcmul(c2, t, c3)))
+    return value.to(u.dtype)
+
+
+@lru_cache(maxsize=64)
+def _natural_spline(low: float, high: float, values: tuple[float, ...]) -> NaturalSpline:
+    return NaturalSpline.through(low, high, np.array(values))
+
+
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "tanh": torch.tanh,
     "erf": torch.erf,
@@ -75,6 +95,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "polynomial": _polynomial,
     "piecewise_linear": _piecewise_linear,
     "steps": _steps,
+    "spline": _spline,
 }
 
 
@@ -100,7 +121,7 @@ class TorchActivation(nn.Module):
                 f"{activation!r} was made from a callable on arrays; pass the same function on tensors as "
                 "torch_activation, as in torch_activation=torch.sin."
             )
-        self.name, self.constants = activation.name, activation.parameters
+        self.name, self.constants, self.spec = activation.name, activation.parameters, activation.spec
         self.shift, self.function = activation.shift, function
         if function is not None:
             self._check(activation)
@@ -125,5 +146,4 @@ class TorchActivation(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the name, parameters and shift."""
-        shown = f"({', '.join(f'{value:.6g}' for value in self.constants)})" if self.constants else ""
-        return f"{self.name}{shown}" + (f", shift={self.shift:.6g}" if self.shift else "")
+        return self.spec + (f", shift={self.shift:.6g}" if self.shift else "")

@@ -50,6 +50,8 @@ def test_every_registered_name_is_tested(request):
         ("two_slopes(1.5, -0.5)", lambda u: np.where(u > 0, 1.5 * u, -0.5 * u)),
         ("steps([-0.5, 0.5], [-1, 0, 1])", lambda u: 1.0 * (u > 0.5) - 1.0 * (u <= -0.5)),
         ("steps(-0.5, 0.5, -1, 0, 1)", lambda u: 1.0 * (u > 0.5) - 1.0 * (u <= -0.5)),
+        ("spline([-1, 2], [-1, 0.5, 2])", lambda u: u),
+        ("spline(-1, 1, 1, 0, 1)", lambda u: np.where(abs(u) < 1, u**2 * (3 - abs(u)) / 2, 1.5 * abs(u) - 0.5)),
         ("piecewise_linear([-1, 0, 2], [0, 1, 0])", lambda u: np.where(u < 0, 1 + u, 1 - u / 2)),
     ],
 )
