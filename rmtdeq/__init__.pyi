@@ -48,12 +48,16 @@ from .designs import (
 )
 from .theory import (
     Coefficients as Coefficients,
+    DualActivation as DualActivation,
     ExpectedError as ExpectedError,
     GramPrediction as GramPrediction,
+    ScalarKernel as ScalarKernel,
     SpectrumPrediction as SpectrumPrediction,
+    dual_activation as dual_activation,
     equivalent as equivalent,
     equivalent_operator as equivalent_operator,
     predict_spectrum as predict_spectrum,
+    scalar_kernel as scalar_kernel,
     solve as solve,
 )
 from .learning import (

@@ -61,6 +61,61 @@ class FoldedLinear:
         loss = (linear**2 + both) * _versine(theta) - both * (2 / np.pi) * _sine_minus_arc(theta)
         return apart + 2 * u * v * loss, linear**2 + both * (1 - 2 * theta / np.pi)
 
+    def expectation(
+        self, i: int, j: int, sigma_u: FloatArray, sigma_v: FloatArray, r: FloatArray, shift: float
+    ) -> FloatArray:
+        """Return ``E[φ⁽ⁱ⁾(u) φ⁽ʲ⁾(v)]`` at correlations r in (-1, 1), φ less `shift`; i + j is 0, 2, 4 or 6.
+
+        For |u| all follow from ``E|u||v| = (2/π)(√Δ + ρ arcsin r)``, Δ = σ_u² σ_v² - ρ²: a derivative in the covariance
+        ρ is one more of each factor, one in the variance of u is half of two more of φ(u).
+        """
+        if i < j:
+            return self.expectation(j, i, sigma_v, sigma_u, r, shift)
+        s, t, size = sigma_u**2, sigma_v**2, sigma_u * sigma_v
+        rho, root = size * r, size * np.sqrt((1 - r) * (1 + r))
+        match i, j:
+            case 0, 0:
+                fold = root + rho * np.arcsin(r)
+            case 1, 1:
+                fold = np.arcsin(r)
+            case 2, 0:
+                fold = root / s
+            case 2, 2:
+                fold = 1 / root
+            case 3, 1:
+                fold = -rho / (s * root)
+            case 4, 0:
+                fold = t / (s * root) - 2 * root / s**2
+            case 3, 3:
+                fold = rho / root**3
+            case 4, 2:
+                fold = -t / root**3
+            case 5, 1:
+                fold = t * rho / (s * root**3) + 2 * rho / (s**2 * root)
+        value = self.absolute**2 * (2 / np.pi) * fold
+        if i == j:
+            value = value + self.linear**2 * (rho, 1.0, 0.0, 0.0)[i]
+        if j == 0 and shift:
+            mean = self.absolute * np.sqrt(2 / np.pi)
+            of_v = {0: mean * (sigma_u + sigma_v) - shift, 2: mean / sigma_u, 4: -mean / sigma_u**3}[i]
+            value = value - shift * of_v
+        return np.asarray(value)
+
+    def taylor(self, degree: int, sigma_u: float, sigma_v: float, r: float, shift: float) -> FloatArray:
+        """Return Taylor coefficients of ``E φ(u)φ(v)`` in the correlation, around r in (-1, 1): (degree + 1,)."""
+        # (1 - r²) y' = r y for y = (1 - r²)^(-1/2), whose second integral is that of |u||v|.
+        rest = (1 - r) * (1 + r)
+        y = np.zeros(degree + 1)
+        y[0] = rest**-0.5
+        for k in range(degree):
+            y[k + 1] = (r * (2 * k + 1) * y[k] + k * (y[k - 1] if k else 0.0)) / (rest * (k + 1))
+        arcs = np.append(np.arcsin(r), y / np.arange(1, degree + 2))
+        folds = np.append(np.sqrt(rest) + r * np.arcsin(r), arcs / np.arange(1, degree + 3))[: degree + 1]
+        found = sigma_u * sigma_v * self.absolute**2 * (2 / np.pi) * folds
+        found[:2] += sigma_u * sigma_v * self.linear**2 * np.array([r, 1.0])[: degree + 1]
+        found[0] -= shift * (self.absolute * np.sqrt(2 / np.pi) * (sigma_u + sigma_v) - shift)
+        return found
+
 
 def error_function(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
     """Dual of erf(u) (arc-sine kernel, Williams 1997)."""

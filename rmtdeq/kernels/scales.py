@@ -258,7 +258,7 @@ class ScaleTable:
         silent = base == 0 if self.layer.sigma_a2 * self.value_at_zero**2 == 0 else np.zeros(base.shape, dtype=bool)
         nothing = base < math.exp(2 * self.segments[0].low) if self.vanishes else np.zeros(base.shape, dtype=bool)
         silent |= nothing
-        x = self._log_scales(np.where(silent, base.max(), base))
+        x = self._log_scales(np.where(silent, base.max() or 1.0, base))
         square, steep, _, mean = self._expectations(x)
         variance = self.layer.sigma_a2 * square + base
         slope_square = np.maximum(steep - square / np.where(silent, 1.0, variance), 0.0)
