@@ -124,21 +124,55 @@ def error_function(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
     size = outside + 4 * s * t
     spread = outside + 4 * s * t * np.sin(pairs.theta) ** 2
     parallel = (2 / np.pi) * np.arctan2(2 * product, np.sqrt(outside))
-    # The difference of two arcs from the sine and the cosine of the difference.
-    cosine, root = np.cos(pairs.theta), np.sqrt(outside * spread)
-    sine = 2 * product * np.sin(pairs.theta) ** 2 * size / (np.sqrt(spread) + cosine * np.sqrt(outside))
-    loss = (2 / np.pi) * np.arctan2(sine, root + 4 * product**2 * cosine)
+    loss = (2 / np.pi) * _arc_lost(2 * product, outside, spread, size, pairs.theta)
     return _odd_distance(pairs, shift, parallel, loss), (4 / np.pi) / np.sqrt(spread)
 
 
-def sine(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
-    """Dual of sin(u), from E exp(i(u ± v))."""
-    product, versine = pairs.sigma_u * pairs.sigma_v, _versine(pairs.theta)
-    equal = 0.5 * np.exp(-0.5 * (pairs.sigma_u - pairs.sigma_v) ** 2)
-    parallel = -equal * np.expm1(-2 * product)
-    far = equal * np.exp(-product * (2 - versine))
-    lost = -np.expm1(-product * versine)
-    return _odd_distance(pairs, shift, parallel, lost * (equal + far)), equal * (1 - lost) + far
+def gated(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
+    """Dual of u·Φ(u), Φ the normal distribution function (GELU).
+
+    An odd part u/2 and an even one, e(u) = u erf(u/√2)/2.  By Stein's lemma from the dual of erf, with P = (1 + s)(1 +
+    t) and Q = P - ρ²: ``2π E e(u)e(v) = ρ arcsin(ρ/√P) + 1/√Q - (1 - st) √Q/P`` (Tsuchida et al. 2021 in another form).
+    """
+    u, v, sign = pairs.sigma_u, pairs.sigma_v, pairs.sign
+    s, t, product, size = u**2, v**2, u * v, pairs.size_u * pairs.size_v
+    versine, sine = _versine(pairs.theta), np.sin(pairs.theta)
+    cosine, whole, parallel = 1 - versine, (1 + s) * (1 + t), 1 + s + t
+    spread = parallel + (product * sine) ** 2
+    rest = (2 + s + t) / whole
+
+    def varying(variance: FloatArray) -> FloatArray:
+        # 2π Var e, without its mean.
+        single = 1 + 2 * variance
+        return _even_part(variance, (1 + variance) ** 2, single, (1 - variance) * (1 + variance))
+
+    mixed = _even_part(product, whole, parallel, 1 - s * t)
+    even = varying(s) / pairs.size_u**2 + varying(t) / pairs.size_v**2 - 2 * sign * mixed / size
+    means = [variance / np.sqrt(2 * np.pi * (1 + variance)) - shift for variance in (s, t)]
+    constant = means[0] / pairs.size_u - sign * means[1] / pairs.size_v
+    apart = 0.25 * (pairs.unit_u - pairs.unit_v) ** 2 + np.maximum(even, 0.0) / (2 * np.pi) + constant**2
+    arc = np.arctan2(product * cosine, np.sqrt(spread))
+    arcs = _arc_lost(product, parallel, spread, whole, pairs.theta)
+    roots = (product * sine) ** 2 / (np.sqrt(spread) + np.sqrt(parallel))
+    algebraic = roots * (1 / np.sqrt(parallel * spread) + (1 - s * t) / whole)
+    loss = 0.25 * product * versine + sign / (2 * np.pi) * (product * (versine * arc + arcs) + algebraic)
+    steep = arc + product * cosine / np.sqrt(spread) * (rest + 1 / spread)
+    return apart + 2 * loss / size, 0.25 + sign / (2 * np.pi) * steep
+
+
+def _even_part(rho: FloatArray, whole: FloatArray, inside: FloatArray, rest: FloatArray) -> FloatArray:
+    """``2π (E e(u)e(v) - E e(u) E e(v))`` of `gated` for P = `whole`, Q = `inside` and 1 - st = `rest`."""
+    roots = rho**2 / (np.sqrt(whole) + np.sqrt(inside))
+    return rho * np.arctan2(rho, np.sqrt(inside)) + roots * (1 / np.sqrt(whole * inside) + rest / whole)
+
+
+def _arc_lost(
+    product: FloatArray, parallel: FloatArray, spread: FloatArray, whole: FloatArray, theta: FloatArray
+) -> FloatArray:
+    """``arctan(p/√parallel) - arctan(p cos θ/√spread)``, from the sine and the cosine of the difference."""
+    cosine, root = np.cos(theta), np.sqrt(parallel * spread)
+    sine = product * np.sin(theta) ** 2 * whole / (np.sqrt(spread) + cosine * np.sqrt(parallel))
+    return np.asarray(np.arctan2(sine, root + product**2 * cosine))
 
 
 def _odd_distance(pairs: Pairs, shift: float, parallel: FloatArray, loss: FloatArray) -> FloatArray:
@@ -178,7 +212,8 @@ def piecewise_constant(knots: FloatArray, levels: FloatArray) -> DualForm:
         sine = np.sin(pairs.theta)[:, None, None]
         meet = abs(lag) <= _BEYOND * sine
         exponent = np.divide(lag, sine, out=np.zeros_like(lag), where=meet & (sine > 0)) ** 2
-        density = meet * np.exp(-0.5 * (exponent + product / np.cos(pairs.theta / 2)[:, None, None] ** 2))
+        between = np.where(meet, product, 0.0) / np.cos(pairs.theta / 2)[:, None, None] ** 2
+        density = meet * np.exp(-0.5 * (exponent + between))
         mass = np.einsum("a,iab,b->i", jumps, density, jumps) / (2 * np.pi)
         size = pairs.sigma_u * pairs.sigma_v * sine[:, 0, 0]
         slope = np.divide(mass, size, out=np.where(mass > 0, np.inf, 0.0), where=size > 0)
