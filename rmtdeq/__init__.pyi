@@ -61,8 +61,10 @@ from .theory import (
     solve as solve,
 )
 from .learning import (
+    EnsemblePrediction as EnsemblePrediction,
     LearningCurve as LearningCurve,
     learning_curve as learning_curve,
+    predict_ensemble as predict_ensemble,
 )
 from .sklearn import (
     DEQClassifier as DEQClassifier,

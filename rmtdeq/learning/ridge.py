@@ -252,9 +252,7 @@ def _problem(K: FloatArray, y: ArrayLike, weights: ArrayLike | None, intercept: 
     if not K.flags.writeable or not K.flags.c_contiguous:
         raise InvalidInputError("K is overwritten and must be writeable and C-contiguous; pass K.copy().")
     check.finite(int(np.count_nonzero(~np.isfinite(K.sum(axis=1)))), "K")
-    targets = check.real_array(y, "y").astype(float)
-    if targets.ndim not in (1, 2) or len(targets) != n or not targets.size:
-        raise InvalidInputError(f"y must be of shape ({n},) or ({n}, k) for {n} samples, not {targets.shape}.")
+    targets = check.targets(y, n)
     if intercept and n < 2:
         raise InvalidInputError("An intercept is learnt from two samples at least; pass intercept=False.")
     w = np.ones(n) if weights is None else check.real_array(weights, "weights", ndim=1).astype(float)
