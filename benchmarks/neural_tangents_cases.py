@@ -3,8 +3,9 @@
     python -m venv nt && nt/bin/pip install neural-tangents==0.6.5 jax==0.4.28 jaxlib==0.4.28 "numpy<2" "scipy<1.13"
     nt/bin/python benchmarks/neural_tangents_cases.py tests/kernels/data/neural_tangents.json
 
-Fully connected networks: every activation that both have, widths of weights and biases, both parametrisations, depths to
-twenty, and three predictions of ensembles.  Their last layer is a read-out of W_std = 1 without bias, as ours is.
+Fully connected networks: every activation that both have, variances of weights and biases, both parametrisations,
+depths to twenty, and predictions of three ensembles.  Their last layer is a read-out of W_std = 1 without bias, as
+ours is.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ EXACT = {
     "monomial(3)": (stax.Monomial, (3,)),
     "polynomial(0.1, 1, 0.2, -0.05)": (stax.Polynomial, ((0.1, 1, 0.2, -0.05),)),
     "sign": (stax.Sign, ()),
+    "hermite(3)": (stax.Hermite, (3,)),
+    "tanh": (stax.ElementwiseNumerical, (jax.numpy.tanh, 200)),
 }
 """Our names of activations, theirs with their parameters."""
 
@@ -43,25 +46,32 @@ SCALES = ((1.0, None), (1.3, 0.0), (0.9, 0.2))
 DEPTHS = (1, 2, 5)
 
 
-def samples(n, p, seed):
+P = 4
+
+
+def samples(n, seed):
     """Samples of squared norm about p, as theirs are."""
-    return np.random.default_rng(seed).standard_normal((n, p))
+    return np.random.default_rng(seed).standard_normal((n, P))
 
 
 def network(name, depth, W_std, b_std, parameterization):
-    """A network of hidden layers and a read-out."""
+    """A network of hidden layers, as wide as there are features, and a read-out."""
     make, parameters = EXACT[name]
     layers = []
     for _ in range(depth):
-        layers += [stax.Dense(512, W_std, b_std, parameterization=parameterization), make(*parameters)]
+        layers += [stax.Dense(P, W_std, b_std, parameterization=parameterization), make(*parameters)]
     return stax.serial(*layers, stax.Dense(1, 1.0, None, parameterization=parameterization))[2]
 
 
 def case(name, depth, W_std, b_std, parameterization, seed):
     """The kernels of one network on a few samples."""
-    X = samples(5, 4, seed)
+    X = samples(5, seed)
     X[4] = -0.7 * X[0]
-    get = ("nngp",) if name == "sign" else ("nngp", "ntk")
+    if name.startswith("hermite"):
+        # Theirs holds at squared norms p alone.
+        X *= np.sqrt(P) / np.linalg.norm(X, axis=1, keepdims=True)
+    # The standard parametrisation weighs biases in the tangent kernel as no variance of ours does.
+    get = ("nngp",) if name == "sign" or (parameterization == "standard" and b_std is not None) else ("nngp", "ntk")
     found = network(name, depth, W_std, b_std, parameterization)(X, None, get)
     upper = np.triu_indices(len(X))
     return {
@@ -70,7 +80,7 @@ def case(name, depth, W_std, b_std, parameterization, seed):
         "W_std": W_std,
         "b_std": b_std,
         "parameterization": parameterization,
-        "seed": seed,
+        "X": X.tolist(),
         **{kind: np.asarray(getattr(found, kind))[upper].tolist() for kind in get},
     }
 
@@ -82,10 +92,11 @@ def kernels():
         for depth in DEPTHS:
             if name.startswith(("exp", "monomial", "poly")) and depth > 2:
                 continue
-            W_std, b_std = SCALES[(number + depth) % 3]
+            W_std, b_std = SCALES[0 if name.startswith("hermite") else (number + depth) % 3]
             for parameterization in ("ntk", "standard"):
                 cases.append((name, depth, W_std, b_std, parameterization))
     cases += [(name, 20, *SCALES[1], "ntk") for name in ("relu", "leaky_relu(0.1)", "erf", "abs", "gelu")]
+    cases += [(name, 20, *SCALES[0], "standard") for name in ("relu", "erf")]
     cases += [
         ("relu", 20, 2**0.5, 0.1, "ntk"),
         ("erf", 20, *SCALES[2], "ntk"),
@@ -100,7 +111,7 @@ def predictions():
     for seed, (name, depth, W_std, b_std) in enumerate(
         [("relu", 2, 2**0.5, 0.1), ("erf", 1, 1.5, 0.05), ("gelu", 3, 1.2, 0.0)]
     ):
-        X, X_test = samples(8, 4, 100 + seed), samples(3, 4, 200 + seed)
+        X, X_test = samples(8, 100 + seed), samples(3, 200 + seed)
         y = np.sin(X[:, :2])
         at = predict.gradient_descent_mse_ensemble(network(name, depth, W_std, b_std, "ntk"), X, y, diag_reg=0.0)
         times = [0.0, 0.5, 20.0, None]
@@ -112,7 +123,8 @@ def predictions():
                     "depth": depth,
                     "W_std": W_std,
                     "b_std": b_std,
-                    "seed": seed,
+                    "X": X.tolist(),
+                    "X_test": X_test.tolist(),
                     "get": get,
                     "times": times,
                     "mean": [np.asarray(one.mean).tolist() for one in each],
