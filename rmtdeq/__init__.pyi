@@ -48,19 +48,25 @@ from .designs import (
 )
 from .theory import (
     Coefficients as Coefficients,
+    DualActivation as DualActivation,
     ExpectedError as ExpectedError,
     GramPrediction as GramPrediction,
+    ScalarKernel as ScalarKernel,
     SpectrumPrediction as SpectrumPrediction,
+    dual_activation as dual_activation,
     equivalent as equivalent,
     equivalent_operator as equivalent_operator,
     predict_spectrum as predict_spectrum,
+    scalar_kernel as scalar_kernel,
     solve as solve,
 )
 from .learning import (
+    EnsemblePrediction as EnsemblePrediction,
     LearningCurve as LearningCurve,
     LearningPrediction as LearningPrediction,
     Suggestion as Suggestion,
     learning_curve as learning_curve,
+    predict_ensemble as predict_ensemble,
     predict_learning as predict_learning,
     suggest as suggest,
 )

@@ -145,6 +145,10 @@ REGISTERED = (
     "sigmoid",
     "softsign",
     "sin",
+    "sin(0.8, 1.3, 0.4)",
+    "cos",
+    "rbf(0.7)",
+    "exp(0.5, 0.6)",
     "hard_tanh(1, 0.5)",
     "hard_sigmoid",
     "hard_swish",
@@ -156,7 +160,10 @@ REGISTERED = (
 )
 """Every registered name of a continuous activation, with parameters where it takes any."""
 
-JUMPING = ("steps([-0.5, 0.8], [-1, 0, 1.5])",)
+GROWING = ("monomial(2)", "hermite(3)")
+"""Registered names of activations whose equilibria are for small samples only."""
+
+JUMPING = ("steps([-0.5, 0.8], [-1, 0, 1.5])", "sign")
 """Registered names of activations that jump."""
 
 CALLABLES = {
@@ -187,7 +194,7 @@ def slope_of(spec: str):
     return CALLABLES[spec][1] if spec in CALLABLES else activation(spec).slope
 
 
-@pytest.fixture(params=REGISTERED)
+@pytest.fixture(params=REGISTERED + GROWING)
 def registered_spec(request: pytest.FixtureRequest) -> str:
     """Every registered name, one test for each."""
     return request.param
@@ -236,7 +243,7 @@ def seconds():
 @pytest.fixture(scope="session")
 def registered_names() -> tuple[str, ...]:
     """Return the names of the registered activations, as tested."""
-    return REGISTERED + JUMPING
+    return REGISTERED + GROWING + JUMPING
 
 
 @pytest.fixture(autouse=True)

@@ -115,6 +115,14 @@ def samples(X: ArrayLike, name: str = "X") -> FloatArray:
     return array
 
 
+def targets(y: ArrayLike, n: int) -> FloatArray:
+    """Return the targets of n samples in double precision, (n,) or (n, k)."""
+    array = real_array(y, "y").astype(np.float64)
+    if array.ndim not in (1, 2) or len(array) != n or not array.size:
+        raise InvalidInputError(f"y must be of shape ({n},) or ({n}, k) for {n} samples, not {array.shape}.")
+    return array
+
+
 def exponents(X: FloatArray, axis: int | None = None) -> IntArray:
     """Return the e for which ``ldexp(X, -e)``, exact, has its largest entry, or that of each row, between 1/2 and 1."""
     return cast(IntArray, np.frexp(np.abs(X).max(axis=axis, keepdims=True))[1])

@@ -74,11 +74,11 @@ class DualForm(Protocol):
 class Expectations(Protocol):
     """Expectations of an activation over N(0, σ²) in closed form, for functions that no quadrature follows far out."""
 
-    def hermite(self, sigma: float, degree: int) -> FloatArray:
-        """Return ``E[φ(σξ) He_k(ξ)] / √k!`` for k = 0 … degree."""
+    def hermite(self, sigma: float, degree: int, shift: float) -> FloatArray:
+        """Return ``E[(φ(σξ) - shift) He_k(ξ)] / √k!`` for k = 0 … degree; the first may be a small difference."""
 
     def squares(self, sigma: float) -> tuple[float, float, float]:
-        """Return ``Var φ``, ``E (φ²)''`` and ``E φ'²``."""
+        """Return ``Var φ``, its derivative in σ², and ``E φ'²``."""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,61 @@ class FoldedLinear:
         loss = (linear**2 + both) * _versine(theta) - both * (2 / np.pi) * _sine_minus_arc(theta)
         return apart + 2 * u * v * loss, linear**2 + both * (1 - 2 * theta / np.pi)
 
+    def expectation(
+        self, i: int, j: int, sigma_u: FloatArray, sigma_v: FloatArray, r: FloatArray, shift: float
+    ) -> FloatArray:
+        """Return ``E[φ⁽ⁱ⁾(u) φ⁽ʲ⁾(v)]`` at correlations r in (-1, 1), φ less `shift`; i + j is 0, 2, 4 or 6.
+
+        For |u| all follow from ``E|u||v| = (2/π)(√Δ + ρ arcsin r)``, Δ = σ_u² σ_v² - ρ²: a derivative in the covariance
+        ρ is one more of each factor, one in the variance of u is half of two more of φ(u).
+        """
+        if i < j:
+            return self.expectation(j, i, sigma_v, sigma_u, r, shift)
+        s, t, size = sigma_u**2, sigma_v**2, sigma_u * sigma_v
+        rho, root = size * r, size * np.sqrt((1 - r) * (1 + r))
+        match i, j:
+            case 0, 0:
+                fold = root + rho * np.arcsin(r)
+            case 1, 1:
+                fold = np.arcsin(r)
+            case 2, 0:
+                fold = root / s
+            case 2, 2:
+                fold = 1 / root
+            case 3, 1:
+                fold = -rho / (s * root)
+            case 4, 0:
+                fold = t / (s * root) - 2 * root / s**2
+            case 3, 3:
+                fold = rho / root**3
+            case 4, 2:
+                fold = -t / root**3
+            case 5, 1:
+                fold = t * rho / (s * root**3) + 2 * rho / (s**2 * root)
+        value = self.absolute**2 * (2 / np.pi) * fold
+        if i == j:
+            value = value + self.linear**2 * (rho, 1.0, 0.0, 0.0)[i]
+        if j == 0 and shift:
+            mean = self.absolute * np.sqrt(2 / np.pi)
+            of_v = {0: mean * (sigma_u + sigma_v) - shift, 2: mean / sigma_u, 4: -mean / sigma_u**3}[i]
+            value = value - shift * of_v
+        return np.asarray(value)
+
+    def taylor(self, degree: int, sigma_u: float, sigma_v: float, r: float, shift: float) -> FloatArray:
+        """Return Taylor coefficients of ``E φ(u)φ(v)`` in the correlation, around r in (-1, 1): (degree + 1,)."""
+        # (1 - r²) y' = r y for y = (1 - r²)^(-1/2), whose second integral is that of |u||v|.
+        rest = (1 - r) * (1 + r)
+        y = np.zeros(degree + 1)
+        y[0] = rest**-0.5
+        for k in range(degree):
+            y[k + 1] = (r * (2 * k + 1) * y[k] + k * (y[k - 1] if k else 0.0)) / (rest * (k + 1))
+        arcs = np.append(np.arcsin(r), y / np.arange(1, degree + 2))
+        folds = np.append(np.sqrt(rest) + r * np.arcsin(r), arcs / np.arange(1, degree + 3))[: degree + 1]
+        found = sigma_u * sigma_v * self.absolute**2 * (2 / np.pi) * folds
+        found[:2] += sigma_u * sigma_v * self.linear**2 * np.array([r, 1.0])[: degree + 1]
+        found[0] -= shift * (self.absolute * np.sqrt(2 / np.pi) * (sigma_u + sigma_v) - shift)
+        return found
+
 
 def error_function(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
     """Dual of erf(u) (arc-sine kernel, Williams 1997)."""
@@ -69,21 +124,55 @@ def error_function(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
     size = outside + 4 * s * t
     spread = outside + 4 * s * t * np.sin(pairs.theta) ** 2
     parallel = (2 / np.pi) * np.arctan2(2 * product, np.sqrt(outside))
-    # The difference of two arcs from the sine and the cosine of the difference.
-    cosine, root = np.cos(pairs.theta), np.sqrt(outside * spread)
-    sine = 2 * product * np.sin(pairs.theta) ** 2 * size / (np.sqrt(spread) + cosine * np.sqrt(outside))
-    loss = (2 / np.pi) * np.arctan2(sine, root + 4 * product**2 * cosine)
+    loss = (2 / np.pi) * _arc_lost(2 * product, outside, spread, size, pairs.theta)
     return _odd_distance(pairs, shift, parallel, loss), (4 / np.pi) / np.sqrt(spread)
 
 
-def sine(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
-    """Dual of sin(u), from E exp(i(u ± v))."""
-    product, versine = pairs.sigma_u * pairs.sigma_v, _versine(pairs.theta)
-    equal = 0.5 * np.exp(-0.5 * (pairs.sigma_u - pairs.sigma_v) ** 2)
-    parallel = -equal * np.expm1(-2 * product)
-    far = equal * np.exp(-product * (2 - versine))
-    lost = -np.expm1(-product * versine)
-    return _odd_distance(pairs, shift, parallel, lost * (equal + far)), equal * (1 - lost) + far
+def gated(pairs: Pairs, shift: float) -> tuple[FloatArray, FloatArray]:
+    """Dual of u·Φ(u), Φ the normal distribution function (GELU).
+
+    An odd part u/2 and an even one, e(u) = u erf(u/√2)/2.  By Stein's lemma from the dual of erf, with P = (1 + s)(1 +
+    t) and Q = P - ρ²: ``2π E e(u)e(v) = ρ arcsin(ρ/√P) + 1/√Q - (1 - st) √Q/P`` (Tsuchida et al. 2021 in another form).
+    """
+    u, v, sign = pairs.sigma_u, pairs.sigma_v, pairs.sign
+    s, t, product, size = u**2, v**2, u * v, pairs.size_u * pairs.size_v
+    versine, sine = _versine(pairs.theta), np.sin(pairs.theta)
+    cosine, whole, parallel = 1 - versine, (1 + s) * (1 + t), 1 + s + t
+    spread = parallel + (product * sine) ** 2
+    rest = (2 + s + t) / whole
+
+    def varying(variance: FloatArray) -> FloatArray:
+        # 2π Var e, without its mean.
+        single = 1 + 2 * variance
+        return _even_part(variance, (1 + variance) ** 2, single, (1 - variance) * (1 + variance))
+
+    mixed = _even_part(product, whole, parallel, 1 - s * t)
+    even = varying(s) / pairs.size_u**2 + varying(t) / pairs.size_v**2 - 2 * sign * mixed / size
+    means = [variance / np.sqrt(2 * np.pi * (1 + variance)) - shift for variance in (s, t)]
+    constant = means[0] / pairs.size_u - sign * means[1] / pairs.size_v
+    apart = 0.25 * (pairs.unit_u - pairs.unit_v) ** 2 + np.maximum(even, 0.0) / (2 * np.pi) + constant**2
+    arc = np.arctan2(product * cosine, np.sqrt(spread))
+    arcs = _arc_lost(product, parallel, spread, whole, pairs.theta)
+    roots = (product * sine) ** 2 / (np.sqrt(spread) + np.sqrt(parallel))
+    algebraic = roots * (1 / np.sqrt(parallel * spread) + (1 - s * t) / whole)
+    loss = 0.25 * product * versine + sign / (2 * np.pi) * (product * (versine * arc + arcs) + algebraic)
+    steep = arc + product * cosine / np.sqrt(spread) * (rest + 1 / spread)
+    return apart + 2 * loss / size, 0.25 + sign / (2 * np.pi) * steep
+
+
+def _even_part(rho: FloatArray, whole: FloatArray, inside: FloatArray, rest: FloatArray) -> FloatArray:
+    """``2π (E e(u)e(v) - E e(u) E e(v))`` of `gated` for P = `whole`, Q = `inside` and 1 - st = `rest`."""
+    roots = rho**2 / (np.sqrt(whole) + np.sqrt(inside))
+    return rho * np.arctan2(rho, np.sqrt(inside)) + roots * (1 / np.sqrt(whole * inside) + rest / whole)
+
+
+def _arc_lost(
+    product: FloatArray, parallel: FloatArray, spread: FloatArray, whole: FloatArray, theta: FloatArray
+) -> FloatArray:
+    """``arctan(p/√parallel) - arctan(p cos θ/√spread)``, from the sine and the cosine of the difference."""
+    cosine, root = np.cos(theta), np.sqrt(parallel * spread)
+    sine = product * np.sin(theta) ** 2 * whole / (np.sqrt(spread) + cosine * np.sqrt(parallel))
+    return np.asarray(np.arctan2(sine, root + product**2 * cosine))
 
 
 def _odd_distance(pairs: Pairs, shift: float, parallel: FloatArray, loss: FloatArray) -> FloatArray:
@@ -123,7 +212,8 @@ def piecewise_constant(knots: FloatArray, levels: FloatArray) -> DualForm:
         sine = np.sin(pairs.theta)[:, None, None]
         meet = abs(lag) <= _BEYOND * sine
         exponent = np.divide(lag, sine, out=np.zeros_like(lag), where=meet & (sine > 0)) ** 2
-        density = meet * np.exp(-0.5 * (exponent + product / np.cos(pairs.theta / 2)[:, None, None] ** 2))
+        between = np.where(meet, product, 0.0) / np.cos(pairs.theta / 2)[:, None, None] ** 2
+        density = meet * np.exp(-0.5 * (exponent + between))
         mass = np.einsum("a,iab,b->i", jumps, density, jumps) / (2 * np.pi)
         size = pairs.sigma_u * pairs.sigma_v * sine[:, 0, 0]
         slope = np.divide(mass, size, out=np.where(mass > 0, np.inf, 0.0), where=size > 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from rmtdeq._lib.types import FloatArray
 from rmtdeq.activations.activations import Activation, Expectations
+from rmtdeq.activations.polynomials import hermite_polynomials
 from rmtdeq.activations.quadrature import Rule, regular_rule, regular_slopes
 
 _COARSE = 0.1
@@ -71,7 +71,7 @@ def _mean_and_variance(activation: Activation, sigma: float, rule: Rule) -> tupl
 def moments(activation: Activation, sigma: float) -> Moments:
     """Return the moments of φ(σξ), to about thirteen digits."""
     if activation.expectations is not None and sigma > 0:
-        return _moments_known(activation, activation.expectations, sigma)
+        return _moments_known(activation.shift, activation.expectations, sigma)
     rule = activation.rule(sigma)
     xi, w = rule.nodes, rule.weights
     mean, variance, deviation = _mean_and_variance(activation, sigma, rule)
@@ -94,11 +94,11 @@ def moments(activation: Activation, sigma: float) -> Moments:
         )
 
 
-def _moments_known(activation: Activation, expectations: Expectations, sigma: float) -> Moments:
-    mean, first, second = map(float, expectations.hermite(sigma, 2) * np.sqrt([1, 1, 2]) / sigma ** np.arange(3))
-    variance, square_second, first_square = expectations.squares(sigma)
-    shift = activation.shift
-    return Moments(mean - shift, variance, first, second, square_second - 2 * shift * second, first_square)
+def _moments_known(shift: float, expectations: Expectations, sigma: float) -> Moments:
+    scaled = expectations.hermite(sigma, 2, shift) * np.sqrt([1, 1, 2]) / sigma ** np.arange(3)
+    mean, first, second = map(float, scaled)
+    variance, variance_slope, first_square = expectations.squares(sigma)
+    return Moments(mean, variance, first, second, 2 * (variance_slope + mean * second), first_square)
 
 
 def jumps(activation: Activation) -> bool:
@@ -118,25 +118,15 @@ def hermite_coefficients(activation: Activation, sigma: float, degree: int) -> F
     With them ``E[φ(u) φ(v)] = Σ_k h_k(σ_u) h_k(σ_v) r^k`` for (u, v) Gaussian with correlation r (Mehler).
     """
     if activation.expectations is not None and sigma > 0:
-        known = activation.expectations.hermite(sigma, degree)
-        known[0] -= activation.shift
-        return known
+        return activation.expectations.hermite(sigma, degree, activation.shift)
     width = 1.0 if degree <= 96 else 0.5
     rule = activation.rule(sigma, width)
     weighted = rule.weights * np.asarray(activation(sigma * rule.nodes), dtype=float)
     if rule is regular_rule(width):
         return _regular_polynomials(width, degree) @ weighted
-    return np.array([polynomial @ weighted for polynomial in _polynomials(rule.nodes, degree)])
-
-
-def _polynomials(xi: FloatArray, degree: int) -> Iterator[FloatArray]:
-    """The polynomials He_k/√k! at xi, k = 0 … degree."""
-    previous, current = np.zeros_like(xi), np.ones_like(xi)
-    for k in range(degree + 1):
-        yield current
-        previous, current = current, (xi * current - np.sqrt(k) * previous) / np.sqrt(k + 1)
+    return np.array([polynomial @ weighted for polynomial in hermite_polynomials(rule.nodes, degree)])
 
 
 @lru_cache(maxsize=4)
 def _regular_polynomials(width: float, degree: int) -> FloatArray:
-    return np.stack(list(_polynomials(regular_rule(width).nodes, degree)))
+    return np.stack(list(hermite_polynomials(regular_rule(width).nodes, degree)))

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import ast
 import copyreg
+from collections import deque
 from collections.abc import Sequence
 from inspect import signature
+from math import cos as cos_of
+from math import sin as sin_of
+from math import sqrt
 from typing import Any, cast
 
 import numpy as np
+from numpy.polynomial import hermite_e
 from numpy.polynomial import polynomial as poly
 from scipy.special import erf as _erf
 from scipy.special import expit, gammaln, ndtr
 
-from rmtdeq._lib.check import number, real_array, suggestion
+from rmtdeq._lib.check import integer, number, real_array, suggestion
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, Function
-from rmtdeq.activations import dual_forms
+from rmtdeq.activations import dual_forms, polynomials
 from rmtdeq.activations.activations import Activation, Factory
 from rmtdeq.activations.quadrature import normal_density
 from rmtdeq.activations.splines import NaturalSpline
+from rmtdeq.activations.waves import Exponential, Wave
 
+_HIGHEST_DEGREE = 64
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
@@ -115,7 +122,9 @@ def mish() -> Activation:
 
 def gelu() -> Activation:
     """u·Φ(u), Φ the standard normal distribution function (the exact form)."""
-    return Activation(lambda u: u * ndtr(u), lambda u: ndtr(u) + u * normal_density(u), name="gelu")
+    return Activation(
+        lambda u: u * ndtr(u), lambda u: ndtr(u) + u * normal_density(u), name="gelu", dual_form=dual_forms.gated
+    )
 
 
 def softplus() -> Activation:
@@ -142,22 +151,75 @@ def softsign() -> Activation:
     return Activation(lambda u: u / (1 + np.abs(u)), lambda u: (1 + np.abs(u)) ** -2.0, kinks=(0.0,), name="softsign")
 
 
-def sin() -> Activation:
-    """Sine."""
-    return Activation(np.sin, np.cos, name="sin", dual_form=dual_forms.sine, expectations=_SineExpectations())
+def sin(a: float = 1.0, b: float = 1.0, c: float = 0.0) -> Activation:
+    """a·sin(b·u + c)."""
+    a, b, c = number(a, "a"), _frequency(b, "b"), number(c, "c")
+    return _wave("sin", (a, b, c), Wave(a * cos_of(c), a * sin_of(c), b))
 
 
-class _SineExpectations:
-    """From E exp(iσξ)."""
+def cos(a: float = 1.0, b: float = 1.0, c: float = 0.0) -> Activation:
+    """a·cos(b·u + c)."""
+    a, b, c = number(a, "a"), _frequency(b, "b"), number(c, "c")
+    return _wave("cos", (a, b, c), Wave(-a * sin_of(c), a * cos_of(c), b))
 
-    def hermite(self, sigma: float, degree: int) -> FloatArray:
-        k = np.arange(degree + 1)
-        signs = np.array([0.0, 1.0, 0.0, -1.0])[k % 4]
-        return np.asarray(signs * np.exp(k * np.log(sigma) - sigma**2 / 2 - gammaln(k + 1) / 2))
 
-    def squares(self, sigma: float) -> tuple[float, float, float]:
-        far = float(np.exp(-2 * sigma**2))
-        return float(-np.expm1(-2 * sigma**2)) / 2, 2 * far, (1 + far) / 2
+def rbf(gamma: float = 1.0) -> Activation:
+    """√2·sin(√(2γ)·u + π/4), whose dual is exp(-γ E(u - v)²), γ > 0 (Rahimi and Recht 2007)."""
+    gamma = number(gamma, "gamma", low=0, open_low=True)
+    return _wave("rbf", (gamma,), Wave(1.0, 1.0, sqrt(2 * gamma)))
+
+
+def _frequency(value: float, name: str) -> float:
+    frequency = number(value, name)
+    if frequency == 0:
+        raise InvalidInputError(f"{name} must not be zero: the activation would be a constant.")
+    return frequency
+
+
+def _wave(name: str, parameters: tuple[float, ...], wave: Wave) -> Activation:
+    odd, even, b = wave.sine, wave.cosine, wave.frequency
+
+    def fn(u: FloatArray) -> FloatArray:
+        # A term that is not there must not turn a negative zero.
+        if odd and even:
+            return odd * np.sin(b * u) + even * np.cos(b * u)
+        return np.asarray(odd * np.sin(b * u) if odd else even * np.cos(b * u))
+
+    return Activation(
+        fn,
+        lambda u: b * (odd * np.cos(b * u) - even * np.sin(b * u)),
+        name=name,
+        parameters=() if parameters == (1.0, 1.0, 0.0) else parameters,
+        dual_form=wave,
+        expectations=wave,
+        rise=lambda u: odd * np.sin(b * u) - 2 * even * np.sin(b * u / 2) ** 2,
+    )
+
+
+def exp(a: float = 1.0, b: float = 1.0) -> Activation:
+    """a·exp(b·u)."""
+    a, b = number(a, "a"), _frequency(b, "b")
+    form = Exponential(a, b)
+    return Activation(
+        lambda u: a * np.exp(b * u),
+        lambda u: a * b * np.exp(b * u),
+        name="exp",
+        parameters=() if (a, b) == (1.0, 1.0) else (a, b),
+        dual_form=form,
+        expectations=form,
+        rise=lambda u: a * np.expm1(b * u),
+    )
+
+
+def sign() -> Activation:
+    """The sign of u: -1, 0 or 1."""
+    return Activation(
+        np.sign,
+        np.zeros_like,
+        kinks=(0.0,),
+        name="sign",
+        dual_form=dual_forms.piecewise_constant(np.zeros(1), np.array([-1.0, 1.0])),
+    )
 
 
 def hard_tanh(a: float = 1.0, c: float = 1.0) -> Activation:
@@ -217,13 +279,51 @@ def polynomial(*coefficients: float | Sequence[float]) -> Activation:
     values = real_array(flat, "coefficients", ndim=1)
     if not values.size:
         raise InvalidInputError("polynomial needs at least one coefficient.")
+    return _powers("polynomial", tuple(map(float, values)), values)
+
+
+def monomial(degree: int) -> Activation:
+    """u^degree."""
+    degree = integer(degree, "degree", low=0, high=_HIGHEST_DEGREE)
+    return _powers("monomial", (float(degree),), np.append(np.zeros(degree), 1.0))
+
+
+def _powers(name: str, parameters: tuple[float, ...], values: FloatArray) -> Activation:
     slopes = poly.polyder(values) if values.size > 1 else np.zeros(1)
+    form = polynomials.powers(values)
     return Activation(
         lambda u: poly.polyval(u, values),
         lambda u: poly.polyval(u, slopes),
-        name="polynomial",
-        parameters=tuple(map(float, values)),
+        name=name,
+        parameters=parameters,
+        dual_form=form,
+        expectations=form,
         rise=lambda u: poly.polyval(u, np.append(0.0, values[1:])),
+    )
+
+
+def hermite(degree: int) -> Activation:
+    """He_k(u)/√k!, k the degree, He the probabilists' Hermite polynomials: of norm one at scale one."""
+    degree = integer(degree, "degree", low=0, high=_HIGHEST_DEGREE)
+    near = hermite_e.herme2poly(np.append(np.zeros(degree), 1.0)) / np.exp(gammaln(degree + 1) / 2)
+    form = polynomials.hermite_polynomial(degree)
+
+    def fn(u: FloatArray, k: int = degree) -> FloatArray:
+        return deque(polynomials.hermite_polynomials(u, k), maxlen=1).pop()
+
+    def rise(u: FloatArray) -> FloatArray:
+        # Powers cancel far out, where the recurrence has no constant to lose.
+        inside = np.clip(u, -0.5, 0.5)
+        return np.where(abs(u) <= 0.5, poly.polyval(inside, np.append(0.0, near[1:])), fn(u) - near[0])
+
+    return Activation(
+        fn,
+        lambda u: sqrt(degree) * fn(u, max(degree - 1, 0)),
+        name="hermite",
+        parameters=(float(degree),),
+        dual_form=form,
+        expectations=form,
+        rise=rise,
     )
 
 
@@ -333,12 +433,18 @@ REGISTRY: dict[str, Factory] = {
     "sigmoid": sigmoid,
     "softsign": softsign,
     "sin": sin,
+    "cos": cos,
+    "rbf": rbf,
+    "exp": exp,
+    "sign": sign,
     "hard_tanh": hard_tanh,
     "hard_sigmoid": hard_sigmoid,
     "hard_swish": hard_swish,
     "relu6": relu6,
     "abs": absolute,
     "polynomial": polynomial,
+    "monomial": monomial,
+    "hermite": hermite,
     "piecewise_linear": piecewise_linear,
     "steps": steps,
     "spline": spline,
@@ -346,6 +452,8 @@ REGISTRY: dict[str, Factory] = {
 
 EXAMPLES = {
     "polynomial": "polynomial(0, 1, 0, 0.2)",
+    "monomial": "monomial(3)",
+    "hermite": "hermite(2)",
     "piecewise_linear": "piecewise_linear([-1, 0, 1], [-0.5, 0, 1])",
     "steps": "steps([-0.5, 0.5], [-1, 0, 1])",
     "spline": "spline([-1, 1], [-0.5, 0, 1])",

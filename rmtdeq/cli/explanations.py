@@ -54,9 +54,7 @@ def _assumptions(_: argparse.Namespace) -> int:
 def _row(name: str, factory: Callable[..., Activation]) -> tuple[str, ...]:
     made = activation(EXAMPLES.get(name, name))
     parameters = signature(factory).parameters.values()
-    taken = ", ".join(
-        f"{each.name}={each.default:g}" for each in parameters if each.kind is not Parameter.VAR_POSITIONAL
-    )
+    taken = ", ".join(f"{each.name}={each.default:g}" for each in parameters if each.default is not Parameter.empty)
     names = ", ".join(other for other, ours in ALIASES.items() if ours == name)
     what = cleandoc(factory.__doc__ or "").partition("\n")[0].removesuffix(".")
     return name, EXAMPLES.get(name, taken), _pieces(made), _dual(made), names, what

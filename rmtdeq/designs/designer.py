@@ -24,7 +24,7 @@ from rmtdeq.kernels import kernel
 from rmtdeq.network import Network, ordinary, require_network, require_varying
 from rmtdeq.theory import KernelCoefficients, solve
 from rmtdeq.theory.coefficients import largest_mean
-from rmtdeq.theory.scalar_kernel import diagonal_kernel, scalar_kernel
+from rmtdeq.theory.jets import diagonal_jet, entry_jet
 
 _HERMITE = "hermite"
 _EXACT = 1e-10
@@ -175,12 +175,12 @@ def _on_sphere(
     (kind,) = kinds
     phi, match = hermite_twin(deq, tau0_squared, kind)
     pinned = deq.pinned(tau0_squared)
-    entry = scalar_kernel(pinned, tau0_squared, tau0_squared, 0.0, kind)
+    entry = entry_jet(pinned, tau0_squared, tau0_squared, 0.0, kind)
     target = KernelCoefficients(
         linear=float(entry.gradient[2]),
         norm=float(entry.hessian[0, 1]),
         pair=float(entry.hessian[2, 2] / 2),
-        diagonal=float(diagonal_kernel(pinned, np.array([tau0_squared]), kind).value[0]),
+        diagonal=float(diagonal_jet(pinned, np.array([tau0_squared]), kind).value[0]),
     )
     targets = {kind: _without_rounding(target, tau0_squared)}
     net = ExplicitNetwork(ordinary([phi]), tau0_squared, targets, _HERMITE, DesignStatus.SPHERE, on_sphere=match)

@@ -20,7 +20,7 @@ from rmtdeq.designs.network import relative_errors
 from rmtdeq.designs.recursion import propagate
 from rmtdeq.network import Network
 from rmtdeq.theory import KernelCoefficients
-from rmtdeq.theory.scalar_kernel import diagonal_kernel, scalar_kernel
+from rmtdeq.theory.jets import diagonal_jet, entry_jet
 
 _KNOTS = np.array([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])  # in units of τ0
 _AROUND = np.array([0.93, 1.0, 1.07])  # where norms lie around those given
@@ -80,8 +80,8 @@ class KernelFit:
 def deq_at_norms(deq: Network, norms: FloatArray, kind: Kind) -> KernelAtNorms:
     """Expand the kernel of a DEQ that is not centred."""
     u, v = np.broadcast_arrays(norms[:, None], norms[None, :])
-    jet = scalar_kernel(deq, u, v, np.zeros_like(u), kind)
-    diagonal = diagonal_kernel(deq, norms, kind).value
+    jet = entry_jet(deq, u, v, np.zeros_like(u), kind)
+    diagonal = diagonal_jet(deq, norms, kind).value
     return KernelAtNorms(jet.value, jet.gradient[..., 2], 0.5 * jet.hessian[..., 2, 2], diagonal)
 
 

@@ -141,8 +141,10 @@ class _Equation:
 
 
 def _equation(layer: Layer, u: Profile, v: Profile, angles: Angles, sign: FloatArray) -> _Equation:
-    a_u, a_v = (np.sqrt(layer.sigma_a2 * each.square) / each.sigma for each in (u, v))
-    x_u, x_v = (np.sqrt(_input(layer, each)) / each.sigma for each in (u, v))
+    # A sample without a pre-activation has no share of it.
+    scale_u, scale_v = (np.where(each.sigma > 0, each.sigma, 1.0) for each in (u, v))
+    a_u, a_v = np.sqrt(layer.sigma_a2 * u.square) / scale_u, np.sqrt(layer.sigma_a2 * v.square) / scale_v
+    x_u, x_v = np.sqrt(_input(layer, u)) / scale_u, np.sqrt(_input(layer, v)) / scale_v
     apart = np.where(sign * angles.cosine > 0, angles.versine, 2 - angles.versine)
     mixed = (a_u * x_v - a_v * x_u) ** 2 / (1 + a_u * a_v + x_u * x_v)
     return _Equation(mixed + x_u * x_v * apart, a_u * a_v / 2)

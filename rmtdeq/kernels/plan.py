@@ -15,7 +15,7 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, IntArray, Kind
 from rmtdeq.activations import jumps
 from rmtdeq.activations.dual_forms import FoldedLinear
-from rmtdeq.kernels.pairs import entries_of_pairs, entry
+from rmtdeq.kernels.pairs import LayerOfPairs, entries_of_pairs, entry
 from rmtdeq.kernels.samples import Samples
 from rmtdeq.kernels.scales import Profile, ScaleTable, scale_table
 from rmtdeq.network import Layer, Network, require_network
@@ -87,6 +87,11 @@ class LayerPlan:
         """Whether pairs that are nearly parallel take quadratures, however many they are."""
         return self.layer.activation.dual_form is None and self.duals is None
 
+    def of_pairs(self, i: IntArray, j: IntArray) -> LayerOfPairs:
+        """Return what entries of some rows and columns are computed from."""
+        duals = self.duals if i.size > _FEW else None
+        return self.layer, self.rows.at(i), self.columns.at(j), duals.pairs if duals else None
+
     @property
     def fold(self) -> tuple[float, float, float] | None:
         """Linear part, fold and shift of a layer without recurrence whose entries have a closed form."""
@@ -122,16 +127,7 @@ class Plan:
     def pairs(self, i: IntArray, j: IntArray, kinds: Iterable[Kind]) -> dict[Kind, FloatArray]:
         """Return entries without a series: by closed forms, tables of the dual, and two-dimensional quadratures."""
         angles, inner = self.inputs.pairs(i, j)
-        layers = [
-            (
-                each.layer,
-                each.rows.at(i),
-                each.columns.at(j),
-                each.duals.pairs if i.size > _FEW and each.duals else None,
-            )
-            for each in self.layers
-        ]
-        return entries_of_pairs(layers, angles, inner, kinds)
+        return entries_of_pairs([each.of_pairs(i, j) for each in self.layers], angles, inner, kinds)
 
     def diagonal(self, part: slice, kinds: Iterable[Kind]) -> dict[Kind, FloatArray]:
         """Return entries of samples with themselves."""
@@ -194,12 +190,16 @@ def tabulate(network: Network, kinds: Sequence[Kind], squared_norms: FloatArray)
 
 def plan_with(tables: Sequence[ScaleTable], inputs: Samples, norms: tuple[FloatArray, FloatArray]) -> Plan:
     """Return the plan for samples whose squared norms, of rows and columns, lie within the tables."""
+    return Plan(inputs, layers_at(tables, *norms))
+
+
+def layers_at(tables: Sequence[ScaleTable], rows: FloatArray, columns: FloatArray) -> tuple[LayerPlan, ...]:
+    """Return the layers on squared norms within the tables; `columns` is `rows` where they are the same samples."""
     layers: list[LayerPlan] = []
-    rows, columns = norms
     for table in tables:
         layers.append(_layer_plan(table, rows, columns))
         rows, columns = layers[-1].rows.square, layers[-1].columns.square
-    return Plan(inputs, tuple(layers))
+    return tuple(layers)
 
 
 def _table(layer: Layer, kinds: Sequence[Kind], squared_norms: FloatArray, depth: int) -> ScaleTable:

@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rmtdeq._lib.errors import ConvergenceError, IllPosedError
+from rmtdeq._lib.errors import ConvergenceError, IllPosedError, InvalidInputError
 from rmtdeq._lib.solvers import smallest_fixed_point
 from rmtdeq._lib.types import FloatArray, IntArray, Kind
 from rmtdeq.activations import Moments, hermite_coefficients, jumps, mean_and_variance, moments
@@ -38,6 +38,8 @@ _NEVER = 10.0
 """Standard deviations beyond which nothing counts."""
 _TINY = 1e-290
 _LOG_TINY = math.log(_TINY)
+_HUGE = 1e150
+"""Of E φ², whose products are still numbers."""
 _STARTS, _MOST_STEPS, _SETTLED = 1024, 60, 1e-8
 _HERE = " on these data"
 
@@ -258,7 +260,7 @@ class ScaleTable:
         silent = base == 0 if self.layer.sigma_a2 * self.value_at_zero**2 == 0 else np.zeros(base.shape, dtype=bool)
         nothing = base < math.exp(2 * self.segments[0].low) if self.vanishes else np.zeros(base.shape, dtype=bool)
         silent |= nothing
-        x = self._log_scales(np.where(silent, base.max(), base))
+        x = self._log_scales(np.where(silent, base.max() or 1.0, base))
         square, steep, _, mean = self._expectations(x)
         variance = self.layer.sigma_a2 * square + base
         slope_square = np.maximum(steep - square / np.where(silent, 1.0, variance), 0.0)
@@ -380,9 +382,23 @@ def scale_table(layer: Layer, lowest: float, highest: float) -> ScaleTable:
     ------
     IllPosedError
         No equilibrium for some norm, or the diagonal map is no contraction there.
+    InvalidInputError
+        Features beyond the range of doubles, or nothing at all.
     """
     scale = _diagonal_scale(layer, lowest)
-    high = math.log(_diagonal_scale(layer, highest))
+    largest = _diagonal_scale(layer, highest)
+    if largest == 0:
+        raise InvalidInputError(
+            f"The pre-activations of {layer.title} are zero for every sample, as the features below are: scale the "
+            "samples up, or give the layer a bias, sigma_c2."
+        )
+    if not moments(layer.activation, largest).square < _HUGE:
+        raise InvalidInputError(
+            f"The features of {layer.title} are no numbers in double precision for a sample of squared norm "
+            f"{highest:.3g}, whose pre-activation has standard deviation {largest:.3g}: scale the samples, or lower "
+            "the variances."
+        )
+    high = math.log(largest)
     low = math.log(scale) if scale > 0 else min(high, 0.0) + math.log(_LOWEST)
     vanishes = _vanishes(layer, low)
     if vanishes:

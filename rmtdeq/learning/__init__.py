@@ -1,7 +1,8 @@
-"""Kernel ridge regression, what leaving samples out says of it, and how its error falls with their number."""
+"""Kernel ridge regression and ensembles of trained networks; errors left out, and how they fall with the samples."""
 
 from rmtdeq.learning.calibration import inverse_temperature
 from rmtdeq.learning.curve import Band, LearningCurve, learning_curve
+from rmtdeq.learning.ensemble import EnsemblePrediction, predict_ensemble
 from rmtdeq.learning.iterative import IterativePath, iterative_path
 from rmtdeq.learning.power_law import PowerLaw
 from rmtdeq.learning.prediction import LearningPrediction, predict_learning
@@ -11,6 +12,7 @@ from rmtdeq.learning.suggestion import Candidate, Suggestion, suggest
 __all__ = [
     "Band",
     "Candidate",
+    "EnsemblePrediction",
     "IterativePath",
     "LearningCurve",
     "LearningPrediction",
@@ -22,6 +24,7 @@ __all__ = [
     "inverse_temperature",
     "iterative_path",
     "learning_curve",
+    "predict_ensemble",
     "predict_learning",
     "ridge_fit",
     "ridge_path",

@@ -271,9 +271,7 @@ def _problem(K: FloatArray, y: ArrayLike, weights: ArrayLike | None, intercept: 
 
 def ridge_problem(n: int, y: ArrayLike, weights: ArrayLike | None, intercept: bool) -> RidgeProblem:
     """Check targets and weights of n samples; parameters as for `ridge_path`."""
-    targets = check.real_array(y, "y").astype(float)
-    if targets.ndim not in (1, 2) or len(targets) != n or not targets.size:
-        raise InvalidInputError(f"y must be of shape ({n},) or ({n}, k) for {n} samples, not {targets.shape}.")
+    targets = check.targets(y, n)
     if intercept and n < 2:
         raise InvalidInputError("An intercept is learnt from two samples at least; pass intercept=False.")
     w = np.ones(n) if weights is None else check.real_array(weights, "weights", ndim=1).astype(float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -33,6 +34,33 @@ def _polynomial(u: Tensor, *coefficients: float) -> Tensor:
     for coefficient in reversed(coefficients[:-1]):
         value = value * u + coefficient
     return value
+
+
+def _sin(u: Tensor, a: float = 1.0, b: float = 1.0, c: float = 0.0) -> Tensor:
+    return a * torch.sin(b * u + c)
+
+
+def _cos(u: Tensor, a: float = 1.0, b: float = 1.0, c: float = 0.0) -> Tensor:
+    return a * torch.cos(b * u + c)
+
+
+def _rbf(u: Tensor, gamma: float) -> Tensor:
+    return math.sqrt(2) * torch.sin(math.sqrt(2 * gamma) * u + math.pi / 4)
+
+
+def _exp(u: Tensor, a: float = 1.0, b: float = 1.0) -> Tensor:
+    return a * torch.exp(b * u)
+
+
+def _monomial(u: Tensor, degree: float) -> Tensor:
+    return u ** int(degree)
+
+
+def _hermite(u: Tensor, degree: float) -> Tensor:
+    previous, current = torch.zeros_like(u), torch.ones_like(u)
+    for k in range(int(degree)):
+        previous, current = current, (u * current - math.sqrt(k) * previous) / math.sqrt(k + 1)
+    return current
 
 
 def _piecewise_linear(u: Tensor, *points: float) -> Tensor:
@@ -86,13 +114,19 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "softplus": F.softplus,
     "sigmoid": torch.sigmoid,
     "softsign": F.softsign,
-    "sin": torch.sin,
+    "sin": _sin,
+    "cos": _cos,
+    "rbf": _rbf,
+    "exp": _exp,
+    "sign": torch.sign,
     "hard_tanh": _hard_tanh,
     "hard_sigmoid": F.hardsigmoid,
     "hard_swish": F.hardswish,
     "relu6": F.relu6,
     "abs": torch.abs,
     "polynomial": _polynomial,
+    "monomial": _monomial,
+    "hermite": _hermite,
     "piecewise_linear": _piecewise_linear,
     "steps": _steps,
     "spline": _spline,

@@ -12,7 +12,7 @@ from rmtdeq._lib.types import LEVELS, FloatArray, Kind
 from rmtdeq.data import GaussianMixture
 from rmtdeq.network import Network, require_network
 from rmtdeq.theory.coefficients import largest_mean, solve
-from rmtdeq.theory.scalar_kernel import diagonal_kernel, scalar_kernel
+from rmtdeq.theory.jets import diagonal_jet, entry_jet
 
 _CENTRED = 1e-10
 _DEGENERATE = 1e-12
@@ -113,13 +113,13 @@ def _around_classes(deq: Network, gmm: GaussianMixture, kind: Kind, tau0_squared
     centre = gmm.mean_squared_norm if tau0_squared is None else tau0_squared
     pinned = deq.pinned(squared_norm(centre, "tau0_squared"))
     mean_products = gmm.means @ gmm.means.T / p
-    at = scalar_kernel(pinned, norms[:, None], norms[None, :], mean_products, kind)
+    at = entry_jet(pinned, norms[:, None], norms[None, :], mean_products, kind)
     u, v, x = range(3)
     gram, curvature = at.gradient[..., x], at.hessian[..., x, x]
     pairs, variances = gmm.covariance_products / p, gmm.norm_variances / p
     constant = at.value - gram * mean_products + 0.5 * curvature * pairs
     square, product = 0.5 * at.hessian[..., u, u], at.hessian[..., u, v]
-    own = diagonal_kernel(pinned, norms, kind)
+    own = diagonal_jet(pinned, norms, kind)
     diagonal = np.stack([own.value, own.gradient[:, 0], 0.5 * own.hessian[:, 0, 0]], axis=1)
     along = np.einsum("aa->a", constant + gram * norms + (2 * square + product) * variances)
     return ClassExpansion(

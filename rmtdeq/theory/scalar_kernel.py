@@ -1,388 +1,346 @@
-"""A kernel's entry as a function of two squared norms and an inner product, with its second-order Taylor expansion.
-
-An entry of a layer's conjugate kernel is F at a scalar fixed point: ``ρ = σ_a² F(s, t, ρ) + σ_b² x + σ_c²`` with
-``F = E φ(ξ)φ(ζ)``, (ξ, ζ) Gaussian of variances s, t and covariance ρ, where s and t solve the same equation on the
-diagonal.  The partial derivatives of F are expectations of derivatives of φ (by Price's theorem, ``∂F/∂ρ = E φ'φ'`` and
-``∂F/∂s = ½ E φ''φ``), which Hermite coefficients give exactly; those of the entry follow by implicit differentiation.
-"""
+"""A kernel as what it is between two samples: a function of their squared norms and their inner product."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.polynomial import Chebyshev, Polynomial
 from numpy.typing import ArrayLike
 
-from rmtdeq._lib.check import choice, real_array
-from rmtdeq._lib.check import kinds as check_kinds
-from rmtdeq._lib.errors import ConvergenceError, IllPosedError, InvalidInputError
-from rmtdeq._lib.types import KINDS, FloatArray, IntArray, Kind
-from rmtdeq.activations import Activation, hermite_coefficients, moments
-from rmtdeq.network import Layer, Network, preactivation_scale
-from rmtdeq.network.wellposed import require_diagonal_contraction, require_finite_tangent
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.types import FloatArray, Function, Kind
+from rmtdeq.activations import Activation, dual
+from rmtdeq.activations import activation as as_activation
+from rmtdeq.kernels.pairs import entries_of_pairs, solve_pairs
+from rmtdeq.kernels.plan import LayerPlan, layers_at, pinned, tabulate
+from rmtdeq.kernels.samples import Angles
+from rmtdeq.network import Layer, Network, require_network
+from rmtdeq.theory.jets import entry_jet
+from rmtdeq.theory.taylor import taylor_coefficients
 
-_DEGREES = (32, 64, 128, 256, 512)
-_TAIL = 1e-13
-_COMPLETE = 1e-16
-_NEWTON_STEPS = 100
+_AT_ONCE = 1 << 16
+"""Pairs that are computed at a time."""
 
-_LEAST = 1e-150
-"""Variances below have squares that underflow."""
+_HIGHEST = 400
+"""Degree up to which there are Taylor coefficients."""
+
+_ROUNDING = 1e-12
+"""By how much an inner product may be beyond √(uv)."""
 
 
-@dataclass(frozen=True, eq=False)
-class Jet:
-    """A function of d variables at many points, with first and second derivatives.
+@dataclass(frozen=True)
+class ScalarKernel:
+    """A kernel's entry as a function of ‖x‖², ‖y‖² and x·y.
 
     Attributes
     ----------
-    value : ndarray (...)
-    gradient : ndarray (..., d)
-    hessian : ndarray (..., d, d)
+    network : Network
+        Uncentred: centred activations have been shifted once and for all.
+    kind : str or tuple of str
+        ``"ck"``, ``"ntk"`` or ``"ntk-full"``; of several, all methods return tuples.
     """
 
-    value: FloatArray
-    gradient: FloatArray
-    hessian: FloatArray
+    network: Network
+    kind: str | tuple[str, ...]
 
-    def __add__(self, other: Jet) -> Jet:
-        return Jet(self.value + other.value, self.gradient + other.gradient, self.hessian + other.hessian)
+    def __call__(self, u: ArrayLike, v: ArrayLike, x: ArrayLike) -> Any:
+        """Return entries.
 
-    def __mul__(self, other: Jet) -> Jet:
-        cross = self.gradient[..., :, None] * other.gradient[..., None, :]
-        return Jet(
-            self.value * other.value,
-            self.value[..., None] * other.gradient + other.value[..., None] * self.gradient,
-            self.value[..., None, None] * other.hessian
-            + other.value[..., None, None] * self.hessian
-            + cross
-            + np.swapaxes(cross, -1, -2),
-        )
+        Parameters
+        ----------
+        u, v : array_like
+            Squared norms, not negative.
+        x : array_like
+            Inner products, at most √(uv) in size; all three are broadcast against each other.
 
-    def scaled(self, factor: float) -> Jet:
-        """Return a multiple."""
-        return Jet(factor * self.value, factor * self.gradient, factor * self.hessian)
+        Returns
+        -------
+        ndarray of the broadcast shape, or a tuple of them
+            Within 1e-12 of the geometric mean of the diagonal entries, at any angle that the numbers tell: next to
+            x = √(uv) they leave it open by some 1e-8, which tangent kernels of bent activations show.
 
-    def plus(self, constant: float) -> Jet:
-        """Return the function plus a constant."""
-        return Jet(self.value + constant, self.gradient, self.hessian)
+        Raises
+        ------
+        InvalidInputError
+            Negative norms, or inner products beyond the Cauchy-Schwarz bound.
+        IllPosedError
+            No equilibrium, no contraction, or an infinite NTK.
+        """
+        triples = _triples(u, v, x)
+        pinned(self.network, float(max(triples.u.max(), triples.v.max())), 1.0)
+        kinds = check.kinds(self.kind)
 
-    def one_over_rest(self) -> Jet:
-        """Return 1/(1 - f)."""
-        inverse = 1 / (1 - self.value)
-        outer = self.gradient[..., :, None] * self.gradient[..., None, :]
-        square = (inverse**2)[..., None]
-        return Jet(
-            inverse,
-            square * self.gradient,
-            square[..., None] * (self.hessian + 2 * inverse[..., None, None] * outer),
-        )
+        def of_part(layers: tuple[LayerPlan, ...], part: _Triples) -> FloatArray:
+            index = np.arange(part.x.size)
+            found = entries_of_pairs([each.of_pairs(index, index) for each in layers], part.angles, part.x, kinds)
+            return np.stack([found[each] for each in kinds])
+
+        return check.as_asked(self.kind, triples.by_parts(self.network, kinds, of_part))
+
+    def derivatives(self, u: ArrayLike, v: ArrayLike, x: ArrayLike) -> Any:
+        """Return value, gradient and Hessian in (u, v, x).
+
+        Parameters
+        ----------
+        u, v, x : array_like
+            As for the entries, norms positive and inner products smaller than √(uv).
+
+        Returns
+        -------
+        Jet, or a tuple of them
+            ``value`` (…), ``gradient`` (…, 3), ``hessian`` (…, 3, 3).
+
+        Raises
+        ------
+        InvalidInputError, IllPosedError
+            As for the entries; and of an activation that is bent and has no closed form of its derivatives, as ReLU and
+            its like have, where pre-activations are nearly parallel (beyond a correlation of about 0.9).
+        """
+        return check.as_asked(self.kind, (entry_jet(self.network, u, v, x, k) for k in check.kinds(self.kind)))
+
+    def taylor(self, degree: int, u: float = 1.0, v: float | None = None, *, at: float = 0.0) -> Any:
+        """Return Taylor coefficients in the inner product, at given norms.
+
+        Parameters
+        ----------
+        degree : int
+            Of the last power.
+        u, v : float
+            Squared norms, positive; v is u by default.
+        at : float
+            The inner product around which to expand, smaller than √(uv) in size.
+
+        Returns
+        -------
+        ndarray (degree + 1,), or a tuple of them
+            a_k with ``g(u, v, x) = Σ_k a_k (x - at)^k``.  At u = v and zero none of an uncentred network's is negative
+            (Schoenberg 1942).  Exact to about 1e-15 of the size of the entry at x = √(uv).
+
+        Raises
+        ------
+        InvalidInputError, IllPosedError
+            As for `derivatives`.
+        """
+        degree = check.integer(degree, "degree", low=0, high=_HIGHEST)
+        u, v = _norms(u, v)
+        at = check.number(at, "at")
+        if not abs(at) < np.sqrt(u * v):
+            raise InvalidInputError(f"at must be smaller than √(uv) = {np.sqrt(u * v):.4g} in size, not {at:.4g}.")
+        kinds = check.kinds(self.kind)
+        return check.as_asked(self.kind, (taylor_coefficients(self.network, u, v, at, degree, k) for k in kinds))
+
+    def dressed(
+        self, x: ArrayLike, degree: int, u: float = 1.0, v: float | None = None, *, weights: ArrayLike | None = None
+    ) -> Any:
+        """Return the coefficients of the polynomial nearest to the kernel at given inner products.
+
+        Parameters
+        ----------
+        x : array_like
+            Inner products, at most √(uv) in size; such as those of samples.
+        degree : int
+            Of the polynomial; there must be more than so many different inner products.
+        u, v : float
+            Squared norms, positive; v is u by default.
+        weights : array_like, optional
+            Of the squared errors, positive; one by default.
+
+        Returns
+        -------
+        ndarray (degree + 1,), or a tuple of them
+            a_k of least ``Σ_i w_i (g(u, v, x_i) - Σ_k a_k x_i^k)²``: Taylor coefficients that have taken up what the
+            powers left out come to on these inner products.
+        """
+        degree = check.integer(degree, "degree", low=0)
+        u, v = _norms(u, v)
+        x = check.real_array(x, "x").ravel()
+        if np.unique(x).size <= degree:
+            raise InvalidInputError(f"A polynomial of degree {degree} needs {degree + 1} different inner products.")
+        w = np.ones(x.size) if weights is None else check.real_array(weights, "weights").ravel()
+        if w.size != x.size or not (w > 0).all():
+            raise InvalidInputError(f"weights must be positive, one for each of {x.size} inner products.")
+        values = self(u, v, x)
+
+        def fitted(y: FloatArray) -> FloatArray:
+            # Chebyshev's polynomials on the range of x are told apart where powers are not.
+            powers = Chebyshev.fit(x, y, degree, w=np.sqrt(w)).convert(kind=Polynomial, domain=[-1, 1]).coef
+            return np.pad(powers, (0, degree + 1 - powers.size))
+
+        return check.as_asked(self.kind, map(fitted, (values,) if isinstance(self.kind, str) else values))
 
 
-def diagonal_kernel(network: Network, squared_norms: FloatArray, kind: Kind = "ck") -> Jet:
-    """Expand a kernel's diagonal in the squared norm of the sample.
+def scalar_kernel(deq: Network, kind: str | tuple[str, ...] = "ck", *, tau0_squared: float = 1.0) -> ScalarKernel:
+    """Return a kernel as a function of two squared norms and an inner product.
 
     Parameters
     ----------
-    network : Network
-        Uncentred.
-    squared_norms : ndarray (points,)
-    kind : str
+    deq : DEQ or Network
+    kind : str or tuple of str
+        ``"ck"``, ``"ntk"`` (input weights and bias of the first layer fixed), ``"ntk-full"`` (all weights trained), or
+        several.
+    tau0_squared : float
+        Where centred activations are centred, the mean squared norm of the samples that are meant.
 
     Returns
     -------
-    Jet
-        In one variable, (points,).
-
-    Raises
-    ------
-    IllPosedError
-        No equilibrium, no contraction, or an infinite NTK.
-    """
-    _require_pinned(network)
-    square = _variable(squared_norms, 0, 1)
-    tangent = square if kind == "ntk-full" else None
-    for layer, at in zip(network.layers, _diagonals(network, squared_norms, kind), strict=True):
-        square = _stacked([d.square for d in at])
-        if kind != "ck":
-            tangent = _tangent(layer, square, _stacked([d.slope_square for d in at]), tangent)
-    return square if tangent is None else tangent
-
-
-def _tangent(layer: Layer, value: Jet, slope: Jet, below: Jet | None) -> Jet:
-    """Return the tangent kernel of a layer; None is below a first layer whose input weights and bias are fixed."""
-    if below is not None:
-        value = value + slope * below.scaled(layer.sigma_b2).plus(layer.sigma_c2)
-    return value * slope.scaled(layer.sigma_a2).one_over_rest()
-
-
-def scalar_kernel(network: Network, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: Kind = "ck") -> Jet:
-    """Expand a kernel's entry in the squared norms u, v of two samples and their inner product x.
-
-    Parameters
-    ----------
-    network : Network
-        Uncentred; pin a centred one first (`Network.pinned`).
-    u, v : array_like
-        Squared norms, positive.
-    x : array_like
-        Inner products, below ``√(uv)`` in size; all three are broadcast against each other.
-    kind : str
-        ``"ck"``, ``"ntk"`` or ``"ntk-full"``.
-
-    Returns
-    -------
-    Jet
-        Of the broadcast shape.
+    ScalarKernel
+        ``g(u, v, x)`` is what `rmtdeq.kernel` has for samples of squared norms u and v and inner product x; it has
+        `derivatives`, `taylor` and `dressed` coefficients.
 
     Raises
     ------
     InvalidInputError
-        A centred network; inner products beyond the Cauchy-Schwarz bound.
+        No network, or an unknown kind.
     IllPosedError
-        No equilibrium, no contraction, an infinite NTK, or samples so nearly parallel that the derivatives
-        cannot be computed.
+        No equilibrium at `tau0_squared`, for a centred network.
 
-    Notes
-    -----
-    ``E[φ⁽ⁱ⁾(ξ) φ⁽ʲ⁾(ζ)] = s^{-i/2} t^{-j/2} Σ_k √((k+i)!(k+j)!)/k! h_{k+i}(s) h_{k+j}(t) r^k``, h the Hermite
-    coefficients of φ at scales s and t, r the correlation: all partial derivatives of F come from one table.
+    Examples
+    --------
+    >>> import numpy as np, rmtdeq as rd
+    >>> g = rd.scalar_kernel(rd.Network([rd.Layer("relu", sigma_b2=2.0)]))
+    >>> np.round(g(1.0, 1.0, [-1.0, 0.0, 1.0]), 6)
+    array([0.     , 0.31831, 1.     ])
+    >>> np.round(g.taylor(4), 6)
+    array([0.31831 , 0.5     , 0.159155, 0.      , 0.013263])
     """
-    (kind,) = check_kinds(choice(kind, "kind", KINDS))
-    _require_pinned(network)
-    u, v, x = np.broadcast_arrays(real_array(u, "u"), real_array(v, "v"), real_array(x, "x"))
-    if not u.size:
-        raise InvalidInputError("The scalar kernel needs at least one point (u, v, x).")
-    if not ((u > 0).all() and (v > 0).all() and (x * x < u * v).all()):
-        raise InvalidInputError("Squared norms must be positive, and inner products smaller than √(uv).")
-    norms, index = np.unique(np.concatenate([u.ravel(), v.ravel()]), return_inverse=True)
-    left, right = index[: u.size], index[u.size :]
-    value = _variable(x.ravel(), 2, 3)
-    tangent = value if kind == "ntk-full" else None
-    for layer, at in zip(network.layers, _diagonals(network, norms, kind), strict=True):
-        scale = _stacked([d.scale for d in at])
-        pairs = _Pairs(layer, np.sqrt(scale.value), left, right)
-        inner = [_embedded(scale, side, axis) for axis, side in enumerate((left, right))]
-        r, arguments = _covariance(pairs, inner, value.scaled(layer.sigma_b2).plus(layer.sigma_c2))
-        value = _Partials(pairs, r, 0).of(arguments)
-        if kind != "ck":
-            tangent = _tangent(layer, value, _Partials(pairs, r, 1).of(arguments), tangent)
-    result = value if tangent is None else tangent
-    return Jet(
-        result.value.reshape(x.shape),
-        result.gradient.reshape(*x.shape, 3),
-        result.hessian.reshape(*x.shape, 3, 3),
-    )
+    require_network(deq)
+    kinds = check.kinds(kind)
+    centre = check.squared_norm(tau0_squared, "tau0_squared")
+    return ScalarKernel(deq.pinned(centre), kind if isinstance(kind, str) else kinds)
 
 
-def _covariance(pairs: _Pairs, inner: list[Jet], source: Jet) -> tuple[FloatArray, list[Jet]]:
-    """Solve ``ρ = σ_a² F(s, t, ρ) + source``, differentiated once and twice.
+@dataclass(frozen=True)
+class DualActivation:
+    """The dual of an activation: ``E φ(ξ)φ(ζ)`` as a function of the covariances of two centred Gaussians.
 
-    Returns the correlations, and s, t and ρ as functions of (u, v, x).
+    Attributes
+    ----------
+    activation : Activation
     """
-    a2 = pairs.layer.sigma_a2
-    rho = pairs.solve(source.value)
-    r = rho / (pairs.sigma_u * pairs.sigma_v)
-    F = _Partials(pairs, r, 0)
-    slope = a2 * F.gradient[:, 2]
-    known = a2 * sum(F.gradient[:, a, None] * f.gradient for a, f in enumerate(inner)) + source.gradient
-    covariance = Jet(rho, known / (1 - slope)[:, None], np.zeros((rho.size, 3, 3)))
-    curvature = a2 * F.of([*inner, covariance]).hessian + source.hessian
-    return r, [*inner, Jet(rho, covariance.gradient, curvature / (1 - slope)[:, None, None])]
+
+    activation: Activation
+
+    def __call__(self, variance_u: ArrayLike, variance_v: ArrayLike, covariance: ArrayLike) -> FloatArray:
+        """Return ``E φ(ξ)φ(ζ)``.
+
+        Parameters
+        ----------
+        variance_u, variance_v : array_like
+            Not negative.
+        covariance : array_like
+            At most √(variance_u · variance_v) in size; all three are broadcast against each other.
+
+        Returns
+        -------
+        ndarray of the broadcast shape
+
+        Raises
+        ------
+        InvalidInputError
+            These are no covariances.
+        """
+        return self._both(variance_u, variance_v, covariance)[0]
+
+    def slope(self, variance_u: ArrayLike, variance_v: ArrayLike, covariance: ArrayLike) -> FloatArray:
+        """Return ``E φ'(ξ)φ'(ζ)``, the derivative in the covariance (Price's theorem); parameters as of the dual.
+
+        Infinite where an activation that jumps meets itself, and zero where one that has no closed form jumps.
+        """
+        return self._both(variance_u, variance_v, covariance)[1]
+
+    def _both(self, variance_u: ArrayLike, variance_v: ArrayLike, covariance: ArrayLike) -> tuple[FloatArray, ...]:
+        triples = _triples(variance_u, variance_v, covariance)
+        if not max(triples.u.max(), triples.v.max()) > 0:
+            constant = dual(self.activation, triples.u, triples.v, triples.x)
+            return tuple(each.reshape(triples.shape) for each in (constant.product, constant.slope))
+
+        def of_part(layers: tuple[LayerPlan, ...], part: _Triples) -> FloatArray:
+            index = np.arange(part.x.size)
+            layer, u, v, known = layers[0].of_pairs(index, index)
+            return np.stack(solve_pairs(layer, u, v, part.angles, known)[:2])
+
+        return triples.by_parts(Network([Layer(self.activation)]), ("ck",), of_part)
 
 
-def _require_pinned(network: Network) -> None:
-    if network.centered:
-        raise InvalidInputError("The scalar kernel is that of one activation: pass deq.pinned(tau0_squared).")
-
-
-def _diagonals(network: Network, squared_norms: FloatArray, kind: Kind) -> Iterator[list[_Diagonal]]:
-    """Of every layer, for samples of these squared norms."""
-    squares = [_Diagonal._jet(float(norm), 1.0, 0.0) for norm in squared_norms]
-    for layer in network.layers:
-        at = [_Diagonal(layer, square, kind) for square in squares]
-        yield at
-        squares = [d.square for d in at]
-
-
-class _Diagonal:
-    """Jets in a sample's squared norm: s, which solves ``s = σ_a² E φ(√s ξ)² + σ_b² q + σ_c²``; E φ², E φ'² there.
+def dual_activation(activation: str | Activation | Function) -> DualActivation:
+    """Return the dual of an activation (Daniely, Frostig, Singer 2016).
 
     Parameters
     ----------
-    layer : Layer
-        Uncentred.
-    below : Jet
-        q, the squared norm of the layer's input.
-    kind : str
+    activation : str, Activation or callable
+        As for `rmtdeq.Layer`.
+
+    Returns
+    -------
+    DualActivation
+        Called with two variances and a covariance, ``E φ(ξ)φ(ζ)``; `slope` is its derivative in the covariance.
+
+    Raises
+    ------
+    InvalidInputError
+        Unknown activation.
+
+    Examples
+    --------
+    >>> import numpy as np, rmtdeq as rd
+    >>> relu = rd.dual_activation("relu")
+    >>> np.round([relu(1.0, 1.0, 0.0), relu.slope(1.0, 1.0, 0.0)], 6)
+    array([0.159155, 0.25    ])
     """
+    return DualActivation(as_activation(activation))
 
-    def __init__(self, layer: Layer, below: Jet, kind: Kind) -> None:
-        norm = float(below.value)
-        sigma = preactivation_scale(layer, norm).value
-        if sigma**2 < _LEAST:
-            raise InvalidInputError(
-                f"{layer.title} at squared norm {norm:.4g} has preactivations of variance {sigma**2:.4g}, whose square "
-                "is nothing in double precision; scale the samples, or raise sigma_b2."
-            )
-        phi, a2, b2 = layer.activation, layer.sigma_a2, layer.sigma_b2
-        xi = phi.rule(sigma).nodes
-        square = self._in_scale(phi, sigma, np.asarray(phi(sigma * xi), dtype=float) ** 2)
-        gain = a2 * square[1]
-        where = f" at squared norm {norm:.4g}"
-        require_diagonal_contraction(layer.title, gain, where)
-        slope = b2 * float(below.gradient[0]) / (1 - gain)
-        bend = (a2 * square[2] * slope**2 + b2 * float(below.hessian[0, 0])) / (1 - gain)
-        self.scale = self._jet(sigma**2, slope, bend)
-        self.square = self._along(square)
-        if kind == "ck":
-            return
-        require_finite_tangent(layer.title, a2 * moments(phi, sigma).first_square if layer.recurrent else 0.0, where)
-        self.slope_square = self._along(self._in_scale(phi, sigma, phi.slope(sigma * xi) ** 2))
 
-    @staticmethod
-    def _in_scale(phi: Activation, sigma: float, values: FloatArray) -> tuple[float, float, float]:
-        """``E f(σξ)`` with two derivatives in σ²: means of f'' and of its second derivative, by Stein's lemma."""
-        rule = phi.rule(sigma)
-        xi, s = rule.nodes, sigma**2
-        mean = float(rule.weights @ values)
-        weighted = rule.weights * (values - mean)
-        return (
-            mean,
-            float(weighted @ (xi**2 - 1)) / (2 * s),
-            float(weighted @ (xi**4 - 6 * xi**2 + 3)) / (4 * s**2),
+@dataclass(frozen=True, eq=False)
+class _Triples:
+    """Pairs of samples known by their squared norms u, v and inner products x alone, each (pairs,)."""
+
+    u: FloatArray
+    v: FloatArray
+    x: FloatArray
+    shape: tuple[int, ...]
+
+    @cached_property
+    def angles(self) -> Angles:
+        """Between the samples; a zero sample is orthogonal to all."""
+        size = np.sqrt(self.u * self.v)
+        inside = size > 0
+        cosine = np.clip(np.divide(self.x, size, out=np.zeros_like(size), where=inside), -1.0, 1.0)
+        versine = np.divide(np.maximum(size - abs(self.x), 0.0), size, out=np.ones_like(size), where=inside)
+        return Angles(cosine, versine)
+
+    def by_parts(
+        self,
+        network: Network,
+        kinds: tuple[Kind, ...],
+        of_part: Callable[[tuple[LayerPlan, ...], _Triples], FloatArray],
+    ) -> tuple[FloatArray, ...]:
+        """Return what a function of layers and some of the pairs makes of all, some at a time, in their shape."""
+        tables = tabulate(network, kinds, np.concatenate([self.u, self.v]))
+        found = []
+        for start in range(0, self.x.size, _AT_ONCE):
+            u, v, x = (each[start : start + _AT_ONCE] for each in (self.u, self.v, self.x))
+            found.append(of_part(layers_at(tables, u, v), _Triples(u, v, x, x.shape)))
+        return tuple(each.reshape(self.shape) for each in np.concatenate(found, axis=1))
+
+
+def _triples(u: ArrayLike, v: ArrayLike, x: ArrayLike) -> _Triples:
+    arrays = (check.real_array(each, name).astype(float) for each, name in ((u, "u"), (v, "v"), (x, "x")))
+    u, v, x = np.broadcast_arrays(*arrays)
+    if not x.size:
+        raise InvalidInputError("The scalar kernel needs at least one point (u, v, x).")
+    if (u < 0).any() or (v < 0).any() or (abs(x) > np.sqrt(u * v) * (1 + _ROUNDING)).any():
+        raise InvalidInputError(
+            "[[u, x], [x, v]] is not positive semidefinite: u and v are squared norms (variances), not negative, and "
+            "the inner product (covariance) x is at most √(uv) in size."
         )
-
-    def _along(self, f: tuple[float, float, float]) -> Jet:
-        """Compose with s(u)."""
-        slope, curvature = float(self.scale.gradient[0]), float(self.scale.hessian[0, 0])
-        return self._jet(f[0], f[1] * slope, f[2] * slope**2 + f[1] * curvature)
-
-    @staticmethod
-    def _jet(value: float, slope: float, curvature: float) -> Jet:
-        return Jet(np.array(value), np.array([slope]), np.array([[curvature]]))
+    return _Triples(u.ravel(), v.ravel(), x.ravel(), x.shape)
 
 
-def _stacked(jets: list[Jet]) -> Jet:
-    return Jet(
-        np.stack([f.value for f in jets]), np.stack([f.gradient for f in jets]), np.stack([f.hessian for f in jets])
-    )
-
-
-def _variable(at: FloatArray, axis: int, count: int) -> Jet:
-    """Return one of several variables as a function of them."""
-    gradient = np.zeros((at.size, count))
-    gradient[:, axis] = 1.0
-    return Jet(at, gradient, np.zeros((at.size, count, count)))
-
-
-def _embedded(f: Jet, index: np.ndarray, axis: int) -> Jet:
-    """Take entries of a jet in one variable, as functions of (u, v, x) that depend on the one named by `axis`."""
-    gradient, hessian = np.zeros((index.size, 3)), np.zeros((index.size, 3, 3))
-    gradient[:, axis] = f.gradient[index, 0]
-    hessian[:, axis, axis] = f.hessian[index, 0, 0]
-    return Jet(f.value[index], gradient, hessian)
-
-
-class _Pairs:
-    """Hermite coefficients of φ at the two scales of many pairs, and the series made of them."""
-
-    def __init__(self, layer: Layer, sigma: FloatArray, left: np.ndarray, right: np.ndarray) -> None:
-        self.layer = layer
-        self.sigma = sigma
-        self.left, self.right = left, right
-        self.sigma_u, self.sigma_v = sigma[left], sigma[right]
-        self.norm = np.array([np.sqrt(moments(layer.activation, float(s)).square) for s in sigma])
-        self.degree = 0
-        self._grow()
-
-    def _grow(self) -> None:
-        larger = [d for d in _DEGREES if d > self.degree]
-        if not larger:
-            raise IllPosedError(
-                "Two classes are so nearly parallel (or one varies so little around its mean) that the expansion "
-                "around them does not exist: take rmtdeq.center_and_scale(X) before from_data, or join the two classes."
-            )
-        self.degree = larger[0]
-        self.hermite = np.stack([hermite_coefficients(self.layer.activation, s, self.degree) for s in self.sigma])
-
-    def expectation(self, i: int, j: int, r: FloatArray) -> FloatArray:
-        """``E[φ⁽ⁱ⁾(ξ) φ⁽ʲ⁾(ζ)]`` at correlations r."""
-        while True:
-            terms = np.arange(self.degree + 1 - max(i, j))
-            factor = np.sqrt(_rising(terms, i) * _rising(terms, j))
-            products = (
-                factor * self.hermite[self.left, i : i + terms.size] * self.hermite[self.right, j : j + terms.size]
-            )
-            with np.errstate(under="ignore"):
-                summands = products * r[:, None] ** terms
-            # Two neighbours, as every other coefficient of an odd or even function is zero.
-            size = abs(summands)
-            size = np.maximum(size[:, 1:], size[:, :-1])
-            # Coefficients that are zero up to rounding end a series, too.
-            rounding = _COMPLETE * self.norm[self.left] * self.norm[self.right]
-            last = abs(products / factor)[:, -2:].max(axis=1)
-            if ((size[:, -1] <= _TAIL * size.max(axis=1)) | (last <= rounding)).all():
-                return np.asarray(summands.sum(axis=1) / (self.sigma_u**i * self.sigma_v**j))
-            self._grow()
-
-    def solve(self, offset: FloatArray) -> FloatArray:
-        """Solve ``ρ = σ_a² F(ρ) + offset`` by Newton's method from the offset, kept within a bracket."""
-        a2 = self.layer.sigma_a2
-        scale = self.sigma_u * self.sigma_v
-        high = scale.copy()
-        low = -high
-        rho = np.clip(offset, low, high)
-        for _ in range(_NEWTON_STEPS):
-            r = rho / scale
-            gap = rho - a2 * self.expectation(0, 0, r) - offset
-            rate = 1 - a2 * self.expectation(1, 1, r)
-            low, high = np.where(gap <= 0, rho, low), np.where(gap >= 0, rho, high)
-            new = rho - gap / np.where(rate > 0, rate, np.inf)
-            new = np.where((new >= low) & (new <= high) & (rate > 0), new, (low + high) / 2)
-            settled = abs(new - rho) <= 1e-15 * scale
-            rho = new
-            if settled.all():
-                if not (rate > 0).all():
-                    break
-                return rho
-        raise ConvergenceError(
-            f"The off-diagonal entries of the kernel of {self.layer.title} did not settle; lower sigma_a2."
-        )
-
-
-def _rising(k: IntArray, i: int) -> FloatArray:
-    """(k + i)! / k!."""
-    return np.asarray(np.prod([k + m for m in range(1, i + 1)], axis=0, dtype=float) if i else np.ones(k.size))
-
-
-class _Partials:
-    """``E[φ⁽ᵒ⁾(ξ) φ⁽ᵒ⁾(ζ)]`` as a function of (s, t, ρ): value, gradient and Hessian.
-
-    A derivative in s takes two more derivatives of φ(ξ) and a factor ½, one in ρ one more on each side.
-    """
-
-    def __init__(self, pairs: _Pairs, r: FloatArray, order: int) -> None:
-        steps = ((2, 0), (0, 2), (1, 1))
-        weights = (0.5, 0.5, 1.0)
-        self.value = pairs.expectation(order, order, r)
-        self.gradient = np.stack(
-            [w * pairs.expectation(order + i, order + j, r) for (i, j), w in zip(steps, weights, strict=True)], axis=-1
-        )
-        self.hessian = np.empty((r.size, 3, 3))
-        for a in range(3):
-            for b in range(a + 1):
-                i, j = steps[a][0] + steps[b][0], steps[a][1] + steps[b][1]
-                value = weights[a] * weights[b] * pairs.expectation(order + i, order + j, r)
-                self.hessian[:, a, b] = self.hessian[:, b, a] = value
-
-    def of(self, arguments: list[Jet]) -> Jet:
-        """Compose with s, t and ρ as functions of (u, v, x)."""
-        jacobian = np.stack([f.gradient for f in arguments], axis=1)
-        curvature = sum(self.gradient[:, a, None, None] * f.hessian for a, f in enumerate(arguments))
-        return Jet(
-            self.value,
-            np.einsum("na,nai->ni", self.gradient, jacobian),
-            np.einsum("nab,nai,nbj->nij", self.hessian, jacobian, jacobian) + curvature,
-        )
+def _norms(u: float, v: float | None) -> tuple[float, float]:
+    u = check.squared_norm(u, "u")
+    return u, u if v is None else check.squared_norm(v, "v")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,8 +68,9 @@ class SpectrumPrediction(Tabular):
 
     Notes
     -----
-    Density, distribution function and quantiles are the bulk's and have mass one; outliers are apart.  `pdf`, `ppf` and
-    `rvs` are scipy's names for the first and the last, and for samples of the bulk.
+    Density, distribution function and quantiles are the bulk's and have mass one; outliers are apart.  `pdf`, `cdf`,
+    `ppf`, `rvs`, `mean`, `var`, `std` and `support` are what a frozen distribution of scipy has, as in
+    ``scipy.stats.kstest(eigenvalues, pred.cdf)``.
     """
 
     deq: Network
@@ -136,9 +138,46 @@ class SpectrumPrediction(Tabular):
         """Return the bulk's quantiles: `quantiles`."""
         return self.quantiles(q)
 
-    def rvs(self, size: int = 1, seed: Seed = None) -> FloatArray:
-        """Draw eigenvalues of the bulk, (size,)."""
-        return self.quantiles(check.generator(seed).random(check.integer(size, "size")))
+    def rvs(self, size: int | tuple[int, ...] = 1, seed: Seed = None, *, random_state: Seed = None) -> FloatArray:
+        """Draw eigenvalues of the bulk.
+
+        Parameters
+        ----------
+        size : int or tuple of int
+            Shape of the result.
+        seed, random_state : int, Generator or None
+            Either; the second is scipy's name.
+
+        Returns
+        -------
+        ndarray of the shape
+
+        Raises
+        ------
+        InvalidInputError
+            Both are given, or sizes that are not positive.
+        """
+        if seed is not None and random_state is not None:
+            raise InvalidInputError("seed and random_state are one thing under two names; pass one of them.")
+        rng = check.generator(seed if random_state is None else random_state)
+        shape = tuple(check.integer(each, "size") for each in (size if isinstance(size, tuple) else (size,)))
+        return self.quantiles(rng.random(shape))
+
+    def mean(self) -> float:
+        """Return the mean of the bulk, atoms counted."""
+        return self.bulk.moment(1)
+
+    def var(self) -> float:
+        """Return the variance of the bulk, atoms counted."""
+        return self.bulk.moment(2, self.mean())
+
+    def std(self) -> float:
+        """Return the standard deviation of the bulk, atoms counted."""
+        return math.sqrt(self.var())
+
+    def support(self) -> tuple[float, float]:
+        """Return the ends of the bulk's support, which may have gaps: `edges` has its intervals."""
+        return self.edges[0][0], self.edges[-1][1]
 
     @property
     def classes(self) -> int:

@@ -27,6 +27,16 @@ CLOSED = (
     "relu",
     "leaky_relu(0.1)",
     "sin",
+    "sin(0.8, -1.3, 0.4)",
+    "cos",
+    "cos(2, 0.7, -0.2)",
+    "rbf(0.7)",
+    "exp(0.5, -0.3)",
+    "gelu",
+    "polynomial(0.1, 1, 0.2, -0.05)",
+    "monomial(2)",
+    "hermite(3)",
+    "hermite(4)",
     "hard_tanh(1, 0.5)",
     "hard_tanh(2, 1.5)",
     "hard_sigmoid",
@@ -38,10 +48,16 @@ CLOSED = (
     "piecewise_linear([0, 1], [0.5, -1])",
     "steps([-0.5, 0.8], [-1, 0, 1.5])",
     "steps(0, 0, 1)",
+    "sign",
 )
 """Every activation with a closed form."""
 
-RELATIVE = tuple(s for s in CLOSED if s not in ("erf", "sin") and not s.startswith("steps"))
+JUMPING = tuple(s for s in CLOSED if s.startswith("steps") or s == "sign")
+"""Those that jump, whose quadrature has no slope."""
+
+KINKED = tuple(s for s in CLOSED if activation(s).kinks)
+
+RELATIVE = tuple(s for s in KINKED if s not in JUMPING)
 """Those with a kink, whose slopes depend on the angle to first order."""
 
 
@@ -62,7 +78,7 @@ def closed_and_exact(phi: Activation, *arguments: float) -> tuple[tuple[float, f
 def test_closed_form_is_the_quadrature(spec, sigmas, theta, sign, shift):
     (value, slope), (exact, exact_slope) = closed_and_exact(activation(spec).minus(shift), *sigmas, theta, sign)
     assert value == pytest.approx(exact, abs=5e-14)
-    if not spec.startswith("steps"):  # whose quadrature has no slope
+    if spec not in JUMPING:
         assert slope == pytest.approx(exact_slope, abs=2e-12)
 
 
@@ -79,7 +95,7 @@ def test_closed_form_is_the_quadrature_anywhere(spec, sigma_u, sigma_v, theta, s
     assume((second_moment(phi, np.array([sigma_u, sigma_v])) > 1e-12).all())
     (value, slope), (exact, exact_slope) = closed_and_exact(phi, sigma_u, sigma_v, theta, sign)
     assert value == pytest.approx(exact, abs=2e-13)
-    if not spec.startswith("steps"):
+    if spec not in JUMPING:
         assert slope == pytest.approx(exact_slope, abs=2e-11)
 
 
@@ -95,7 +111,7 @@ def test_closed_form_of_a_small_difference_fixes_the_angle(spec, sigma, log_angl
 
 @LAWS
 @given(
-    st.sampled_from([spec for spec in CLOSED if spec not in ("erf", "sin")]),
+    st.sampled_from(KINKED),
     st.floats(-5, 5),
     st.floats(-5, 5),
     st.floats(-9, 0.19),
@@ -123,7 +139,7 @@ def test_loss_is_the_integral_of_the_slope(spec, log_sigma_u, log_sigma_v, log_a
 def test_closed_form_is_continuous_at_the_opposite_of_equal_scales(spec, eta):
     phi, sigma = activation(spec), 0.9142627230560197
     at = [
-        np.ravel(phi.dual_form(pair(phi, sigma, other, eta, -1.0), 0.0)[: 1 if spec.startswith("steps") else 2])
+        np.ravel(phi.dual_form(pair(phi, sigma, other, eta, -1.0), 0.0)[: 1 if spec in JUMPING else 2])
         for other in (np.nextafter(sigma, 0), sigma, np.nextafter(sigma, 1), sigma * (1 + 1e-9))
     ]
     np.testing.assert_allclose(at[:3], np.broadcast_to(at[3], (3, at[3].size)), atol=1e-7)

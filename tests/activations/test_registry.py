@@ -39,6 +39,16 @@ def test_every_registered_name_is_tested(request):
         ("softplus", lambda u: np.log(1 + np.exp(u))),
         ("sigmoid", lambda u: 1 / (1 + np.exp(-u))),
         ("sin", np.sin),
+        ("sin(2, 1.5, 0.3)", lambda u: 2 * np.sin(1.5 * u + 0.3)),
+        ("cos", np.cos),
+        ("cos(2, -1.5, 0.3)", lambda u: 2 * np.cos(-1.5 * u + 0.3)),
+        ("rbf(0.5)", lambda u: np.sqrt(2) * np.sin(u + np.pi / 4)),
+        ("exp", np.exp),
+        ("exp(-2, 0.3)", lambda u: -2 * np.exp(0.3 * u)),
+        ("sign", np.sign),
+        ("monomial(3)", lambda u: u**3),
+        ("hermite(0)", np.ones_like),
+        ("hermite(3)", lambda u: (u**3 - 3 * u) / np.sqrt(6)),
         ("abs", np.abs),
         ("hard_tanh", lambda u: np.clip(u, -1, 1)),
         ("hard_tanh(2, 0.5)", lambda u: 2 * np.clip(u, -0.5, 0.5)),
@@ -132,6 +142,14 @@ def test_parameters_that_cannot_be_read_are_refused(spec):
         "piecewise_linear([0, 0], [0, 1])",
         "piecewise_linear([[0, 1]], [[0, 1]])",
         "piecewise_linear(0, 1)",
+        "sin(1, 0)",
+        "exp(1, 0)",
+        "rbf(0)",
+        "hermite",
+        "hermite(-1)",
+        "hermite(1.5)",
+        "monomial(65)",
+        "sign(1)",
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(spec):
@@ -171,7 +189,8 @@ def test_what_is_neither_name_nor_callable_is_refused(spec):
 
 
 def test_large_arguments_overflow_nowhere(registered_spec):
-    u = np.array([-1e4, -800.0, 800.0, 1e4])
+    """Nowhere but where the exponential itself does."""
+    u = np.array([-1e4, -800.0, 800.0, 1e4]) * (0.05 if registered_spec.startswith("exp") else 1.0)
     phi = rd.activation(registered_spec)
     assert np.isfinite(phi(u)).all()
     assert np.isfinite(phi.slope(u)).all()

@@ -7,6 +7,7 @@ with the package.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from itertools import pairwise
 
@@ -100,20 +101,44 @@ class Erf:
         return (4 / mp.pi) / mp.sqrt(self._inside(at)[1])
 
 
-class Sine:
+class Wave:
+    """φ(u) = α sin(bu) + β cos(bu)."""
+
+    def __init__(self, sine, cosine, frequency):
+        self.sine, self.cosine, self.frequency = mp.mpf(sine), mp.mpf(cosine), mp.mpf(frequency)
+
     def mean(self, a):
-        return mp.mpf(0)
+        return self.cosine * mp.exp(-((self.frequency * a) ** 2) / 2)
 
     def _two(self, at):
-        squares, cross = (at.a**2 + at.b**2) / 2, at.a * at.b * at.r
+        a, b = self.frequency * at.a, self.frequency * at.b
+        squares, cross = (a**2 + b**2) / 2, a * b * at.r
         return mp.exp(cross - squares) / 2, mp.exp(-cross - squares) / 2
 
     def product(self, at):
         near, far = self._two(at)
-        return near - far
+        return self.sine**2 * (near - far) + self.cosine**2 * (near + far)
 
     def slope(self, at):
-        return sum(self._two(at))
+        near, far = self._two(at)
+        return self.frequency**2 * (self.sine**2 * (near + far) + self.cosine**2 * (near - far))
+
+
+class Exponential:
+    """φ(u) = a exp(bu)."""
+
+    def __init__(self, amplitude, rate):
+        self.amplitude, self.rate = mp.mpf(amplitude), mp.mpf(rate)
+
+    def mean(self, a):
+        return self.amplitude * mp.exp((self.rate * a) ** 2 / 2)
+
+    def product(self, at):
+        a, b = self.rate * at.a, self.rate * at.b
+        return self.amplitude**2 * mp.exp((a**2 + b**2) / 2 + a * b * at.r)
+
+    def slope(self, at):
+        return self.rate**2 * self.product(at)
 
 
 class Polynomial:
@@ -347,8 +372,14 @@ FORMS = {
     "two_slopes(1.2, -0.3)": lambda: Folded((mp.mpf(1.2) - mp.mpf(0.3)) / 2, (mp.mpf(1.2) + mp.mpf(0.3)) / 2),
     "abs": lambda: Folded(0, 1),
     "erf": Erf,
-    "sin": Sine,
+    "sin": lambda: Wave(1, 0, 1),
+    "cos": lambda: Wave(0, 1, 1),
+    "sin(0.8, 1.3, 0.4)": lambda: Wave(0.8 * math.cos(0.4), 0.8 * math.sin(0.4), 1.3),
+    "rbf(0.7)": lambda: Wave(1, 1, math.sqrt(2 * 0.7)),
+    "exp(0.5, 0.6)": lambda: Exponential(0.5, 0.6),
     "gelu": Gelu,
+    "monomial(2)": lambda: Polynomial(0, 0, 1),
+    "hermite(3)": lambda: Polynomial(0, -mp.sqrt(1.5), 0, 1 / mp.sqrt(6)),
     "polynomial(0.1, 1, 0.2, -0.05)": lambda: Polynomial(0.1, 1.0, 0.2, -0.05),
     "hard_tanh(1, 0.5)": lambda: pieces_of([-1, -0.5, 0.5, 1], [-0.5, -0.5, 0.5, 0.5]),
     "hard_sigmoid": lambda: pieces_of([-4, -3, 3, 4], [0, 0, 1, 1]),
@@ -357,6 +388,7 @@ FORMS = {
     "piecewise_linear([-1, -0.5, 0.5, 1], [1, 0, 0, 1])": lambda: pieces_of([-1, -0.5, 0.5, 1], [1, 0, 0, 1]),
     "steps([-0.5, 0.8], [-1, 0, 1.5])": lambda: Pieces(-1, 0, [-0.5, 0.8], [0, 0], [1, 1.5]),
     "steps(0, -1, 1)": lambda: Pieces(-1, 0, [0], [0], [2]),
+    "sign": lambda: Pieces(-1, 0, [0], [0], [2]),
     "tanh": lambda: Smooth(np.tanh, lambda u: np.cosh(np.clip(u, -5000, 5000)) ** -2),
     "sigmoid": lambda: Smooth(_sigmoid, lambda u: _sigmoid(u) * _sigmoid(-u)),
     "softplus": lambda: Smooth(lambda u: np.logaddexp(LONG(0), u), _sigmoid),

@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse.linalg import eigsh
 
 import rmtdeq as rd
-from rmtdeq.theory.scalar_kernel import diagonal_kernel, scalar_kernel
+from rmtdeq.theory.jets import diagonal_jet, entry_jet
 
 KINDS = ("ck", "ntk", "ntk-full")
 ACTIVATIONS = ("tanh", "relu", "swish")
@@ -95,14 +95,14 @@ def written_out_by_classes(X, y, deq, gmm, kind, tau0_squared):
     pinned = deq.pinned(tau0_squared)
     centres = gmm.means @ gmm.means.T / p
     expansions = {
-        (a, b): scalar_kernel(pinned, norms[a], norms[b], centres[a, b], kind)
+        (a, b): entry_jet(pinned, norms[a], norms[b], centres[a, b], kind)
         for a, b in np.ndindex(len(norms), len(norms))
     }
     result = np.empty((n, n))
     for i, j in np.ndindex(n, n):
         a, b = y[i], y[j]
         if i == j:
-            result[i, i] = diagonal_kernel(pinned, norms[[a]], kind).value[0]
+            result[i, i] = diagonal_jet(pinned, norms[[a]], kind).value[0]
             continue
         centre, at = centres[a, b], expansions[a, b]
         g_u, g_v, g_x = at.gradient
@@ -147,7 +147,7 @@ def test_a_diagonal_by_samples_is_expanded_to_second_order_in_their_norms(activa
     gmm, deq = three_classes(), rd.DEQ(activation, 0.2, 0.8, centered=centered)
     X, y = gmm.sample(30, seed=1)
     psi, norms = fluctuations(X, y, gmm)
-    at = diagonal_kernel(deq.pinned(gmm.mean_squared_norm), norms[y], kind)
+    at = diagonal_jet(deq.pinned(gmm.mean_squared_norm), norms[y], kind)
     expected = rd.equivalent(X, y, deq, gmm, kind)
     np.fill_diagonal(expected, at.value + at.gradient[:, 0] * psi + at.hessian[:, 0, 0] / 2 * psi**2)
     np.testing.assert_allclose(rd.equivalent(X, y, deq, gmm, kind), expected, atol=1e-12)
@@ -201,7 +201,7 @@ def test_around_a_common_centre_both_levels_have_the_same_slopes():
     gmm, deq = rd.GaussianMixture(np.zeros((1, 30)), [1.3]), rd.DEQ("swish", 0.3, 0.7)
     X, y = gmm.sample(20, seed=2)
     u = gmm.squared_norms[0]
-    at = scalar_kernel(deq.pinned(u), u, u, 0.0)
+    at = entry_jet(deq.pinned(u), u, u, 0.0)
     psi, _ = fluctuations(X, y, gmm)
     bent = at.gradient[0] * psi + at.hessian[0, 0] / 2 * psi**2
     rest = rd.equivalent(X, y, deq, gmm) - rd.equivalent(X, y, deq, gmm, level="paper")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import trapezoid
 from scipy.linalg import eigh
-from scipy.stats import ortho_group
+from scipy.stats import kstest, ortho_group
 
 import rmtdeq as rd
 from rmtdeq.theory.rmt import kolmogorov_smirnov
@@ -201,6 +201,24 @@ def test_density_distribution_quantiles_and_transform_agree(kind, n):
     step = 1e-5
     slope = (prediction.cdf(x + step) - prediction.cdf(x - step)) / (2 * step)
     np.testing.assert_allclose(prediction.density(x), slope, rtol=5e-3)
+
+
+@pytest.mark.parametrize("level", ["classwise", "polynomial"])
+def test_a_prediction_goes_where_a_frozen_distribution_of_scipy_goes(level):
+    gmm = rd.GaussianMixture(np.zeros((2, 100)), [1.0, 1.5])
+    pred = rd.predict_spectrum(rd.DEQ("relu", 0.2, 0.8), gmm, 60, level=level)
+    drawn = pred.rvs((50, 40), random_state=3)
+    np.testing.assert_array_equal(drawn, pred.rvs((50, 40), 3))
+    assert kstest(drawn.ravel(), pred.cdf).statistic < 1.63 / np.sqrt(drawn.size)  # one in a hundred, for a fixed seed
+    assert drawn.mean() == pytest.approx(pred.mean(), abs=4 * pred.std() / np.sqrt(drawn.size))
+    values = pred.ppf((np.arange(20_000) + 0.5) / 20_000)
+    assert pred.mean() == pytest.approx(values.mean(), rel=2e-3)
+    assert pred.var() == pytest.approx(values.var(), rel=1e-2)
+    low, high = pred.support()
+    assert low <= values.min() < values.max() <= high
+    assert pred.cdf([low - 1e-6, high + 1e-6]) == pytest.approx([0, 1], abs=1e-12)
+    with pytest.raises(rd.InvalidInputError, match="pass one of them"):
+        pred.rvs(3, 1, random_state=2)
 
 
 def test_more_samples_than_features_leave_an_atom_at_the_shift():

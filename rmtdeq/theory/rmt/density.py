@@ -22,6 +22,7 @@ from rmtdeq._lib.types import FloatArray
 _DECADE = 10.0
 _DRAWN = 400  # points of a curve
 _NEWTON_STEPS = 4
+_BEYOND_SERIES = 24  # nodes of a moment's rule beyond the terms of the density
 _TABLE = 33  # points of a panel where the distribution function is tabulated for its inverse
 
 
@@ -107,6 +108,14 @@ class Interval:
             theta = np.clip(theta - np.clip(step, -cell, cell), 0.0, np.pi)
         return self.position(theta)[0]
 
+    def moment(self, order: int, about: float = 0.0) -> float:
+        """Return the integral of (x - about)^order times the density."""
+        nodes, weights = legendre.leggauss(self.coefficients.shape[1] + _BEYOND_SERIES)
+        half = np.diff(self.breaks)[:, None] / 2
+        x, _ = self.position((self.breaks[:-1, None] + half) + half * nodes)
+        density = self.coefficients @ legendre.legvander(nodes, self.coefficients.shape[1] - 1).T
+        return float((half * weights * density * (x - about) ** order).sum())
+
     def _evaluate(self, series: FloatArray, theta: FloatArray) -> FloatArray:
         """Sum Legendre series, one a panel, at points θ."""
         panel = np.clip(np.searchsorted(self.breaks, theta, side="right") - 1, 0, self.breaks.size - 2)
@@ -179,6 +188,11 @@ class Bulk:
             total = total + mass * (x >= at)
         return np.clip(total / self.mass, 0.0, 1.0)
 
+    def moment(self, order: int, about: float = 0.0) -> float:
+        """Return E (λ - about)^order, atoms counted."""
+        whole = sum(part.moment(order, about) for part in self.intervals)
+        return (whole + sum(mass * (at - about) ** order for at, mass in self.atoms)) / self.mass
+
     def curves(self) -> Iterator[tuple[FloatArray, FloatArray]]:
         """Yield points and the density there, an interval at a time, denser where the density bends."""
         for part in self.intervals:
@@ -237,6 +251,13 @@ class TabulatedLaw:
         low, high = self.logarithms[[0, -1]]
         at = np.clip(np.log(np.maximum(x, np.exp(low))), low, high)
         return np.clip(self._curve(at), 0.0, 1.0)
+
+    def moment(self, order: int, about: float = 0.0) -> float:
+        """Return E (λ - about)^order."""
+        nodes, weights = legendre.leggauss(_BEYOND_SERIES)
+        half = np.diff(self.logarithms)[:, None] / 2
+        at = (self.logarithms[:-1, None] + half) + half * nodes
+        return float((half * weights * self._curve.derivative()(at) * (np.exp(at) - about) ** order).sum())
 
     def curves(self) -> Iterator[tuple[FloatArray, FloatArray]]:
         """Yield points and the density there."""

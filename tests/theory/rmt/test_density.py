@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.polynomial import legendre
-from scipy.integrate import quad
+from scipy.integrate import quad, trapezoid
 
-from rmtdeq.theory.rmt import Bulk, Interval
+from rmtdeq.theory.rmt import Bulk, Interval, TabulatedLaw
 
 LOW, HIGH = -1.0, 3.0
 X = np.linspace(LOW - 0.5, HIGH + 0.5, 401)
@@ -124,3 +124,36 @@ def test_laws_without_intervals_are_their_atoms():
     np.testing.assert_array_equal(law.cdf(np.array([0.0, 1.0, 1.5, 2.0])), [0, 0.25, 0.25, 1])
     np.testing.assert_array_equal(law.quantiles(np.array([0.1, 0.25, 0.3, 1.0])), [1, 1, 2, 2])
     np.testing.assert_array_equal(law.density(np.array([1.0, 2.0])), 0)
+
+
+def test_moments_of_the_semicircle_are_wigners(wigner):
+    middle, radius = (HIGH + LOW) / 2, (HIGH - LOW) / 2
+    found = [wigner.moment(order, middle) for order in range(5)]
+    np.testing.assert_allclose(found, [1, 0, radius**2 / 4, 0, radius**4 / 8], atol=1e-8)
+    assert wigner.moment(1) == pytest.approx(middle, abs=1e-8)
+
+
+@pytest.mark.parametrize("span", [2.0, 1e3, 1e8])
+def test_moments_on_either_scale_are_integrals(span):
+    law, low = reciprocal(0.5, 0.5 * span), 0.5
+    expected = [1, low * (span - 1) / np.log(span), low**2 * (span**2 - 1) / (2 * np.log(span))]
+    if span > 10:  # on a linear scale the series is that of another law
+        np.testing.assert_allclose([law.moment(order) for order in range(3)], expected, rtol=1e-6)
+
+
+def test_moments_count_atoms_and_are_those_of_quantiles():
+    low = semicircle([0, np.pi], mass=0.5)
+    law = Bulk((low, Interval(10.0, 12.0, 8.0, low.breaks, low.coefficients * 0.4)), ((-4.0, 0.1), (20.0, 0.2)))
+    values = law.quantiles((np.arange(100_000) + 0.5) / 100_000)
+    for order in (1, 2, 3):
+        assert law.moment(order) == pytest.approx((values**order).mean(), rel=1e-4)
+        assert law.moment(order, 3.0) == pytest.approx(((values - 3) ** order).mean(), rel=1e-4)
+
+
+def test_moments_of_a_tabulated_law_are_those_of_its_density():
+    levels = np.linspace(0, 1, 30)
+    law = TabulatedLaw(levels, np.sinh(3 * levels))
+    ((low, high),) = law.edges
+    x = np.geomspace(low * (1 + 1e-12), high * (1 - 1e-12), 400_001)
+    for order in (0, 1, 2):
+        assert law.moment(order, 0.5) == pytest.approx(trapezoid(law.density(x) * (x - 0.5) ** order, x), rel=1e-5)

@@ -1,0 +1,132 @@
+"""A kernel's entry as a power series in the inner product of two samples of given norms.
+
+A layer composes the series of ``F = E φ(u)φ(v)`` around the correlation at which it is entered with that of the
+covariance ρ, which solves ``ρ = σ_a² F(ρ) + σ_b² x + σ_c²``: Newton's method on power series doubles the number of
+coefficients that are right in each step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+
+from rmtdeq._lib.types import FloatArray, Kind
+from rmtdeq.activations import moments
+from rmtdeq.kernels.pairs import entry
+from rmtdeq.network import Layer, Network, preactivation_scale
+from rmtdeq.network.wellposed import require_contraction, require_diagonal_contraction, require_finite_tangent
+from rmtdeq.theory.pair_expectations import PairExpectations
+
+
+@dataclass(frozen=True, eq=False)
+class PowerSeries:
+    """A power series in one variable, up to some power.
+
+    Attributes
+    ----------
+    coefficients : ndarray (terms,)
+        From the constant on.
+    """
+
+    coefficients: FloatArray
+
+    def __add__(self, other: PowerSeries | float) -> PowerSeries:
+        if isinstance(other, PowerSeries):
+            return PowerSeries(self.coefficients + other.coefficients)
+        return PowerSeries(np.append(self.coefficients[:1] + other, self.coefficients[1:]))
+
+    def __rsub__(self, other: float) -> PowerSeries:
+        return -1.0 * self + other
+
+    def __mul__(self, other: PowerSeries | float) -> PowerSeries:
+        if isinstance(other, PowerSeries):
+            return PowerSeries(np.convolve(self.coefficients, other.coefficients)[: self.coefficients.size])
+        return PowerSeries(self.coefficients * other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: PowerSeries | float) -> PowerSeries:
+        return self * (other._reciprocal() if isinstance(other, PowerSeries) else 1 / other)
+
+    def _reciprocal(self) -> PowerSeries:
+        c = self.coefficients
+        found = np.zeros_like(c)
+        found[0] = 1 / c[0]
+        for k in range(1, c.size):
+            found[k] = -(c[1 : k + 1] @ found[k - 1 :: -1][:k]) / c[0]
+        return PowerSeries(found)
+
+    def varying(self) -> PowerSeries:
+        """Return the series without its constant."""
+        return PowerSeries(np.append(0.0, self.coefficients[1:]))
+
+    def into(self, outer: FloatArray) -> PowerSeries:
+        """Return the series whose coefficients are given at this one, which has no constant (Horner's rule)."""
+        zero = PowerSeries(np.zeros_like(self.coefficients))
+        return reduce(lambda found, c: found * self + float(c), outer[::-1], zero)
+
+
+def taylor_coefficients(network: Network, u: float, v: float, at: float, degree: int, kind: Kind) -> FloatArray:
+    """Expand an entry at squared norms u and v in powers of x - `at`, x the inner product.
+
+    Parameters
+    ----------
+    network : Network
+        Uncentred.
+    u, v : float
+        Positive.
+    at : float
+        Below √(uv) in size.
+    degree : int
+        Of the last power.
+    kind : str
+
+    Returns
+    -------
+    ndarray (degree + 1,)
+
+    Raises
+    ------
+    IllPosedError
+        No equilibrium, no contraction, an infinite NTK, or pre-activations so nearly parallel that the series of φ does
+        not end.
+    """
+    unit = float(np.sqrt(u * v))
+    variable = PowerSeries(np.append([at, unit], np.zeros(degree))[: degree + 1])
+    value, found = variable, variable
+    for depth, layer in enumerate(network.layers):
+        sigma = np.array([_scale(layer, norm, kind) for norm in (u, v)])
+        value, slope = _through(layer, sigma, layer.sigma_b2 * value + layer.sigma_c2)
+        found = entry(kind, layer, value, slope, found, depth)
+        u, v = (moments(layer.activation, float(s)).square for s in sigma)
+    return found.coefficients / unit ** np.arange(degree + 1.0)
+
+
+def _scale(layer: Layer, norm: float, kind: Kind) -> float:
+    sigma = preactivation_scale(layer, norm).value
+    at, where = moments(layer.activation, sigma), f" at squared norm {norm:.4g}"
+    require_diagonal_contraction(layer.title, 0.5 * layer.sigma_a2 * at.square_second, where)
+    if kind != "ck" and layer.recurrent:
+        require_finite_tangent(layer.title, layer.sigma_a2 * at.first_square, where)
+    return sigma
+
+
+def _through(layer: Layer, sigma: FloatArray, source: PowerSeries) -> tuple[PowerSeries, PowerSeries]:
+    """Return the series of ``F = E φ(u)φ(v)`` and of ``E φ'(u)φ'(v)`` where ``ρ = σ_a² F + source``."""
+    terms, size, a2 = source.coefficients.size, float(sigma.prod()), layer.sigma_a2
+    pairs = PairExpectations(layer, sigma, np.array([0]), np.array([1]))
+    r = float(pairs.solve(source.coefficients[:1])[0]) / size
+    outer = pairs.taylor(r, terms)
+    slopes = outer[1:] * np.arange(1, terms + 1) / size
+    require_contraction(layer.title, a2 * float(slopes[0]))
+    # Without its constant, in units of the correlation.
+    moved = source.varying() * (1 / size)
+    known, right = moved, 1
+    while layer.recurrent and right < terms:
+        # All that is known is right up to some power, and twice as far after a step.
+        gap = known + -1.0 * (known.into(outer).varying() * (a2 / size) + moved)
+        known = (known + -1.0 * (gap / (1.0 - a2 * known.into(slopes)))).varying()
+        right *= 2
+    return known.into(outer), known.into(slopes)
