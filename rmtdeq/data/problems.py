@@ -33,6 +33,9 @@ _LEAST = 16
 _SPARED, _PLENTY = 0.25, 8192
 """So many for each sample measured, and enough for any number of them."""
 
+_NAMED = 3
+"""Classes that go by name in a title."""
+
 _DOMINANT, _FEW = 0.7, 4
 """The share of the variance that a tenth of the features may hold without a word, of more features than so few."""
 
@@ -267,4 +270,7 @@ def signed_classes(
 
 
 def _shown(dataset: str, names: Sequence[str] | None) -> str:
-    return dataset if names is None else f"{dataset} {' against '.join(names)}"
+    """Name a data set and some of its classes, as far as they fit into a title."""
+    if names is None:
+        return dataset
+    return f"{dataset} {' against '.join(names)}" if len(names) <= _NAMED else f"{dataset}, {len(names)} classes"

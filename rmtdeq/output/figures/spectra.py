@@ -200,7 +200,9 @@ def draw_alignments(comparison: SpectrumComparison, ax: Any, class_names: Sequen
         return
     draw = _draw_bars if few else _draw_map
     draw(ax, names, leading, places[inside], wanted[inside])
-    ax.set_xticks(np.arange(shown), [f"{i + 1}\n{_brief(value)}" for i, value in enumerate(values[:shown])], fontsize=7)
+    ticks = [f"{i + 1}\n{_brief(value)}" for i, value in enumerate(values[:shown])]
+    # Four digits beside four digits take all the room there is.
+    ax.set_xticks(np.arange(shown), ticks, fontsize=6 if values[0] >= 1000 else 7)
     ax.set_xlabel("predicted outlier: number, eigenvalue" if leading is None else "eigenvector: rank, eigenvalue")
 
 
