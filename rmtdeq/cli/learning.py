@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import csv
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +19,18 @@ from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.tables import Table
 from rmtdeq._lib.types import KINDS, FloatArray
 from rmtdeq.cli.options import (
-    add_data,
     add_network,
     add_report,
-    label,
     network_of,
-    problem_of,
     record_of,
     save,
     save_report,
 )
-from rmtdeq.data.problems import Problem
-from rmtdeq.learning.ridge import ridge_fit
-
-_USED = 2000
-"""Samples that are learnt from, where no number of them is given."""
+from rmtdeq.cli.samples import FEWEST, Samples, add_samples, samples_of
+from rmtdeq.learning import ridge_fit
 
 _TESTED = 3000
 _SHARE = 0.2
-_FEWEST = 20
 _CRITERIA = ("loo", "gcv")
 
 
@@ -96,7 +90,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     grid.add_argument("--sigma-b2", nargs="+", type=float, help="variances of the input weights (default 0.8 3)")
     grid.add_argument("--sigma-c2", nargs="+", type=float, help="variances of the bias (default 0 0.3)")
     grid.add_argument("--kind", nargs="+", choices=KINDS, default=list(KINDS), help="kernels (default all)")
-    _add_samples(suggest)
+    add_samples(suggest)
     _add_outputs(suggest)
     suggest.set_defaults(run=_suggest)
 
@@ -105,91 +99,12 @@ def _add_learning(parser: argparse.ArgumentParser) -> None:
     add_network(parser)
     parser.add_argument("--sigma-c2", type=float, default=0.0, help="variance of the bias (default 0)")
     parser.add_argument("--kind", choices=KINDS, default="ntk", help="kernel (default ntk)")
-    _add_samples(parser)
-
-
-def _add_samples(parser: argparse.ArgumentParser) -> None:
-    add_data(parser, default="digits", samples=f"samples to learn from (default all, up to {_USED})")
-    parser.add_argument(
-        "--target-column",
-        type=label,
-        help="the column of --data with numbers to be predicted, instead of labels: name, or number from 0",
-    )
+    add_samples(parser)
 
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="figure to write (.png by default, .pdf, .svg), and its manifest")
     add_report(parser)
-
-
-@dataclass(frozen=True, eq=False)
-class _Samples:
-    """Samples in random order, with labels or with targets, and how many of them are to be learnt from.
-
-    Attributes
-    ----------
-    class_names : tuple of str
-        Empty for targets that are numbers.
-    problem : Problem or None
-        Where they come from, for the report.
-    """
-
-    name: str
-    X: FloatArray
-    y: np.ndarray[Any, Any]
-    n: int
-    class_names: tuple[str, ...]
-    problem: Problem | None
-
-
-def _samples_of(options: argparse.Namespace) -> _Samples:
-    problem = None
-    names: tuple[str, ...] = ()
-    X: FloatArray
-    y: np.ndarray[Any, Any]
-    if options.target_column is not None:
-        name, X, y = _with_targets(options)
-    else:
-        problem = problem_of(options)
-        name, names = problem.name, problem.class_names
-        X, y = problem.population or (problem.X, problem.y)
-        if options.n is not None and options.n > len(X):
-            X, y = problem.X, problem.y
-        if len(names) < 2:
-            raise InvalidInputError(
-                "All samples are of one class: name their labels with --labels or --label-column, or numbers to be "
-                "predicted with --target-column."
-            )
-    n = min(len(X), _USED) if options.n is None else check.integer(options.n, "--n")
-    if n < _FEWEST or n > len(X):
-        raise InvalidInputError(f"--n must be from {_FEWEST} to the {len(X)} samples that there are, not {n}.")
-    order = np.random.default_rng(options.seed).permutation(len(X))
-    return _Samples(name, X[order], y[order], n, names, problem)
-
-
-def _with_targets(options: argparse.Namespace) -> tuple[str, FloatArray, FloatArray]:
-    """Return the name, the samples and the targets of a table."""
-    if options.data is None:
-        raise InvalidInputError("--target-column is a column of --data; name that file.")
-    for given, what in ((options.labels, "--labels"), (options.label_column, "--label-column")):
-        if given is not None:
-            raise InvalidInputError(f"{what} and --target-column are one too many: samples have labels or targets.")
-    if options.classes is not None:
-        raise InvalidInputError("--classes are of labels; leave them out with --target-column.")
-    table = rmtdeq.load_table(options.data, drop=options.drop, drop_missing=options.drop_missing)
-    names = list(table.feature_names)
-    column = options.target_column
-    if isinstance(column, int) and 0 <= column < len(names):
-        column = names[column]
-    if column not in names:
-        raise InvalidInputError(f"--target-column {column}: {table.name} has {check.listed(map(repr, names))}.")
-    at = names.index(column)
-    X, y = np.delete(table.X, at, axis=1), table.X[:, at]
-    if not X.shape[1]:
-        raise InvalidInputError(f"{table.name} has no columns but the targets.")
-    if options.as_is:
-        return table.name, X, y
-    return table.name, rmtdeq.standardize(X) if options.standardize else rmtdeq.center_and_scale(X), y
 
 
 def _network(options: argparse.Namespace) -> rmtdeq.DEQ:
@@ -218,7 +133,7 @@ def _fit(options: argparse.Namespace) -> int:
     )
     if predictions is not None and not share:
         raise InvalidInputError("--save writes the predictions of a test, and --test 0 leaves no sample for one.")
-    samples = _samples_of(options)
+    samples = samples_of(options)
     tested = round(share * samples.n)
     rows, of_test = np.split(np.arange(samples.n), [samples.n - tested])
     make = rmtdeq.DEQClassifier if samples.class_names else rmtdeq.DEQRegressor
@@ -236,19 +151,11 @@ def _fit(options: argparse.Namespace) -> int:
         numbers["told wrong left out"] = model.loo_error_rate_[best]
     test: dict[str, float] = {}
     if tested:
-        X, y = samples.X[of_test], samples.y[of_test]
-        if samples.class_names:
-            values = model.decision_function(X)
-            # Of two classes there is the difference of the two indicators, which sum to one.
-            values = np.stack([(1 - values) / 2, (1 + values) / 2], axis=1) if values.ndim == 1 else values
-            predicted = model.classes_[values.argmax(axis=1)]
-            test["mse"] = float(np.square(values - (y[:, None] == model.classes_)).mean())
-            test["error rate"] = float(np.mean(predicted != y))
-            numbers |= {"mean squared error of the test": test["mse"], "told wrong in the test": test["error rate"]}
-        else:
-            predicted = model.predict(X)
-            test["mse"] = float(np.square(predicted - y).mean())
-            numbers["mean squared error of the test"] = test["mse"]
+        y = samples.y[of_test]
+        predicted, test = _tested(model, samples.X[of_test], y)
+        numbers["mean squared error of the test"] = test["mse"]
+        if "error rate" in test:
+            numbers["told wrong in the test"] = test["error rate"]
         numbers["samples of the test"] = tested
         if predictions is not None:
             write_text(predictions, _listed(samples, y, predicted))
@@ -276,14 +183,28 @@ def _fit(options: argparse.Namespace) -> int:
     return 0
 
 
-def _listed(samples: _Samples, y: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> str:
+def _tested(model: Any, X: FloatArray, y: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], dict[str, float]]:
+    """Return what an estimator predicts of samples, and how wrong it is."""
+    if not hasattr(model, "classes_"):
+        predicted = model.predict(X)
+        return predicted, {"mse": float(np.square(predicted - y).mean())}
+    values = model.decision_function(X)
+    # Of two classes there is the difference of the two indicators, which sum to one.
+    values = np.stack([(1 - values) / 2, (1 + values) / 2], axis=1) if values.ndim == 1 else values
+    predicted = model.classes_[values.argmax(axis=1)]
+    squares = np.square(values - (y[:, None] == model.classes_))
+    return predicted, {"mse": float(squares.mean()), "error rate": float(np.mean(predicted != y))}
+
+
+def _listed(samples: Samples, y: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any]) -> str:
     """Return what was to be predicted and what was, a line a sample."""
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["target", "predicted"])
     names = samples.class_names
-    rows = [
-        (f'"{names[a]}"', f'"{names[b]}"') if names else (f"{a:.17g}", f"{b:.17g}")
-        for a, b in zip(y.tolist(), predicted.tolist(), strict=True)
-    ]
-    return "\n".join(["target,predicted", *(",".join(row) for row in rows)]) + "\n"
+    pairs = zip(y.tolist(), predicted.tolist(), strict=True)
+    writer.writerows([names[a], names[b]] if names else [a, b] for a, b in pairs)
+    return text.getvalue()
 
 
 def _learn(options: argparse.Namespace) -> int:
@@ -291,11 +212,11 @@ def _learn(options: argparse.Namespace) -> int:
     check.number(options.ridge, "--ridge", low=0)
     for size in options.sizes or ():
         check.integer(size, "A number of --sizes", low=2)
-    samples = _samples_of(options)
+    samples = samples_of(options)
     n = samples.n
-    if options.measure and len(samples.X) - n < 4 * _FEWEST:
+    if options.measure and len(samples.X) - n < 4 * FEWEST:
         raise InvalidInputError(
-            f"--measure needs {4 * _FEWEST} samples that the curve is not foretold from, and of {len(samples.X)} there "
+            f"--measure needs {4 * FEWEST} samples that the curve is not foretold from, and of {len(samples.X)} there "
             f"are {len(samples.X) - n}; lower --n."
         )
     labels = samples.y[:n]
@@ -338,7 +259,7 @@ def _learn(options: argparse.Namespace) -> int:
 
 
 def _measured(
-    options: argparse.Namespace, deq: rmtdeq.DEQ, samples: _Samples, curve: rmtdeq.LearningCurve
+    options: argparse.Namespace, deq: rmtdeq.DEQ, samples: Samples, curve: rmtdeq.LearningCurve
 ) -> dict[int, dict[str, float]]:
     """Return the errors of learning from samples that the curve does not know, on others that it does not know."""
     X, y = samples.X[samples.n :], samples.y[samples.n :]
@@ -373,7 +294,7 @@ def _suggest(options: argparse.Namespace) -> int:
     for name in ("sigma_a2", "sigma_b2", "sigma_c2"):
         for value in given.get(name, ()):
             rmtdeq.DEQ("relu", **{name: value})
-    samples = _samples_of(options)
+    samples = samples_of(options)
     found = rmtdeq.suggest(
         samples.X[: samples.n],
         samples.y[: samples.n],

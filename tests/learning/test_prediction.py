@@ -16,11 +16,12 @@ from rmtdeq.learning.orthants import all_positive
 P = 240
 
 
-def mixture(classes=2):
-    means = np.zeros((classes, P))
+def mixture(classes=2, p=P, weights=None):
+    means = np.zeros((classes, p))
     means[np.arange(classes), np.arange(classes)] = 3.0
-    profile = np.r_[np.ones(P // 2), np.zeros(P - P // 2)]
-    return rd.GaussianMixture(means, [1 + 4 * a * profile / np.sqrt(P) for a in range(classes)], 1 + np.arange(classes))
+    profile = np.r_[np.ones(p // 2), np.zeros(p - p // 2)]
+    covariances = [1 + 4 * a * profile / np.sqrt(p) for a in range(classes)]
+    return rd.GaussianMixture(means, covariances, 1 + np.arange(classes) if weights is None else weights)
 
 
 def measured(gmm, deq, kind, n, ridges, draws):
@@ -53,6 +54,18 @@ def test_it_is_the_mean_of_draws(activation, kind, classes, n):
     errors, rates = measured(gmm, deq, kind, n, ridges, draws=8)
     np.testing.assert_allclose(found.mse[0], errors, rtol=0.05)
     np.testing.assert_allclose(found.error_rate[0], rates, atol=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["tanh", "relu", "swish"])
+@pytest.mark.parametrize("kind", ["ck", "ntk"])
+@pytest.mark.parametrize("n", [200, 1000])
+def test_in_a_thousand_dimensions_it_is_the_mean_of_draws_closely(activation, kind, n):
+    gmm, ridges = mixture(p=1000, weights=[1, 1]), np.geomspace(1e-3, 10, 5)
+    found = rd.predict_learning(rd.DEQ(activation), gmm, sizes=[n], ridge=ridges, kind=kind)
+    errors, rates = measured(gmm, rd.DEQ(activation), kind, n, ridges, draws=20)
+    np.testing.assert_allclose(found.mse[0], errors, rtol=0.03)
+    np.testing.assert_allclose(found.error_rate[0], rates, atol=0.005)
 
 
 def test_interpolation_has_its_peak_where_samples_meet_the_dimension():
