@@ -134,6 +134,7 @@ def entries() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     data = {"X": X, "y": Y, "deq": deq, "gmm": gmm, "kind": "ck", "level": "classwise", "tau0_squared": None}
     learner = {"X": X, "sample_weight": None, "deq": deq, "kind": "ntk", "ridge": "loo", "scale": True}
     learner |= {"fit_intercept": True, "backend": "auto", "dtype": None, "device": None, "memory_limit": None}
+    learner |= {"solver": "direct", "checkpoint": None}
     found: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         "DEQ": (rd.DEQ, {"activation": "tanh", "sigma_a2": 0.2, "sigma_b2": 0.8, "centered": True}),
         "DEQ.pinned": (deq.pinned, {"tau0_squared": 1.0}),

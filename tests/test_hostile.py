@@ -103,6 +103,7 @@ BAD: dict[str, dict[str, dict[str, object]]] = {
         "backend": NAMES,
         "dtype": {"half": "float16", "whole": int},
         "memory_limit": POSITIVE | {"small": 100},
+        "solver": NAMES,
     },
     "DEQClassifier": {
         "y": {"short": [0, 1], "numbers": TARGETS, "one class": np.zeros(6), "nan": np.full(6, NAN), "none": None},

@@ -13,6 +13,7 @@ _REMEDY = {
     "dask": 'pip install "rmtdeq[dask]"',
     "distributed": 'pip install "rmtdeq[dask]"',
     "sklearn": 'pip install "rmtdeq[sklearn]"',
+    "gpytorch": 'pip install "rmtdeq[gpytorch]"',
     "pandas": 'pip install "rmtdeq[pandas]"',
     "pyarrow": 'pip install "rmtdeq[parquet]"',
     "matplotlib": "pip install matplotlib",

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -69,7 +69,27 @@ def entries_of_pairs(
     return entries
 
 
-def entry(kind: Kind, layer: Layer, value: Any, slope: Any, below: Any, depth: int) -> Any:
+class Variances(Protocol):
+    """Those of a layer, numbers or tensors."""
+
+    @property
+    def sigma_a2(self) -> Any:
+        """Of the recurrent weights."""
+
+    @property
+    def sigma_b2(self) -> Any:
+        """Of the input weights."""
+
+    @property
+    def sigma_c2(self) -> Any:
+        """Of the bias."""
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the layer has an equilibrium to come to."""
+
+
+def entry(kind: Kind, layer: Variances, value: Any, slope: Any, below: Any, depth: int) -> Any:
     """Return an entry of a layer's kernel, given G, E φ'φ', and the same kernel's entry below: arrays or tensors."""
     if kind == "ck":
         return value

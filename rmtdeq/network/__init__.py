@@ -1,5 +1,6 @@
 """Networks of infinite width: layers, recurrent or ordinary, one on another."""
 
+from rmtdeq.network.contraction import contraction_range
 from rmtdeq.network.deq import DEQ
 from rmtdeq.network.layers import (
     PROBES,
@@ -16,6 +17,7 @@ __all__ = [
     "PROBES",
     "Layer",
     "Network",
+    "contraction_range",
     "ordinary",
     "preactivation_scale",
     "require_network",

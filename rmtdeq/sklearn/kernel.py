@@ -8,8 +8,6 @@ would be another function on test samples than on those of the training.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,10 +19,9 @@ from sklearn.utils.validation import check_is_fitted
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import IllPosedError, InvalidInputError
 from rmtdeq._lib.types import KINDS, FloatArray, Function
-from rmtdeq.activations import activation
 from rmtdeq.kernels import kernel, kernel_diagonal
 from rmtdeq.kernels.computation import engine
-from rmtdeq.network import DEQ, Network
+from rmtdeq.network import DEQ, Network, contraction_range
 from rmtdeq.sklearn.inputs import validated
 
 if TYPE_CHECKING:
@@ -32,8 +29,6 @@ if TYPE_CHECKING:
 
 _FEATURES = "features"
 _CONTRACTION = "contraction"
-_NEAR, _FAR, _SMALLEST_SLOPE = 12.0, 1e3, 1e-3
-_LOWEST, _MARGIN = 1e-3, 0.95
 _STEP = 1e-3
 _STENCIL = ((-2, 1 / 12), (-1, -2 / 3), (1, 2 / 3), (2, -1 / 12))
 
@@ -229,17 +224,11 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _contraction_bounds(self) -> tuple[float, float] | str:
         """Return the range of σ_a² in which the model is a contraction on all samples for every σ_b²."""
-        # A map of slope L at most brings no two random variables further apart than L times.
-        highest = _MARGIN / max(self._largest_slope(), _SMALLEST_SLOPE) ** 2
-        return (_LOWEST, highest) if highest > _LOWEST else "fixed"
+        return contraction_range(self.activation) or "fixed"
 
     def __dir__(self) -> list[str]:
         # scikit-learn's estimators evaluate all properties here, and its kernels find theirs here.
         return list(object.__dir__(self))
-
-    def _largest_slope(self) -> float:
-        slope = _largest_slope if isinstance(self.activation, Hashable) else _largest_slope.__wrapped__
-        return slope(self.activation)
 
     # What both are made of.
 
@@ -295,15 +284,3 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             return X / X.dtype.type(math.sqrt(X.shape[1]))
         scale = check.number(self.scale, "scale", low=0, open_low=True)
         return X if scale == 1 else X / X.dtype.type(scale)
-
-
-@lru_cache(maxsize=32)
-def _largest_slope(spec: str | Activation | Function) -> float:
-    """Return the largest slope of an activation, infinite where it has no finite values."""
-    phi = activation(spec)
-    near = np.linspace(-_NEAR, _NEAR, 48001)
-    far = np.geomspace(_NEAR, _FAR, 2001)[1:]
-    u = np.concatenate([-far[::-1], near, far])
-    with np.errstate(all="ignore"):  # beyond the range of the numbers, which is told by what comes out
-        slopes = np.abs(np.diff(np.asarray(phi.fn(u), dtype=float)) / np.diff(u))
-    return float(slopes.max()) if np.isfinite(slopes).all() else math.inf

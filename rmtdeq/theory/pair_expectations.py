@@ -41,9 +41,10 @@ class PairExpectations:
         self._sigma, self._left, self._right = sigma, left, right
         phi = layer.activation
         self._folded = phi.dual_form if isinstance(phi.dual_form, FoldedLinear) else None
-        self._norm = np.array([np.sqrt(moments(phi, float(s)).square) for s in sigma])
         self._degree = 0
         if self._folded is None:
+            norm = np.array([np.sqrt(moments(phi, float(s)).square) for s in sigma])
+            self._rounding = _COMPLETE * norm[left] * norm[right]
             self._grow()
 
     def _grow(self) -> None:
@@ -54,7 +55,8 @@ class PairExpectations:
                 "where they are classes, take rmtdeq.center_and_scale(X) before from_data, or join the two classes."
             )
         self._degree = larger[0]
-        self._hermite = np.stack([hermite_coefficients(self.layer.activation, s, self._degree) for s in self._sigma])
+        found = [hermite_coefficients(self.layer.activation, s, self._degree) for s in self._sigma]
+        self._hermite = np.stack(found, axis=1)
 
     def expectation(self, i: int, j: int, r: FloatArray) -> FloatArray:
         """``E[φ⁽ⁱ⁾(ξ) φ⁽ʲ⁾(ζ)]`` at correlations r, i + j even."""
@@ -62,16 +64,31 @@ class PairExpectations:
             shift = self.layer.activation.shift
             return self._folded.expectation(i, j, self.sigma_u, self.sigma_v, r, shift)
         while True:
-            terms = np.arange(self._degree + 1 - max(i, j))
-            factor = np.sqrt(_rising(terms, i) * _rising(terms, j))
-            products = (
-                factor * self._hermite[self._left, i : i + terms.size] * self._hermite[self._right, j : j + terms.size]
-            )
-            with np.errstate(under="ignore"):
-                summands = products * r[:, None] ** terms
-            if self._complete(summands, products / factor):
-                return np.asarray(summands.sum(axis=1) / (self.sigma_u**i * self.sigma_v**j))
+            found, complete = self._series(i, j, r)
+            if complete:
+                return found / (self.sigma_u**i * self.sigma_v**j)
             self._grow()
+
+    def _series(self, i: int, j: int, r: FloatArray) -> tuple[FloatArray, bool]:
+        """The sum of the terms there are, and whether they are all that count: one term of all pairs at a time."""
+        terms = np.arange(self._degree + 1 - max(i, j))
+        factors = np.sqrt(_rising(terms, i) * _rising(terms, j))
+        total, power, largest = np.zeros_like(r), np.ones_like(r), np.zeros_like(r)
+        size = coefficient = np.zeros_like(r)
+        with np.errstate(under="ignore"):
+            for k, factor in zip(terms, factors, strict=True):
+                last, before = coefficient, size
+                coefficient = self._hermite[k + i, self._left] * self._hermite[k + j, self._right]
+                summand = factor * coefficient * power
+                total += summand
+                size = abs(summand)
+                largest = np.maximum(largest, size)
+                power = power * r
+        # Two neighbours, as every other coefficient of an odd or even function is zero.
+        ended = np.maximum(size, before) <= _TAIL * largest
+        # Coefficients that are zero up to rounding end a series, too.
+        ended |= np.maximum(abs(coefficient), abs(last)) <= self._rounding
+        return total, bool(ended.all())
 
     def taylor(self, r: float, degree: int) -> FloatArray:
         """Taylor coefficients of ``F = E φ(ξ)φ(ζ)`` in the correlation, around r, of the first pair: (degree + 1,)."""
@@ -79,23 +96,16 @@ class PairExpectations:
             shift = self.layer.activation.shift
             return self._folded.taylor(degree, float(self.sigma_u[0]), float(self.sigma_v[0]), r, shift)
         while True:
-            products = self._hermite[self._left[0]] * self._hermite[self._right[0]]
+            products = self._hermite[:, self._left[0]] * self._hermite[:, self._right[0]]
             k, j = np.arange(degree + 1)[:, None], np.arange(products.size)
             # Terms of a power below the derivative's are lost to it.
             summands = products * binom(j, k) * np.where(j >= k, r, 0.0) ** np.maximum(j - k, 0)
-            if products.size > degree + 2 and self._complete(summands, summands):
+            size = abs(summands)
+            last = size[:, -2:].max(axis=1)
+            ended = (last <= _TAIL * size.max(axis=1)) | (last <= self._rounding[0])
+            if products.size > degree + 2 and ended.all():
                 return np.asarray(summands.sum(axis=1))
             self._grow()
-
-    def _complete(self, summands: FloatArray, coefficients: FloatArray) -> bool:
-        """Whether series, one a row, have come to an end."""
-        # Two neighbours, as every other coefficient of an odd or even function is zero.
-        size = abs(summands)
-        size = np.maximum(size[:, 1:], size[:, :-1])
-        # Coefficients that are zero up to rounding end a series, too.
-        rounding = _COMPLETE * self._norm[self._left] * self._norm[self._right]
-        last = abs(coefficients)[:, -2:].max(axis=1)
-        return bool(((size[:, -1] <= _TAIL * size.max(axis=1)) | (last <= rounding)).all())
 
     def solve(self, offset: FloatArray) -> FloatArray:
         """Solve ``ρ = σ_a² F(ρ) + offset`` by Newton's method from the offset, kept within a bracket."""
