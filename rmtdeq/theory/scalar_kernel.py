@@ -118,8 +118,8 @@ class ScalarKernel:
         Returns
         -------
         ndarray (degree + 1,), or a tuple of them
-            a_k with ``g(u, v, x) = Σ_k a_k (x - at)^k``.  At u = v and zero none of an uncentred network's is negative
-            (Schoenberg 1942).  Exact to about 1e-15 of the size of the entry at x = √(uv).
+            The a_k of ``g(u, v, x) = Σ_k a_k (x - at)^k``, exact to 1e-15 of the entry at x = √(uv).  At u = v and
+            zero none is negative (Schoenberg 1942).
 
         Raises
         ------
@@ -153,8 +153,8 @@ class ScalarKernel:
         Returns
         -------
         ndarray (degree + 1,), or a tuple of them
-            a_k of least ``Σ_i w_i (g(u, v, x_i) - Σ_k a_k x_i^k)²``: Taylor coefficients that have taken up what the
-            powers left out come to on these inner products.
+            The a_k of least ``Σ_i w_i (g(u, v, x_i) - Σ_k a_k x_i^k)²``: Taylor coefficients that have taken up what
+            the powers left out come to on these inner products.
         """
         degree = check.integer(degree, "degree", low=0)
         u, v = _norms(u, v)
