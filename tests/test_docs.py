@@ -210,7 +210,8 @@ def test_the_readme_s_program_runs(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", ["convergence", "data", "design", "neural-tangents", "pcdeq", "reports", "scikit-learn", "training"]
+    "page",
+    ["convergence", "data", "design", "learning", "neural-tangents", "pcdeq", "reports", "scikit-learn", "training"],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_programs_of_pages_run(monkeypatch, tmp_path, page):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import gpytorch
 import numpy as np
 import pytest
 import torch
 
 import rmtdeq as rd
-
-gpytorch = pytest.importorskip("gpytorch")
-
-from rmtdeq.gpytorch import DEQKernel  # noqa: E402
+from rmtdeq.gpytorch import DEQKernel
 
 KINDS = ("ck", "ntk", "ntk-full")
 NETWORKS = {
