@@ -53,6 +53,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "from (default loo)",
     )
     fit.add_argument("--test", type=float, default=_SHARE, help=f"share of the samples to test on (default {_SHARE})")
+    fit.add_argument(
+        "--checkpoint",
+        help="folder in which conjugate gradients, the way for tens of thousands of samples, keep the kernel and what "
+        "they have solved; the same command goes on there",
+    )
     fit.add_argument("--save", help="table of the test's targets and predictions to write, .csv")
     _add_outputs(fit)
     fit.set_defaults(run=_fit)
@@ -137,7 +142,8 @@ def _fit(options: argparse.Namespace) -> int:
     tested = round(share * samples.n)
     rows, of_test = np.split(np.arange(samples.n), [samples.n - tested])
     make = rmtdeq.DEQClassifier if samples.class_names else rmtdeq.DEQRegressor
-    model = make(deq, options.kind, ridge=ridge, scale=not options.as_is)
+    solver = "auto" if options.checkpoint is None else "iterative"
+    model = make(deq, options.kind, ridge=ridge, scale=not options.as_is, solver=solver, checkpoint=options.checkpoint)
     with Stage("learning"):
         model.fit(samples.X[rows], samples.y[rows])
     best = int(np.flatnonzero(model.ridges_ == model.ridge_)[0])

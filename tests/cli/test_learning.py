@@ -60,6 +60,19 @@ def test_fit_is_the_estimator(tmp_path):
     assert found["ridge"] == pytest.approx(model.ridge_)
 
 
+def test_a_checkpoint_is_gone_on_from(tmp_path):
+    given = ["fit", *N, "--ridge", "0.1", "0.01", "--out", str(tmp_path / "fit")]
+    assert main(given) == 0
+    direct = results(tmp_path / "fit.json")
+    for _ in range(2):
+        assert main([*given, "--checkpoint", str(tmp_path / "kept")]) == 0
+        found = results(tmp_path / "fit.json")
+        assert found["mean squared error of the test"] == pytest.approx(
+            direct["mean squared error of the test"], rel=1e-3
+        )
+    assert main(["resume", str(tmp_path / "kept")]) == 0
+
+
 def test_numbers_of_a_table_are_learnt(tmp_path, table):
     files = ["--out", str(tmp_path / "fit"), "--save", str(tmp_path / "p.csv")]
     given = ["--target-column", "height", "--drop", "kind", "--standardize", "--ridge", "gcv"]
