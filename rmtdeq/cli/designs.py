@@ -33,6 +33,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         examples=[
             "rmtdeq design --activation relu --save net.json",
             "rmtdeq design --dataset fashion-sample --class-wise --out figures/design",
+            "rmtdeq design --activation gelu --family hermite --save net.json",
         ],
     )
     add_network(design)
@@ -110,8 +111,11 @@ def _design(options: argparse.Namespace) -> int:
 
 
 def _of_network(deq: rmtdeq.DEQ, net: rmtdeq.ExplicitNetwork) -> rmtdeq.Section:
-    kinds = tuple(net.targets)
-    return rmtdeq.Section("Coefficients", [net.table(), rmtdeq.solve(deq, net.tau0_squared, kinds).table()])
+    tables = [net.table()]
+    # The four equations have no bias.
+    if not any(layer.sigma_c2 for layer in deq.layers):
+        tables.append(rmtdeq.solve(deq, net.tau0_squared, tuple(net.targets)).table())
+    return rmtdeq.Section("Coefficients", tables)
 
 
 def _check(options: argparse.Namespace) -> None:
