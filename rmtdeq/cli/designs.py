@@ -33,7 +33,6 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         examples=[
             "rmtdeq design --activation relu --save net.json",
             "rmtdeq design --dataset fashion-sample --class-wise --out figures/design",
-            "rmtdeq design --activation gelu --family hermite --save net.json",
         ],
     )
     add_network(design)
