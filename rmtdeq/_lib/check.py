@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq._lib.errors import InvalidInputError, MemoryLimitError
 from rmtdeq._lib.memory import available_memory
-from rmtdeq._lib.types import KINDS, FloatArray, IntArray, Kind, Seed
+from rmtdeq._lib.types import KINDS, RECURRENT, FloatArray, IntArray, Kind, Recurrent, Seed
 
 T = TypeVar("T")
 
@@ -257,6 +257,11 @@ def kinds(kind: str | Iterable[str]) -> tuple[Kind, ...]:
     if len(set(names)) != len(names):
         raise InvalidInputError(f"kind names the same kernel twice: {names}.")
     return cast(tuple[Kind, ...], names)
+
+
+def recurrent(name: str) -> Recurrent:
+    """Return the name of a law of recurrent weights."""
+    return cast(Recurrent, choice(name, "recurrent", RECURRENT))
 
 
 def as_asked(kind: str | Iterable[str], results: Iterable[T]) -> T | tuple[T, ...]:

@@ -21,6 +21,11 @@ Kind: TypeAlias = Literal["ck", "ntk", "ntk-full"]
 KINDS: tuple[Kind, ...] = ("ck", "ntk", "ntk-full")
 """The kernels: conjugate; neural tangent with the input weights fixed; the same with all weights trained."""
 
+Recurrent: TypeAlias = Literal["gaussian", "orthogonal"]
+
+RECURRENT: tuple[Recurrent, ...] = ("gaussian", "orthogonal")
+"""Recurrent weights: independent N(0, 1) entries; √m times an orthogonal matrix of Haar measure."""
+
 CLASSWISE = "classwise"
 """The level of equivalents that is taken unless another is asked for."""
 

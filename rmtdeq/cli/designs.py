@@ -110,8 +110,11 @@ def _design(options: argparse.Namespace) -> int:
 
 
 def _of_network(deq: rmtdeq.DEQ, net: rmtdeq.ExplicitNetwork) -> rmtdeq.Section:
-    kinds = tuple(net.targets)
-    return rmtdeq.Section("Coefficients", [net.table(), rmtdeq.solve(deq, net.tau0_squared, kinds).table()])
+    tables = [net.table()]
+    # The four equations have no bias.
+    if not any(layer.sigma_c2 for layer in deq.layers):
+        tables.append(rmtdeq.solve(deq, net.tau0_squared, tuple(net.targets)).table())
+    return rmtdeq.Section("Coefficients", tables)
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import rmtdeq
 from rmtdeq._lib import check
 from rmtdeq._lib.progress import Stage
+from rmtdeq._lib.types import RECURRENT
 from rmtdeq.cli.options import add_data, add_network, add_report, network_of, problem_of, record_of, save, save_report
 from rmtdeq.data.problems import Problem
 from rmtdeq.stability import Diagnosis
@@ -30,6 +31,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_network(diagnose)
     add_data(diagnose, default=None)
     diagnose.add_argument("--squared-norms", nargs="+", type=float, help="of the samples, instead of data (default: 1)")
+    diagnose.add_argument(
+        "--recurrent", default="gaussian", choices=RECURRENT, help="law of the recurrent weights (default gaussian)"
+    )
     diagnose.add_argument("--tolerance", type=float, help="print the steps to this relative change as well")
     diagnose.add_argument(
         "--width", type=int, help=f"run a network of this width beside it, on {_MEASURED} samples of the data"
@@ -47,7 +51,7 @@ def _diagnose(options: argparse.Namespace) -> int:
     samples = problem.X if problem else options.squared_norms or [1.0]
     tau0_squared = problem.tau0_squared if problem else None
     with Stage("following the iteration"):
-        found: list[Diagnosis] = [rmtdeq.diagnose(deq, samples, tau0_squared=tau0_squared)]
+        found: list[Diagnosis] = [rmtdeq.diagnose(deq, samples, tau0_squared=tau0_squared, recurrent=options.recurrent)]
     if problem and options.width is not None:
         with Stage("running a network"):
             found.append(_measured(deq, problem, options))
@@ -87,7 +91,13 @@ def _problem(options: argparse.Namespace) -> Problem | None:
 
 
 def _measured(deq: rmtdeq.DEQ, problem: Problem, options: argparse.Namespace) -> rmtdeq.MeasuredDiagnosis:
-    network = deq.to_torch(problem.X.shape[1], options.width, options.seed, tau0_squared=problem.tau0_squared)
+    network = deq.to_torch(
+        problem.X.shape[1],
+        options.width,
+        options.seed,
+        tau0_squared=problem.tau0_squared,
+        recurrent=options.recurrent,
+    )
     return rmtdeq.diagnose(network.double(), problem.X[:: max(1, problem.n // _MEASURED)][:_MEASURED])
 
 

@@ -14,7 +14,7 @@ from rmtdeq.models.fixed_point import Solver
 from rmtdeq.models.implicit import ImplicitModule, Trace, sensitivity
 from rmtdeq.models.inputs import check_inputs, product
 from rmtdeq.models.regression import Factor, ImplicitRegression, Point, input_factors
-from rmtdeq.models.weights import gaussian, torch_generator
+from rmtdeq.models.weights import gaussian, orthogonal, torch_generator
 
 
 class DEQModule(ImplicitModule):
@@ -35,6 +35,8 @@ class DEQModule(ImplicitModule):
     solver : Solver, optional
     torch_activation : callable, optional
         φ (without shift) on tensors, where it was made from a callable.
+    recurrent : {"gaussian", "orthogonal"}
+        What A is: of independent N(0, 1) entries, or √m times an orthogonal matrix.
 
     Attributes
     ----------
@@ -56,14 +58,16 @@ class DEQModule(ImplicitModule):
         sigma_c2: float = 0.0,
         solver: Solver | None = None,
         torch_activation: TensorFunction | None = None,
+        recurrent: str = "gaussian",
     ) -> None:
         super().__init__(solver)
+        kept = check.recurrent(recurrent) == "gaussian"
         p, m = check.integer(in_features, "in_features"), check.integer(width, "width")
         self.activation = TorchActivation(activation, torch_activation)
         self.sigma_a, self.sigma_b, self.sigma_c = sigma_a2**0.5, sigma_b2**0.5, sigma_c2**0.5
         self.scale = m**-0.5
         A, B, *c = gaussian([(m, m), (m, p), *([(m,)] if sigma_c2 else [])], torch_generator(seed))
-        self.A, self.B = nn.Parameter(A), nn.Parameter(B)
+        self.A, self.B = nn.Parameter(A if kept else orthogonal(A)), nn.Parameter(B)
         self.register_parameter("c", nn.Parameter(c[0]) if c else None)
 
     def forward(self, x: Tensor, trace: Trace | None = None) -> Tensor:

@@ -121,6 +121,8 @@ class NetworkModule(nn.Sequential):
         Of activations made from a callable, on tensors.
     equilibria : bool
         Make layers without recurrence a `DEQModule`, too, as that of a DEQ with σ_a² = 0 is.
+    recurrent : {"gaussian", "orthogonal"}
+        What the recurrent weights are.
     """
 
     def __init__(
@@ -133,6 +135,7 @@ class NetworkModule(nn.Sequential):
         solver: Solver | None = None,
         torch_activation: TensorFunction | None = None,
         equilibria: bool = False,
+        recurrent: str = "gaussian",
     ) -> None:
         super().__init__()
         widths = list(width) if np.iterable(width) else [width] * len(layers)
@@ -154,6 +157,7 @@ class NetworkModule(nn.Sequential):
                     sigma_c2=layer.sigma_c2,
                     solver=solver,
                     torch_activation=own,
+                    recurrent=recurrent,
                 )
             else:
                 made = DenseModule(p, m, layer, rng, torch_activation=own)

@@ -38,6 +38,12 @@ def gaussian(shapes: Sequence[tuple[int, ...]], generator: torch.Generator) -> l
     return [torch.randn(shape, generator=generator) for shape in shapes]
 
 
+def orthogonal(weight: Tensor) -> Tensor:
+    """Return √m times the orthogonal factor of a Gaussian (m, m): of Haar measure."""
+    q, r = torch.linalg.qr(weight)
+    return q * (weight.shape[0] ** 0.5 * torch.sgn(r.diagonal()))
+
+
 def on_device(module: Network, device: str, precision: str) -> Network:
     """Move a module to a device and a precision.
 

@@ -111,6 +111,7 @@ class DEQ(Network):
         tau0_squared: float = 1.0,
         solver: Solver | None = None,
         torch_activation: Callable[[Any], Any] | None = None,
+        recurrent: str = "gaussian",
     ) -> DEQModule:
         """Return a network of finite width as a torch module.
 
@@ -118,7 +119,7 @@ class DEQ(Network):
         ----------
         in_features, width : int
             p and m.
-        seed, tau0_squared, solver, torch_activation
+        seed, tau0_squared, solver, torch_activation, recurrent
             As for `Network.to_torch`.
 
         Returns
@@ -145,6 +146,7 @@ class DEQ(Network):
             sigma_c2=layer.sigma_c2,
             solver=solver,
             torch_activation=torch_activation,
+            recurrent=recurrent,
         )
 
     def to_regression(

@@ -236,6 +236,7 @@ class Network:
         tau0_squared: float = 1.0,
         solver: Solver | None = None,
         torch_activation: Callable[[Any], Any] | None = None,
+        recurrent: str = "gaussian",
     ) -> nn.Module:
         """Return a network of finite width as a torch module.
 
@@ -253,6 +254,9 @@ class Network:
             How equilibria and gradients are found: by plain iteration to the tolerance of the precision, by default.
         torch_activation : callable, optional
             The activation on tensors, of those that were made from a callable on arrays.
+        recurrent : {"gaussian", "orthogonal"}
+            The recurrent weights: independent N(0, 1) entries, or √m times an orthogonal matrix of Haar measure, which
+            has the same equilibria and kernels in the limit and better conditioned gradients (see `diagnose`).
 
         Returns
         -------
@@ -272,7 +276,15 @@ class Network:
         require("torch")
         from rmtdeq.models import NetworkModule
 
-        return NetworkModule(in_features, width, layers, seed, solver=solver, torch_activation=torch_activation)
+        return NetworkModule(
+            in_features,
+            width,
+            layers,
+            seed,
+            solver=solver,
+            torch_activation=torch_activation,
+            recurrent=recurrent,
+        )
 
 
 def _layers_of(given: Layer | Network | Activation | str | Function) -> tuple[Layer, ...]:

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 @overload
 def diagnose(
-    deq: Network, X: ArrayLike, *, tau0_squared: float | None = None, layer: int | None = None
+    deq: Network,
+    X: ArrayLike,
+    *,
+    tau0_squared: float | None = None,
+    layer: int | None = None,
+    recurrent: str | None = None,
 ) -> ForetoldDiagnosis: ...
 
 
@@ -30,7 +35,12 @@ def diagnose(deq: ImplicitModule, X: ArrayLike) -> MeasuredDiagnosis: ...
 
 
 def diagnose(
-    deq: Any, X: ArrayLike, *, tau0_squared: float | None = None, layer: int | None = None
+    deq: Any,
+    X: ArrayLike,
+    *,
+    tau0_squared: float | None = None,
+    layer: int | None = None,
+    recurrent: str | None = None,
 ) -> ForetoldDiagnosis | MeasuredDiagnosis:
     """Say when the forward solve of a DEQ converges and in how many steps, and how hard the backward solve is.
 
@@ -48,6 +58,9 @@ def diagnose(
     layer : int, optional
         Which layer of a stack with several recurrent ones, from 0.  Each has an iteration of its own, on the features
         of the layers below at rest.
+    recurrent : {"gaussian", "orthogonal"}, optional
+        What the recurrent weights A are, as for `Network.to_torch`; Gaussian by default.  Orthogonal ones take the same
+        steps to the same equilibria and have the same spectral radius, but a larger smallest singular value of 1 - J.
 
     Returns
     -------
@@ -77,15 +90,17 @@ def diagnose(
     2.0
     """
     if isinstance(deq, Network):
-        return foretell(deq, _squared_norms(X), tau0_squared, layer)
+        return foretell(deq, _squared_norms(X), tau0_squared, layer, check.recurrent(recurrent or "gaussian"))
     # An implicit module is there only if torch has been loaded.
     if "torch" in sys.modules:
         from rmtdeq.models import ImplicitModule
         from rmtdeq.stability.measured import measure
 
         if isinstance(deq, ImplicitModule):
-            if tau0_squared is not None or layer is not None:
-                raise InvalidInputError("tau0_squared and layer are of networks of infinite width; leave them out.")
+            if any(each is not None for each in (tau0_squared, layer, recurrent)):
+                raise InvalidInputError(
+                    "tau0_squared, layer and recurrent are of networks of infinite width; leave them out."
+                )
             return measure(deq, X)
     raise InvalidInputError(
         f"deq must be a network, as in DEQ('tanh', sigma_a2=0.2, sigma_b2=0.8), or one of the torch modules that "

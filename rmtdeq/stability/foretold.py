@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import IllPosedError, InvalidInputError
-from rmtdeq._lib.types import FloatArray
+from rmtdeq._lib.types import FloatArray, Recurrent
 from rmtdeq.activations import jumps, moments
 from rmtdeq.network import Layer, Network, preactivation_scale, require_varying
 from rmtdeq.stability.diagnosis import ForetoldDiagnosis
@@ -28,7 +28,11 @@ _LEAST, _MOST = 1e-60, 1e20
 
 
 def foretell(
-    network: Network, squared_norms: FloatArray, tau0_squared: float | None = None, layer: int | None = None
+    network: Network,
+    squared_norms: FloatArray,
+    tau0_squared: float | None = None,
+    layer: int | None = None,
+    recurrent: Recurrent = "gaussian",
 ) -> ForetoldDiagnosis:
     """Diagnose a recurrent layer on inputs of given squared norms; see `diagnose` for what is raised.
 
@@ -40,6 +44,8 @@ def foretell(
         Where centred activations are centred; the mean squared norm by default.
     layer : int, optional
         Number of the layer, from 0; the only recurrent one by default.
+    recurrent : {"gaussian", "orthogonal"}
+        What its recurrent weights are.
     """
     require_varying(network)
     depth = _recurrent(network, layer)
@@ -69,7 +75,10 @@ def foretell(
         raise IllPosedError(f"{error} For these squared norms it must be below {most.iteration:.4g}.") from error
     sources = own.sigma_b2 * nodes
     course = forward_course(own, sources, scales_at_nodes)
-    laws = [jacobian_law(own, *map(float, each)) for each in zip(sources, scales_at_nodes, strict=True)]
+    laws = [
+        jacobian_law(own, float(source), float(scale), recurrent)
+        for source, scale in zip(sources, scales_at_nodes, strict=True)
+    ]
     sizes, residuals, errors = (
         grid.between(each / course.errors[0], norms + constant)
         for each in (course.sizes, course.changes, course.errors)

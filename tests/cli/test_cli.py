@@ -67,6 +67,22 @@ def test_what_a_far_comparison_names_says_what_to_do(capsys):
     assert all(text in printed for each in ASSUMPTIONS for text in (each.name, each.sign, each.remedy))
 
 
+def test_design_makes_one_layer_for_samples_of_one_norm(capsys, tmp_path):
+    given = ["--activation", "gelu", "--uncentered", "--family", "hermite", "--kind", "ntk"]
+    assert main(["design", *given, "--save", str(tmp_path / "net.json"), "--report", str(tmp_path / "page")]) == 0
+    printed = capsys.readouterr().out
+    assert "on samples of one norm" in printed
+    net = rd.ExplicitNetwork.load(tmp_path / "net.json")
+    assert f"{net.on_sphere.residual:.1e} of the diagonal" in printed
+    assert (net.depth, net.status) == (1, rd.DesignStatus.SPHERE)
+
+
+def test_diagnose_knows_orthogonal_weights(capsys):
+    assert main(["diagnose", "--sigma-a2", "0.5", "--uncentered", "--recurrent", "orthogonal"]) == 0
+    found = rd.diagnose(rd.DEQ("tanh", 0.5, 0.8, centered=False), [1.0], recurrent="orthogonal")
+    assert f"{found.smallest_singular_value[0]:.4g}" in capsys.readouterr().out
+
+
 def test_predict_prints_and_draws(capsys, tmp_path):
     assert main(["predict", *SMALL, "--out", str(tmp_path / "p.pdf")]) == 0
     pred = rd.predict_spectrum(rd.DEQ("tanh", 0.2, 0.8), example_mixture(120, 2), 96)

@@ -43,6 +43,27 @@ def test_networks_take_as_many_steps_as_foretold(name):
     np.testing.assert_allclose(measured.errors[:4], foretold.errors[:4], rtol=0.15)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_orthogonal_weights_do_what_is_foretold_of_them(name):
+    X = samples()
+    deq = rd.DEQ(name, 0.5, 0.8, centered=False)
+    module = deq.to_torch(20, 600, seed=0, recurrent="orthogonal").double()
+    torch.testing.assert_close(module.A @ module.A.T, 600 * torch.eye(600).double(), atol=2e-3, rtol=0)
+    assert torch.equal(module.B, deq.to_torch(20, 600, seed=0).double().B)
+    foretold, measured = rd.diagnose(deq, X, recurrent="orthogonal"), rd.diagnose(module, X)
+    assert abs(foretold.iterations(1e-4) - measured.iterations(1e-4)).max() <= 1
+    expected = foretold.smallest_singular_value_at(600)
+    np.testing.assert_allclose(measured.smallest_singular_value, expected, rtol=0.04)
+    np.testing.assert_allclose(measured.largest_singular_value, foretold.largest_singular_value, rtol=0.03)
+
+
+def test_weights_are_gaussian_or_orthogonal():
+    with pytest.raises(rd.InvalidInputError, match="recurrent"):
+        rd.diagnose(rd.DEQ("tanh"), [1.0], recurrent="uniform")
+    with pytest.raises(rd.InvalidInputError, match="recurrent"):
+        rd.DEQ("tanh").to_torch(3, 4, recurrent="uniform")
+
+
 class Linear(ImplicitModule):
     """z = zWᵀ + x."""
 

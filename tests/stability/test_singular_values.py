@@ -10,21 +10,28 @@ from rmtdeq.network import preactivation_scale
 from rmtdeq.stability.singular_values import jacobian_law
 
 
-def law_of(layer, norm=1.0):
+def law_of(layer, norm=1.0, recurrent="gaussian"):
     """At a squared norm, with the scale of the pre-activation."""
     scale = preactivation_scale(layer, norm).value
-    return jacobian_law(layer, layer.sigma_b2 * norm + layer.sigma_c2, scale), scale
+    return jacobian_law(layer, layer.sigma_b2 * norm + layer.sigma_c2, scale, recurrent), scale
 
 
-def jacobian(layer, scale, norm, m, seed):
-    """J of a Gaussian A that maps z to what u = σ_a A z + b says: an equilibrium, without solving for it."""
+def jacobian(layer, scale, norm, m, seed, recurrent="gaussian"):
+    """J of a random A that maps z to what u = σ_a A z + b says: an equilibrium, without solving for it."""
     rng = np.random.default_rng(seed)
     known = (layer.sigma_b2 * norm + layer.sigma_c2) / scale**2
     u = scale * rng.standard_normal(m)
     y = (1 - known) * u + scale * np.sqrt(known * (1 - known)) * rng.standard_normal(m)
     z = layer.activation(u) / np.sqrt(m)
     A = rng.standard_normal((m, m))
-    A += np.outer(y / np.sqrt(layer.sigma_a2) - A @ z, z) / (z @ z)
+    if recurrent == "gaussian":
+        A += np.outer(y / np.sqrt(layer.sigma_a2) - A @ z, z) / (z @ z)
+    else:
+        Q, R = np.linalg.qr(A)
+        Q *= np.sign(np.diag(R))
+        # Reflected, so that the direction of z goes to that of y.
+        mirror = Q @ z / np.linalg.norm(z) - y / np.linalg.norm(y)
+        A = np.sqrt(m) * (Q - 2 * np.outer(mirror, mirror @ Q) / (mirror @ mirror))
     return np.sqrt(layer.sigma_a2 / m) * layer.activation.slope(u)[:, None] * A
 
 
@@ -106,3 +113,40 @@ def test_without_stability_nothing_keeps_1_minus_j_from_being_singular():
     assert law.smallest == 0
     values = np.linalg.svd(np.eye(400) - jacobian(layer, scale, 1.0, 400, 0), compute_uv=False)
     assert values[0] == pytest.approx(law.largest, rel=0.02)
+
+
+@pytest.mark.parametrize("a2", [0.1, 0.5, 0.9])
+def test_a_multiple_of_an_orthogonal_matrix_has_its_singular_values_in_a_ring(a2):
+    law, _ = law_of(rd.Layer("polynomial(0, 1)", a2, 0.8), recurrent="orthogonal")
+    assert [law.smallest, law.largest] == pytest.approx([1 - np.sqrt(a2), 1 + np.sqrt(a2)], rel=1e-6)
+    assert law.radius_at(100) == pytest.approx(np.sqrt(a2), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        rd.Layer("tanh", 1.0, 0.8),
+        rd.Layer("relu", 0.5, 0.8),
+        rd.Layer("swish", 0.5, 0.8),
+        rd.Layer("erf", 0.3, 0.8, 0.2),
+        rd.Layer("softplus", 0.3, 0.8),
+    ],
+    ids=repr,
+)
+def test_orthogonal_weights_have_these_singular_values(layer):
+    law, scale = law_of(layer, recurrent="orthogonal")
+    m = 500
+    J = [jacobian(layer, scale, 1.0, m, seed, "orthogonal") for seed in range(3)]
+    values = [np.linalg.svd(np.eye(m) - each, compute_uv=False) for each in J]
+    assert np.mean([each[-1] for each in values]) == pytest.approx(law.smallest_at(m), rel=0.03)
+    assert np.mean([each[0] for each in values]) == pytest.approx(law.largest, rel=0.02)
+    assert law.smallest > law_of(layer)[0].smallest
+
+
+@pytest.mark.parametrize("layer", [rd.Layer("relu", 1.0, 0.8), rd.Layer("tanh", 1.2, 0.8)], ids=repr)
+def test_orthogonal_weights_have_this_spectral_radius(layer):
+    law, scale = law_of(layer, recurrent="orthogonal")
+    assert law.bulk == law_of(layer)[0].bulk
+    assert law.share > law_of(layer)[0].share
+    radii = [abs(np.linalg.eigvals(jacobian(layer, scale, 1.0, 400, s, "orthogonal"))).max() for s in range(3)]
+    assert np.mean(radii) == pytest.approx(law.radius_at(400), rel=0.02)
