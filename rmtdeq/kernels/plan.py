@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -155,13 +155,7 @@ def make_plan(
         )
     model = pinned(network, float(norms.max()), float(rows.mean()) if tau0_squared is None else tau0_squared)
     check.warn_of_scale(float(norms.mean()))
-    layers: list[LayerPlan] = []
-    for depth, layer in enumerate(model.layers):
-        table = _table(layer, kinds, norms, depth)
-        layers.append(_layer_plan(table, rows, columns))
-        rows, columns = layers[-1].rows.square, layers[-1].columns.square
-        norms = rows if inputs.same else np.concatenate([rows, columns])
-    return Plan(inputs, tuple(layers))
+    return Plan(inputs, tuple(_planned(model, kinds, rows, columns)))
 
 
 def pinned(network: Network, highest: float, tau0_squared: float) -> Network:
@@ -179,13 +173,18 @@ def pinned(network: Network, highest: float, tau0_squared: float) -> Network:
 
 def tabulate(network: Network, kinds: Sequence[Kind], squared_norms: FloatArray) -> tuple[ScaleTable, ...]:
     """Check that an uncentred network is well-posed at these squared norms, and tabulate what samples need."""
-    tables: list[ScaleTable] = []
+    return tuple(each.table for each in _planned(network, kinds, squared_norms, squared_norms))
+
+
+def _planned(network: Network, kinds: Sequence[Kind], rows: FloatArray, columns: FloatArray) -> Iterator[LayerPlan]:
+    """Tabulate layer by layer what samples of these squared norms need, and plan each on them."""
     for depth, layer in enumerate(network.layers):
-        table = _table(layer, kinds, squared_norms, depth)
-        tables.append(table)
-        if depth + 1 < network.depth:
-            squared_norms = table.profile(squared_norms).square
-    return tuple(tables)
+        norms = rows if columns is rows else np.concatenate([rows, columns])
+        table = scale_table(layer, float(norms.min()), float(norms.max()))
+        table.check_tangent(kinds, first=depth == 0)
+        planned = _layer_plan(table, rows, columns)
+        yield planned
+        rows, columns = planned.rows.square, planned.columns.square
 
 
 def plan_with(tables: Sequence[ScaleTable], inputs: Samples, norms: tuple[FloatArray, FloatArray]) -> Plan:
@@ -200,12 +199,6 @@ def layers_at(tables: Sequence[ScaleTable], rows: FloatArray, columns: FloatArra
         layers.append(_layer_plan(table, rows, columns))
         rows, columns = layers[-1].rows.square, layers[-1].columns.square
     return tuple(layers)
-
-
-def _table(layer: Layer, kinds: Sequence[Kind], squared_norms: FloatArray, depth: int) -> ScaleTable:
-    table = scale_table(layer, float(squared_norms.min()), float(squared_norms.max()))
-    table.check_tangent(kinds, first=depth == 0)
-    return table
 
 
 def _layer_plan(table: ScaleTable, rows: FloatArray, columns: FloatArray) -> LayerPlan:

@@ -137,10 +137,11 @@ def dressed(samples: Polar, kernel: FloatArray, n: int, rng: np.random.Generator
         i, j = pairs[:, at]
         return i, j, gram[i, j], kernel[i, j] / (samples.roots[i] * samples.roots[j])
 
+    fitted, left_out = values(used), values(held)
     best: DressedPolynomial | None = None
     for degree in _ORDERS:
         powers = 1 if one_norm else min(2 + degree // 2, _MOST_POWERS + 1)
-        found = _fitted(values(used), values(held), samples.logarithms, cosines, logarithms, degree, powers)
+        found = _fitted(fitted, left_out, samples.logarithms, cosines, logarithms, degree, powers)
         if best is None or found.error < best.error:
             best = found
         if np.sqrt(n) * best.error <= _BOUND:
