@@ -105,6 +105,65 @@ def kernels():
     return [case(*each, seed) for seed, each in enumerate(cases)]
 
 
+def dense(W_std, b_std=None):
+    """A layer of weights, as wide as there are features, without an activation."""
+    return stax.Dense(P, W_std, b_std)
+
+
+def residual(*branch, into=stax.FanInSum()):
+    """A branch beside what it is given."""
+    return stax.serial(stax.FanOut(2), stax.parallel(stax.serial(*branch), stax.Identity()), into)
+
+
+BRANCHED = {
+    "normalized": [dense(1.3, 0.2), stax.LayerNorm(), stax.Relu(), dense(0.9, 0.1), stax.LayerNorm(), stax.Erf()],
+    "dropout": [
+        dense(1.3, 0.2), stax.Relu(), stax.Dropout(0.7, mode="train"),
+        dense(0.9, 0.1), stax.Erf(), stax.Dropout(0.8, mode="train"),
+    ],
+    "residual": [
+        dense(1.2, 0.1), residual(stax.Relu(), dense(0.8, 0.3)), residual(stax.Erf(), dense(1.1)), stax.Gelu(),
+    ],
+    "residual, five blocks of ReLU": [
+        dense(1.0), *(residual(stax.Relu(), dense(0.7)) for _ in range(5)), stax.Relu(),
+    ],
+    "residual, normalized": [
+        dense(1.2, 0.1), residual(stax.LayerNorm(), stax.Relu(), dense(0.8, 0.3)), stax.LayerNorm(), stax.Erf(),
+    ],
+    "sum": [
+        stax.FanOut(3),
+        stax.parallel(
+            dense(1.0, 0.2),
+            stax.serial(dense(1.1), stax.Relu(), dense(0.7)),
+            stax.serial(dense(0.6, 0.1), stax.Erf(), dense(1.2, 0.3)),
+        ),
+        stax.FanInSum(), stax.Relu(),
+    ],
+    "concatenation": [
+        stax.FanOut(2),
+        stax.parallel(
+            stax.serial(stax.Dense(2, 1.1, 0.1), stax.Relu()),
+            stax.serial(stax.Dense(6, 0.9, 0.2), stax.Erf(), stax.Dense(6, 1.3, 0.0), stax.Gelu()),
+        ),
+        stax.FanInConcat(-1), dense(1.4, 0.1), stax.Relu(),
+    ],
+}  # fmt: skip
+"""Layers before the read-out, by the name by which the tests know the same network of ours."""
+
+
+def branched():
+    """The kernels of networks with branches, normalisation and dropout."""
+    found = []
+    for seed, (name, layers) in enumerate(BRANCHED.items()):
+        X = samples(5, 300 + seed)
+        X[4] = 1.7 * X[0]
+        kernels = stax.serial(*layers, stax.Dense(1))[2](X, None, ("nngp", "ntk"))
+        upper = np.triu_indices(len(X))
+        values = {kind: np.asarray(getattr(kernels, kind))[upper].tolist() for kind in ("nngp", "ntk")}
+        found.append({"network": name, "X": X.tolist(), **values})
+    return found
+
+
 def predictions():
     """Means and covariances of three ensembles before, during and after training."""
     found = []
@@ -139,6 +198,7 @@ if __name__ == "__main__":
     record = {
         "versions": {name: version(name) for name in packages},
         "kernels": kernels(),
+        "branched": branched(),
         "predictions": predictions(),
     }
     Path(sys.argv[1]).write_text(json.dumps(record, separators=(",", ":")) + "\n")

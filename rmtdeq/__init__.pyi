@@ -35,9 +35,11 @@ from .data import (
     standardize as standardize,
 )
 from .network import (
+    Concatenation as Concatenation,
     DEQ as DEQ,
     Layer as Layer,
     Network as Network,
+    Residual as Residual,
 )
 from .designs import (
     DesignStatus as DesignStatus,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +26,7 @@ from rmtdeq.activations.activations import Activation, Pairs
 from rmtdeq.activations.duals import difference_form
 from rmtdeq.kernels.samples import Angles
 from rmtdeq.kernels.scales import Profile
-from rmtdeq.network import PROBES, Layer
+from rmtdeq.network import INPUT, PROBES, Layer, Sources, samples_alone
 
 _MAX_STEPS = 100
 _SETTLED = 4e-16
@@ -43,30 +43,66 @@ LayerOfPairs = tuple[Layer, Profile, Profile, Callable[[Pairs], Curves] | None]
 """An uncentred layer, what it needs of the first and the second sample of every pair, and what is known of its dual."""
 
 
-def entries_of_pairs(
-    layers: Sequence[LayerOfPairs], angles: Angles, inner: FloatArray, kinds: Iterable[Kind]
-) -> dict[Kind, FloatArray]:
-    """Return the kernels' entries of pairs of samples, each of shape (pairs,).
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What is known of features of pairs of samples, or of the samples themselves.
+
+    Attributes
+    ----------
+    sizes : tuple of ndarray (pairs,)
+        Norms of the first and the second, √K(x, x).
+    angles : Angles
+    entries : dict of ndarray (pairs,)
+        Of the kernels, by kind.
+    """
+
+    sizes: tuple[FloatArray, FloatArray]
+    angles: Angles
+    entries: dict[Kind, FloatArray]
+
+    def weighted(self, weight: float) -> Features:
+        """Return the features times √weight."""
+        if weight == 1:
+            return self
+        root = np.sqrt(weight)
+        entries = {kind: weight * each for kind, each in self.entries.items()}
+        return Features((root * self.sizes[0], root * self.sizes[1]), self.angles, entries)
+
+    def beside(self, other: Features) -> Features:
+        """Return both side by side."""
+        angles = self.angles.beside(self.sizes, other.angles, other.sizes)
+        u, v = (np.hypot(one, two) for one, two in zip(self.sizes, other.sizes, strict=True))
+        return Features((u, v), angles, {kind: each + other.entries[kind] for kind, each in self.entries.items()})
+
+
+def entries_of_pairs(layers: Sequence[LayerOfPairs], wiring: Sequence[Sources], samples: Features) -> Features:
+    """Return what the last features of a network are for pairs of samples.
 
     Parameters
     ----------
     layers : sequence of tuple
-    angles : Angles
-        Between the samples.
-    inner : ndarray (pairs,)
-        Their inner products.
-    kinds : iterable of str
+    wiring : sequence of tuple
+        Of every layer and of the network; see `Network.sources`.
+    samples : Features
+        With the inner products as entries of all kinds that are wanted.
 
     Raises
     ------
     ConvergenceError
         The bracketed Newton iteration did not settle (the kernel map is no contraction for some pair).
     """
-    entries = dict.fromkeys(kinds, inner)
-    for depth, (layer, u, v, dual) in enumerate(layers):
-        value, slope, angles = solve_pairs(layer, u, v, angles, dual)
-        entries = {kind: entry(kind, layer, value, slope, below, depth) for kind, below in entries.items()}
-    return entries
+    known = {INPUT: samples}
+
+    def given(sources: Sources) -> Features:
+        return reduce(Features.beside, (known[source].weighted(weight) for source, weight in sources))
+
+    for number, ((layer, u, v, dual), sources) in enumerate(zip(layers, wiring, strict=False)):
+        below, first = given(sources), samples_alone(sources)
+        value, slope, angles = solve_pairs(layer, u, v, below.angles, dual)
+        entries = {kind: entry(kind, layer, value, slope, each, first) for kind, each in below.entries.items()}
+        sizes = np.sqrt(u.square / layer.kept), np.sqrt(v.square / layer.kept)
+        known[number] = Features(sizes, angles.dropped(layer.kept), entries)
+    return given(wiring[-1])
 
 
 class Variances(Protocol):
@@ -89,13 +125,16 @@ class Variances(Protocol):
         """Whether the layer has an equilibrium to come to."""
 
 
-def entry(kind: Kind, layer: Variances, value: Any, slope: Any, below: Any, depth: int) -> Any:
-    """Return an entry of a layer's kernel, given G, E φ'φ', and the same kernel's entry below: arrays or tensors."""
+def entry(kind: Kind, layer: Variances, value: Any, slope: Any, below: Any, first: bool) -> Any:
+    """Return an entry of a layer's kernel, given G, E φ'φ', and the same kernel's entry below: arrays or tensors.
+
+    Input weights and bias of layers that come `first` are fixed for "ntk".
+    """
     if kind == "ck":
         return value
     # Without recurrence no slope counts, not even an infinite one.
     gain = 1 - layer.sigma_a2 * slope if layer.recurrent else 1.0
-    fixed = kind == "ntk" and depth == 0
+    fixed = kind == "ntk" and first
     return (value if fixed else value + (layer.sigma_b2 * below + layer.sigma_c2) * slope) / gain
 
 
@@ -170,6 +209,11 @@ def _equation(layer: Layer, u: Profile, v: Profile, angles: Angles, sign: FloatA
     return _Equation(mixed + x_u * x_v * apart, a_u * a_v / 2)
 
 
+def _ratio(samples: Profile) -> FloatArray:
+    """What φ's arguments are of the pre-activations."""
+    return np.divide(samples.scale, samples.sigma, out=np.ones_like(samples.sigma), where=samples.sigma > 0)
+
+
 def _input(layer: Layer, samples: Profile) -> FloatArray:
     """The part of the pre-activation's variance that comes from input and bias."""
     return layer.sigma_b2 * samples.squared_norms + layer.sigma_c2
@@ -187,7 +231,9 @@ def _solve(
     # The sign of r is that of the right-hand side at r = 0, where E φ(u)φ(v) is the product of the means.
     sign = np.where(layer.sigma_a2 * u.mean * v.mean + inner >= 0, 1.0, -1.0)
     equation = _equation(layer, u, v, angles, sign)
-    pairs = Pairs(u.sigma, v.sigma, np.sqrt(u.square), np.sqrt(v.square), np.zeros_like(sign), sign)
+    pairs = Pairs(u.scale, v.scale, np.sqrt(u.square), np.sqrt(v.square), np.zeros_like(sign), sign)
+    # Of φ's slopes those in the pre-activations, which may be normalised before.
+    steep = _ratio(u) * _ratio(v)
     if dual is None or not (pairs.sigma_u * pairs.sigma_v).all():
         dual = partial(_by_difference_form, layer.activation)
     curves = dual(pairs)
@@ -202,6 +248,7 @@ def _solve(
     for _ in range(_MAX_STEPS):
         at = t[active]
         d, e = curves(active, _angle(at))
+        e = e * steep[active]
         distance[active], slope[active] = d, e
         gap = at - (equation.constant[active] + equation.weight[active] * d) / 2
         low[active] = np.where(gap <= 0, np.maximum(at, low[active]), low[active])

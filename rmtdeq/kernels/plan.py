@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,10 +15,10 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, IntArray, Kind
 from rmtdeq.activations import jumps
 from rmtdeq.activations.dual_forms import FoldedLinear
-from rmtdeq.kernels.pairs import LayerOfPairs, entries_of_pairs, entry
-from rmtdeq.kernels.samples import Samples
+from rmtdeq.kernels.pairs import Features, LayerOfPairs, entries_of_pairs, entry
+from rmtdeq.kernels.samples import Angles, Samples
 from rmtdeq.kernels.scales import Profile, ScaleTable, scale_table
-from rmtdeq.network import Layer, Network, require_network
+from rmtdeq.network import INPUT, Layer, Network, Sources, require_network, samples_alone
 
 if TYPE_CHECKING:
     from rmtdeq.kernels.dual_tables import DualTable
@@ -68,7 +68,7 @@ class LayerPlan:
     @cached_property
     def _duals(self) -> DualTable | NoiseTable | None:
         phi = self.layer.activation
-        sigma = np.concatenate([self.rows.sigma, self.columns.sigma])
+        sigma = np.concatenate([self.rows.scale, self.columns.scale])
         sigma = sigma[sigma > 0]
         if phi.dual_form is not None or jumps(phi) or not sigma.size:
             return None
@@ -102,17 +102,62 @@ class LayerPlan:
 
 
 @dataclass(frozen=True, eq=False)
+class NetworkPlan:
+    """A network on samples of some squared norms.
+
+    Attributes
+    ----------
+    network : Network
+        Uncentred.
+    layers : tuple of LayerPlan
+    rows, columns : ndarray (n,), (m,)
+        Squared norms of the samples.
+    """
+
+    network: Network
+    layers: tuple[LayerPlan, ...]
+    rows: FloatArray
+    columns: FloatArray
+
+    def pairs(self, i: IntArray, j: IntArray, angles: Angles, entries: dict[Kind, FloatArray]) -> dict[Kind, FloatArray]:
+        """Return entries without a series: by closed forms, tables of the dual, and two-dimensional quadratures.
+
+        Parameters
+        ----------
+        i, j : ndarray of int (pairs,)
+            Rows and columns.
+        angles : Angles
+            Between the samples.
+        entries : dict of ndarray (pairs,)
+            Their inner products, for all kinds that are wanted.
+        """
+        samples = Features((np.sqrt(self.rows[i]), np.sqrt(self.columns[j])), angles, entries)
+        return entries_of_pairs([each.of_pairs(i, j) for each in self.layers], self.network.sources, samples).entries
+
+    def diagonal(self, part: slice, kinds: Iterable[Kind]) -> dict[Kind, FloatArray]:
+        """Return entries of samples with themselves."""
+        known = {INPUT: dict.fromkeys(kinds, self.rows[part])}
+        for number, (each, sources) in enumerate(zip(self.layers, self.network.sources, strict=False)):
+            square, slope, first = each.rows.square[part], each.rows.slope_square[part], samples_alone(sources)
+            known[number] = {
+                kind: entry(kind, each.layer, square, slope, below, first) / each.layer.kept
+                for kind, below in _mixed(known, sources).items()
+            }
+        return _mixed(known, self.network.sources[-1])
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """A network on the samples of a kernel.
 
     Attributes
     ----------
     inputs : Samples
-    layers : tuple of LayerPlan
+    at : NetworkPlan
     """
 
     inputs: Samples
-    layers: tuple[LayerPlan, ...]
+    at: NetworkPlan
 
     @property
     def same(self) -> bool:
@@ -121,22 +166,22 @@ class Plan:
 
     @property
     def network(self) -> Network:
-        """The layers, uncentred."""
-        return Network([each.layer for each in self.layers])
+        """The layers, uncentred, and how they are wired."""
+        return self.at.network
+
+    @property
+    def layers(self) -> tuple[LayerPlan, ...]:
+        """Those of the network."""
+        return self.at.layers
 
     def pairs(self, i: IntArray, j: IntArray, kinds: Iterable[Kind]) -> dict[Kind, FloatArray]:
-        """Return entries without a series: by closed forms, tables of the dual, and two-dimensional quadratures."""
+        """Return entries of rows i and columns j without a series."""
         angles, inner = self.inputs.pairs(i, j)
-        return entries_of_pairs([each.of_pairs(i, j) for each in self.layers], angles, inner, kinds)
+        return self.at.pairs(i, j, angles, dict.fromkeys(kinds, inner))
 
     def diagonal(self, part: slice, kinds: Iterable[Kind]) -> dict[Kind, FloatArray]:
         """Return entries of samples with themselves."""
-        square = self.inputs.diagonal(part)
-        tangents = dict.fromkeys(kinds, square)
-        for depth, each in enumerate(self.layers):
-            square, slope = each.rows.square[part], each.rows.slope_square[part]
-            tangents = {kind: entry(kind, each.layer, square, slope, below, depth) for kind, below in tangents.items()}
-        return tangents
+        return self.at.diagonal(part, kinds)
 
 
 def make_plan(
@@ -155,7 +200,7 @@ def make_plan(
         )
     model = pinned(network, float(norms.max()), float(rows.mean()) if tau0_squared is None else tau0_squared)
     check.warn_of_scale(float(norms.mean()))
-    return Plan(inputs, tuple(_planned(model, kinds, rows, columns)))
+    return Plan(inputs, _planned(model, kinds, rows, columns))
 
 
 def pinned(network: Network, highest: float, tau0_squared: float) -> Network:
@@ -171,37 +216,71 @@ def pinned(network: Network, highest: float, tau0_squared: float) -> Network:
     return network.pinned(tau0_squared)
 
 
-def tabulate(network: Network, kinds: Sequence[Kind], squared_norms: FloatArray) -> tuple[ScaleTable, ...]:
+@dataclass(frozen=True, eq=False)
+class NetworkTables:
+    """A network's tables, for samples whose squared norms lie within some range.
+
+    Attributes
+    ----------
+    network : Network
+        Uncentred.
+    layers : tuple of ScaleTable
+    """
+
+    network: Network
+    layers: tuple[ScaleTable, ...]
+
+    def at(self, rows: FloatArray, columns: FloatArray) -> NetworkPlan:
+        """Plan the network on squared norms; `columns` is `rows` where they are the same samples."""
+        return _along(self.network, rows, columns, lambda number, norms: self.layers[number])
+
+
+def tabulate(network: Network, kinds: Sequence[Kind], squared_norms: FloatArray) -> NetworkTables:
     """Check that an uncentred network is well-posed at these squared norms, and tabulate what samples need."""
-    return tuple(each.table for each in _planned(network, kinds, squared_norms, squared_norms))
+    planned = _planned(network, kinds, squared_norms, squared_norms)
+    return NetworkTables(network, tuple(each.table for each in planned.layers))
 
 
-def _planned(network: Network, kinds: Sequence[Kind], rows: FloatArray, columns: FloatArray) -> Iterator[LayerPlan]:
-    """Tabulate layer by layer what samples of these squared norms need, and plan each on them."""
-    for depth, layer in enumerate(network.layers):
-        norms = rows if columns is rows else np.concatenate([rows, columns])
-        table = scale_table(layer, float(norms.min()), float(norms.max()))
-        table.check_tangent(kinds, first=depth == 0)
-        planned = _layer_plan(table, rows, columns)
-        yield planned
-        rows, columns = planned.rows.square, planned.columns.square
-
-
-def plan_with(tables: Sequence[ScaleTable], inputs: Samples, norms: tuple[FloatArray, FloatArray]) -> Plan:
+def plan_with(tables: NetworkTables, inputs: Samples, norms: tuple[FloatArray, FloatArray]) -> Plan:
     """Return the plan for samples whose squared norms, of rows and columns, lie within the tables."""
-    return Plan(inputs, layers_at(tables, *norms))
+    return Plan(inputs, tables.at(*norms))
 
 
-def layers_at(tables: Sequence[ScaleTable], rows: FloatArray, columns: FloatArray) -> tuple[LayerPlan, ...]:
-    """Return the layers on squared norms within the tables; `columns` is `rows` where they are the same samples."""
+def _planned(network: Network, kinds: Sequence[Kind], rows: FloatArray, columns: FloatArray) -> NetworkPlan:
+    """Tabulate layer by layer what samples of these squared norms need, and plan each on them."""
+
+    def table(number: int, norms: FloatArray) -> ScaleTable:
+        found = scale_table(network.layers[number], float(norms.min()), float(norms.max()))
+        found.check_tangent(kinds, first=samples_alone(network.sources[number]))
+        return found
+
+    return _along(network, rows, columns, table)
+
+
+def _along(
+    network: Network, rows: FloatArray, columns: FloatArray, table: Callable[[int, FloatArray], ScaleTable]
+) -> NetworkPlan:
+    """Plan layer after layer, each on what it is given, with the table that a function has for it."""
+    known: dict[int, dict[str, FloatArray]] = {INPUT: {"rows": rows, "columns": columns}}
     layers: list[LayerPlan] = []
-    for table in tables:
-        layers.append(_layer_plan(table, rows, columns))
-        rows, columns = layers[-1].rows.square, layers[-1].columns.square
-    return tuple(layers)
+    for number, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=False)):
+        given = _mixed(known, sources) if columns is not rows else {"rows": _mixed(known, sources)["rows"]}
+        norms = np.concatenate(list(given.values()))
+        planned = _layer_plan(table(number, norms), given["rows"], given.get("columns", given["rows"]))
+        layers.append(planned)
+        known[number] = {"rows": planned.rows.square / layer.kept, "columns": planned.columns.square / layer.kept}
+    return NetworkPlan(network, tuple(layers), rows, columns)
 
 
 def _layer_plan(table: ScaleTable, rows: FloatArray, columns: FloatArray) -> LayerPlan:
     """A layer on squared norms of rows and columns, which are one array where they are the same samples."""
     of_rows = table.profile(rows)
     return LayerPlan(table, of_rows, of_rows if columns is rows else table.profile(columns))
+
+
+def _mixed(known: dict[int, dict[Any, FloatArray]], sources: Sources) -> dict[Any, FloatArray]:
+    """Return the weighted sums of what is known of some layers."""
+    if len(sources) == 1 and sources[0][1] == 1:
+        return known[sources[0][0]]
+    names = known[INPUT]
+    return {name: sum(weight * known[source][name] for source, weight in sources) for name in names}

@@ -10,6 +10,10 @@ import numpy as np
 from rmtdeq._lib.types import FloatArray, IntArray
 
 
+Pair = tuple[Any, Any]
+"""Something of the first and of the second samples of pairs, or of rows and columns."""
+
+
 @dataclass(frozen=True, eq=False)
 class Angles:
     """Angles α between some pairs of samples, in digits that nearly parallel and nearly opposite pairs do not lose.
@@ -31,14 +35,43 @@ class Angles:
 
     def with_bias(self, norms_x: FloatArray, norms_y: FloatArray, bias: float) -> Angles:
         """Return the angles of the same pairs with one more feature, √bias; squared norms without it are given."""
-        size = np.sqrt((norms_x + bias) * (norms_y + bias))
-        both = np.sqrt(norms_x) * np.sqrt(norms_y)
-        less = np.where(self.cosine > 0, self.versine, 2 - self.versine)
-        apart = bias * (np.sqrt(norms_x) - np.sqrt(norms_y)) ** 2 / (size + bias + both)
-        short = (apart + both * less) / size  # 1 - cos
-        together = bias * (norms_x + norms_y + bias) / (size + both) + bias
-        far = (together + both * np.where(self.cosine < 0, self.versine, 2 - self.versine)) / size  # 1 + cos
-        return Angles(np.where(short < 1, 1 - short, far - 1), np.minimum(short, far))
+        features = np.sqrt(norms_x), np.sqrt(norms_y)
+        constant = np.full_like(norms_x, np.sqrt(bias))
+        return self.beside(features, Angles(np.ones_like(norms_x), np.zeros_like(norms_x)), (constant, constant))
+
+    def beside(self, sizes: Pair, other: Angles, others: Pair) -> Angles:
+        """Return the angles of these features and others side by side; norms of both are given."""
+        near = beside(sizes, self.near, others, other.near)
+        far = beside(sizes, self.far, others, other.far)
+        return Angles(np.where(near < 1, 1 - near, far - 1), np.minimum(near, far))
+
+    def dropped(self, kept: float) -> Angles:
+        """Return the angles of features of which dropout keeps a share, another one of every sample."""
+        return self if kept == 1 else Angles(kept * self.cosine, kept * self.versine + (1 - kept))
+
+    @property
+    def near(self) -> FloatArray:
+        """1 - cos α."""
+        return np.where(self.cosine > 0, self.versine, 2 - self.versine)
+
+    @property
+    def far(self) -> FloatArray:
+        """1 + cos α."""
+        return np.where(self.cosine < 0, self.versine, 2 - self.versine)
+
+
+def beside(sizes: Pair, near: Any, others: Pair, other_near: Any) -> Any:
+    """Return 1 - cos α of pairs of vectors made of two parts each, given norms and 1 - cos of the parts.
+
+    Cauchy-Schwarz's difference of the norms is (a_x b_y - a_y b_x)² over a sum, so that no digit is lost.  Arrays or
+    tensors that go together.
+    """
+    (a_x, a_y), (b_x, b_y) = sizes, others
+    both = a_x * a_y + b_x * b_y
+    size = ((a_x * a_x + b_x * b_x) * (a_y * a_y + b_y * b_y)) ** 0.5
+    nothing = size == 0
+    apart = (a_x * b_y - a_y * b_x) ** 2 / (size + both + nothing)
+    return (a_x * a_y * near + b_x * b_y * other_near + apart + nothing) / (size + nothing)
 
 
 def angles_between(x: FloatArray, y: FloatArray) -> tuple[Angles, FloatArray]:

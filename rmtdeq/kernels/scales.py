@@ -63,9 +63,11 @@ class Profile:
     sigma : ndarray (n,)
         Standard deviation √K_ii of the pre-activation.
     mean, square : ndarray (n,)
-        E φ(σ_i ξ), and E φ(σ_i ξ)², the diagonal of the CK.
+        E φ(s_i ξ), and E φ(s_i ξ)², the diagonal of the CK before dropout; s is σ, or one in a normalised layer.
     slope_square : ndarray (n,)
-        E φ'(σ_i ξ)².
+        E φ'(s_i ξ)², of the derivative in the pre-activation.
+    scale : ndarray (n,)
+        s, the standard deviation of what φ is given.
     """
 
     squared_norms: FloatArray
@@ -73,12 +75,11 @@ class Profile:
     mean: FloatArray
     square: FloatArray
     slope_square: FloatArray
+    scale: FloatArray
 
     def at(self, index: IntArray) -> Profile:
         """Return the quantities of some samples."""
-        return Profile(
-            self.squared_norms[index], self.sigma[index], self.mean[index], self.square[index], self.slope_square[index]
-        )
+        return Profile(**{name: values[index] for name, values in vars(self).items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +220,7 @@ class ScaleTable:
 
     def used(self, *profiles: Profile) -> ScaleTable:
         """Return the table without the segments that no sample needs."""
-        positive = np.concatenate([each.sigma[each.sigma > 0] for each in profiles])
+        positive = np.concatenate([each.scale[each.scale > 0] for each in profiles])
         if len(self.segments) == 1 or not positive.size:
             return self
         return replace(self, segments=tuple(segment for segment, _ in self._parts(np.log(positive))))
@@ -267,13 +268,14 @@ class ScaleTable:
         slope_square[nothing] = 0.0
         if jumps(self.layer.activation):
             slope_square = np.full(base.shape, np.inf)
-        at_zero = self.value_at_zero
+        at_zero, sigma = self.value_at_zero, np.sqrt(np.where(silent, base, variance))
         return Profile(
             squared_norms,
-            np.sqrt(np.where(silent, base, variance)),
+            sigma,
             np.where(silent, at_zero, mean * np.sqrt(square)),
             np.where(silent, at_zero**2, square),
             slope_square,
+            sigma,
         )
 
     def _log_scales(self, base: FloatArray) -> FloatArray:
@@ -297,8 +299,8 @@ class ScaleTable:
 
     def coefficients(self, degree: int, profile: Profile) -> FloatArray:
         """Hermite coefficients of samples, (degree + 1, n)."""
-        positive = profile.sigma > 0
-        x = np.log(np.where(positive, profile.sigma, 1.0))
+        positive = profile.scale > 0
+        x = np.log(np.where(positive, profile.scale, 1.0))
         result = self.interpolate(lambda segment: segment.hermite(degree), x)
         result *= np.where(positive, np.sqrt(profile.square), 0.0)
         result[0, ~positive] = self.value_at_zero
@@ -326,12 +328,57 @@ class ScaleTable:
 
     def check_tangent(self, kinds: Sequence[Kind], first: bool = True) -> None:
         """Raise if one of the kernels is infinite for some sample, the layer being the `first` or not."""
-        steepest = float(self.slope_square.max())
         fixed = first and "ntk-full" not in kinds and not self.layer.recurrent
         if jumps(self.layer.activation) and not fixed and set(kinds) != {"ck"}:
             raise infinite_tangent_of_jump(self.layer.title)
         if set(kinds) != {"ck"} and self.layer.recurrent:
-            require_finite_tangent(self.layer.title, self.layer.sigma_a2 * steepest, _HERE)
+            require_finite_tangent(self.layer.title, self.layer.sigma_a2 * self.steepest, _HERE)
+
+    @property
+    def steepest(self) -> float:
+        """Largest E φ'²."""
+        return float(self.slope_square.max())
+
+
+@dataclass(frozen=True, eq=False)
+class NormalizedTable(ScaleTable):
+    """Expectations of a layer whose pre-activations are normalised, which are those at scale one for all samples.
+
+    Attributes
+    ----------
+    lowest : float
+        Smallest variance σ_b² ‖x‖² + σ_c² of what the samples give.
+    """
+
+    lowest: float = 0.0
+
+    @classmethod
+    def of(cls, layer: Layer, lowest: float) -> NormalizedTable:
+        """Tabulate for samples of squared norms from `lowest` on."""
+        one = Segment(layer, 0.0, 0.0, np.ones(1), (moments(layer.activation, 1.0),))
+        return cls(layer, (one,), lowest=layer.sigma_b2 * lowest + layer.sigma_c2)
+
+    def profile(self, squared_norms: FloatArray) -> Profile:
+        """Return what the layer needs of every sample; pre-activations that are zero stay zero."""
+        at = self.segments[0].moments[0]
+        sigma2 = self.layer.sigma_a2 * at.square + self.layer.sigma_b2 * squared_norms + self.layer.sigma_c2
+        silent = sigma2 == 0
+        slopes = np.inf if jumps(self.layer.activation) else at.first_square
+        return Profile(
+            squared_norms,
+            np.sqrt(sigma2),
+            np.where(silent, self.value_at_zero, at.mean),
+            np.where(silent, self.value_at_zero**2, at.square),
+            np.divide(slopes, sigma2, out=np.zeros_like(sigma2), where=~silent),
+            np.where(silent, 0.0, 1.0),
+        )
+
+    @property
+    def steepest(self) -> float:
+        """Largest E φ'² in the pre-activation."""
+        at = self.segments[0].moments[0]
+        least = self.layer.sigma_a2 * at.square + self.lowest
+        return at.first_square / least if least > 0 else math.inf
 
 
 def degrees_up_to(degree: int) -> IntArray:
@@ -385,6 +432,9 @@ def scale_table(layer: Layer, lowest: float, highest: float) -> ScaleTable:
     InvalidInputError
         Features beyond the range of doubles, or nothing at all.
     """
+    if layer.normalized:
+        _require_finite(layer, 1.0, highest)
+        return NormalizedTable.of(layer, lowest)
     scale = _diagonal_scale(layer, lowest)
     largest = _diagonal_scale(layer, highest)
     if largest == 0:
@@ -392,12 +442,7 @@ def scale_table(layer: Layer, lowest: float, highest: float) -> ScaleTable:
             f"The pre-activations of {layer.title} are zero for every sample, as the features below are: scale the "
             "samples up, or give the layer a bias, sigma_c2."
         )
-    if not moments(layer.activation, largest).square < _HUGE:
-        raise InvalidInputError(
-            f"The features of {layer.title} are no numbers in double precision for a sample of squared norm "
-            f"{highest:.3g}, whose pre-activation has standard deviation {largest:.3g}: scale the samples, or lower "
-            "the variances."
-        )
+    _require_finite(layer, largest, highest)
     high = math.log(largest)
     low = math.log(scale) if scale > 0 else min(high, 0.0) + math.log(_LOWEST)
     vanishes = _vanishes(layer, low)
@@ -406,6 +451,15 @@ def scale_table(layer: Layer, lowest: float, highest: float) -> ScaleTable:
     table = ScaleTable(layer, tuple(_segments(layer, low, high)), vanishes)
     _check_diagonal(table)
     return table
+
+
+def _require_finite(layer: Layer, scale: float, squared_norm: float) -> None:
+    if not moments(layer.activation, scale).square < _HUGE:
+        raise InvalidInputError(
+            f"The features of {layer.title} are no numbers in double precision for a sample of squared norm "
+            f"{squared_norm:.3g}, whose pre-activation has standard deviation {scale:.3g}: scale the samples, or lower "
+            "the variances."
+        )
 
 
 def _segments(layer: Layer, low: float, high: float) -> list[Segment]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 
-from rmtdeq._lib.types import FloatArray, IntArray
+from rmtdeq._lib.types import BoolArray, FloatArray, IntArray
 from rmtdeq.kernels.plan import Plan
-from rmtdeq.kernels.scales import SHORT, degrees_up_to
+from rmtdeq.kernels.scales import SHORT, Profile, degrees_up_to
+from rmtdeq.network import INPUT, samples_alone
 
 CLOSED = 0.999
 """Largest |r| that keeps all digits of the angle.  Layers with a fold hand on 1 - r, which keeps them at r = 1, too."""
@@ -54,6 +56,36 @@ class Coefficients(NamedTuple):
     cutoffs: FloatArray
 
 
+class Branches(NamedTuple):
+    """What layers are given, where it is not just the features below.
+
+    Nodes are the samples, number 0, and the layers' features, dropout included.
+
+    Attributes
+    ----------
+    any : bool
+        Whether there is anything but layers one on another without dropout; else the rest is not looked at.
+    weights : ndarray (layers + 1, layers + 1)
+        Of the nodes' kernels, for every layer and, last, for the result.
+    first : ndarray (layers,) of bool
+        Layers that are given the samples alone.
+    kept : ndarray (layers,)
+        Share of the features that dropout keeps.
+    near : ndarray (layers + 1,) of bool
+        Nodes whose angles a layer with a closed form needs, and which have them from a rounded cosine.
+    row_sizes, column_sizes : ndarray (layers + 1, n), (layers + 1, m)
+        Norms √K(x, x) of the nodes.
+    """
+
+    any: bool
+    weights: FloatArray
+    first: BoolArray
+    kept: FloatArray
+    near: BoolArray
+    row_sizes: FloatArray
+    column_sizes: FloatArray
+
+
 class Scales(NamedTuple):
     """Samples and layers, apart from the series.
 
@@ -61,20 +93,26 @@ class Scales(NamedTuple):
     ----------
     rows, columns : ndarray (layers, n), (layers, m)
         Scales σ of the pre-activations.
+    row_arguments, column_arguments : ndarray (layers, n), (layers, m)
+        Those of what φ is given: the same, or one where it is normalised.
     row_sizes, column_sizes : ndarray (layers, n), (layers, m)
         √E φ².
     variances : ndarray (layers, 3)
         σ_a², σ_b², σ_c².
     folds : ndarray (layers, 3)
         Of layers with a closed form, φ(u) = linear·u + fold·|u| - shift.
+    branches : Branches
     """
 
     rows: FloatArray
     columns: FloatArray
+    row_arguments: FloatArray
+    column_arguments: FloatArray
     row_sizes: FloatArray
     column_sizes: FloatArray
     variances: FloatArray
     folds: FloatArray
+    branches: Branches
 
 
 class Position(NamedTuple):
@@ -103,14 +141,41 @@ class Position(NamedTuple):
 def scales_of(plan: Plan) -> Scales:
     """Return what the engines know of samples and layers."""
     layers = plan.layers
-    rows = np.array([(each.rows.sigma, np.sqrt(each.rows.square)) for each in layers])
-    columns = rows
-    if not plan.same:
-        columns = np.array([(each.columns.sigma, np.sqrt(each.columns.square)) for each in layers])
-    of_rows, of_columns = (np.ascontiguousarray(np.swapaxes(each, 0, 1)) for each in (rows, columns))
+    rows = _of_samples([each.rows for each in layers])
+    columns = rows if plan.same else _of_samples([each.columns for each in layers])
+    both = (each for pair in zip(rows, columns, strict=True) for each in pair)
     variances = [(each.layer.sigma_a2, each.layer.sigma_b2, each.layer.sigma_c2) for each in layers]
     folds = [(0.0, 0.0, 0.0) if each.fold is None else each.fold for each in layers]
-    return Scales(of_rows[0], of_columns[0], of_rows[1], of_columns[1], np.array(variances), np.array(folds))
+    return Scales(*both, np.array(variances), np.array(folds), _branches(plan, rows[2], columns[2]))
+
+
+def _of_samples(profiles: Sequence[Profile]) -> FloatArray:
+    """Scales, scales of arguments and sizes of every layer, (3, layers, n)."""
+    found = np.array([(each.sigma, each.scale, np.sqrt(each.square)) for each in profiles])
+    return np.ascontiguousarray(np.swapaxes(found, 0, 1))
+
+
+def _branches(plan: Plan, row_sizes: FloatArray, column_sizes: FloatArray) -> Branches:
+    network, depth = plan.network, len(plan.layers)
+    weights = np.zeros((depth + 1, depth + 1))
+    for target, sources in zip(weights, network.sources, strict=True):
+        for source, weight in sources:
+            target[source - INPUT] = weight
+    kept = np.array([layer.kept for layer in network.layers])
+    closed = np.array([each.fold is not None for each in plan.layers])
+    rows, columns = (
+        np.vstack([np.sqrt(norms), sizes / np.sqrt(kept)[:, None]])
+        for norms, sizes in ((plan.at.rows, row_sizes), (plan.at.columns, column_sizes))
+    )
+    return Branches(
+        any=not network.sequential or bool((kept < 1).any()),
+        weights=weights,
+        first=np.array([samples_alone(sources) for sources in network.sources[:-1]]),
+        kept=kept,
+        near=(weights[:-1][closed] > 0).any(axis=0) & ~np.append(False, closed),
+        row_sizes=rows,
+        column_sizes=columns,
+    )
 
 
 class SeriesBank:

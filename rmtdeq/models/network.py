@@ -41,9 +41,19 @@ class LayerLike(Protocol):
     def sigma_c2(self) -> float:
         """Variance of the bias."""
 
+    @property
+    def normalized(self) -> bool:
+        """Whether pre-activations are normalised over the units."""
+
+    @property
+    def dropout(self) -> float:
+        """Probability that a feature is dropped in training."""
+
 
 class DenseModule(nn.Module):
     """The layer x ↦ φ(σ_b B x + σ_c c)/√m, B and c of independent N(0, 1) entries.
+
+    A normalised one gives φ the pre-activation as `torch.nn.LayerNorm` makes it.  Dropout is there in training alone.
 
     Parameters
     ----------
@@ -74,7 +84,8 @@ class DenseModule(nn.Module):
     ) -> None:
         super().__init__()
         p, m = check.integer(in_features, "in_features"), check.integer(width, "width")
-        self.activation = TorchActivation(layer.activation, torch_activation)
+        self.activation = TorchActivation(layer.activation, torch_activation, layer.normalized)
+        self.dropout = nn.Dropout(layer.dropout)
         self.sigma_b, self.sigma_c, self.scale = layer.sigma_b2**0.5, layer.sigma_c2**0.5, m**-0.5
         B, *c = gaussian([(m, p), *([(m,)] if layer.sigma_c2 else [])], torch_generator(seed))
         self.B = nn.Parameter(B)
@@ -82,7 +93,7 @@ class DenseModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features (…, m) of inputs (…, p)."""
-        return self.scale * self.activation(self._given(x))
+        return self.dropout(self.scale * self.activation(self._given(x)))
 
     def _given(self, x: Tensor) -> Tensor:
         given = self.sigma_b * product(x, self.B)

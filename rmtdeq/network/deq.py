@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rmtdeq._lib.optional import require
 from rmtdeq._lib.types import Function, Seed
 from rmtdeq.activations import Activation
-from rmtdeq.network.layers import Layer, Network
+from rmtdeq.network.layers import Layer
+from rmtdeq.network.networks import Network
 
 if TYPE_CHECKING:
     from rmtdeq.models import DEQModule, DEQRegression, Solver

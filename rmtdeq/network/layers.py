@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rmtdeq._lib.check import flag, number, squared_norm
-from rmtdeq._lib.errors import IllPosedError, InvalidInputError
-from rmtdeq._lib.optional import require
+from rmtdeq._lib.errors import IllPosedError
 from rmtdeq._lib.solvers import Solution, smallest_fixed_point
-from rmtdeq._lib.types import Function, Seed
+from rmtdeq._lib.types import Function
 from rmtdeq.activations import Activation, mean_and_variance, moments
 from rmtdeq.activations import activation as as_activation
-from rmtdeq.network.wellposed import require_stable
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from rmtdeq.models import Solver
 
 PROBES = np.linspace(-8.0, 8.0, 257)
 """Points that tell activations apart: where a Gaussian of variance one has all its mass."""
 
 _LARGEST = 1e16
+_MOST_DROPOUT = 0.999
 
 
 @dataclass(frozen=True)
 class Layer:
     """A layer z = φ(σ_a A z + σ_b B x + σ_c c)/√m of infinite width, at its equilibrium if it is recurrent.
 
-    A (m, m), B (m, p) and c (m,) are of independent N(0, 1) entries, x is the input or the layer below.  Called with an
-    array, a layer is its activation.
+    A (m, m), B (m, p) and c (m,) are of independent N(0, 1) entries, x is the input or the features below.  Called with
+    an array, a layer is its activation.
 
     Parameters
     ----------
@@ -49,11 +43,16 @@ class Layer:
         Variance σ_c² ≥ 0 of the bias.
     centered : bool
         Take off φ its mean at the scale of the pre-activation, φ - E φ(τξ).
+    normalized : bool
+        Layer normalisation: φ is given the pre-activation less its mean over the units and divided by its standard
+        deviation over them, which at infinite width is that of the Gaussian that it is.
+    dropout : float
+        Probability, below one, that a feature is dropped in training, the others being divided by one less it.
 
     Raises
     ------
     InvalidInputError
-        Unknown activation, a variance that is negative, zero (σ_b²) or not finite.
+        Unknown activation, a variance that is negative, zero (σ_b²) or not finite, a probability that is none.
 
     Examples
     --------
@@ -67,6 +66,8 @@ class Layer:
     sigma_b2: float = 1.0
     sigma_c2: float = 0.0
     centered: bool = False
+    normalized: bool = False
+    dropout: float = 0.0
 
     def __init__(
         self,
@@ -75,12 +76,17 @@ class Layer:
         sigma_b2: float = 1.0,
         sigma_c2: float = 0.0,
         centered: bool = False,
+        *,
+        normalized: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         object.__setattr__(self, "activation", as_activation(activation))
         object.__setattr__(self, "sigma_a2", number(sigma_a2, "sigma_a2", low=0, high=_LARGEST))
         object.__setattr__(self, "sigma_b2", number(sigma_b2, "sigma_b2", low=0, high=_LARGEST, open_low=True))
         object.__setattr__(self, "sigma_c2", number(sigma_c2, "sigma_c2", low=0, high=_LARGEST))
         object.__setattr__(self, "centered", flag(centered, "centered"))
+        object.__setattr__(self, "normalized", flag(normalized, "normalized"))
+        object.__setattr__(self, "dropout", number(dropout, "dropout", low=0, high=_MOST_DROPOUT))
 
     def __call__(self, x: ArrayLike) -> Any:
         """Return φ at x."""
@@ -89,7 +95,8 @@ class Layer:
     def __repr__(self) -> str:
         given = {"sigma_a2": self.sigma_a2, "sigma_b2": self.sigma_b2, "sigma_c2": self.sigma_c2}
         shown = [f"{name}={value:g}" for name, value in given.items() if value or name == "sigma_b2"]
-        shown += ["centered=True"] if self.centered else []
+        shown += [f"{name}=True" for name in ("centered", "normalized") if getattr(self, name)]
+        shown += [f"dropout={self.dropout:g}"] if self.dropout else []
         return f"Layer({self.activation!r}, {', '.join(shown)})"
 
     @property
@@ -118,6 +125,20 @@ class Layer:
         return self.sigma_c2 / self.sigma_b2
 
     @property
+    def plain(self) -> bool:
+        """Whether it is without normalisation and dropout."""
+        return not (self.normalized or self.dropout)
+
+    @property
+    def kept(self) -> float:
+        """Share of the features that dropout keeps."""
+        return 1.0 - self.dropout
+
+    def scale_at(self, tau: float) -> float:
+        """Return the standard deviation of what φ is given, where that of the pre-activation is τ."""
+        return 1.0 if self.normalized else tau
+
+    @property
     def title(self) -> str:
         """What messages call a layer that may be pinned: neither the shift nor `centered` are what its user gave."""
         phi = self.activation
@@ -134,196 +155,15 @@ class Layer:
         """
         if not self.centered:
             return self
-        mean = moments(self.activation, preactivation_scale(self, squared_norm).value).mean
+        mean = moments(self.activation, self.scale_at(preactivation_scale(self, squared_norm).value)).mean
         # The mean of an odd activation is zero up to rounding; leaving it alone keeps φ odd exactly.
         shift = mean if abs(mean) > 1e-15 else 0.0
         return replace(self, activation=self.activation.minus(shift), centered=False)
 
 
-@dataclass(frozen=True)
-class Network:
-    """Layers one on another, the input of each being the features of the one below.
-
-    Parameters
-    ----------
-    layers : sequence of Layer
-        From the input on.  An `Activation`, a name or a callable stands for an ordinary layer with σ_b² = 1.
-
-    Raises
-    ------
-    InvalidInputError
-        No layer.
-
-    Notes
-    -----
-    The conjugate kernel of a layer with input kernel K_in is G = E φ(u)φ(v), the covariance of (u, v) the fixed point
-    K = σ_a² G + σ_b² K_in + σ_c²; its tangent kernel Θ = (G + Ė (σ_b² Θ_in + σ_c²))/(1 - σ_a² Ė), Ė = E φ'(u)φ'(v).
-    At the input K_in = X Xᵀ, and Θ_in = X Xᵀ for "ntk-full"; for "ntk", whose first input weights and bias stay as they
-    are, neither it nor σ_c² is there.
-
-    Examples
-    --------
-    >>> import rmtdeq as rd
-    >>> rd.Network([rd.Layer("relu", sigma_b2=2.0), rd.DEQ("tanh", sigma_a2=0.2, sigma_b2=0.8)])
-    Network(Layer(relu, sigma_b2=2), Layer(tanh, sigma_a2=0.2, sigma_b2=0.8, centered=True))
-    """
-
-    layers: tuple[Layer, ...]
-
-    def __init__(self, layers: Iterable[Layer | Network | Activation | str | Function]) -> None:
-        if isinstance(layers, str) or not isinstance(layers, Iterable):
-            raise InvalidInputError(f"A network is made of layers, as in Network([Layer('relu')]), not of {layers!r}.")
-        object.__setattr__(self, "layers", tuple(layer for each in layers for layer in _layers_of(each)))
-        if not self.layers:
-            raise InvalidInputError("A network needs at least one layer.")
-
-    def __repr__(self) -> str:
-        return f"Network({', '.join(map(repr, self.layers))})"
-
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return len(self.layers)
-
-    @property
-    def centered(self) -> bool:
-        """Whether some layer's activation is centred where the data are, and not yet."""
-        return any(layer.centered for layer in self.layers)
-
-    def pinned(self, tau0_squared: float) -> Self | Network:
-        """Return the same network with uncentred layers, activations shifted by E φ(τξ) once and for all.
-
-        Kernels of several blocks of data fit together when they are computed with one pinned network.  An uncentred
-        network is returned as it is.
-
-        Parameters
-        ----------
-        tau0_squared : float
-            Mean squared norm of the inputs, which fixes the scales τ.
-
-        Raises
-        ------
-        IllPosedError
-            No equilibrium.
-        """
-        if not self.centered:
-            return self
-        return Network([layer for layer, _ in _along(self.layers, tau0_squared)])
-
-    def resting(self, tau0_squared: float) -> tuple[Layer, ...]:
-        """Return the layers pinned, where random networks of finite width come to rest.
-
-        Raises
-        ------
-        IllPosedError
-            There is no equilibrium, or the iteration is no contraction: σ_a² E φ'(τ*ξ)² ≥ 1.
-        """
-        require_varying(self)
-        found = []
-        for layer, tau in _along(self.layers, tau0_squared):
-            if layer.recurrent:
-                slope = layer.sigma_a2 * moments(layer.activation, tau).first_square
-                require_stable(layer.title, slope, f" at tau0_squared = {tau0_squared:g}")
-            found.append(layer)
-        return tuple(found)
-
-    def to_torch(
-        self,
-        in_features: int,
-        width: int | Sequence[int],
-        seed: Seed = 0,
-        *,
-        tau0_squared: float = 1.0,
-        solver: Solver | None = None,
-        torch_activation: Callable[[Any], Any] | None = None,
-        recurrent: str = "gaussian",
-    ) -> nn.Module:
-        """Return a network of finite width as a torch module.
-
-        Parameters
-        ----------
-        in_features : int
-            The dimension p of the inputs.
-        width : int or sequence of int
-            Of all layers, or of each.
-        seed : int, Generator or None
-            Of the weights, drawn in torch's default precision.
-        tau0_squared : float
-            Mean squared norm of the inputs, at which centred activations are centred.
-        solver : rmtdeq.models.Solver, optional
-            How equilibria and gradients are found: by plain iteration to the tolerance of the precision, by default.
-        torch_activation : callable, optional
-            The activation on tensors, of those that were made from a callable on arrays.
-        recurrent : {"gaussian", "orthogonal"}
-            The recurrent weights: independent N(0, 1) entries, or √m times an orthogonal matrix of Haar measure, which
-            has the same equilibria and kernels in the limit and better conditioned gradients (see `diagnose`).
-
-        Returns
-        -------
-        rmtdeq.models.NetworkModule
-            Maps (…, p) to features (…, m), whose inner products tend to the conjugate kernel as the widths grow.
-
-        Raises
-        ------
-        MissingDependencyError
-            No torch.
-        IllPosedError
-            There is no equilibrium, or the iteration is no contraction: σ_a² E φ'(τ*ξ)² ≥ 1.
-        MemoryLimitError
-            The weights do not fit into memory.
-        """
-        layers = self.resting(tau0_squared)
-        require("torch")
-        from rmtdeq.models import NetworkModule
-
-        return NetworkModule(
-            in_features,
-            width,
-            layers,
-            seed,
-            solver=solver,
-            torch_activation=torch_activation,
-            recurrent=recurrent,
-        )
-
-
-def _layers_of(given: Layer | Network | Activation | str | Function) -> tuple[Layer, ...]:
-    if isinstance(given, Network):
-        return given.layers
-    return (given if isinstance(given, Layer) else Layer(given),)
-
-
-def _along(layers: Iterable[Layer], squared_norm: float) -> Iterator[tuple[Layer, float]]:
-    """Pin layer after layer at the squared norm of what it is given; yield each with its scale."""
-    for layer in layers:
-        pinned = layer.pinned(squared_norm)
-        tau = preactivation_scale(pinned, squared_norm).value
-        yield pinned, tau
-        squared_norm = moments(pinned.activation, tau).square
-
-
 def ordinary(activations: Iterable[Activation]) -> tuple[Layer, ...]:
     """Return the layers of an explicit network with these activations."""
     return tuple(Layer(each) for each in activations)
-
-
-def require_network(network: object) -> None:
-    """Raise unless `network` is a network."""
-    if not isinstance(network, Network):
-        raise InvalidInputError(
-            f"deq must be a DEQ or another network, as in DEQ('tanh', sigma_a2=0.2, sigma_b2=0.8) or Network(["
-            f"Layer('relu')]), not {network!r}."
-        )
-
-
-def require_varying(network: Network) -> None:
-    """Raise if some activation is a constant, of which there is nothing to predict or to design."""
-    for layer in network.layers:
-        if np.ptp(np.asarray(layer.activation(PROBES), dtype=float)) == 0:
-            raise InvalidInputError(
-                f"The activation of {layer.title} is a constant: all samples have the same features. Take one that "
-                "varies."
-            )
 
 
 def preactivation_scale(layer: Layer, tau0_squared: float) -> Solution[float]:
@@ -342,7 +182,7 @@ def preactivation_scale(layer: Layer, tau0_squared: float) -> Solution[float]:
     base = layer.sigma_b2 * tau0_squared + layer.sigma_c2
 
     def image(s: float) -> float:
-        mean, variance = mean_and_variance(layer.activation, math.sqrt(s))
+        mean, variance = mean_and_variance(layer.activation, layer.scale_at(math.sqrt(s)))
         return layer.sigma_a2 * (variance if layer.centered else variance + mean * mean) + base
 
     found = smallest_fixed_point(image, base)

@@ -12,8 +12,8 @@ import rmtdeq as rd
 
 RECORD = json.loads((Path(__file__).parent / "data" / "neural_tangents.json").read_text(encoding="utf-8"))
 EXACT, ROUNDED = 1e-10, 1e-6
-"""Relative to the diagonal; the second of what is not exact there: quadratures, and opposite samples, the first and the
-last, whose angle they take from a rounded cosine."""
+"""Relative to the diagonal; the second of what is not exact there: quadratures, and opposite samples, or parallel ones, the
+first and the last, whose angle they take from a rounded cosine."""
 
 
 def name(case):
@@ -55,6 +55,57 @@ def test_kernels_are_the_same(case):
         bound = np.full(kernel.shape, ROUNDED if case["activation"] == "tanh" else EXACT)
         bound[0, -1] = ROUNDED
         upper, size = np.triu_indices(len(X)), np.sqrt(np.outer(np.diag(kernel), np.diag(kernel)))
+        assert (abs(kernel[upper] - case[theirs]) < (bound * size)[upper]).all()
+
+
+def layer(activation, W_std=1.0, b_std=0.0, **more):
+    """Return a layer of weights and its activation."""
+    return rd.Layer(activation, sigma_b2=W_std**2, sigma_c2=b_std**2, **more)
+
+
+def weights(W_std):
+    """Return weights that no activation follows: a factor of what goes on."""
+    return rd.Concatenation([()], weights=[W_std**2])
+
+
+BRANCHED = {
+    "normalized": [layer("relu", 1.3, 0.2, normalized=True), layer("erf", 0.9, 0.1, normalized=True)],
+    "dropout": [layer("relu", 1.3, 0.2, dropout=0.3), layer("erf", 0.9, 0.1, dropout=0.2)],
+    # Biases that are added on the way are those of all activations that come after.
+    "residual": [
+        weights(1.2),
+        rd.Residual(layer("relu", 1.0, 0.1), 0.8**2),
+        rd.Residual(layer("erf", 1.0, np.hypot(0.1, 0.3)), 1.1**2),
+        layer("gelu", 1.0, np.hypot(0.1, 0.3)),
+    ],
+    "residual, five blocks of ReLU": [*[rd.Residual("relu", 0.7**2)] * 5, "relu"],
+    "residual, normalized": [
+        weights(1.2),
+        rd.Residual(layer("relu", 1.0, 0.1, normalized=True), 0.8**2),
+        layer("erf", 1.0, np.hypot(0.1, 0.3), normalized=True),
+    ],
+    "sum": [
+        rd.Concatenation([(), layer("relu", 1.1), layer("erf", 0.6, 0.1)], weights=(1.0, 0.7**2, 1.2**2)),
+        layer("relu", 1.0, np.hypot(0.2, 0.3)),
+    ],
+    "concatenation": [
+        rd.Concatenation([layer("relu", 1.1, 0.1), [layer("erf", 0.9, 0.2), layer("gelu", 1.3)]], weights=(0.25, 0.75)),
+        layer("relu", 1.4, 0.1),
+    ],
+}
+"""Our networks, by the names of theirs."""
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("case", RECORD["branched"], ids=lambda case: case["network"])
+def test_branches_normalisation_and_dropout_are_the_same(case, backend):
+    X = samples(case["X"])
+    found = rd.kernel(X, rd.Network(BRANCHED[case["network"]]), ("ck", "ntk-full"), backend=backend, progress=False)
+    upper = np.triu_indices(len(X))
+    for kernel, theirs in zip(found, ("nngp", "ntk"), strict=True):
+        size = np.sqrt(np.outer(np.diag(kernel), np.diag(kernel)))
+        bound = np.full(kernel.shape, EXACT)
+        bound[0, -1] = ROUNDED
         assert (abs(kernel[upper] - case[theirs]) < (bound * size)[upper]).all()
 
 

@@ -28,12 +28,13 @@ STRIP = 64
 _MAX_STEPS = 60
 _STEP = 1e-7  # What is left after a step is of the order of its square, for the derivative.
 
-# Sections of the flat array.
+# Sections of the flat array, and of what is kept of a node of a network with branches.
 (
     _X, _INVERSE, _SIGMA, _SIZE, _BELOW, _R, _VERSINE, _VALUE, _SLOPE, _BEND, _MOVE, _GAIN, _RECIPROCAL, _TANGENT,
     _FULL, _LOST, _BAD,
 ) = (STRIP * k for k in range(17))  # fmt: skip
 _SECTIONS = 17
+_KEPT = (_VALUE, _TANGENT, _FULL, _VERSINE)
 
 _C12, _C11, _C10, _C9, _C8, _C7, _C6, _C5, _C4, _C3, _C2, _C1, _ = ARCSINE
 
@@ -356,20 +357,95 @@ def _all_positive(b):  # type: ignore[no-untyped-def]
     return positive == STRIP
 
 
+@compiled(**_OPTIONS)
+def _keep(b, node, kept):  # type: ignore[no-untyped-def]
+    """Keep a node of a network with branches, of which dropout keeps a share."""
+    for k, section in enumerate(_KEPT):
+        _copy(b[section:], node[k])
+    if kept < 1.0:
+        for j in range(STRIP):
+            node[3, j] = kept * node[3, j] + (1.0 - kept)
+
+
+@compiled(**_OPTIONS)
+def _versine_of_values(b, size, sizes):  # type: ignore[no-untyped-def]
+    """Find 1 - r of features from their inner product; say whether all keep their digits."""
+    apart = 0.0
+    for j in range(STRIP):
+        both = size * sizes[j]
+        r = min(max(b[_VALUE + j] / both, -1.0), 1.0) if both > 0.0 else 0.0
+        b[_VERSINE + j] = 1.0 - r
+        apart += 1.0 if abs(r) <= CLOSED else 0.0
+    return apart == STRIP
+
+
+@compiled(**_OPTIONS)
+def _lose_near(b):  # type: ignore[no-untyped-def]
+    """Mark entries whose angle has lost its digits."""
+    for j in range(STRIP):
+        near = min(b[_VERSINE + j], 2.0 - b[_VERSINE + j])
+        b[_LOST + j] = b[_LOST + j] if near >= 1.0 - CLOSED else 1.0
+
+
+@compiled(**_OPTIONS)
+def _gather(b, nodes, weights, row_sizes, column_sizes):  # type: ignore[no-untyped-def]
+    """Put nodes side by side, each with a weight; return their norm for the row, and leave those of the columns."""
+    size, empty = 0.0, True
+    for s in range(weights.size):
+        weight = weights[s]
+        if weight == 0.0:
+            continue
+        root = sqrt(weight)
+        own, node = root * row_sizes[s], nodes[s]
+        if empty:
+            for k, section in enumerate(_KEPT):
+                for j in range(STRIP):
+                    b[section + j] = node[k, j] * (weight if k < 3 else 1.0)
+            for j in range(STRIP):
+                b[_BELOW + j] = root * column_sizes[s, j]
+            size, empty = own, False
+            continue
+        for k, section in enumerate(_KEPT[:3]):
+            for j in range(STRIP):
+                b[section + j] += weight * node[k, j]
+        total = sqrt(size * size + own * own)
+        for j in range(STRIP):
+            below, other = b[_BELOW + j], root * column_sizes[s, j]
+            all_there = total * sqrt(below * below + other * other)
+            both, apart = size * below + own * other, size * other - own * below
+            turned = size * below * b[_VERSINE + j] + own * other * node[3, j] + apart * apart / (all_there + both)
+            b[_VERSINE + j] = turned / all_there if all_there > 0.0 else 1.0
+            b[_BELOW + j] = sqrt(below * below + other * other)
+        size = total
+    return size
+
+
 @compiled(inline="always", **_OPTIONS)
-def _through_layers(b, of_columns, y, i, coefficients, scales, wants):  # type: ignore[no-untyped-def]
+def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, wants):  # type: ignore[no-untyped-def]
     """Take a strip of row i from the inner products to the last layer; say whether every layer serves every entry."""
-    whole, unit, depth = True, False, scales.rows.shape[0]
+    whole, unit, depth, branches = True, False, scales.rows.shape[0], scales.branches
+    below = 0.0
+    if branches.any:
+        if not _versine_of_values(b, branches.row_sizes[0, i], of_nodes[0]) and branches.near[0]:
+            b[_LOST : _LOST + STRIP] = 0.0
+            b[_BAD : _BAD + STRIP] = 0.0
+            _lose_near(b)
+            whole = False
+        _keep(b, nodes[0], 1.0)
     for layer in range(depth):
         a2, b2, c2 = scales.variances[layer, 0], scales.variances[layer, 1], scales.variances[layer, 2]
-        if layer:
+        if branches.any:
+            below = _gather(b, nodes, branches.weights[layer, : layer + 1], branches.row_sizes[:, i], of_nodes)
+        if branches.any or layer:
             _next(b, b2, c2)
         if depth > 1:
             _copy(of_columns[layer, 0], b[_INVERSE:])
         sigma, slot = scales.rows[layer, i], coefficients.slots[layer]
         inverse_sigma = 1.0 / sigma if sigma > 0.0 else 0.0
         if slot < 0:
-            if layer and coefficients.slots[layer - 1] < 0:
+            if branches.any:
+                _versine_of_features(b, inverse_sigma, below, b2, c2)
+            elif layer and coefficients.slots[layer - 1] < 0:
                 _copy(of_columns[layer - 1, 2], b[_BELOW:])
                 _versine_of_features(b, inverse_sigma, scales.row_sizes[layer - 1, i], b2, c2)
             else:
@@ -377,7 +453,9 @@ def _through_layers(b, of_columns, y, i, coefficients, scales, wants):  # type: 
             _copy(of_columns[layer, 1], b[_SIGMA:])
             _copy(of_columns[layer, 2], b[_SIZE:])
             folded, strongest = scales.folds[layer], CLOSED
-            _fold_strip(b, sigma, scales.row_sizes[layer, i], folded[0], folded[1], folded[2])
+            _fold_strip(
+                b, scales.row_arguments[layer, i], scales.row_sizes[layer, i], folded[0], folded[1], folded[2]
+            )
         else:
             h, cutoffs = coefficients.rows[slot, i], coefficients.cutoffs[layer]
             strongest = cutoffs[-1]
@@ -388,7 +466,8 @@ def _through_layers(b, of_columns, y, i, coefficients, scales, wants):  # type: 
         if a2 == 0.0 and not unit:
             _no_gain(b)
         unit = a2 == 0.0
-        sound = _first_tangent(b) if layer == 0 else unit or _all_positive(b)
+        first = branches.first[layer]
+        sound = _first_tangent(b) if first else unit or _all_positive(b)
         if not (sound and _all_within(b, _R, strongest)):
             if whole:
                 b[_LOST : _LOST + STRIP] = 0.0
@@ -396,10 +475,21 @@ def _through_layers(b, of_columns, y, i, coefficients, scales, wants):  # type: 
             whole = False
         if not whole:
             _part_with(b, strongest)
-        if wants[1] and layer:
+        if wants[1] and not first:
             _tangent(b, _TANGENT, inverse_sigma, b2, c2)
         if wants[2]:
             _tangent(b, _FULL, inverse_sigma, b2, c2)
+        if branches.any:
+            if slot >= 0 and not _versine_of_values(b, scales.row_sizes[layer, i], of_columns[layer, 2]):
+                if branches.near[layer + 1]:
+                    if whole:
+                        b[_LOST : _LOST + STRIP] = 0.0
+                        b[_BAD : _BAD + STRIP] = 0.0
+                    _lose_near(b)
+                    whole = False
+            _keep(b, nodes[layer + 1], branches.kept[layer])
+    if branches.any:
+        _gather(b, nodes, branches.weights[depth], branches.row_sizes[:, i], of_nodes)
     return whole
 
 
@@ -474,10 +564,13 @@ def solve_block(
     depth, terms = scales.rows.shape[0], coefficients.degrees[-1] + 1
     a2, b2, c2 = scales.variances[0, 0], scales.variances[0, 1], scales.variances[0, 2]
     b, y = np.zeros(_SECTIONS * STRIP), np.zeros((coefficients.columns.shape[0], terms * STRIP))
-    of_columns = np.zeros((depth, 3, STRIP))  # 1/σ, σ, √E φ²
+    of_columns = np.zeros((depth, 3, STRIP))  # 1/σ, the scale of what φ is given, √E φ²
+    branches = scales.branches
+    kept = depth + 1 if branches.any else 0
+    nodes, of_nodes = np.zeros((kept, len(_KEPT), STRIP)), np.zeros((kept, STRIP))
     sections = (_VALUE, _TANGENT, _FULL)
     # One recurrent layer is what is computed most: what its rows share is looked up once.
-    single = depth == 1 and a2 > 0.0
+    single = depth == 1 and a2 > 0.0 and not branches.any
     only, hermite_x = (y[0], coefficients.rows[0]) if single else (b, scales.rows)
     sigma_x, degrees, cutoffs = scales.rows[0], coefficients.degrees, coefficients.cutoffs[0]
     strongest = cutoffs[-1]
@@ -493,8 +586,11 @@ def solve_block(
             for j in range(width):
                 sigma = scales.columns[layer, begin + j]
                 of_columns[layer, 0, j] = 1.0 / sigma if sigma > 0.0 else 0.0
-                of_columns[layer, 1, j] = sigma
+                of_columns[layer, 1, j] = scales.column_arguments[layer, begin + j]
                 of_columns[layer, 2, j] = scales.column_sizes[layer, begin + j]
+        for node in range(kept):
+            of_nodes[node] = 0.0
+            of_nodes[node, :width] = branches.column_sizes[node, begin : begin + width]
         _copy(of_columns[0, 0], b[_INVERSE:])
         for slot in range(y.shape[0]):
             for k in range(terms):
@@ -530,6 +626,11 @@ def solve_block(
                         b[_FULL + j] = inner[j]
                 if 0 <= skip < STRIP:
                     b[_X + skip] = 0.0
+                if branches.any:
+                    for section in (_VALUE, _TANGENT, _FULL):
+                        b[section : section + STRIP] = 0.0
+                        for j in range(end):
+                            b[section + j] = inner[j] if j != skip else 0.0
                 if single:
                     inverse_sigma = 1.0 / sigma_x[i] if sigma_x[i] > 0.0 else 0.0
                     _solve_strip(b, only, hermite_x[i], inverse_sigma, a2, degrees, cutoffs)
@@ -541,7 +642,7 @@ def solve_block(
                     if wants[2]:
                         _tangent(b, _FULL, inverse_sigma, b2, c2)
                 else:
-                    served = _through_layers(b, of_columns, y, i, coefficients, scales, wants)
+                    served = _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, wants)
                 for k in range(3):
                     if wants[k]:
                         _copy(b[sections[k] :], tiles[k, STRIP * a :])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rmtdeq._lib.types import BoolArray, FloatArray
+from rmtdeq.kernels.branches import Node, side_by_side
 from rmtdeq.kernels.series import CLOSED, Coefficients, Position, Scales
 
 _MAX_STEPS = 60
@@ -40,23 +41,38 @@ def solve_block(
         left[:] = 0
         return 0, 0
     done, bad = todo.copy(), np.zeros(gram.shape, dtype=bool)
+    branches = scales.branches
+    size_x, size_y = scales.row_sizes[:, rows, None], scales.column_sizes[:, columns]
+    nodes_x, nodes_y = branches.row_sizes[:, rows, None], branches.column_sizes[:, columns]
     versine: FloatArray | None = None  # 1 - r of the features below, from layers that hand it on
     value: FloatArray = gram.astype(np.float64)
     tangent = full = value
+    nodes = []
+    if branches.any:
+        near = 1 - _known(value, nodes_x[0] * nodes_y[0])
+        done &= ~branches.near[0] | (np.minimum(near, 2 - near) >= 1 - CLOSED)
+        nodes.append(Node((value, value, value), (nodes_x[0], nodes_y[0]), near))
     for layer, (a2, b2, c2) in enumerate(scales.variances):
         scale = scales.rows[layer, rows, None] * scales.columns[layer, columns]
+        if branches.any:
+            given = side_by_side(nodes, branches.weights[layer])
+            (value, tangent, full), versine = given.entries, given.near
+            below = given.sizes
+        elif layer:
+            below = size_x[layer - 1], size_y[layer - 1]
         x, slot = b2 * value + c2, coefficients.slots[layer]
         if slot < 0:
-            size_x, size_y = scales.row_sizes[:, rows, None], scales.column_sizes[:, columns]
             if versine is None:
                 r = _known(x, scale)
                 versine = 1 - r
             else:
-                versine = _versine_of_features(versine, scale, size_x[layer - 1], size_y[layer - 1], b2, c2)
+                versine = _versine_of_features(versine, scale, *below, b2, c2)
                 # Nearly parallel pairs have their digits, nearly opposite ones have not.
                 r = np.minimum(1 - versine, 0.0)
-            sigmas = scales.rows[layer, rows, None], scales.columns[layer, columns]
-            value, derivative, versine = _folded(versine, *sigmas, size_x[layer], size_y[layer], *scales.folds[layer])
+            arguments = scales.row_arguments[layer, rows, None], scales.column_arguments[layer, columns]
+            sizes = size_x[layer], size_y[layer]
+            value, slope, versine = _folded(versine, *arguments, *sizes, *scales.folds[layer])
+            derivative = slope * _ratio(arguments[0] * arguments[1], scale)
             strongest = CLOSED
         else:
             versine = None
@@ -64,15 +80,22 @@ def solve_block(
             strongest = coefficients.cutoffs[layer, -1]
             r = _known(x, scale) if a2 == 0 else _solved(x, scale, a2, h_x, h_y, done, strongest)
             value, slope = _series(h_x, h_y, r)
-            derivative = np.divide(slope, scale, out=np.zeros_like(slope), where=scale > 0)
+            derivative = _ratio(slope, scale)
         gain = 1 - a2 * derivative
         done &= abs(r) <= strongest
         bad |= done & (gain <= 0)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            tangent = (value + (b2 * tangent + c2) * derivative if layer else value) / gain
+            tangent = (value if branches.first[layer] else value + (b2 * tangent + c2) * derivative) / gain
             full = (value + (b2 * full + c2) * derivative) / gain
         # Entries that are left to others go on as nothing.
         value, tangent, full = (np.where(done, each, 0.0) for each in (value, tangent, full))
+        if branches.any:
+            near = 1 - _known(value, size_x[layer] * size_y[layer]) if versine is None else versine
+            done &= ~branches.near[layer + 1] | (np.minimum(near, 2 - near) >= 1 - CLOSED)
+            near = branches.kept[layer] * near + (1 - branches.kept[layer])
+            nodes.append(Node((value, tangent, full), (nodes_x[layer + 1], nodes_y[layer + 1]), near))
+    if branches.any:
+        value, tangent, full = side_by_side(nodes, branches.weights[-1]).entries
     a, b = np.nonzero(done)
     for wanted, out, entry in zip(wants, outputs, (value, tangent, full), strict=True):
         if wanted:
@@ -83,9 +106,14 @@ def solve_block(
     return int((done & bad).sum()), int(left.sum(dtype=np.int64))
 
 
+def _ratio(x: FloatArray, y: FloatArray) -> FloatArray:
+    """x/y, zero where y is."""
+    return np.divide(x, y, out=np.zeros(np.broadcast_shapes(x.shape, y.shape)), where=y > 0)
+
+
 def _known(x: FloatArray, scale: FloatArray) -> FloatArray:
     """Correlations of pre-activations without recurrence."""
-    return np.clip(np.divide(x, scale, out=np.zeros_like(x), where=scale > 0), -1.0, 1.0)
+    return np.clip(_ratio(x, scale), -1.0, 1.0)
 
 
 def _solved(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rmtdeq._lib.errors import MemoryLimitError
 from rmtdeq._lib.types import Kind
+from rmtdeq.kernels.branches import Node, side_by_side
 from rmtdeq.kernels.blocks import Block, BlockWorker, Engine, Outputs, blocks, diagonal_entries
 from rmtdeq.kernels.engines.torch_series import fold_tile, solve_some, solve_tile, versine_of_features
 from rmtdeq.kernels.engines.torch_tables import DeviceTables
@@ -129,17 +130,29 @@ class DeviceWorker:
     ) -> tuple[dict[Kind, Tensor], Tensor]:
         """Return the last layer's entries, and the numbers of those that some layer's series did not serve."""
         tables = self._tables
+        branches, sizes = self._engine.scales.branches, self._sizes(block)
         left = torch.empty(0, dtype=torch.int64, device=tables.device)
         value, tangents = gram, dict.fromkeys(kinds, gram)
         versine: Tensor | None = None  # 1 - r of the features below, from layers that hand it on
+        below = None
+        nodes: list[Node] = []
+        if branches.any:
+            nodes.append(self._node(block, value, tangents, None))
+            left = self._beyond(1 - nodes[0].near, CLOSED, wanted) if branches.near[0] else left
         for depth, each in enumerate(self._plan.layers):
             layer = each.layer
+            if branches.any:
+                given = side_by_side(nodes, branches.weights[depth])
+                value, tangents = given.entries[0], dict(zip(kinds, given.entries[1:], strict=True))
+                versine, below = given.near, given.sizes
+            elif depth:
+                below = sizes[0][depth - 1], sizes[1][depth - 1]
             x = layer.sigma_b2 * value + layer.sigma_c2
             if each.fold is None:
                 value, derivative, lost = self._layer(depth, block, x, wanted)
                 versine = None
             else:
-                value, derivative, versine, lost = self._fold(depth, block, x, versine, each.fold, wanted)
+                value, derivative, versine, lost = self._fold(depth, block, x, versine, below, each.fold, wanted)
             left = torch.cat([left, lost]).unique() if len(lost) else left
             bad = (layer.sigma_a2 * derivative >= 1).flatten()
             if len(left):
@@ -148,12 +161,38 @@ class DeviceWorker:
                 bad &= wanted.flatten()
             if bool(bad.any()):
                 raise self._engine.no_contraction(int(bad.sum()))
-            tangents = {kind: entry(kind, layer, value, derivative, below, depth) for kind, below in tangents.items()}
+            first = bool(branches.first[depth])
+            tangents = {kind: entry(kind, layer, value, derivative, under, first) for kind, under in tangents.items()}
             if len(left) and depth + 1 < len(self._plan.layers):
                 # What is left to exact methods goes on as nothing.
                 for tensor in (value, *tangents.values()):
                     tensor.view(-1)[left] = 0.0
+            if branches.any:
+                nodes.append(self._node(block, value, tangents, versine, depth))
+                if branches.near[depth + 1]:
+                    left = torch.cat([left, self._beyond(1 - nodes[-1].near, CLOSED, wanted)]).unique()
+        if branches.any:
+            tangents = dict(zip(kinds, side_by_side(nodes, branches.weights[-1]).entries[1:], strict=True))
         return tangents, left
+
+    def _sizes(self, block: Block) -> tuple[Tensor, Tensor]:
+        """√E φ² of the block's rows and columns, in every layer."""
+        rows, columns = slice(block.top, block.bottom), slice(block.left, block.right)
+        return self._tables.sizes[0][:, rows, None], self._tables.sizes[1][:, columns]
+
+    def _node(
+        self, block: Block, value: Tensor, entries: dict[Kind, Tensor], near: Tensor | None, depth: int | None = None
+    ) -> Node:
+        """Return the samples, or a layer's features, as what layers above are given; 1 - cos where it is not known."""
+        number = 0 if depth is None else depth + 1
+        kept = 1.0 if depth is None else float(self._engine.scales.branches.kept[depth])
+        rows, columns = slice(block.top, block.bottom), slice(block.left, block.right)
+        of_rows, of_columns = self._tables.nodes
+        sizes = of_rows[number, rows, None], of_columns[number, columns]
+        if near is None:
+            both = kept * sizes[0] * sizes[1]
+            near = 1 - torch.where(both > 0, value / both, 0.0).clamp(-1.0, 1.0)
+        return Node((value, *entries.values()), sizes, kept * near + (1 - kept))
 
     def _layer(self, depth: int, block: Block, x: Tensor, wanted: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return a layer's G and E φ'φ', and the numbers of the entries that no series served."""
@@ -189,7 +228,8 @@ class DeviceWorker:
         depth: int,
         block: Block,
         x: Tensor,
-        below: Tensor | None,
+        near: Tensor | None,
+        below: tuple[Tensor, Tensor] | None,
         fold: tuple[float, float, float],
         wanted: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -197,17 +237,18 @@ class DeviceWorker:
         tables, layer = self._tables, self._plan.layers[depth].layer
         rows, columns = slice(block.top, block.bottom), slice(block.left, block.right)
         inverse = torch.outer(tables.inverse_scales[0][depth, rows], tables.inverse_scales[1][depth, columns])
-        of_rows, of_columns = tables.sizes[0][:, rows, None], tables.sizes[1][:, columns]
-        if below is None:
+        if near is None or below is None:
             r = (x * inverse).clamp(-1.0, 1.0)
             versine = 1 - r
         else:
-            sizes = of_rows[depth - 1], of_columns[depth - 1]
-            versine = versine_of_features(below, inverse, *sizes, layer.sigma_b2, layer.sigma_c2)
+            versine = versine_of_features(near, inverse, *below, layer.sigma_b2, layer.sigma_c2)
             # Nearly parallel pairs have their digits, nearly opposite ones have not.
             r = (1 - versine).clamp(max=0.0)
-        scales = tables.scales[0][depth, rows, None], tables.scales[1][depth, columns]
-        value, slope, turned = fold_tile(versine, *scales, of_rows[depth], of_columns[depth], *fold)
+        arguments = tables.arguments[0][depth, rows, None], tables.arguments[1][depth, columns]
+        sizes = tables.sizes[0][depth, rows, None], tables.sizes[1][depth, columns]
+        value, slope, turned = fold_tile(versine, *arguments, *sizes, *fold)
+        if layer.normalized:
+            slope = slope * inverse * arguments[0] * arguments[1]
         return value, slope, turned, self._beyond(r, CLOSED, wanted)
 
     @staticmethod

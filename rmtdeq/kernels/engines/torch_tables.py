@@ -124,6 +124,19 @@ class DeviceTables:
         return rows, rows if self._plan.same else self.to(self._scales.columns)
 
     @cached_property
+    def arguments(self) -> tuple[Tensor, Tensor]:
+        """Scales of what φ is given, of rows and columns, (layers, ·)."""
+        rows = self.to(self._scales.row_arguments)
+        return rows, rows if self._plan.same else self.to(self._scales.column_arguments)
+
+    @cached_property
+    def nodes(self) -> tuple[Tensor, Tensor]:
+        """Norms of samples and features of rows and columns, (layers + 1, ·)."""
+        branches = self._scales.branches
+        rows = self.to(branches.row_sizes)
+        return rows, rows if self._plan.same else self.to(branches.column_sizes)
+
+    @cached_property
     def sizes(self) -> tuple[Tensor, Tensor]:
         """√E φ² of rows and columns, (layers, ·)."""
         rows = self.to(self._scales.row_sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
 
@@ -103,17 +104,42 @@ class FusedWorker(DeviceWorker):
         depth, device = len(self._plan.layers), self._tables.device
         counts = torch.zeros((depth, 2), dtype=torch.int32, device=device)
         under = dict.fromkeys(("ck", *target.tensors), gram)
+        branches = self._engine.scales.branches
+        nodes = [{kind: entries.double() for kind, entries in under.items()}] if branches.any else []
         for layer in range(depth):
-            last = layer + 1 == depth
+            last = layer + 1 == depth and not branches.any
             if last:
                 into = target
             else:
                 kept = {kind: torch.empty(block.shape, dtype=torch.float64, device=device) for kind in under}
                 into = _Target(kept, block.top, block.left)
+            if branches.any:
+                under = _mixed(nodes, branches.weights[layer])
             self._launch(layer, series, block, under, into, target, below, mirror and last, again, counts[layer])
             under = into.tensors
+            nodes.append(under)
         found = counts.tolist()
-        return sum(bad for bad, _ in found), found[-1][1]
+        bad = sum(each for each, _ in found)
+        if not branches.any:
+            return bad, found[-1][1]
+        return bad, self._write(_mixed(nodes, branches.weights[-1]), block, target, below, mirror, again)
+
+    def _write(
+        self, found: dict[Kind, Tensor], block: Block, target: _Target, below: bool, mirror: bool, again: bool
+    ) -> int:
+        """Write what branches come to, `again` where there is NaN alone; return how many entries stay so."""
+        wanted, remaining = self._wanted(block, below), 0
+        row, column = block.top - target.row, block.left - target.column
+        for kind, out in target.tensors.items():
+            part = out[row : row + block.shape[0], column : column + block.shape[1]]
+            asked = torch.ones_like(part, dtype=torch.bool) if wanted is None else wanted
+            asked = asked & part.isnan() if again else asked
+            torch.where(asked, found[kind].to(part.dtype), part, out=part)
+            remaining = int((asked & part.isnan()).sum())
+            if mirror:
+                a, b = asked.nonzero(as_tuple=True)
+                out[b + block.left - target.row, a + block.top - target.column] = part[a, b]
+        return remaining
 
     def _launch(
         self,
@@ -140,12 +166,13 @@ class FusedWorker(DeviceWorker):
             *(into.tensors.get(kind, unused) for kind in KINDS), into.some.stride(0), into.row, into.column,
             target.some, target.some.stride(0), target.row, target.column,
             unused if of_rows is None else of_rows, unused if of_columns is None else of_columns,
-            *(each[layer] for each in tables.scales), *self._plan.inputs.shape,
+            *(each[layer] for each in tables.scales), *(each[layer] for each in tables.arguments),
+            *self._plan.inputs.shape,
             series.degrees, cutoffs, len(series.degrees),
             self._constants[layer], counts,
             block.top, block.bottom, block.left, block.right,
             *(kind in into.tensors for kind in KINDS),
-            closed=closed, first=layer == 0, same=self._plan.same, below=below, mirror=mirror, again=again,
+            closed=closed, first=bool(self._engine.scales.branches.first[layer]), same=self._plan.same, below=below, mirror=mirror, again=again,
             size=_TILE, most_steps=_MOST_STEPS, num_warps=_WARPS, enable_fp_fusion=True,
         )  # fmt: skip
 
@@ -162,3 +189,11 @@ class FusedWorker(DeviceWorker):
                 out[i - target.row, j - target.column] = values
                 if mirror:
                     out[j - target.row, i - target.column] = values
+
+
+def _mixed(nodes: Sequence[dict[Kind, Tensor]], weights: Sequence[float]) -> dict[Kind, Tensor]:
+    """Return the weighted sums of the nodes' kernels."""
+    parts = [(node, float(weight)) for node, weight in zip(nodes, weights, strict=False) if weight > 0]
+    if len(parts) == 1 and parts[0][1] == 1:
+        return parts[0][0]
+    return {kind: sum((weight * node[kind] for node, weight in parts), torch.zeros(())) for kind in nodes[0]}

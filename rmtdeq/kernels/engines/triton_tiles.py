@@ -80,7 +80,7 @@ def solve_tiles(  # type: ignore[no-untyped-def]
     gram, below_ntk, below_full, gram_stride,
     ck, ntk, full, out_stride, out_row, out_column,
     final, final_stride, final_row, final_column,
-    rows, columns, scale_rows, scale_columns, height, width,
+    rows, columns, scale_rows, scale_columns, argument_rows, argument_columns, height, width,
     degrees, cutoffs, tiers,
     constants, counts,
     top, bottom, left, right,
@@ -108,6 +108,8 @@ def solve_tiles(  # type: ignore[no-untyped-def]
         Hermite coefficients of all row and column samples.
     scale_rows, scale_columns : pointers (height,), (width,)
         σ.
+    argument_rows, argument_columns : pointers (height,), (width,)
+        Scales of what φ is given.
     degrees, cutoffs : pointers (tiers,)
         Degrees at which the series may stop, and the largest |r| that each serves.
     constants : pointer
@@ -153,7 +155,10 @@ def solve_tiles(  # type: ignore[no-untyped-def]
     strongest = tl.load(cutoffs + tiers - 1)
     if closed:
         r = tl.minimum(tl.maximum(x, -1.0), 1.0)
-        value, derivative = _fold(r, sigma_rows, sigma_columns, constants)
+        given_rows = tl.load(argument_rows + i, mask=inside_rows, other=0.0)
+        given_columns = tl.load(argument_columns + j, mask=inside_columns, other=0.0)
+        value, derivative = _fold(r, given_rows, given_columns, constants)
+        derivative = derivative * ((given_rows * inverse_rows)[:, None] * (given_columns * inverse_columns)[None, :])
     else:
         g = a2 * inverse_scale
         constant = (

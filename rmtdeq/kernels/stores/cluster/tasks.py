@@ -14,8 +14,7 @@ from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.kernels.computation import Computation, engine, placement
 from rmtdeq.kernels.engines.choice import engine_of
 from rmtdeq.kernels.matrix import fill_matrix
-from rmtdeq.kernels.plan import plan_with
-from rmtdeq.kernels.scales import ScaleTable
+from rmtdeq.kernels.plan import NetworkTables, plan_with
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,14 +23,14 @@ class Recipe:
 
     Attributes
     ----------
-    tables : tuple of ScaleTable
-        Of the layers, for the norms of all samples.
+    tables : NetworkTables
+        For the norms of all samples.
     kinds : tuple of str
     how : Computation
         By each worker.
     """
 
-    tables: tuple[ScaleTable, ...]
+    tables: NetworkTables
     kinds: tuple[Kind, ...]
     how: Computation
 
