@@ -14,7 +14,7 @@ from rmtdeq._lib.optional import require
 from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import FloatArray, Seed
 from rmtdeq.activations import jumps
-from rmtdeq.network import DEQ, Network, require_network
+from rmtdeq.network import DEQ, Network, require_network, samples_alone
 from rmtdeq.network.wellposed import infinite_tangent_of_jump
 
 if TYPE_CHECKING:
@@ -147,8 +147,10 @@ def finite_width_kernel(
     for name in parts[0]:
         left, right = (torch.cat([part[name][side] for part in parts]) for side in (0, 1))
         grams[name] = Factor(left, right).gram().detach().cpu().numpy()
-    # The first layer's input weights and bias are fixed for "ntk", all but the read-out for "ck".
-    fixed = {"ck": set(grams) - {"v"}, "ntk": {"features.0.B", "features.0.c"}, "ntk-full": set()}
+    # Input weights and bias of what is given the samples alone are fixed for "ntk", all but the read-out for "ck".
+    first = [number for number, sources in enumerate(deq.sources[:-1]) if samples_alone(sources)]
+    at_input = {f"features.{number}.{name}" for number in first for name in "Bc"}
+    fixed = {"ck": set(grams) - {"v"}, "ntk": at_input, "ntk-full": set()}
     results = (np.sum([gram for name, gram in grams.items() if name not in fixed[each]], axis=0) for each in kinds)
     return check.as_asked(kind, results)
 
@@ -175,12 +177,19 @@ def _network(
         raise InvalidInputError(
             f"width must be a number, or one for each layer of a network of depth {deq.depth}, not {width!r}."
         )
+    if any(layer.dropout for layer in deq.layers):
+        raise InvalidInputError(
+            "Dropout draws features anew for every sample: a kernel of finite width is that of a network without. Take "
+            "dropout=0, or the module of to_torch."
+        )
     n, p = X.shape
     if float(abs(X).max()) > _LARGEST:
         raise InvalidInputError(
             f"X has entries beyond {_LARGEST:g}: scale the data so that squared norms are of order one."
         )
-    weights = sum(m * (m + below) for m, below in zip(widths, [p, *widths], strict=False))
+    sizes = [*widths, p]
+    given = [sum(sizes[source] for source, _ in sources) for sources in deq.sources]
+    weights = sum(m * (m + below) for m, below in zip(widths, given, strict=False))
     needed = (weights + (2 if tangent else 1) * n * sum(widths) + 2 * n * n) * precision.itemsize
     check.memory(
         needed, None, f"A network of width {max(widths)} on {n} samples", "take a smaller width, or fewer samples"
@@ -197,6 +206,7 @@ def _network(
         widths,
         layers,
         seed,
+        wiring=deq.wiring,
         solver=solver,
         torch_activation=torch_activation,
         equilibria=isinstance(deq, DEQ),

@@ -24,6 +24,7 @@ def identity(
         "samples": list(samples.shape),
         "samples' checksum": checksum(samples),
         "layers": [_layer(layer) for layer in network.layers],
+        "wiring": [[list(source) for source in sources] for sources in network.sources],
     }
 
 
@@ -32,6 +33,8 @@ def _layer(layer: Layer) -> dict[str, Any]:
         "sigma_a2": layer.sigma_a2,
         "sigma_b2": layer.sigma_b2,
         "sigma_c2": layer.sigma_c2,
+        "normalized": layer.normalized,
+        "dropout": layer.dropout,
         "activation": layer.activation.name,
         "activation's checksum": checksum(np.asarray(layer.activation(PROBES), dtype=float)),
     }

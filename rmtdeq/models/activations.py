@@ -133,6 +133,11 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+def normalization(width: int) -> nn.LayerNorm:
+    """Return what takes mean and scale off pre-activations, over the units; what is zero stays zero."""
+    return nn.LayerNorm(width, eps=1e-12, elementwise_affine=False)
+
+
 class TorchActivation(nn.Module):
     """An `Activation` as a module.
 

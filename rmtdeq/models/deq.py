@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from rmtdeq._lib import check
 from rmtdeq._lib.types import KINDS, Seed
 from rmtdeq.activations import Activation
-from rmtdeq.models.activations import TensorFunction, TorchActivation
+from rmtdeq.models.activations import TensorFunction, TorchActivation, normalization
 from rmtdeq.models.fixed_point import Solver
 from rmtdeq.models.implicit import ImplicitModule, Trace, sensitivity
 from rmtdeq.models.inputs import check_inputs, product
@@ -37,6 +37,10 @@ class DEQModule(ImplicitModule):
         φ (without shift) on tensors, where it was made from a callable.
     recurrent : {"gaussian", "orthogonal"}
         What A is: of independent N(0, 1) entries, or √m times an orthogonal matrix.
+    normalized : bool
+        Give φ the pre-activation as `torch.nn.LayerNorm` makes it.
+    dropout : float
+        Probability that an entry of the equilibrium is dropped, in training.
 
     Attributes
     ----------
@@ -59,6 +63,8 @@ class DEQModule(ImplicitModule):
         solver: Solver | None = None,
         torch_activation: TensorFunction | None = None,
         recurrent: str = "gaussian",
+        normalized: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(solver)
         kept = check.recurrent(recurrent) == "gaussian"
@@ -66,6 +72,7 @@ class DEQModule(ImplicitModule):
         self.activation = TorchActivation(activation, torch_activation)
         self.sigma_a, self.sigma_b, self.sigma_c = sigma_a2**0.5, sigma_b2**0.5, sigma_c2**0.5
         self.scale = m**-0.5
+        self.normalization, self.dropout = normalization(m) if normalized else None, nn.Dropout(dropout)
         A, B, *c = gaussian([(m, m), (m, p), *([(m,)] if sigma_c2 else [])], torch_generator(seed))
         self.A, self.B = nn.Parameter(A if kept else orthogonal(A)), nn.Parameter(B)
         self.register_parameter("c", nn.Parameter(c[0]) if c else None)
@@ -87,7 +94,7 @@ class DEQModule(ImplicitModule):
         x = self.own(x)
         check_inputs(x, self.B)
         z = super().forward(x.reshape(-1, x.shape[-1]), trace)
-        return z.reshape(*x.shape[:-1], z.shape[-1])
+        return self.dropout(z.reshape(*x.shape[:-1], z.shape[-1]))
 
     def injected(self, x: Tensor) -> tuple[Tensor]:
         """Return σ_b B x + σ_c c."""
@@ -96,7 +103,8 @@ class DEQModule(ImplicitModule):
 
     def step(self, z: Tensor, *injected: Tensor) -> Tensor:
         """Apply the layer once."""
-        return self.scale * self.activation(torch.add(injected[0], F.linear(z, self.A), alpha=self.sigma_a))
+        u = torch.add(injected[0], F.linear(z, self.A), alpha=self.sigma_a)
+        return self.scale * self.activation(u if self.normalization is None else self.normalization(u))
 
     def extra_repr(self) -> str:
         """Show sizes and variances."""

@@ -13,13 +13,17 @@ from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import Seed
 from rmtdeq.activations import Activation
-from rmtdeq.models.activations import TensorFunction, TorchActivation
+from rmtdeq.models.activations import TensorFunction, TorchActivation, normalization
 from rmtdeq.models.deq import DEQModule
 from rmtdeq.models.fixed_point import Solver
 from rmtdeq.models.implicit import full_precision
 from rmtdeq.models.inputs import product
 from rmtdeq.models.regression import Factor, input_factors
 from rmtdeq.models.weights import gaussian, torch_generator
+
+
+Sources = tuple[tuple[int, float], ...]
+"""Layers by number, -1 for the inputs, whose features go on side by side, each with a weight."""
 
 
 class LayerLike(Protocol):
@@ -84,8 +88,8 @@ class DenseModule(nn.Module):
     ) -> None:
         super().__init__()
         p, m = check.integer(in_features, "in_features"), check.integer(width, "width")
-        self.activation = TorchActivation(layer.activation, torch_activation, layer.normalized)
-        self.dropout = nn.Dropout(layer.dropout)
+        self.activation = TorchActivation(layer.activation, torch_activation)
+        self.normalization, self.dropout = normalization(m) if layer.normalized else None, nn.Dropout(layer.dropout)
         self.sigma_b, self.sigma_c, self.scale = layer.sigma_b2**0.5, layer.sigma_c2**0.5, m**-0.5
         B, *c = gaussian([(m, p), *([(m,)] if layer.sigma_c2 else [])], torch_generator(seed))
         self.B = nn.Parameter(B)
@@ -93,17 +97,20 @@ class DenseModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features (…, m) of inputs (…, p)."""
-        return self.dropout(self.scale * self.activation(self._given(x)))
+        return self.dropout(self._features(self._given(x)))
 
     def _given(self, x: Tensor) -> Tensor:
         given = self.sigma_b * product(x, self.B)
         return given if self.c is None else given + self.sigma_c * self.c
 
+    def _features(self, given: Tensor) -> Tensor:
+        return self.scale * self.activation(given if self.normalization is None else self.normalization(given))
+
     def row_gradients(self, x: Tensor, z: Tensor, g: Tensor) -> tuple[dict[str, Factor], Tensor]:
         """Return the gradients of g·z in the weights, row by row, and that in the inputs; see `DEQModule`."""
         with torch.enable_grad():
             leaf = self._given(x).detach().requires_grad_()
-            (b,) = torch.autograd.grad(self.scale * self.activation(leaf), leaf, g)
+            (b,) = torch.autograd.grad(self._features(leaf), leaf, g)
         return input_factors(b, x, self.sigma_b, self.sigma_c, self.c), self.sigma_b * (b @ self.B)
 
     def extra_repr(self) -> str:
@@ -114,7 +121,9 @@ class DenseModule(nn.Module):
 
 
 class NetworkModule(nn.Sequential):
-    """Layers of finite width one on another; inner products of the features tend to the conjugate kernel.
+    """Layers of finite width; inner products of the features tend to the conjugate kernel.
+
+    They are one on another, or as they are wired: features go on side by side.
 
     Parameters
     ----------
@@ -126,6 +135,8 @@ class NetworkModule(nn.Sequential):
         Uncentred.
     seed : int, Generator or None
         Of the weights.
+    wiring : sequence of tuple
+        What every layer and the network are given, see `rmtdeq.Network`; nothing where layers are one on another.
     solver : Solver, optional
         Of the recurrent layers.
     torch_activation : callable, optional
@@ -143,19 +154,22 @@ class NetworkModule(nn.Sequential):
         layers: Sequence[LayerLike],
         seed: Seed = None,
         *,
+        wiring: Sequence[Sources] = (),
         solver: Solver | None = None,
         torch_activation: TensorFunction | None = None,
         equilibria: bool = False,
         recurrent: str = "gaussian",
     ) -> None:
         super().__init__()
+        self.sources = tuple(wiring) or tuple(((number - 1, 1.0),) for number in range(len(layers) + 1))
         widths = list(width) if np.iterable(width) else [width] * len(layers)
         if len(widths) != len(layers):
             raise InvalidInputError(
                 f"A network of {len(layers)} layers needs a width, or as many widths, not {len(widths)}."
             )
-        rng, p = check.generator(seed), in_features
-        for layer, m in zip(layers, widths, strict=True):
+        rng, sizes = check.generator(seed), [*widths, in_features]
+        for layer, m, sources in zip(layers, widths, self.sources, strict=False):
+            p = sum(sizes[source] for source, _ in sources)
             own = torch_activation if layer.activation.name == "callable" else None
             if layer.sigma_a2 > 0 or equilibria:
                 made: DEQModule | DenseModule = DEQModule(
@@ -169,11 +183,39 @@ class NetworkModule(nn.Sequential):
                     solver=solver,
                     torch_activation=own,
                     recurrent=recurrent,
+                    normalized=layer.normalized,
+                    dropout=layer.dropout,
                 )
             else:
                 made = DenseModule(p, m, layer, rng, torch_activation=own)
             self.append(made)
-            p = m
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features of inputs (…, p)."""
+        return self.states(x)[0][-1]
+
+    def states(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what every layer and, last, the read-out are given, and every layer's features."""
+        known, given = [x], []
+        for layer, sources in zip(self, self.sources, strict=False):
+            given.append(self._side_by_side(known, sources))
+            known.append(layer(given[-1]))
+        return [*given, self._side_by_side(known, self.sources[-1])], known[1:]
+
+    @staticmethod
+    def _side_by_side(known: Sequence[Tensor], sources: Sources) -> Tensor:
+        parts = [known[source + 1] if weight == 1 else weight**0.5 * known[source + 1] for source, weight in sources]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def shares(self, number: int, g: Tensor) -> list[tuple[int, Tensor]]:
+        """Return the gradients of features by layer, that in what a layer (or, last, the network) is given being g."""
+        sources = self.sources[number]
+        layers = cast("list[DEQModule | DenseModule]", list(self))
+        sizes = [len(layers[source].B) if source >= 0 else 0 for source, _ in sources]
+        # The samples come first, and are as wide as the rest leaves.
+        sizes = [size or g.shape[-1] - sum(sizes) for size in sizes]
+        parts = g.split(sizes, dim=-1)
+        return [(source, weight**0.5 * part) for (source, weight), part in zip(sources, parts, strict=True)]
 
 
 class NetworkRegression(nn.Module):
@@ -181,7 +223,7 @@ class NetworkRegression(nn.Module):
 
     Parameters
     ----------
-    in_features, width, layers, seed, solver, torch_activation, equilibria
+    in_features, width, layers, seed, wiring, solver, torch_activation, equilibria
         As for `NetworkModule`, whose weights are the same.
 
     Attributes
@@ -197,6 +239,7 @@ class NetworkRegression(nn.Module):
         layers: Sequence[LayerLike],
         seed: Seed = None,
         *,
+        wiring: Sequence[Sources] = (),
         solver: Solver | None = None,
         torch_activation: TensorFunction | None = None,
         equilibria: bool = False,
@@ -208,12 +251,14 @@ class NetworkRegression(nn.Module):
             width,
             layers,
             rng,
+            wiring=wiring,
             solver=solver,
             torch_activation=torch_activation,
             equilibria=equilibria,
         )
-        last = cast("DEQModule | DenseModule", self.features[-1])
-        (v,) = gaussian([(last.B.shape[0],)], torch_generator(rng))
+        last, layers_made = self.features.sources[-1], cast("list[DEQModule | DenseModule]", list(self.features))
+        size = sum(len(layers_made[source].B) if source >= 0 else in_features for source, _ in last)
+        (v,) = gaussian([(size,)], torch_generator(rng))
         self.v = nn.Parameter(v)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -228,12 +273,15 @@ class NetworkRegression(nn.Module):
         """
         with full_precision(x):
             layers = cast("list[DEQModule | DenseModule]", list(self.features))
-            states = [x]
-            for layer in layers:
-                states.append(layer(states[-1]))
-            found = {"v": Factor(x.new_ones(len(x), 1), states[-1])}
-            g = self.v.expand_as(states[-1])
-            for depth in range(len(layers) - 1, -1, -1):
-                factors, g = layers[depth].row_gradients(states[depth], states[depth + 1], g)
-                found |= {f"features.{depth}.{name}": factor for name, factor in factors.items()}
+            (*given, last), states = self.features.states(x)
+            found = {"v": Factor(x.new_ones(len(x), 1), last)}
+            reached: dict[int, Tensor] = {}
+            for depth in range(len(layers), -1, -1):
+                if depth == len(layers):
+                    g = self.v.expand_as(last)
+                else:
+                    factors, g = layers[depth].row_gradients(given[depth], states[depth], reached[depth])
+                    found |= {f"features.{depth}.{name}": factor for name, factor in factors.items()}
+                for source, share in self.features.shares(depth, g):
+                    reached[source] = reached[source] + share if source in reached else share
             return found
