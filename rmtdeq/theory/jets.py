@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +20,7 @@ from rmtdeq._lib.check import kinds as check_kinds
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import KINDS, FloatArray, Kind
 from rmtdeq.activations import Activation, moments
-from rmtdeq.network import Layer, Network, preactivation_scale
+from rmtdeq.network import INPUT, Layer, Network, Sources, preactivation_scale, samples_alone
 from rmtdeq.network.wellposed import require_diagonal_contraction, require_finite_tangent
 from rmtdeq.theory.pair_expectations import PairExpectations
 
@@ -60,6 +61,22 @@ class Jet:
         """Return a multiple."""
         return Jet(factor * self.value, factor * self.gradient, factor * self.hessian)
 
+    def times(self, factors: FloatArray) -> Jet:
+        """Return the function times a number at each point."""
+        f = np.asarray(factors)
+        return Jet(f * self.value, f[..., None] * self.gradient, f[..., None, None] * self.hessian)
+
+    def power(self, exponent: float) -> Jet:
+        """Return a power of a positive function."""
+        value, outer = self.value**exponent, self.gradient[..., :, None] * self.gradient[..., None, :]
+        slope = exponent * value / self.value
+        bend = (exponent - 1) * slope / self.value
+        return Jet(
+            value,
+            slope[..., None] * self.gradient,
+            slope[..., None, None] * self.hessian + bend[..., None, None] * outer,
+        )
+
     def plus(self, constant: float) -> Jet:
         """Return the function plus a constant."""
         return Jet(self.value + constant, self.gradient, self.hessian)
@@ -97,19 +114,29 @@ def diagonal_jet(network: Network, squared_norms: FloatArray, kind: Kind = "ck")
         No equilibrium, no contraction, or an infinite NTK.
     """
     _require_pinned(network)
-    square = _variable(squared_norms, 0, 1)
-    tangent = square if kind == "ntk-full" else None
-    for layer, at in zip(network.layers, _diagonals(network, squared_norms, kind), strict=True):
-        square = _stacked([d.square for d in at])
+    tangents = {INPUT: _variable(squared_norms, 0, 1)}
+    for number, (layer, at) in enumerate(zip(network.layers, _diagonals(network, squared_norms, kind), strict=True)):
+        value, slope = _stacked([d.square for d in at]), None
         if kind != "ck":
-            tangent = _tangent(layer, square, _stacked([d.slope_square for d in at]), tangent)
-    return square if tangent is None else tangent
+            slope = _stacked([d.slope_square for d in at])
+        tangents[number] = _entry(network, number, value, slope, tangents, kind).scaled(1 / layer.kept)
+    return _mixed(tangents, network.sources[-1])
 
 
-def _tangent(layer: Layer, value: Jet, slope: Jet, below: Jet | None) -> Jet:
-    """Return the tangent kernel of a layer; None is below a first layer whose input weights and bias are fixed."""
-    if below is not None:
-        value = value + slope * below.scaled(layer.sigma_b2).plus(layer.sigma_c2)
+def _mixed(known: dict[int, Jet], sources: Sources) -> Jet:
+    """Add up what is known of some layers, each with a weight."""
+    return reduce(Jet.__add__, (known[source].scaled(weight) for source, weight in sources))
+
+
+def _entry(
+    network: Network, number: int, value: Jet, slope: Jet | None, below: dict[int, Jet], kind: Kind
+) -> Jet:
+    """Return an entry of a layer's kernel, those below being known; of the conjugate kernel no slope is wanted."""
+    if slope is None:
+        return value
+    layer, sources = network.layers[number], network.sources[number]
+    if kind == "ntk-full" or not samples_alone(sources):
+        value = value + slope * _mixed(below, sources).scaled(layer.sigma_b2).plus(layer.sigma_c2)
     return value * slope.scaled(layer.sigma_a2).one_over_rest()
 
 
@@ -150,17 +177,20 @@ def entry_jet(network: Network, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: 
         raise InvalidInputError("Squared norms must be positive, and inner products smaller than √(uv).")
     norms, index = np.unique(np.concatenate([u.ravel(), v.ravel()]), return_inverse=True)
     left, right = index[: u.size], index[u.size :]
-    value = _variable(x.ravel(), 2, 3)
-    tangent = value if kind == "ntk-full" else None
-    for layer, at in zip(network.layers, _diagonals(network, norms, kind), strict=True):
+    values = {INPUT: _variable(x.ravel(), 2, 3)}
+    entries = dict(values)
+    for number, (layer, at) in enumerate(zip(network.layers, _diagonals(network, norms, kind), strict=True)):
         scale = _stacked([d.scale for d in at])
         pairs = PairExpectations(layer, np.sqrt(scale.value), left, right)
         inner = [_embedded(scale, side, axis) for axis, side in enumerate((left, right))]
-        r, arguments = _covariance(pairs, inner, value.scaled(layer.sigma_b2).plus(layer.sigma_c2))
-        value = _Partials(pairs, r, 0).of(arguments)
+        source = _mixed(values, network.sources[number]).scaled(layer.sigma_b2).plus(layer.sigma_c2)
+        r, arguments = _covariance(pairs, inner, source)
+        values[number], slope = _Partials(pairs, r, 0).of(arguments), None
         if kind != "ck":
-            tangent = _tangent(layer, value, _Partials(pairs, r, 1).of(arguments), tangent)
-    result = value if tangent is None else tangent
+            slope = _Partials(pairs, r, 1).of(arguments)
+            slope = slope * (inner[0] * inner[1]).power(-0.5) if layer.normalized else slope
+        entries[number] = _entry(network, number, values[number], slope, entries, kind)
+    result = _mixed(entries, network.sources[-1])
     return Jet(
         result.value.reshape(x.shape),
         result.gradient.reshape(*x.shape, 3),
@@ -171,17 +201,26 @@ def entry_jet(network: Network, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: 
 def _covariance(pairs: PairExpectations, inner: list[Jet], source: Jet) -> tuple[FloatArray, list[Jet]]:
     """Solve ``ρ = σ_a² F(s, t, ρ) + source``, differentiated once and twice.
 
-    Returns the correlations, and s, t and ρ as functions of (u, v, x).
+    Returns the correlations, and F's arguments s, t and ρ, or where they are normalised 1, 1 and ρ/√(st), as functions
+    of (u, v, x).
     """
-    a2 = pairs.layer.sigma_a2
+    a2, normalized = pairs.layer.sigma_a2, pairs.layer.normalized
     rho = pairs.solve(source.value)
-    r = rho / (pairs.sigma_u * pairs.sigma_v)
+    r, nothing = rho / pairs.scale, np.zeros((rho.size, 3))
+    one = Jet(np.ones_like(rho), nothing, nothing[:, :, None] * np.zeros(3))
+    size = (inner[0] * inner[1]).power(-0.5) if normalized else one
+
+    def arguments(covariance: Jet) -> list[Jet]:
+        return [one, one, covariance * size] if normalized else [*inner, covariance]
+
     F = _Partials(pairs, r, 0)
-    slope = a2 * F.gradient[:, 2]
-    known = a2 * sum(F.gradient[:, a, None] * f.gradient for a, f in enumerate(inner)) + source.gradient
-    covariance = Jet(rho, known / (1 - slope)[:, None], np.zeros((rho.size, 3, 3)))
-    curvature = a2 * F.of([*inner, covariance]).hessian + source.hessian
-    return r, [*inner, Jet(rho, covariance.gradient, curvature / (1 - slope)[:, None, None])]
+    covariance = Jet(rho, one.gradient, one.hessian)
+    gain = 1 / (1 - a2 * F.gradient[:, 2] * size.value)
+    # Newton's method: a step is right in one derivative more.
+    for _ in range(2):
+        gap = F.of(arguments(covariance)).scaled(a2) + source + covariance.scaled(-1.0)
+        covariance = covariance + gap.times(gain)
+    return r, arguments(covariance)
 
 
 def _require_pinned(network: Network) -> None:
@@ -191,15 +230,21 @@ def _require_pinned(network: Network) -> None:
 
 def _diagonals(network: Network, squared_norms: FloatArray, kind: Kind) -> Iterator[list[_Diagonal]]:
     """Of every layer, for samples of these squared norms."""
-    squares = [_Diagonal._jet(float(norm), 1.0, 0.0) for norm in squared_norms]
-    for layer in network.layers:
-        at = [_Diagonal(layer, square, kind) for square in squares]
+    known = {INPUT: [_Diagonal._jet(float(norm), 1.0, 0.0) for norm in squared_norms]}
+    for number, layer in enumerate(network.layers):
+        below = [
+            _mixed({source: known[source][i] for source, _ in network.sources[number]}, network.sources[number])
+            for i in range(len(squared_norms))
+        ]
+        at = [_Diagonal(layer, square, kind) for square in below]
         yield at
-        squares = [d.square for d in at]
+        known[number] = [d.square.scaled(1 / layer.kept) for d in at]
 
 
 class _Diagonal:
     """Jets in a sample's squared norm: s, which solves ``s = σ_a² E φ(√s ξ)² + σ_b² q + σ_c²``; E φ², E φ'² there.
+
+    Of normalised pre-activations φ is given ξ, and the derivative is that of φ(u/√s).
 
     Parameters
     ----------
@@ -219,8 +264,11 @@ class _Diagonal:
                 "is nothing in double precision; scale the samples, or raise sigma_b2."
             )
         phi, a2, b2 = layer.activation, layer.sigma_a2, layer.sigma_b2
-        xi = phi.rule(sigma).nodes
-        square = self._in_scale(phi, sigma, np.asarray(phi(sigma * xi), dtype=float) ** 2)
+        given = layer.scale_at(sigma)
+        xi = phi.rule(given).nodes
+        square = self._in_scale(phi, given, np.asarray(phi(given * xi), dtype=float) ** 2)
+        if layer.normalized:
+            square = square[0], 0.0, 0.0
         gain = a2 * square[1]
         where = f" at squared norm {norm:.4g}"
         require_diagonal_contraction(layer.title, gain, where)
@@ -230,8 +278,13 @@ class _Diagonal:
         self.square = self._along(square)
         if kind == "ck":
             return
-        require_finite_tangent(layer.title, a2 * moments(phi, sigma).first_square if layer.recurrent else 0.0, where)
-        self.slope_square = self._along(self._in_scale(phi, sigma, phi.slope(sigma * xi) ** 2))
+        steepness = moments(phi, given).first_square * (given / sigma) ** 2
+        require_finite_tangent(layer.title, a2 * steepness if layer.recurrent else 0.0, where)
+        slopes = self._in_scale(phi, given, phi.slope(given * xi) ** 2)
+        if layer.normalized:
+            s = sigma**2
+            slopes = slopes[0] / s, -slopes[0] / s**2, 2 * slopes[0] / s**3
+        self.slope_square = self._along(slopes)
 
     @staticmethod
     def _in_scale(phi: Activation, sigma: float, values: FloatArray) -> tuple[float, float, float]:

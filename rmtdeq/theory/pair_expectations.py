@@ -33,10 +33,18 @@ class PairExpectations:
         Standard deviations of pre-activations.
     left, right : ndarray of int (pairs,)
         Which of them are those of the first and the second sample of each pair.
+
+    Attributes
+    ----------
+    scale : ndarray (pairs,)
+        Products of the standard deviations.
+    sigma_u, sigma_v : ndarray (pairs,)
+        Standard deviations of what φ is given: those of the pre-activations, or one where they are normalised.
     """
 
     def __init__(self, layer: Layer, sigma: FloatArray, left: IntArray, right: IntArray) -> None:
-        self.layer = layer
+        self.layer, self.scale = layer, sigma[left] * sigma[right]
+        sigma = np.ones_like(sigma) if layer.normalized else sigma
         self.sigma_u, self.sigma_v = sigma[left], sigma[right]
         self._sigma, self._left, self._right = sigma, left, right
         phi = layer.activation
@@ -109,15 +117,15 @@ class PairExpectations:
 
     def solve(self, offset: FloatArray) -> FloatArray:
         """Solve ``ρ = σ_a² F(ρ) + offset`` by Newton's method from the offset, kept within a bracket."""
-        a2 = self.layer.sigma_a2
-        scale = self.sigma_u * self.sigma_v
+        a2, scale = self.layer.sigma_a2, self.scale
+        steep = self.sigma_u * self.sigma_v / scale
         high = scale.copy()
         low = -high
         rho = np.clip(offset, low, high)
         for _ in range(_NEWTON_STEPS):
             r = rho / scale
             gap = rho - a2 * self.expectation(0, 0, r) - offset
-            rate = 1 - a2 * self.expectation(1, 1, r)
+            rate = 1 - a2 * self.expectation(1, 1, r) * steep
             low, high = np.where(gap <= 0, rho, low), np.where(gap >= 0, rho, high)
             new = rho - gap / np.where(rate > 0, rate, np.inf)
             new = np.where((new >= low) & (new <= high) & (rate > 0), new, (low + high) / 2)

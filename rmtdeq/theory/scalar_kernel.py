@@ -16,8 +16,8 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, Function, Kind
 from rmtdeq.activations import Activation, dual
 from rmtdeq.activations import activation as as_activation
-from rmtdeq.kernels.pairs import entries_of_pairs, solve_pairs
-from rmtdeq.kernels.plan import LayerPlan, layers_at, pinned, tabulate
+from rmtdeq.kernels.pairs import solve_pairs
+from rmtdeq.kernels.plan import NetworkPlan, pinned, tabulate
 from rmtdeq.kernels.samples import Angles
 from rmtdeq.network import Layer, Network, require_network
 from rmtdeq.theory.jets import entry_jet
@@ -75,9 +75,9 @@ class ScalarKernel:
         pinned(self.network, float(max(triples.u.max(), triples.v.max())), 1.0)
         kinds = check.kinds(self.kind)
 
-        def of_part(layers: tuple[LayerPlan, ...], part: _Triples) -> FloatArray:
+        def of_part(at: NetworkPlan, part: _Triples) -> FloatArray:
             index = np.arange(part.x.size)
-            found = entries_of_pairs([each.of_pairs(index, index) for each in layers], part.angles, part.x, kinds)
+            found = at.pairs(index, index, part.angles, dict.fromkeys(kinds, part.x))
             return np.stack([found[each] for each in kinds])
 
         return check.as_asked(self.kind, triples.by_parts(self.network, kinds, of_part))
@@ -259,9 +259,9 @@ class DualActivation:
             constant = dual(self.activation, triples.u, triples.v, triples.x)
             return tuple(each.reshape(triples.shape) for each in (constant.product, constant.slope))
 
-        def of_part(layers: tuple[LayerPlan, ...], part: _Triples) -> FloatArray:
+        def of_part(at: NetworkPlan, part: _Triples) -> FloatArray:
             index = np.arange(part.x.size)
-            layer, u, v, known = layers[0].of_pairs(index, index)
+            layer, u, v, known = at.layers[0].of_pairs(index, index)
             return np.stack(solve_pairs(layer, u, v, part.angles, known)[:2])
 
         return triples.by_parts(Network([Layer(self.activation)]), ("ck",), of_part)
@@ -317,14 +317,14 @@ class _Triples:
         self,
         network: Network,
         kinds: tuple[Kind, ...],
-        of_part: Callable[[tuple[LayerPlan, ...], _Triples], FloatArray],
+        of_part: Callable[[NetworkPlan, _Triples], FloatArray],
     ) -> tuple[FloatArray, ...]:
-        """Return what a function of layers and some of the pairs makes of all, some at a time, in their shape."""
+        """Return what a function of a network and some of the pairs makes of all, some at a time, in their shape."""
         tables = tabulate(network, kinds, np.concatenate([self.u, self.v]))
         found = []
         for start in range(0, self.x.size, _AT_ONCE):
             u, v, x = (each[start : start + _AT_ONCE] for each in (self.u, self.v, self.x))
-            found.append(of_part(layers_at(tables, u, v), _Triples(u, v, x, x.shape)))
+            found.append(of_part(tables.at(u, v), _Triples(u, v, x, x.shape)))
         return tuple(each.reshape(self.shape) for each in np.concatenate(found, axis=1))
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
 from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.activations import moments
 from rmtdeq.kernels.pairs import entry
-from rmtdeq.network import Layer, Network, preactivation_scale
+from rmtdeq.network import INPUT, Layer, Network, Sources, preactivation_scale, samples_alone
 from rmtdeq.network.wellposed import require_contraction, require_diagonal_contraction, require_finite_tangent
 from rmtdeq.theory.pair_expectations import PairExpectations
 
@@ -95,21 +96,30 @@ def taylor_coefficients(network: Network, u: float, v: float, at: float, degree:
     """
     unit = float(np.sqrt(u * v))
     variable = PowerSeries(np.append([at, unit], np.zeros(degree))[: degree + 1])
-    value, found = variable, variable
-    for depth, layer in enumerate(network.layers):
-        sigma = np.array([_scale(layer, norm, kind) for norm in (u, v)])
-        value, slope = _through(layer, sigma, layer.sigma_b2 * value + layer.sigma_c2)
-        found = entry(kind, layer, value, slope, found, depth)
-        u, v = (moments(layer.activation, float(s)).square for s in sigma)
-    return found.coefficients / unit ** np.arange(degree + 1.0)
+    norms, values, entries = {INPUT: np.array([u, v])}, {INPUT: variable}, {INPUT: variable}
+    for number, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=False)):
+        sigma = np.array([_scale(layer, float(norm), kind) for norm in _mixed(norms, sources)])
+        value, slope = _through(layer, sigma, layer.sigma_b2 * _mixed(values, sources) + layer.sigma_c2)
+        values[number] = value
+        entries[number] = entry(kind, layer, value, slope, _mixed(entries, sources), samples_alone(sources))
+        squares = [moments(layer.activation, layer.scale_at(float(s))).square for s in sigma]
+        norms[number] = np.array(squares) / layer.kept
+    return _mixed(entries, network.sources[-1]).coefficients / unit ** np.arange(degree + 1.0)
+
+
+def _mixed(known: dict[int, Any], sources: Sources) -> Any:
+    """Add up what is known of some layers, each with a weight."""
+    return sum((weight * known[source] for source, weight in sources[1:]), sources[0][1] * known[sources[0][0]])
 
 
 def _scale(layer: Layer, norm: float, kind: Kind) -> float:
     sigma = preactivation_scale(layer, norm).value
-    at, where = moments(layer.activation, sigma), f" at squared norm {norm:.4g}"
-    require_diagonal_contraction(layer.title, 0.5 * layer.sigma_a2 * at.square_second, where)
+    given, where = layer.scale_at(sigma), f" at squared norm {norm:.4g}"
+    at = moments(layer.activation, given)
+    if not layer.normalized:
+        require_diagonal_contraction(layer.title, 0.5 * layer.sigma_a2 * at.square_second, where)
     if kind != "ck" and layer.recurrent:
-        require_finite_tangent(layer.title, layer.sigma_a2 * at.first_square, where)
+        require_finite_tangent(layer.title, layer.sigma_a2 * at.first_square * (given / sigma) ** 2, where)
     return sigma
 
 
