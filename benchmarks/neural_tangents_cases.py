@@ -110,9 +110,9 @@ def dense(W_std, b_std=None):
     return stax.Dense(P, W_std, b_std)
 
 
-def residual(*branch, into=stax.FanInSum()):
+def residual(*branch):
     """A branch beside what it is given."""
-    return stax.serial(stax.FanOut(2), stax.parallel(stax.serial(*branch), stax.Identity()), into)
+    return stax.serial(stax.FanOut(2), stax.parallel(stax.serial(*branch), stax.Identity()), stax.FanInSum())
 
 
 BRANCHED = {

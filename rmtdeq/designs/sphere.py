@@ -20,7 +20,7 @@ from numpy.polynomial import polynomial as poly
 from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.activations import Activation, activation, hermite_coefficients, moments
 from rmtdeq.kernels import kernel
-from rmtdeq.network import Network, preactivation_scale
+from rmtdeq.network import Network, preactivation_scale, require_plain
 
 _POINTS = 4096
 _DEGREE = 512
@@ -87,6 +87,7 @@ def sphere_series(network: Network, squared_norm: float, kind: Kind) -> FloatArr
     The entry is computed where the cosine runs around the unit circle of the complex plane, where Mehler's series
     converges as well, and the coefficients are its Fourier coefficients.
     """
+    require_plain(network, "One layer with the same kernel on the sphere")
     t = np.exp(1j * np.pi * np.arange(_POINTS // 2 + 1) / (_POINTS // 2))
     square, value = squared_norm, squared_norm * t
     tangent = value if kind == "ntk-full" else None

@@ -107,7 +107,7 @@ def network_kernel(layers: Sequence[LayerTensors], x1: Tensor, x2: Tensor, kind:
             slope = _OfPairs.apply(s, t, rho, pairs, 1)
             if eye is not None:
                 slope = _with_diagonal(slope, _OfOne.apply(s, layer.activation, 1), eye)
-            tangent = entry(kind, layer, value, slope, tangent, depth)
+            tangent = entry(kind, layer, value, slope, tangent, depth == 0)
     return value if kind == "ck" else tangent
 
 
@@ -119,7 +119,7 @@ def network_diagonal(layers: Sequence[LayerTensors], x: Tensor, kind: Kind) -> T
         s = _scales(layer, value)
         value = _OfOne.apply(s, layer.activation, 0)
         if kind != "ck":
-            tangent = entry(kind, layer, value, _OfOne.apply(s, layer.activation, 1), tangent, depth)
+            tangent = entry(kind, layer, value, _OfOne.apply(s, layer.activation, 1), tangent, depth == 0)
     return value if kind == "ck" else tangent
 
 

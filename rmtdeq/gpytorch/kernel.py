@@ -16,7 +16,7 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import KINDS, Function
 from rmtdeq.activations import Activation
 from rmtdeq.gpytorch.gradients import LayerTensors, network_diagonal, network_kernel, without_gradients
-from rmtdeq.network import DEQ, Network, contraction_range
+from rmtdeq.network import DEQ, Network, contraction_range, require_plain
 
 _PARAMETERS = ("sigma_a2", "sigma_b2", "sigma_c2")
 
@@ -90,6 +90,7 @@ class DEQKernel(Kernel):
         super().__init__(**kwargs)
         (self.kind,) = check.kinds(check.choice(kind, "kind", KINDS))
         given = network if isinstance(network, Network) else DEQ(network, centered=False)
+        require_plain(given, "A kernel with gradients")
         self.layers = given.pinned(check.squared_norm(tau0_squared, "tau0_squared")).layers
         self._register("sigma_a2", sigma_a2_prior, sigma_a2_constraint or self._contraction())
         self._register("sigma_b2", sigma_b2_prior, sigma_b2_constraint or Positive())

@@ -12,7 +12,7 @@ however near the samples are to parallel or opposite, and however far apart thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any, Protocol

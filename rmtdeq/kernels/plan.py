@@ -18,7 +18,7 @@ from rmtdeq.activations.dual_forms import FoldedLinear
 from rmtdeq.kernels.pairs import Features, LayerOfPairs, entries_of_pairs, entry
 from rmtdeq.kernels.samples import Angles, Samples
 from rmtdeq.kernels.scales import Profile, ScaleTable, scale_table
-from rmtdeq.network import INPUT, Layer, Network, Sources, require_network, samples_alone
+from rmtdeq.network import INPUT, Layer, Network, Sources, require_network, samples_alone, weighted_sum
 
 if TYPE_CHECKING:
     from rmtdeq.kernels.dual_tables import DualTable
@@ -119,7 +119,9 @@ class NetworkPlan:
     rows: FloatArray
     columns: FloatArray
 
-    def pairs(self, i: IntArray, j: IntArray, angles: Angles, entries: dict[Kind, FloatArray]) -> dict[Kind, FloatArray]:
+    def pairs(
+        self, i: IntArray, j: IntArray, angles: Angles, entries: dict[Kind, FloatArray]
+    ) -> dict[Kind, FloatArray]:
         """Return entries without a series: by closed forms, tables of the dual, and two-dimensional quadratures.
 
         Parameters
@@ -141,9 +143,9 @@ class NetworkPlan:
             square, slope, first = each.rows.square[part], each.rows.slope_square[part], samples_alone(sources)
             known[number] = {
                 kind: entry(kind, each.layer, square, slope, below, first) / each.layer.kept
-                for kind, below in _mixed(known, sources).items()
+                for kind, below in _side_by_side(known, sources).items()
             }
-        return _mixed(known, self.network.sources[-1])
+        return _side_by_side(known, self.network.sources[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,26 +263,18 @@ def _along(
     network: Network, rows: FloatArray, columns: FloatArray, table: Callable[[int, FloatArray], ScaleTable]
 ) -> NetworkPlan:
     """Plan layer after layer, each on what it is given, with the table that a function has for it."""
-    known: dict[int, dict[str, FloatArray]] = {INPUT: {"rows": rows, "columns": columns}}
+    known = {INPUT: {"rows": rows} if columns is rows else {"rows": rows, "columns": columns}}
     layers: list[LayerPlan] = []
     for number, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=False)):
-        given = _mixed(known, sources) if columns is not rows else {"rows": _mixed(known, sources)["rows"]}
+        given = _side_by_side(known, sources)
         norms = np.concatenate(list(given.values()))
-        planned = _layer_plan(table(number, norms), given["rows"], given.get("columns", given["rows"]))
+        of_rows = (found := table(number, norms)).profile(given["rows"])
+        planned = LayerPlan(found, of_rows, found.profile(given["columns"]) if "columns" in given else of_rows)
         layers.append(planned)
-        known[number] = {"rows": planned.rows.square / layer.kept, "columns": planned.columns.square / layer.kept}
+        known[number] = {name: getattr(planned, name).square / layer.kept for name in given}
     return NetworkPlan(network, tuple(layers), rows, columns)
 
 
-def _layer_plan(table: ScaleTable, rows: FloatArray, columns: FloatArray) -> LayerPlan:
-    """A layer on squared norms of rows and columns, which are one array where they are the same samples."""
-    of_rows = table.profile(rows)
-    return LayerPlan(table, of_rows, of_rows if columns is rows else table.profile(columns))
-
-
-def _mixed(known: dict[int, dict[Any, FloatArray]], sources: Sources) -> dict[Any, FloatArray]:
-    """Return the weighted sums of what is known of some layers."""
-    if len(sources) == 1 and sources[0][1] == 1:
-        return known[sources[0][0]]
-    names = known[INPUT]
-    return {name: sum(weight * known[source][name] for source, weight in sources) for name in names}
+def _side_by_side(known: dict[int, dict[Any, FloatArray]], sources: Sources) -> dict[Any, FloatArray]:
+    """Return the weighted sums of what is known of some layers, name by name."""
+    return {name: weighted_sum({i: known[i][name] for i, _ in sources}, sources) for name in known[INPUT]}

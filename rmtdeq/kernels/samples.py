@@ -9,7 +9,6 @@ import numpy as np
 
 from rmtdeq._lib.types import FloatArray, IntArray
 
-
 Pair = tuple[Any, Any]
 """Something of the first and of the second samples of pairs, or of rows and columns."""
 

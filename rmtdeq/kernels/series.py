@@ -143,10 +143,11 @@ def scales_of(plan: Plan) -> Scales:
     layers = plan.layers
     rows = _of_samples([each.rows for each in layers])
     columns = rows if plan.same else _of_samples([each.columns for each in layers])
-    both = (each for pair in zip(rows, columns, strict=True) for each in pair)
     variances = [(each.layer.sigma_a2, each.layer.sigma_b2, each.layer.sigma_c2) for each in layers]
     folds = [(0.0, 0.0, 0.0) if each.fold is None else each.fold for each in layers]
-    return Scales(*both, np.array(variances), np.array(folds), _branches(plan, rows[2], columns[2]))
+    branches = _branches(plan, rows[2], columns[2])
+    of_samples = rows[0], columns[0], rows[1], columns[1], rows[2], columns[2]
+    return Scales(*of_samples, np.array(variances), np.array(folds), branches)
 
 
 def _of_samples(profiles: Sequence[Profile]) -> FloatArray:

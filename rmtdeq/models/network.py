@@ -21,7 +21,6 @@ from rmtdeq.models.inputs import product
 from rmtdeq.models.regression import Factor, input_factors
 from rmtdeq.models.weights import gaussian, torch_generator
 
-
 Sources = tuple[tuple[int, float], ...]
 """Layers by number, -1 for the inputs, whose features go on side by side, each with a weight."""
 
@@ -214,7 +213,7 @@ class NetworkModule(nn.Sequential):
         sizes = [len(layers[source].B) if source >= 0 else 0 for source, _ in sources]
         # The samples come first, and are as wide as the rest leaves.
         sizes = [size or g.shape[-1] - sum(sizes) for size in sizes]
-        parts = g.split(sizes, dim=-1)
+        parts = torch.split(g, sizes, dim=-1)
         return [(source, weight**0.5 * part) for (source, weight), part in zip(sources, parts, strict=True)]
 
 

@@ -13,6 +13,7 @@ from rmtdeq.network.networks import (
     require_plain,
     require_varying,
     samples_alone,
+    weighted_sum,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "require_plain",
     "require_varying",
     "samples_alone",
+    "weighted_sum",
 ]

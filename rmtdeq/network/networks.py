@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -62,8 +62,9 @@ class Concatenation:
 
     def __init__(self, branches: Iterable[Any], weights: ArrayLike | None = None) -> None:
         if isinstance(branches, str) or not isinstance(branches, Iterable):
-            raise InvalidInputError(f"A concatenation is made of branches, as in Concatenation([(), Layer('relu')]), "
-                                    f"not of {branches!r}.")
+            raise InvalidInputError(
+                f"A concatenation is made of branches, as in Concatenation([(), Layer('relu')]), not of {branches!r}."
+            )
         made = tuple(_branch(each) for each in branches)
         if not made:
             raise InvalidInputError("A concatenation needs at least one branch.")
@@ -125,10 +126,10 @@ class Network:
     -----
     The conjugate kernel of a layer with input kernel K_in is G = E φ(u)φ(v), the covariance of (u, v) the fixed point
     K = σ_a² G + σ_b² K_in + σ_c²; its tangent kernel Θ = (G + Ė (σ_b² Θ_in + σ_c²))/(1 - σ_a² Ė), Ė = E φ'(u)φ'(v).
-    At the input K_in = X Xᵀ, and Θ_in = X Xᵀ for "ntk-full"; for "ntk", whose first input weights and bias, those of layers
-    that are given the samples alone, stay as they are, neither it nor σ_c² is there.  Branches side by side have the
-    weighted sums of their kernels, where the samples are among them X Xᵀ of either kind.  Normalised layers have
-    φ(u/√K(u, u)) for φ(u), and dropout divides what samples have with themselves by the share that it keeps.
+    At the input K_in = X Xᵀ, and Θ_in = X Xᵀ for "ntk-full"; for "ntk", whose first input weights and bias, those of
+    layers that are given the samples alone, stay as they are, neither it nor σ_c² is there.  Branches side by side have
+    the weighted sums of their kernels, with X Xᵀ of either kind where the samples are among them.  Normalised layers
+    have φ(u/√K(u, u)) for φ(u), and dropout divides what samples have with themselves by the share that it keeps.
 
     Examples
     --------
@@ -339,8 +340,8 @@ def _branch(given: Any) -> Network | None:
 def _merged(sources: Iterable[tuple[int, float]]) -> Sources:
     """Add the weights of a layer that comes several times; features may be put side by side in any order."""
     weights: dict[int, float] = {}
-    for number, weight in sources:
-        weights[number] = weights.get(number, 0.0) + weight
+    for source, weight in sources:
+        weights[source] = weights.get(source, 0.0) + weight
     return tuple(sorted(weights.items()))
 
 
@@ -357,7 +358,7 @@ def _along(network: Network, squared_norm: float) -> Iterator[tuple[Layer, float
     """Pin layer after layer at the squared norm of what it is given; yield each with its scale."""
     squares = {INPUT: squared_norm}
     for i, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=False)):
-        given = sum(weight * squares[source] for source, weight in sources)
+        given = weighted_sum(squares, sources)
         pinned = layer.pinned(given)
         tau = preactivation_scale(pinned, given).value
         yield pinned, tau
@@ -371,6 +372,12 @@ def require_network(network: object) -> None:
             f"deq must be a DEQ or another network, as in DEQ('tanh', sigma_a2=0.2, sigma_b2=0.8) or Network(["
             f"Layer('relu')]), not {network!r}."
         )
+
+
+def weighted_sum(known: Mapping[int, Any], sources: Sources) -> Any:
+    """Return the sum of what is known of some layers, each with its weight: what side by side they have."""
+    first, *others = (known[source] if weight == 1 else weight * known[source] for source, weight in sources)
+    return sum(others, first)
 
 
 def samples_alone(sources: Sources) -> bool:
@@ -395,5 +402,3 @@ def require_varying(network: Network) -> None:
                 f"The activation of {layer.title} is a constant: all samples have the same features. Take one that "
                 "varies."
             )
-
-

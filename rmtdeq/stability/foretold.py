@@ -14,7 +14,7 @@ from rmtdeq._lib import check
 from rmtdeq._lib.errors import IllPosedError, InvalidInputError
 from rmtdeq._lib.types import FloatArray, Recurrent
 from rmtdeq.activations import jumps, moments
-from rmtdeq.network import Layer, Network, preactivation_scale, require_varying
+from rmtdeq.network import Layer, Network, preactivation_scale, require_plain, require_varying
 from rmtdeq.stability.diagnosis import ForetoldDiagnosis
 from rmtdeq.stability.iteration import forward_course
 from rmtdeq.stability.limits import limits
@@ -48,6 +48,7 @@ def foretell(
         What its recurrent weights are.
     """
     require_varying(network)
+    require_plain(network, "A forecast of the forward solve")
     depth = _recurrent(network, layer)
     _require_continuous(network.layers[depth])
     norms = np.unique(squared_norms)

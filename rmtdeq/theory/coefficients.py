@@ -14,7 +14,7 @@ from rmtdeq._lib.solvers import Status
 from rmtdeq._lib.tables import Table, Tabular, without_rounding
 from rmtdeq._lib.types import KINDS, FloatArray, Kind
 from rmtdeq.activations import moments
-from rmtdeq.network import Layer, Network, preactivation_scale, require_network
+from rmtdeq.network import Layer, Network, preactivation_scale, require_network, require_plain
 from rmtdeq.network.wellposed import require_contraction, require_diagonal_contraction, require_finite_tangent
 
 
@@ -171,6 +171,7 @@ def solve(deq: Network, tau0_squared: float, kind: str | Iterable[str] = ("ck", 
     0.93487 0.36992 0.34499
     """
     require_network(deq)
+    require_plain(deq, "The first-order expansion, of which designs are made,")
     kinds = check.kinds(kind)
     tangent = kinds != ("ck",)
     state = _input(check.squared_norm(tau0_squared, "tau0_squared"))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,7 +19,7 @@ from rmtdeq._lib.check import kinds as check_kinds
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import KINDS, FloatArray, Kind
 from rmtdeq.activations import Activation, moments
-from rmtdeq.network import INPUT, Layer, Network, Sources, preactivation_scale, samples_alone
+from rmtdeq.network import INPUT, Layer, Network, preactivation_scale, samples_alone, weighted_sum
 from rmtdeq.network.wellposed import require_diagonal_contraction, require_finite_tangent
 from rmtdeq.theory.pair_expectations import PairExpectations
 
@@ -60,6 +59,8 @@ class Jet:
     def scaled(self, factor: float) -> Jet:
         """Return a multiple."""
         return Jet(factor * self.value, factor * self.gradient, factor * self.hessian)
+
+    __rmul__ = scaled
 
     def times(self, factors: FloatArray) -> Jet:
         """Return the function times a number at each point."""
@@ -120,23 +121,16 @@ def diagonal_jet(network: Network, squared_norms: FloatArray, kind: Kind = "ck")
         if kind != "ck":
             slope = _stacked([d.slope_square for d in at])
         tangents[number] = _entry(network, number, value, slope, tangents, kind).scaled(1 / layer.kept)
-    return _mixed(tangents, network.sources[-1])
+    return weighted_sum(tangents, network.sources[-1])
 
 
-def _mixed(known: dict[int, Jet], sources: Sources) -> Jet:
-    """Add up what is known of some layers, each with a weight."""
-    return reduce(Jet.__add__, (known[source].scaled(weight) for source, weight in sources))
-
-
-def _entry(
-    network: Network, number: int, value: Jet, slope: Jet | None, below: dict[int, Jet], kind: Kind
-) -> Jet:
+def _entry(network: Network, number: int, value: Jet, slope: Jet | None, below: dict[int, Jet], kind: Kind) -> Jet:
     """Return an entry of a layer's kernel, those below being known; of the conjugate kernel no slope is wanted."""
     if slope is None:
         return value
     layer, sources = network.layers[number], network.sources[number]
     if kind == "ntk-full" or not samples_alone(sources):
-        value = value + slope * _mixed(below, sources).scaled(layer.sigma_b2).plus(layer.sigma_c2)
+        value = value + slope * weighted_sum(below, sources).scaled(layer.sigma_b2).plus(layer.sigma_c2)
     return value * slope.scaled(layer.sigma_a2).one_over_rest()
 
 
@@ -183,14 +177,14 @@ def entry_jet(network: Network, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: 
         scale = _stacked([d.scale for d in at])
         pairs = PairExpectations(layer, np.sqrt(scale.value), left, right)
         inner = [_embedded(scale, side, axis) for axis, side in enumerate((left, right))]
-        source = _mixed(values, network.sources[number]).scaled(layer.sigma_b2).plus(layer.sigma_c2)
+        source = weighted_sum(values, network.sources[number]).scaled(layer.sigma_b2).plus(layer.sigma_c2)
         r, arguments = _covariance(pairs, inner, source)
         values[number], slope = _Partials(pairs, r, 0).of(arguments), None
         if kind != "ck":
             slope = _Partials(pairs, r, 1).of(arguments)
             slope = slope * (inner[0] * inner[1]).power(-0.5) if layer.normalized else slope
         entries[number] = _entry(network, number, values[number], slope, entries, kind)
-    result = _mixed(entries, network.sources[-1])
+    result = weighted_sum(entries, network.sources[-1])
     return Jet(
         result.value.reshape(x.shape),
         result.gradient.reshape(*x.shape, 3),
@@ -233,7 +227,7 @@ def _diagonals(network: Network, squared_norms: FloatArray, kind: Kind) -> Itera
     known = {INPUT: [_Diagonal._jet(float(norm), 1.0, 0.0) for norm in squared_norms]}
     for number, layer in enumerate(network.layers):
         below = [
-            _mixed({source: known[source][i] for source, _ in network.sources[number]}, network.sources[number])
+            weighted_sum({source: known[source][i] for source, _ in network.sources[number]}, network.sources[number])
             for i in range(len(squared_norms))
         ]
         at = [_Diagonal(layer, square, kind) for square in below]

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
 from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.activations import moments
 from rmtdeq.kernels.pairs import entry
-from rmtdeq.network import INPUT, Layer, Network, Sources, preactivation_scale, samples_alone
+from rmtdeq.network import INPUT, Layer, Network, preactivation_scale, samples_alone, weighted_sum
 from rmtdeq.network.wellposed import require_contraction, require_diagonal_contraction, require_finite_tangent
 from rmtdeq.theory.pair_expectations import PairExpectations
 
@@ -98,18 +97,13 @@ def taylor_coefficients(network: Network, u: float, v: float, at: float, degree:
     variable = PowerSeries(np.append([at, unit], np.zeros(degree))[: degree + 1])
     norms, values, entries = {INPUT: np.array([u, v])}, {INPUT: variable}, {INPUT: variable}
     for number, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=False)):
-        sigma = np.array([_scale(layer, float(norm), kind) for norm in _mixed(norms, sources)])
-        value, slope = _through(layer, sigma, layer.sigma_b2 * _mixed(values, sources) + layer.sigma_c2)
+        sigma = np.array([_scale(layer, float(norm), kind) for norm in weighted_sum(norms, sources)])
+        value, slope = _through(layer, sigma, layer.sigma_b2 * weighted_sum(values, sources) + layer.sigma_c2)
         values[number] = value
-        entries[number] = entry(kind, layer, value, slope, _mixed(entries, sources), samples_alone(sources))
+        entries[number] = entry(kind, layer, value, slope, weighted_sum(entries, sources), samples_alone(sources))
         squares = [moments(layer.activation, layer.scale_at(float(s))).square for s in sigma]
         norms[number] = np.array(squares) / layer.kept
-    return _mixed(entries, network.sources[-1]).coefficients / unit ** np.arange(degree + 1.0)
-
-
-def _mixed(known: dict[int, Any], sources: Sources) -> Any:
-    """Add up what is known of some layers, each with a weight."""
-    return sum((weight * known[source] for source, weight in sources[1:]), sources[0][1] * known[sources[0][0]])
+    return weighted_sum(entries, network.sources[-1]).coefficients / unit ** np.arange(degree + 1.0)
 
 
 def _scale(layer: Layer, norm: float, kind: Kind) -> float:

@@ -37,6 +37,13 @@ NETWORKS = {
     "dense, equilibrium, dense": rd.Network(
         [rd.Layer("relu", sigma_b2=1.5), rd.DEQ("swish", 0.3, 0.8), rd.Layer("abs", sigma_c2=0.2)]
     ),
+    "branches, normalised": rd.Network(
+        [
+            rd.Layer("relu", sigma_b2=1.5),
+            rd.Residual([rd.Layer("tanh", normalized=True), rd.DEQ("erf", 0.3, 0.8)], 0.5),
+            rd.Layer("relu", sigma_c2=0.2),
+        ]
+    ),
 }
 KINDS = ("ck", "ntk", "ntk-full")
 

@@ -1,4 +1,4 @@
-"""Kernels of layers one on another: recurrent and ordinary ones, with and without bias."""
+"""Kernels of networks: recurrent and ordinary layers, one on another and in branches, with biases, normalised."""
 
 from __future__ import annotations
 
@@ -32,6 +32,28 @@ NETWORKS = {
     ),
     "centred": rd.Network([rd.DEQ("relu", 0.3, 0.8), rd.Layer("elu", centered=True), rd.DEQ("tanh", 0.2, 0.8)]),
     "DEQ with a bias": rd.DEQ("relu", 0.4, 0.8, centered=False, sigma_c2=0.3),
+    "normalised": rd.Network(
+        [
+            rd.Layer("relu", sigma_b2=2.0, sigma_c2=0.1, normalized=True),
+            rd.Layer("tanh", 0.4, 0.8, 0.1, normalized=True),
+            rd.Layer("leaky_relu(0.2)", sigma_b2=1.5, normalized=True),
+        ]
+    ),
+    "residual blocks": rd.Network(
+        [
+            rd.Layer("relu", sigma_b2=2.0),
+            rd.Residual([rd.Layer("relu", sigma_c2=0.1, normalized=True), rd.Layer("elu", centered=True)], 0.5),
+            rd.Residual(rd.Layer("relu")),
+            rd.Layer("abs", sigma_b2=0.7, sigma_c2=0.1),
+        ]
+    ),
+    "branches from the samples on": rd.Network(
+        [
+            rd.Concatenation([(), rd.Layer("relu"), [rd.Layer("tanh", sigma_b2=1.5), rd.DEQ("swish", 0.3, 0.8)]]),
+            rd.Layer("relu"),
+            rd.Concatenation([rd.Layer("gelu"), ()], weights=(0.7, 1.3)),
+        ]
+    ),
     "one jump at the top": rd.Network([rd.Layer("relu", sigma_b2=2.0), rd.Layer("steps(0, -1, 1)")]),
 }
 SMOOTH = [name for name in NETWORKS if name != "one jump at the top"]
@@ -50,29 +72,39 @@ def samples(n=14, p=20, seed=0):
 def scalar(network, u, v, x):
     """CK, "ntk" and "ntk-full" of pairs by plain iteration of dual activations, with slope 0.4 at most: 0.4^30 = 1e-12.
 
-    Of (k,) squared norms and inner products; the first pair is one of equal samples.
+    Of (k,) squared norms and inner products.
     """
-    ck, tangents = x, {"ntk": 0.0, "ntk-full": x}
+    equal = (u == v) & (x == u)
     norms, places = np.unique([u, v], return_inverse=True)
-    for depth, layer in enumerate(network.layers):
+    known = [{"norms": norms, "ck": x, "ntk": x, "ntk-full": x}]
+
+    def given(sources, name):
+        return sum(weight * known[number + 1][name] for number, weight in sources)
+
+    for layer, sources in zip(network.layers, network.sources, strict=False):
         a2, b2, c2 = layer.sigma_a2, layer.sigma_b2, layer.sigma_c2
         steps = 30 if a2 else 0
-        variance = below = b2 * norms + c2
+        variance = below = b2 * given(sources, "norms") + c2
         for _ in range(steps):
-            variance = a2 * dual(layer.activation, variance, variance, variance).product + below
-        norms = dual(layer.activation, variance, variance, variance).product
+            inside = np.sign(variance) if layer.normalized else variance
+            variance = a2 * dual(layer.activation, inside, inside, inside).product + below
+        inside = np.sign(variance) if layer.normalized else variance
+        found = {"norms": dual(layer.activation, inside, inside, inside).product}
         s, t = variance[places.reshape(2, -1)]
-        covariance = below = b2 * ck + c2
+        size = np.where(s * t > 0, np.sqrt(s * t), 1.0) if layer.normalized else np.ones_like(s)
+        covariance = below = b2 * given(sources, "ck") + c2
         for _ in range(steps + 1):
             covariance = np.clip(covariance, -np.sqrt(s * t), np.sqrt(s * t))
-            covariance[0] = s[0]
-            at = dual(layer.activation, s, t, covariance)
+            covariance[equal] = s[equal]
+            at = dual(layer.activation, *inside[places.reshape(2, -1)], covariance / size)
             covariance = a2 * at.product + below
-        slope, ck = at.slope, at.product
-        for kind, below in tangents.items():
-            bias = 0.0 if kind == "ntk" and depth == 0 else c2
-            tangents[kind] = (ck + slope * (b2 * below + bias)) / (1 - a2 * slope)
-    return np.array([ck, tangents["ntk"], tangents["ntk-full"]])
+        slope, found["ck"] = at.slope / size, at.product
+        fixed = all(number == -1 for number, _ in sources)
+        for kind in ("ntk", "ntk-full"):
+            under = 0.0 if kind == "ntk" and fixed else b2 * given(sources, kind) + c2
+            found[kind] = (found["ck"] + slope * under) / (1 - a2 * slope)
+        known.append(found)
+    return np.array([given(network.sources[-1], kind) for kind in ("ck", "ntk", "ntk-full")])
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -164,6 +196,71 @@ def test_tangent_kernels_of_jumps_above_the_first_layer_are_infinite():
     assert np.isfinite(rd.kernel(X[:6], first, "ntk")).all()
     with pytest.raises(rd.IllPosedError, match="jumps"):
         rd.kernel(X, first, "ntk-full")
+
+
+def test_dropout_changes_what_a_sample_has_with_itself():
+    X, layer = samples()[4:], rd.Layer("relu", sigma_c2=0.1)
+    for plain, found in zip(
+        rd.kernel(X, rd.Network([layer]), KINDS),
+        rd.kernel(X, rd.Network([replace(layer, dropout=0.2)]), KINDS),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, plain + np.diag(plain.diagonal() / 4), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_engines_agree_on_dropout(backend):
+    """Above it equal samples are at an angle, which closed forms of the next layers have from below."""
+    network = rd.Network([rd.Layer("relu", dropout=0.3), rd.Layer("tanh", dropout=0.1), rd.Layer("abs", sigma_c2=0.1)])
+    X = samples()
+    for one, other in zip(
+        rd.kernel(X, network, KINDS, backend=backend), rd.kernel(X, network, KINDS, backend="numba"), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * other.max())
+        assert other[0, 1] < 0.95 * other[0, 0]
+
+
+def test_a_branch_may_be_a_network_and_weights_multiply():
+    X = samples()
+    block = rd.Network([rd.Concatenation([(), rd.Layer("tanh")], weights=(2.0, 3.0))])
+    assert rd.Network([block]) == block
+    nested = rd.Network([rd.Concatenation([block, rd.Layer("tanh")], weights=(0.5, 1.0))])
+    parts = [X @ X.T, *[rd.kernel(X, rd.Network(["tanh"]))] * 2]
+    np.testing.assert_allclose(
+        rd.kernel(X, nested), sum(w * K for w, K in zip((1.0, 1.5, 1.0), parts, strict=True)), rtol=0, atol=1e-13
+    )
+    twice = rd.Network([block, block])
+    assert twice.depth == 2
+    assert twice.sources == (((-1, 1.0),), ((-1, 2.0), (0, 3.0)), ((-1, 4.0), (0, 6.0), (1, 3.0)))
+
+
+def test_layers_wired_one_on_another_are_a_chain():
+    relu, tanh = rd.Layer("relu"), rd.Layer("tanh")
+    chain = rd.Network([relu, tanh])
+    assert rd.Network([rd.Concatenation([relu]), rd.Network([tanh])]) == chain
+    assert chain.sequential
+    assert not rd.Network([rd.Residual("relu")]).sequential
+
+
+@pytest.mark.parametrize(
+    ("branches", "weights"),
+    [((), None), ("relu", None), (3, None), (["relu"], (1.0, 2.0)), (["relu", ()], (1.0, 0.0)), ([3], None)],
+)
+def test_what_is_no_concatenation_is_refused(branches, weights):
+    with pytest.raises(rd.InvalidInputError):
+        rd.Concatenation(branches, weights)
+
+
+@pytest.mark.parametrize("name", ["normalised", "residual blocks"])
+def test_what_knows_chains_alone_says_so(name):
+    X, network = samples(), NETWORKS[name].pinned(1.0)
+    for call in (
+        lambda: rd.solve(network, 1.0),
+        lambda: rd.design(network, 1.0),
+        lambda: rd.diagnose(rd.Network([network, rd.DEQ("tanh")]), X),
+    ):
+        with pytest.raises(rd.InvalidInputError, match="without concatenations, normalisation and dropout"):
+            call()
 
 
 @pytest.mark.parametrize("given", [[], "relu", None, 3, [rd.Layer("relu"), 5]])

@@ -12,7 +12,7 @@ import rmtdeq as rd
 
 RECORD = json.loads((Path(__file__).parent / "data" / "neural_tangents.json").read_text(encoding="utf-8"))
 EXACT, ROUNDED = 1e-10, 1e-6
-"""Relative to the diagonal; the second of what is not exact there: quadratures, and opposite samples, or parallel ones, the
+"""Relative to the diagonal; the second of what is not exact there: quadratures, and opposite or parallel samples, the
 first and the last, whose angle they take from a rounded cosine."""
 
 

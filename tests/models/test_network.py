@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,15 @@ STACKS = {
     ),
     "two equilibria with biases": rd.Network(
         [rd.DEQ("swish", 0.3, 0.8, centered=False, sigma_c2=0.2), rd.DEQ("relu", 0.3, 0.8, sigma_c2=0.1)]
+    ),
+    "normalised": rd.Network(
+        [rd.Layer("relu", sigma_c2=0.1, normalized=True), rd.Layer("tanh", 0.4, 0.8, normalized=True)]
+    ),
+    "branches": rd.Network(
+        [
+            rd.Concatenation([(), rd.Layer("relu", sigma_c2=0.1)], weights=(0.7, 1.0)),
+            rd.Residual(rd.DEQ("tanh", 0.4, 0.8), 0.5),
+        ]
     ),
     "one DEQ with a bias": rd.DEQ("relu", 0.4, 0.8, centered=False, sigma_c2=0.3),
     "one DEQ without recurrence": rd.DEQ("tanh", 0.0, 0.8),
@@ -44,6 +55,30 @@ def test_the_module_has_the_features_and_is_reproducible(name):
     module = STACKS[name].to_torch(12, 30, 3).double()
     assert isinstance(module, DEQModule if name.startswith("one") else NetworkModule)
     np.testing.assert_allclose(module(torch.from_numpy(X)).detach(), features, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["normalised", "branches"])
+def test_wide_networks_have_the_kernels_of_infinite_width(name, kind):
+    """Each entry is a mean of 600 units in 6 networks: off by more than six standard deviations once in 1e8."""
+    X = np.random.default_rng(2).standard_normal((6, 12)) / np.sqrt(12)
+    network = STACKS[name].pinned(1.0)
+    found = np.array([rd.finite_width_kernel(X, network, 600, kind, seed) for seed in range(6)])
+    error = found.mean(axis=0) - rd.kernel(X, network, kind)
+    bound = 6 * found.std(axis=0, ddof=1) / np.sqrt(6) + 0.01 * found.mean()
+    assert (abs(error) < bound).mean() > 0.99
+    assert abs(error).max() < 0.1 * abs(found.mean(axis=0)).max()
+
+
+def test_dropout_is_there_in_training_alone():
+    network = rd.Network([rd.Layer("relu", dropout=0.25), rd.Layer("tanh", 0.3, 0.8, dropout=0.5)])
+    module, x = network.to_torch(12, 4000, 0), torch.ones(1, 12)
+    plain = rd.Network([replace(each, dropout=0.0) for each in network.layers]).to_torch(12, 4000, 0)
+    torch.testing.assert_close(module.eval()(x), plain(x))
+    dropped = module.train()(x)
+    assert 0.45 < float((dropped == 0).double().mean()) < 0.55  # 4000 coins: 6 standard deviations
+    with pytest.raises(rd.InvalidInputError, match="Dropout"):
+        rd.sample_features(np.eye(3), network, 10)
 
 
 def test_widths_layer_by_layer():

@@ -242,6 +242,10 @@ STACKS = {
         [rd.Layer("swish", sigma_b2=1.3, sigma_c2=0.2), rd.Layer("abs"), rd.DEQ("gelu", 0.3, 0.9, sigma_c2=0.1)]
     ),
     "centred": rd.Network([rd.DEQ("relu", 0.3, 0.8), rd.Layer("elu", centered=True)]),
+    "normalised": rd.Network(
+        [rd.Layer("relu", 0.3, 0.9, 0.1, normalized=True), rd.Layer("swish", sigma_b2=1.5, normalized=True)]
+    ),
+    "branches": rd.Network([rd.Residual(["relu", rd.DEQ("tanh", 0.3, 0.8)], 0.6), rd.Residual("relu"), "erf"]),
 }
 
 

@@ -20,6 +20,9 @@ NETWORKS = {
         [rd.Layer("elu", sigma_b2=1.4, sigma_c2=0.1), rd.DEQ("hard_tanh", 0.3, 0.9, sigma_c2=0.2), rd.Layer("relu")]
     ),
     "centred": rd.Network([rd.DEQ("softplus", 0.3, 0.8), rd.Layer("swish", sigma_b2=1.5)]),
+    "branches, normalised": rd.Network(
+        [rd.Layer("relu"), rd.Residual(rd.Layer("tanh", 0.3, 0.9, 0.1, normalized=True), 0.6), rd.Layer("relu")]
+    ),
 }
 networks = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
 

@@ -453,9 +453,7 @@ def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, 
             _copy(of_columns[layer, 1], b[_SIGMA:])
             _copy(of_columns[layer, 2], b[_SIZE:])
             folded, strongest = scales.folds[layer], CLOSED
-            _fold_strip(
-                b, scales.row_arguments[layer, i], scales.row_sizes[layer, i], folded[0], folded[1], folded[2]
-            )
+            _fold_strip(b, scales.row_arguments[layer, i], scales.row_sizes[layer, i], folded[0], folded[1], folded[2])
         else:
             h, cutoffs = coefficients.rows[slot, i], coefficients.cutoffs[layer]
             strongest = cutoffs[-1]
@@ -480,13 +478,13 @@ def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, 
         if wants[2]:
             _tangent(b, _FULL, inverse_sigma, b2, c2)
         if branches.any:
-            if slot >= 0 and not _versine_of_values(b, scales.row_sizes[layer, i], of_columns[layer, 2]):
-                if branches.near[layer + 1]:
-                    if whole:
-                        b[_LOST : _LOST + STRIP] = 0.0
-                        b[_BAD : _BAD + STRIP] = 0.0
-                    _lose_near(b)
-                    whole = False
+            apart = slot < 0 or _versine_of_values(b, scales.row_sizes[layer, i], of_columns[layer, 2])
+            if branches.near[layer + 1] and not apart:
+                if whole:
+                    b[_LOST : _LOST + STRIP] = 0.0
+                    b[_BAD : _BAD + STRIP] = 0.0
+                _lose_near(b)
+                whole = False
             _keep(b, nodes[layer + 1], branches.kept[layer])
     if branches.any:
         _gather(b, nodes, branches.weights[depth], branches.row_sizes[:, i], of_nodes)

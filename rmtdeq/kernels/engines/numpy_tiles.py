@@ -46,8 +46,9 @@ def solve_block(
     nodes_x, nodes_y = branches.row_sizes[:, rows, None], branches.column_sizes[:, columns]
     versine: FloatArray | None = None  # 1 - r of the features below, from layers that hand it on
     value: FloatArray = gram.astype(np.float64)
-    tangent = full = value
-    nodes = []
+    tangent: FloatArray = value
+    full: FloatArray = value
+    nodes: list[Node] = []
     if branches.any:
         near = 1 - _known(value, nodes_x[0] * nodes_y[0])
         done &= ~branches.near[0] | (np.minimum(near, 2 - near) >= 1 - CLOSED)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from rmtdeq._lib.errors import MemoryLimitError
 from rmtdeq._lib.types import Kind
-from rmtdeq.kernels.branches import Node, side_by_side
 from rmtdeq.kernels.blocks import Block, BlockWorker, Engine, Outputs, blocks, diagonal_entries
+from rmtdeq.kernels.branches import Node, side_by_side
 from rmtdeq.kernels.engines.torch_series import fold_tile, solve_some, solve_tile, versine_of_features
 from rmtdeq.kernels.engines.torch_tables import DeviceTables
 from rmtdeq.kernels.pairs import entry

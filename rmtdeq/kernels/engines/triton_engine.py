@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
 
@@ -17,6 +16,7 @@ from rmtdeq.kernels.engines.torch_tables import DeviceSeries
 from rmtdeq.kernels.engines.triton_tiles import solve_tiles
 from rmtdeq.kernels.plan import Plan
 from rmtdeq.kernels.series import ARCSINE, CLOSED
+from rmtdeq.network import INPUT, Sources, weighted_sum
 
 _TILE, _WARPS = 32, 4
 """Rows and columns of a tile, and warps that share it."""
@@ -105,7 +105,8 @@ class FusedWorker(DeviceWorker):
         counts = torch.zeros((depth, 2), dtype=torch.int32, device=device)
         under = dict.fromkeys(("ck", *target.tensors), gram)
         branches = self._engine.scales.branches
-        nodes = [{kind: entries.double() for kind, entries in under.items()}] if branches.any else []
+        sources = self._plan.network.sources
+        nodes = {INPUT: {kind: entries.double() for kind, entries in under.items()}} if branches.any else {}
         for layer in range(depth):
             last = layer + 1 == depth and not branches.any
             if last:
@@ -114,15 +115,15 @@ class FusedWorker(DeviceWorker):
                 kept = {kind: torch.empty(block.shape, dtype=torch.float64, device=device) for kind in under}
                 into = _Target(kept, block.top, block.left)
             if branches.any:
-                under = _mixed(nodes, branches.weights[layer])
+                under = _side_by_side(nodes, sources[layer])
             self._launch(layer, series, block, under, into, target, below, mirror and last, again, counts[layer])
             under = into.tensors
-            nodes.append(under)
+            nodes[layer] = under
         found = counts.tolist()
         bad = sum(each for each, _ in found)
         if not branches.any:
             return bad, found[-1][1]
-        return bad, self._write(_mixed(nodes, branches.weights[-1]), block, target, below, mirror, again)
+        return bad, self._write(_side_by_side(nodes, sources[-1]), block, target, below, mirror, again)
 
     def _write(
         self, found: dict[Kind, Tensor], block: Block, target: _Target, below: bool, mirror: bool, again: bool
@@ -172,7 +173,8 @@ class FusedWorker(DeviceWorker):
             self._constants[layer], counts,
             block.top, block.bottom, block.left, block.right,
             *(kind in into.tensors for kind in KINDS),
-            closed=closed, first=bool(self._engine.scales.branches.first[layer]), same=self._plan.same, below=below, mirror=mirror, again=again,
+            closed=closed, first=bool(self._engine.scales.branches.first[layer]),
+            same=self._plan.same, below=below, mirror=mirror, again=again,
             size=_TILE, most_steps=_MOST_STEPS, num_warps=_WARPS, enable_fp_fusion=True,
         )  # fmt: skip
 
@@ -191,9 +193,6 @@ class FusedWorker(DeviceWorker):
                     out[j - target.row, i - target.column] = values
 
 
-def _mixed(nodes: Sequence[dict[Kind, Tensor]], weights: Sequence[float]) -> dict[Kind, Tensor]:
+def _side_by_side(nodes: dict[int, dict[Kind, Tensor]], sources: Sources) -> dict[Kind, Tensor]:
     """Return the weighted sums of the nodes' kernels."""
-    parts = [(node, float(weight)) for node, weight in zip(nodes, weights, strict=False) if weight > 0]
-    if len(parts) == 1 and parts[0][1] == 1:
-        return parts[0][0]
-    return {kind: sum((weight * node[kind] for node, weight in parts), torch.zeros(())) for kind in nodes[0]}
+    return {kind: weighted_sum({i: nodes[i][kind] for i, _ in sources}, sources) for kind in nodes[INPUT]}
