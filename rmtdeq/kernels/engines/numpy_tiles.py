@@ -73,7 +73,7 @@ def solve_block(
             arguments = scales.row_arguments[layer, rows, None], scales.column_arguments[layer, columns]
             sizes = size_x[layer], size_y[layer]
             value, slope, versine = _folded(versine, *arguments, *sizes, *scales.folds[layer])
-            derivative = slope * _ratio(arguments[0] * arguments[1], scale)
+            derivative: FloatArray = slope * _ratio(arguments[0] * arguments[1], scale)
             strongest = CLOSED
         else:
             versine = None
