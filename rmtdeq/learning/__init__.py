@@ -6,6 +6,7 @@ from rmtdeq.learning.ensemble import EnsemblePrediction, predict_ensemble
 from rmtdeq.learning.iterative import IterativePath, iterative_path
 from rmtdeq.learning.power_law import PowerLaw
 from rmtdeq.learning.prediction import LearningPrediction, predict_learning
+from rmtdeq.learning.regression import Solver
 from rmtdeq.learning.ridge import RidgeFit, RidgePath, RidgeProblem, ridge_fit, ridge_path, ridge_problem
 from rmtdeq.learning.suggestion import Candidate, Suggestion, suggest
 
@@ -20,6 +21,7 @@ __all__ = [
     "RidgeFit",
     "RidgePath",
     "RidgeProblem",
+    "Solver",
     "Suggestion",
     "inverse_temperature",
     "iterative_path",

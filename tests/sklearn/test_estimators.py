@@ -195,7 +195,7 @@ def test_predictions_in_blocks_are_those_in_one(waves, monkeypatch):
     X, y, Z, _ = waves
     mine = rd.DEQRegressor("tanh", ridge=0.1).fit(X, y)
     whole = mine.predict(Z)
-    monkeypatch.setattr("rmtdeq.sklearn.estimators._ENTRIES", 7 * 60)
+    monkeypatch.setattr("rmtdeq.learning.regression._ENTRIES", 7 * 60)
     np.testing.assert_allclose(mine.predict(Z), whole, rtol=1e-11)
     np.testing.assert_allclose(mine.predict(Z[3:4]), whole[3:4], rtol=1e-11)
 
@@ -263,7 +263,7 @@ def test_nothing_is_computed_for_what_does_not_fit(monkeypatch):
     def never(*_, **__):
         raise AssertionError("a kernel was computed")
 
-    monkeypatch.setattr("rmtdeq.sklearn.estimators.kernel", never)
+    monkeypatch.setattr("rmtdeq.learning.regression.kernel", never)
     X, y = np.random.default_rng(0).standard_normal((1000, 3)), np.ones(1000)
     with pytest.raises(rd.MemoryLimitError, match="one ridge instead of several"):
         rd.DEQRegressor(memory_limit=15e6, solver="direct").fit(X, y)
@@ -272,14 +272,16 @@ def test_nothing_is_computed_for_what_does_not_fit(monkeypatch):
             rd.DEQRegressor(ridge=ridge, memory_limit=1e6, dtype="float32", solver="direct").fit(X, y)
 
 
-def test_conjugate_gradients_predict_what_the_decomposition_does(tmp_path):
-    """With the kernel and solutions in a folder, from which the next fit goes on."""
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_conjugate_gradients_predict_what_the_decomposition_does(tmp_path, backend):
+    """With the kernel and solutions in a folder, from which the next fit goes on; or the kernel as a tensor."""
     X, y = rd.load_dataset("digits", n=500, seed=0)
     given = {"ridge": [1.0, 0.1, 0.01], "deq": "relu"}
     direct = rd.DEQClassifier(**given, solver="direct").fit(X[::2], y[::2])
     folder = tmp_path / "fit"
     for _ in range(2):
-        iterative = rd.DEQClassifier(**given, solver="iterative", checkpoint=folder).fit(X[::2], y[::2])
+        iterative = rd.DEQClassifier(**given, solver="iterative", checkpoint=folder, backend=backend)
+        iterative.fit(X[::2], y[::2])
         assert iterative.ridge_ == direct.ridge_
         np.testing.assert_allclose(iterative.decision_function(X), direct.decision_function(X), atol=1e-4)
     assert len(list((folder / "ridges").glob("ridge-*.npz"))) == 3
