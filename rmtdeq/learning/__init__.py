@@ -4,6 +4,7 @@ from rmtdeq.learning.calibration import inverse_temperature
 from rmtdeq.learning.curve import Band, LearningCurve, learning_curve
 from rmtdeq.learning.ensemble import EnsemblePrediction, predict_ensemble
 from rmtdeq.learning.iterative import IterativePath, iterative_path
+from rmtdeq.learning.nystrom import NystromPath, nystrom_path
 from rmtdeq.learning.power_law import PowerLaw
 from rmtdeq.learning.prediction import LearningPrediction, predict_learning
 from rmtdeq.learning.regression import Solver
@@ -17,6 +18,7 @@ __all__ = [
     "IterativePath",
     "LearningCurve",
     "LearningPrediction",
+    "NystromPath",
     "PowerLaw",
     "RidgeFit",
     "RidgePath",
@@ -26,6 +28,7 @@ __all__ = [
     "inverse_temperature",
     "iterative_path",
     "learning_curve",
+    "nystrom_path",
     "predict_ensemble",
     "predict_learning",
     "ridge_fit",

@@ -33,6 +33,9 @@ class Place(Protocol):
     def solve_lower(self, factor: Any, B: Any) -> Any:
         """Return L⁻¹ B, L lower triangular."""
 
+    def solve_transposed(self, factor: Any, B: Any) -> Any:
+        """Return L⁻ᵀ B, L lower triangular."""
+
     def eigh(self, A: Any) -> tuple[Any, Any]:
         """Return eigenvalues, ascending, and vectors of a symmetric matrix, which may be overwritten."""
 
@@ -79,6 +82,10 @@ class Host:
     def solve_lower(self, factor: FloatArray, B: FloatArray) -> FloatArray:
         """See `Place`."""
         return np.asarray(solve_triangular(factor, B, lower=True, check_finite=False))
+
+    def solve_transposed(self, factor: FloatArray, B: FloatArray) -> FloatArray:
+        """See `Place`."""
+        return np.asarray(solve_triangular(factor, B, lower=True, trans="T", check_finite=False))
 
     def eigh(self, A: FloatArray) -> tuple[FloatArray, FloatArray]:
         """See `Place`; the vectors take the place of a matrix that is C-contiguous."""
@@ -137,6 +144,10 @@ class Device:
     def solve_lower(self, factor: Any, B: Any) -> Any:
         """See `Place`."""
         return self._torch.linalg.solve_triangular(factor, B, upper=False)
+
+    def solve_transposed(self, factor: Any, B: Any) -> Any:
+        """See `Place`."""
+        return self._torch.linalg.solve_triangular(factor.T, B, upper=True)
 
     def eigh(self, A: Any) -> tuple[Any, Any]:
         """See `Place`."""

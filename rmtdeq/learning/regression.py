@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -15,19 +17,25 @@ from rmtdeq._lib import check
 from rmtdeq._lib.checkpoint import Checkpoint, checksum
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, IntArray
+from rmtdeq.data import ScaledRows
 from rmtdeq.kernels import kernel, kernel_diagonal, kernel_operator
 from rmtdeq.kernels.blocks import scratch_bytes
 from rmtdeq.kernels.computation import engine
 from rmtdeq.kernels.identity import identity
 from rmtdeq.learning.iterative import iterative_path
+from rmtdeq.learning.nystrom import nystrom_path
 from rmtdeq.learning.places import Device, Host, Place
 from rmtdeq.learning.ridge import RidgeFit, RidgeProblem, ridge_fit, ridge_path, ridge_problem
 from rmtdeq.network import Network
 
-SOLVERS = ("auto", "direct", "iterative")
+SOLVERS = ("auto", "direct", "iterative", "nystrom")
+
+logger = logging.getLogger(__name__)
 
 _ALL_EIGENVALUES, _ONE_FACTOR = 8192, 20000
 """Samples up to which a decomposition takes less time than conjugate gradients: for several ridges, and for one."""
+
+_FEWEST_CENTRES, _MATRICES = 1000, 5
 
 _ENTRIES, _ENTRIES_ON_DEVICE = 1 << 24, 1 << 28
 """Of a kernel of new samples with those of the training that is there at a time."""
@@ -40,7 +48,8 @@ class Solver:
     Attributes
     ----------
     name : str
-        ``"direct"``: one decomposition of the kernel; ``"iterative"``: conjugate gradients; ``"auto"``.
+        ``"direct"``: one decomposition of the kernel; ``"iterative"``: conjugate gradients; ``"nystrom"``: on the span
+        of some samples; ``"auto"``.
     backend, device
         Of the kernel, as for `rmtdeq.kernel`.  Where torch or Triton compute it, it stays on the device as far as there
         is room, and is decomposed and multiplied there.
@@ -48,6 +57,9 @@ class Solver:
         Bytes that n x n matrices may take; nine tenths of the free memory by default.
     folder : Path, optional
         Where conjugate gradients keep the kernel and what they have solved, and go on.
+    centres : int, optional
+        Samples that ``"nystrom"`` takes, drawn at random, always the same; four times the root of their number by
+        default, but 1000 at least.
     """
 
     name: str = "auto"
@@ -55,12 +67,17 @@ class Solver:
     device: Any = None
     memory_limit: float | None = None
     folder: Path | None = None
+    centres: int | None = None
 
     def __post_init__(self) -> None:
         check.choice(self.name, "solver", SOLVERS)
+        if self.centres is not None:
+            check.integer(self.centres, "centres")
+            if self.name not in ("auto", "nystrom"):
+                raise InvalidInputError(f"centres= is for solver='nystrom', not {self.name!r}.")
 
-    def decomposes(self, n: int, single: bool, precision: np.dtype[Any]) -> bool:
-        """Say whether a kernel is decomposed.
+    def choice(self, n: int, single: bool, precision: np.dtype[Any]) -> str:
+        """Return the name of the solver that is used.
 
         Parameters
         ----------
@@ -74,27 +91,49 @@ class Solver:
         Raises
         ------
         InvalidInputError
-            A folder, and so few samples that nothing is kept there.
+            A folder, and nothing that is kept there.
         MemoryLimitError
             No room for a decomposition that was asked for.
         """
-        direct = self.name == "direct"
-        matrices = 1 if single else 2
-        if direct:
-            self._require_memory(n, matrices, precision)
-        elif self.name == "auto":
-            few = n <= (_ONE_FACTOR if single else _ALL_EIGENVALUES)
-            direct = few and _bytes(n, matrices, precision) <= check.memory_allowed(self.memory_limit)[0]
-        if direct and self.folder is not None:
+        chosen = self._automatic(n, single, precision) if self.name == "auto" else self.name
+        if self.name == "direct":
+            self._require_memory(n, 1 if single else 2, precision)
+        if chosen != "iterative" and self.folder is not None:
+            few = "so few samples are done without" if chosen == "direct" else "two passes over the samples are not"
             raise InvalidInputError(
-                "checkpoint= keeps what conjugate gradients have reached, and so few samples are done without; leave "
-                "it out, or pass solver='iterative'."
+                f"checkpoint= keeps what conjugate gradients have reached, and {few}; leave it out, or pass "
+                "solver='iterative'."
             )
-        return direct
+        return chosen
 
-    def fits(
+    def _automatic(self, n: int, single: bool, precision: np.dtype[Any]) -> str:
+        if self.centres is not None:
+            return "nystrom"
+        allowed, source = check.memory_allowed(self.memory_limit)
+        few = n <= (_ONE_FACTOR if single else _ALL_EIGENVALUES)
+        if few and _bytes(n, 1 if single else 2, precision) <= allowed:
+            return "direct"
+        half = n * (n + 1) / 2 * precision.itemsize
+        if half <= allowed or self.folder is not None or self._room(n, precision, 2) is not None:
+            return "iterative"
+        logger.warning(
+            "Half the kernel of %d samples takes %.3g GiB, more than the %s of %.3g GiB: learning on the span of %d of "
+            "them, solver='nystrom'; centres= sets how many. solver='iterative' with checkpoint=FOLDER keeps the "
+            "kernel in files.",
+            n,
+            half / 2**30,
+            source,
+            allowed / 2**30,
+            self._centres(n),
+        )
+        return "nystrom"
+
+    def _centres(self, n: int) -> int:
+        return min(n, max(_FEWEST_CENTRES, round(4 * math.sqrt(n))) if self.centres is None else self.centres)
+
+    def learn(
         self,
-        X: FloatArray,
+        X: FloatArray | ScaledRows,
         targets: FloatArray,
         network: Network,
         kind: str,
@@ -102,12 +141,12 @@ class Solver:
         *,
         weights: FloatArray | None = None,
         intercept: bool = True,
-    ) -> list[RidgeFit]:
+    ) -> tuple[FloatArray, list[RidgeFit]]:
         """Return the regressions with several ridges, or with those that the kernel suggests.
 
         Parameters
         ----------
-        X : ndarray (n, p)
+        X : ndarray (n, p) or ScaledRows
             Samples in the scaling of `rmtdeq.kernel`, in the precision of the kernel.
         targets : ndarray (n,) or (n, k)
         network : Network
@@ -119,6 +158,12 @@ class Solver:
         intercept : bool
             Learn a constant as well.
 
+        Returns
+        -------
+        anchors : ndarray (m, p)
+            The samples that coefficients are of: all of them, or the centres.
+        fits : list of RidgeFit
+
         Raises
         ------
         InvalidInputError, IllPosedError, MemoryLimitError, ConvergenceError
@@ -126,18 +171,56 @@ class Solver:
         """
         options: dict[str, Any] = {"weights": weights, "intercept": intercept}
         single = ridges is not None and len(ridges) == 1
-        if not self.decomposes(len(X), single, X.dtype):
-            return self._iterated(X, ridge_problem(len(X), targets, **options), network, kind, ridges)
-        place = self._tensors(len(X), X.dtype, 3)
-        K = self.kernel(X, network, kind) if place is None else self._kept(place.put(X), network, kind)
+        chosen = self.choice(len(X), single, X.dtype)
+        if chosen == "nystrom":
+            problem = ridge_problem(len(X), targets, weights, intercept)
+            return self._on_centres(X, problem, network, kind, ridges)
+        samples = X[:]
+        if chosen == "iterative":
+            problem = ridge_problem(len(X), targets, weights, intercept)
+            return samples, self._iterated(samples, problem, network, kind, ridges)
+        place = self._room(len(X), X.dtype, 3)
+        K = self.kernel(samples, network, kind) if place is None else self._kept(place.put(samples), network, kind)
         if ridges is not None and single:
-            return [ridge_fit(K, targets, ridges[0], **options)]
+            return samples, [ridge_fit(K, targets, ridges[0], **options)]
         path = ridge_path(K, targets, **options)
-        return path.fits(path.grid() if ridges is None else ridges)
+        return samples, path.fits(path.grid() if ridges is None else ridges)
+
+    def _on_centres(
+        self,
+        X: FloatArray | ScaledRows,
+        problem: RidgeProblem,
+        network: Network,
+        kind: str,
+        ridges: Sequence[float] | None,
+    ) -> tuple[FloatArray, list[RidgeFit]]:
+        """Fit on the span of some samples, in double precision: their kernel is as good as singular in single."""
+        n, m = len(X), self._centres(len(X))
+        check.memory(
+            _MATRICES * m * m * 8,
+            self.memory_limit,
+            f"Learning on the span of {m} samples, {_MATRICES} matrices of {m} x {m} entries in double precision,",
+            "take fewer, as centres=1000",
+        )
+        chosen = np.sort(np.random.default_rng(0).choice(n, m, replace=False))
+        anchors = X[chosen].astype(float)
+        device = self._device()
+        place: Place = Host() if device is None else device
+        there = None if device is None else device.put(anchors)
+
+        def columns(part: slice) -> Any:
+            rows = X[part].astype(float)
+            if device is None:
+                return self.kernel(rows, network, kind, anchors)
+            return self._kept(device.put(rows), network, kind, there)
+
+        own = self.kernel(anchors, network, kind, anchors) if device is None else self._kept(there, network, kind)
+        path = nystrom_path(own, columns, problem, place)
+        return anchors, path.fits(path.grid() if ridges is None else ridges)
 
     def values(
         self,
-        Z: FloatArray,
+        Z: FloatArray | ScaledRows,
         X: FloatArray,
         network: Network,
         kind: str,
@@ -145,7 +228,7 @@ class Solver:
         intercept: Any = 0.0,
     ) -> FloatArray:
         """Return Σ_j K(z, x_j) a_j + b for samples Z (m, p), some of them at a time, (m, k)."""
-        place = self._tensors(1, X.dtype, 0)
+        place = self._device()
         if place is None:
             parts = _parts(Z, _ENTRIES // len(X))
             return np.concatenate([self.kernel(part, network, kind, X) @ coefficients + intercept for part in parts])
@@ -167,15 +250,20 @@ class Solver:
         backend = "torch" if samples.device.type == "cpu" else self.backend
         return kernel(samples, network, kind, Y=columns, backend=backend, progress=False)
 
-    def _tensors(self, n: int, precision: np.dtype[Any], matrices: int) -> Device | None:
-        """Return the device, if there is one that has room for so many matrices of n x n entries."""
+    def _device(self) -> Device | None:
+        """Return the device on which torch or Triton compute, if they do."""
         name, device = engine(None, backend=self.backend, device=self.device)
-        if device is None or name == "dask":
+        return None if device is None or name == "dask" else Device(device)
+
+    def _room(self, n: int, precision: np.dtype[Any], matrices: int) -> Device | None:
+        """Return the device, if there is one that has room for so many matrices of n x n entries."""
+        place = self._device()
+        if place is None:
             return None
         from rmtdeq.kernels.engines.torch_tables import free_memory
 
-        room = min(free_memory(device), self.memory_limit or float("inf"))
-        return Device(device) if matrices * n * n * precision.itemsize <= room else None
+        room = min(free_memory(place.device), self.memory_limit or float("inf"))
+        return place if matrices * n * n * precision.itemsize <= room else None
 
     def _iterated(
         self, X: FloatArray, problem: RidgeProblem, network: Network, kind: str, ridges: Sequence[float] | None
@@ -202,7 +290,7 @@ class Solver:
     @contextmanager
     def _stored(self, X: FloatArray, network: Network, kind: str) -> Iterator[_Stored]:
         """Keep a kernel: all of it on a device, or half of it on the host or in files."""
-        place = self._tensors(len(X), X.dtype, 2)
+        place = self._room(len(X), X.dtype, 2)
         if place is not None:
             from rmtdeq.kernels.stores.device import product_in_double
 
@@ -240,9 +328,10 @@ class Solver:
         )
 
 
-def _parts(samples: FloatArray, rows: int) -> list[FloatArray]:
-    """Cut samples into parts of so many at most."""
-    return np.array_split(samples, range(max(1, rows), len(samples), max(1, rows)))
+def _parts(samples: FloatArray | ScaledRows, rows: int) -> Iterator[FloatArray]:
+    """Yield parts of so many samples at most."""
+    for start in range(0, len(samples), max(1, rows)):
+        yield samples[start : start + max(1, rows)]
 
 
 @dataclass(frozen=True, eq=False)

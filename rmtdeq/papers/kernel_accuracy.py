@@ -134,10 +134,10 @@ def _learnt(
     unit = float(kernel_diagonal(images.X, network, kind).mean())
     ridges = unit * np.geomspace(parameters.largest, parameters.smallest, parameters.ridges)
     solver, folder = Solver(device=setting.engine), None
-    if not solver.decomposes(len(images.X), len(ridges) == 1, images.X.dtype):
+    if solver.choice(len(images.X), len(ridges) == 1, images.X.dtype) == "iterative":
         folder = setting.folder("unfinished", name.replace(", ", "-").replace(" ", "-"))
         solver = replace(solver, folder=folder)
-    fits = solver.fits(images.X, images.indicators, network, kind, ridges.tolist())
+    _, fits = solver.learn(images.X, images.indicators, network, kind, ridges.tolist())
     best = min(fits, key=lambda fit: fit.loo_error)
     values = solver.values(images.Z, images.X, network, kind, best.coefficients, best.intercept)
     if folder is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import KINDS, FloatArray, Function
-from rmtdeq.data import Scaling
+from rmtdeq.data import ScaledRows, Scaling
 from rmtdeq.learning import RidgeFit, Solver, inverse_temperature
 from rmtdeq.network import DEQ, Network
 from rmtdeq.sklearn.inputs import validated, weights, with_labels, with_targets
@@ -42,6 +43,7 @@ class _KernelRidge(BaseEstimator):
         memory_limit: float | None = None,
         solver: str = "auto",
         checkpoint: str | Path | None = None,
+        centres: int | None = None,
     ) -> None:
         self.deq = deq
         self.kind = kind
@@ -54,6 +56,7 @@ class _KernelRidge(BaseEstimator):
         self.memory_limit = memory_limit
         self.solver = solver
         self.checkpoint = checkpoint
+        self.centres = centres
 
     def _learn(self, X: FloatArray, targets: FloatArray, weights: FloatArray | None) -> tuple[list[RidgeFit], int]:
         """Fit to targets (n, k) with every ridge; return what came of each, and which is the best."""
@@ -61,18 +64,20 @@ class _KernelRidge(BaseEstimator):
         check.choice(self.kind, "kind", KINDS)
         intercept = check.flag(self.fit_intercept, "fit_intercept")
         folder = None if self.checkpoint is None else check.folder(self.checkpoint, "checkpoint")
-        solver = Solver(self.solver, self.backend, self.device, self.memory_limit, folder)
+        solver = Solver(self.solver, self.backend, self.device, self.memory_limit, folder, self.centres)
         precision = check.precision(self.dtype, X)
         # What has no room is refused before anything is computed.
-        solver.decomposes(len(X), ridges is not None and len(ridges) == 1, precision)
+        chosen = solver.choice(len(X), ridges is not None and len(ridges) == 1, precision)
+        solver = replace(solver, name=chosen)
 
         self.scaling_ = Scaling.of(X, weights) if check.flag(self.scale, "scale") else None
-        samples = self._scaled(X)
+        samples = ScaledRows(X, self.scaling_, precision)
         network = self.deq if isinstance(self.deq, Network) else DEQ(self.deq)
         # One network for the samples of the training and of the test.
-        self.network_ = network.pinned(_mean_squared_norm(samples, weights))
-        self.X_fit_ = np.array(samples, dtype=precision, order="C")
-        fits = solver.fits(self.X_fit_, targets, self.network_, self.kind, ridges, weights=weights, intercept=intercept)
+        self.network_ = network.pinned(samples.mean_squared_norm(weights))
+        self.X_fit_, fits = solver.learn(
+            samples, targets, self.network_, self.kind, ridges, weights=weights, intercept=intercept
+        )
         self.ridges_ = np.array([fit.ridge for fit in fits])
         self.loo_error_ = np.array([fit.loo_error for fit in fits])
         self.gcv_error_ = np.array([fit.gcv_error for fit in fits])
@@ -93,13 +98,10 @@ class _KernelRidge(BaseEstimator):
             raise InvalidInputError(f"ridge must be {_CRITERIA[0]!r}, {_CRITERIA[1]!r}, a number, or several.")
         return [check.number(ridge, "ridge", low=0) for ridge in ridges]
 
-    def _scaled(self, X: FloatArray) -> FloatArray:
-        return X if self.scaling_ is None else self.scaling_.apply(X.astype(float, copy=False))
-
     def _values(self, X: ArrayLike) -> FloatArray:
         """Return what was learnt at samples (m, p): (m, k)."""
         check_is_fitted(self)
-        samples = self._scaled(validated(self, X, reset=False)).astype(self.X_fit_.dtype)
+        samples = ScaledRows(validated(self, X, reset=False), self.scaling_, self.X_fit_.dtype)
         coefficients = self.dual_coef_.reshape(len(self.X_fit_), -1)
         solver = Solver(backend=self.backend, device=self.device)
         return solver.values(samples, self.X_fit_, self.network_, self.kind, coefficients, self.intercept_)
@@ -138,11 +140,16 @@ class DEQRegressor(MultiOutputMixin, RegressorMixin, _KernelRidge):
     solver : str
         ``"direct"``: one decomposition of the kernel, exact.  ``"iterative"``: conjugate gradients, half the kernel in
         memory, predictions to a relative 1e-5; the leave-one-out errors, which choose the ridge, are then estimated,
-        within 3 % where it was tried.  ``"auto"``: the first up to 8192 samples (20,000 with a single ridge), as far as
-        there is memory.
+        within 3 % where it was tried.  ``"nystrom"``: on the span of `centres` of the samples, in two passes over them,
+        which may be a memory map; nothing has n² entries, and leave-one-out is exact for these centres.  ``"auto"``:
+        the first up to 8192 samples (20,000 with a single ridge), as far as there is memory; the second where half the
+        kernel fits into memory, or there is a `checkpoint`; else the third, with a warning.
     checkpoint : path, optional
         Folder in which conjugate gradients keep the kernel and what they have solved, so that an interrupted `fit` goes
         on there.
+    centres : int, optional
+        Samples that ``"nystrom"`` takes, drawn at random, always the same; four times the root of n by default, but
+        1000 at least.  The time goes with n times its square.  All is in double precision then.
 
     Attributes
     ----------
@@ -155,7 +162,7 @@ class DEQRegressor(MultiOutputMixin, RegressorMixin, _KernelRidge):
         Predictions are ``kernel(x, X_fit_) @ dual_coef_ + intercept_``.
     intercept_ : float or ndarray (k,)
     X_fit_ : ndarray (n, p)
-        The training samples, scaled, without those of weight zero.
+        The training samples, scaled, without those of weight zero; with ``"nystrom"`` the centres.
     scaling_ : rmtdeq.data.Scaling or None
     network_ : Network
         Its activations centred for these samples, where they are to be.
@@ -225,7 +232,7 @@ class DEQClassifier(ClassifierMixin, _KernelRidge):
 
     Parameters
     ----------
-    deq, kind, ridge, scale, fit_intercept, backend, dtype, device, memory_limit, solver, checkpoint
+    deq, kind, ridge, scale, fit_intercept, backend, dtype, device, memory_limit, solver, checkpoint, centres
         As for `DEQRegressor`; the error by which a ridge is chosen is that of the indicators.
 
     Attributes
@@ -322,9 +329,3 @@ def _of_weight(
     if w is None or w.all():
         return X, y, w
     return X[w > 0], y[w > 0], w[w > 0]
-
-
-def _mean_squared_norm(X: FloatArray, weights: FloatArray | None) -> float:
-    if weights is not None:
-        X = X * np.sqrt(weights / weights.mean())[:, None]
-    return check.mean_squared_norm(X)

@@ -30,6 +30,7 @@ PARAMETERS = {
     "memory_limit": 1e9,
     "solver": "direct",
     "checkpoint": None,
+    "centres": None,
 }
 
 LEFT_OUT = {
@@ -249,6 +250,9 @@ def test_scikit_learn_accepts_them_as_its_own(estimator, unlike_copies):
             rd.MemoryLimitError,
             "float32",
         ),
+        (rd.DEQRegressor(solver="iterative", centres=3), {}, rd.InvalidInputError, "solver='nystrom'"),
+        (rd.DEQRegressor(centres=0), {}, rd.InvalidInputError, "centres"),
+        (rd.DEQRegressor(centres=3, checkpoint="nowhere"), {}, rd.InvalidInputError, "two passes"),
         (rd.DEQClassifier(), {"y": np.ones(10)}, rd.InvalidInputError, "one class"),
         (rd.DEQClassifier(), {"y": np.linspace(0, 1, 10)}, rd.InvalidInputError, "continuous"),
     ],
@@ -295,3 +299,29 @@ def test_a_folder_is_for_conjugate_gradients(tmp_path):
         rd.DEQClassifier(checkpoint=tmp_path / "fit").fit(X, y)
     with pytest.raises(rd.InvalidInputError, match="solver must be one of"):
         rd.DEQClassifier(solver="qr").fit(X, y)
+
+
+def test_on_the_span_of_all_samples_nothing_is_lost(digits):
+    X, y, Z, _ = digits
+    whole = rd.DEQClassifier().fit(X, y)
+    found = rd.DEQClassifier(centres=len(X), ridge=whole.ridges_).fit(X, y)
+    kept = whole.ridges_ > 1e-4
+    np.testing.assert_allclose(found.loo_error_[kept], whole.loo_error_[kept], rtol=1e-6)
+    np.testing.assert_array_equal(found.loo_error_rate_[kept], whole.loo_error_rate_[kept])
+    assert found.ridge_ == whole.ridge_
+    np.testing.assert_allclose(found.predict_proba(Z), whole.predict_proba(Z), atol=1e-6)
+
+
+def test_samples_that_are_too_many_are_learnt_on_some_of_them(caplog, tmp_path):
+    rng = np.random.default_rng(0)
+    mapped = np.lib.format.open_memmap(tmp_path / "samples.npy", "w+", float, (3500, 4))
+    mapped[:] = rng.standard_normal(mapped.shape)
+    y = np.sin(2 * mapped[:, 0]) + 0.1 * rng.standard_normal(len(mapped))
+    given = {"deq": "tanh", "ridge": 1e-3}
+    model = rd.DEQRegressor(**given, memory_limit=45e6).fit(mapped, y)
+    assert caplog.text.count("solver='nystrom'") == 1
+    assert model.X_fit_.shape == (1000, 4)
+    whole = rd.DEQRegressor(**given).fit(mapped, y)
+    Z = rng.standard_normal((100, 4))
+    assert np.std(model.predict(Z) - whole.predict(Z)) < 0.02
+    np.testing.assert_allclose(model.loo_error_, whole.loo_error_, rtol=0.02)
