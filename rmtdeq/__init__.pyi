@@ -76,6 +76,8 @@ from .sklearn import (
     DEQClassifier as DEQClassifier,
     DEQKernel as DEQKernel,
     DEQRegressor as DEQRegressor,
+    load_estimator as load_estimator,
+    save_estimator as save_estimator,
 )
 from .activations import (
     Activation as Activation,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import NoReturn
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +15,9 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, IntArray
 
 _NEGLIGIBLE = 1e-14
+
+_ENTRIES = 1 << 26
+"""Of samples that are looked at at a time, where they are many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +53,9 @@ class Scaling:
         InvalidInputError
             Samples that are all the same.
         """
-        exponent = check.exponents(X)
-        scaled = np.ldexp(X, -exponent)
-        centre = np.average(scaled, axis=0, weights=weights)
-        spread = math.sqrt(np.average(np.square(scaled - centre).sum(axis=1), weights=weights))
+        exponent = np.max([check.exponents(X[part]) for part in _parts(X)], axis=0)
+        centre = _mean(X, exponent, weights, lambda scaled: scaled)
+        spread = math.sqrt(_mean(X, exponent, weights, lambda scaled: np.square(scaled - centre).sum(axis=1)))
         if spread <= _NEGLIGIBLE:
             _raise_all_the_same(name)
         return cls(exponent, centre, spread)
@@ -72,6 +75,45 @@ class Scaling:
                 "X holds values so much larger than those it is scaled by that no number holds their ratio."
             )
         return np.asarray(result)
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledRows:
+    """Samples that are scaled where they are looked at: nothing of the size of all of them is made.
+
+    Attributes
+    ----------
+    X : ndarray (n, p)
+        As they are given, a memory map for instance.
+    scaling : Scaling or None
+        None: they are taken as they are.
+    dtype : dtype
+        Of what is looked at.
+    """
+
+    X: FloatArray
+    scaling: Scaling | None
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, rows: slice | IntArray) -> FloatArray:
+        """Return some of them, C-contiguous, in a copy."""
+        part = self.X[rows]
+        if self.scaling is not None:
+            part = self.scaling.apply(part.astype(float, copy=False))
+        return np.array(part, self.dtype, order="C")
+
+    def mean_squared_norm(self, weights: FloatArray | None = None) -> float:
+        """Return the weighted mean of their squared norms."""
+        shares = np.ones(len(self)) if weights is None else weights
+        roots = np.sqrt(shares / shares.mean())
+        double, total = replace(self, dtype=np.dtype(float)), 0.0
+        for part in _parts(self.X):
+            rows = double[part]
+            total += check.mean_squared_norm(rows * roots[part, None]) * (len(rows) / len(self))
+        return total
 
 
 def center_and_scale(X: ArrayLike, *, reference: ArrayLike | None = None) -> FloatArray:
@@ -147,6 +189,22 @@ def standardize(X: ArrayLike, *, reference: ArrayLike | None = None) -> FloatArr
         _raise_all_the_same("X" if reference is None else "reference")
     # What is constant becomes zero.
     return Scaling(exponents, centre, np.where(varied, spread * math.sqrt(varied.sum()), np.inf)).apply(X)
+
+
+def _parts(X: FloatArray) -> list[slice]:
+    """Cut samples into parts of so many that there is room for some copies of them."""
+    rows = max(1, _ENTRIES // X.shape[1])
+    return [slice(start, start + rows) for start in range(0, len(X), rows)]
+
+
+def _mean(X: FloatArray, exponent: IntArray, weights: FloatArray | None, of: Callable[[FloatArray], FloatArray]) -> Any:
+    """Return the weighted mean over samples of something of them, in units of a power of two."""
+    means, shares = [], []
+    for part in _parts(X):
+        w = None if weights is None else weights[part]
+        means.append(np.average(of(np.ldexp(X[part], -exponent)), axis=0, weights=w))
+        shares.append(float(len(X[part]) if w is None else w.sum()))
+    return means[0] if len(means) == 1 else np.average(means, axis=0, weights=shares)
 
 
 def _raise_all_the_same(name: str) -> NoReturn:

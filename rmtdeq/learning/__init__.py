@@ -4,8 +4,10 @@ from rmtdeq.learning.calibration import inverse_temperature
 from rmtdeq.learning.curve import Band, LearningCurve, learning_curve
 from rmtdeq.learning.ensemble import EnsemblePrediction, predict_ensemble
 from rmtdeq.learning.iterative import IterativePath, iterative_path
+from rmtdeq.learning.nystrom import NystromPath, nystrom_path
 from rmtdeq.learning.power_law import PowerLaw
 from rmtdeq.learning.prediction import LearningPrediction, predict_learning
+from rmtdeq.learning.regression import Solver
 from rmtdeq.learning.ridge import RidgeFit, RidgePath, RidgeProblem, ridge_fit, ridge_path, ridge_problem
 from rmtdeq.learning.suggestion import Candidate, Suggestion, suggest
 
@@ -16,14 +18,17 @@ __all__ = [
     "IterativePath",
     "LearningCurve",
     "LearningPrediction",
+    "NystromPath",
     "PowerLaw",
     "RidgeFit",
     "RidgePath",
     "RidgeProblem",
+    "Solver",
     "Suggestion",
     "inverse_temperature",
     "iterative_path",
     "learning_curve",
+    "nystrom_path",
     "predict_ensemble",
     "predict_learning",
     "ridge_fit",

@@ -12,14 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
 
 from rmtdeq._lib.checkpoint import Checkpoint
 from rmtdeq._lib.errors import ConvergenceError
 from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import FloatArray, IntArray
+from rmtdeq.learning.places import Host, Place
 from rmtdeq.learning.ridge import RidgeFit, RidgeProblem, ridge_grid, smallest_resolved
 
 _PROBES = 32
@@ -42,27 +43,29 @@ class NystromFactors:
     ----------
     values : ndarray (r,)
         Descending.
-    vectors : ndarray (n, r)
+    vectors : ndarray (n, r), or tensor
         Orthonormal.
     """
 
     values: FloatArray
-    vectors: FloatArray
+    vectors: Any
 
     @classmethod
-    def of(cls, columns: FloatArray, chosen: IntArray) -> NystromFactors:
+    def of(cls, columns: Any, chosen: IntArray, precision: np.dtype[Any], place: Place) -> NystromFactors:
         """Decompose C W⁻¹ Cᵀ, with C (n, r) columns of the kernel and W its square for the `chosen` samples."""
-        square = columns[chosen].astype(float)
-        shift = _JITTER * np.finfo(columns.dtype).eps * float(np.trace(square))
-        square[np.diag_indices_from(square)] += shift
-        root = cholesky(square, lower=True, overwrite_a=True, check_finite=False)
+        rounding = float(np.finfo(precision).eps)
+        square = place.cast(columns[place.rows(chosen)], np.dtype(float))
+        shift = _JITTER * rounding * float(square.diagonal().sum())
+        place.add_to_diagonal(square, shift)
         # C L⁻ᵀ, of which the left singular vectors are wanted.
-        factor = solve_triangular(root, columns.T, lower=True, check_finite=False).T
-        values, turned = np.linalg.eigh(factor.T @ factor)
-        keep = values > len(values) * np.finfo(columns.dtype).eps * values[-1]
-        values, turned = values[keep][::-1], turned[:, keep][:, ::-1]
-        vectors = factor @ (turned / np.sqrt(values))
-        return cls(np.maximum(values - shift, 0.0), vectors.astype(columns.dtype))
+        factor = place.solve_lower(place.cholesky(square), place.cast(columns.T, np.dtype(float))).T
+        found, turned = place.eigh(factor.T @ factor)
+        values = place.take(found)
+        # They ascend.
+        kept = np.flatnonzero(values > len(values) * rounding * values[-1])[::-1]
+        values = values[kept]
+        vectors = factor @ (turned[:, place.rows(kept.copy())] / place.put(np.sqrt(values)))
+        return cls(np.maximum(values - shift, 0.0), place.cast(vectors, precision))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +75,8 @@ class IterativePath:
     Attributes
     ----------
     product : callable
-        The kernel times vectors (n, b), rows and columns scaled by the roots of the weights.
+        The kernel times vectors (n, b) in double precision, where these are, rows and columns scaled by the roots of
+        the weights.
     factors : NystromFactors
     problem : RidgeProblem
     trace : float
@@ -80,16 +84,19 @@ class IterativePath:
         Random signs.
     precision : dtype
         Of the kernel's entries.
+    place : Place
+        Where vectors are.
     kept : Checkpoint, optional
         Where solutions are kept, and taken from where they are there.
     """
 
-    product: Callable[[FloatArray], FloatArray]
+    product: Callable[[Any], Any]
     factors: NystromFactors
     problem: RidgeProblem
     trace: float
     probes: FloatArray
-    precision: np.dtype[np.floating]
+    precision: np.dtype[Any]
+    place: Place
     kept: Checkpoint | None = None
 
     @property
@@ -130,31 +137,35 @@ class IterativePath:
             self.kept.save(name, known)
         return known["solved"]
 
-    def _preconditioned(self, ridge: float, V: FloatArray, rest: float) -> FloatArray:
+    def _preconditioned(self, ridge: float, V: Any, rest: float) -> Any:
         """U ((Λ + δ)⁻¹ - rest) Uᵀ V + rest V."""
-        U = self.factors.vectors
-        weights = 1 / (self.factors.values + ridge) - rest
-        return np.asarray(U @ (weights[:, None] * (U.T @ V.astype(U.dtype))).astype(U.dtype) + rest * V)
+        U, place = self.factors.vectors, self.place
+        weights = place.put(1 / (self.factors.values + ridge) - rest)
+        inner = weights[:, None] * (U.T @ place.cast(V, self.precision))
+        return place.cast(U @ place.cast(inner, self.precision), np.dtype(float)) + rest * V
 
-    def _solved(self, ridge: float, B: FloatArray, start: FloatArray | None) -> FloatArray:
+    def _solved(self, ridge: float, targets: FloatArray, start: FloatArray | None) -> FloatArray:
         """Solve (K + δ) A = B by preconditioned conjugate gradients, column by column at the price of one."""
+        place = self.place
         rest = 1 / (float(self.factors.values[-1]) + ridge)
-        A = np.zeros_like(B) if start is None else start.copy()
-        R = B.copy() if start is None else B - self.product(A) - ridge * A
-        least = np.linalg.norm(B, axis=0)
+        B = place.put(targets)
+        A = 0 * B if start is None else place.put(start.copy())
+        R = 1 * B if start is None else B - self.product(A) - ridge * A
+        least = np.linalg.norm(targets, axis=0)
         least *= np.where(np.arange(len(least)) < len(least) - self.probes.shape[1], _TOLERANCE, _ROUGH)
         Z = self._preconditioned(ridge, R, rest)
-        P, rho = Z.copy(), np.einsum("ij,ij->j", R, Z)
+        P, rho = 1 * Z, (R * Z).sum(0)
         for _ in range(_MOST_STEPS):
-            going = np.linalg.norm(R, axis=0) > least
-            if not going.any():
-                return A
+            columns = np.flatnonzero(np.sqrt(place.take((R * R).sum(0))) > least)
+            if not len(columns):
+                return place.take(A)
+            going = place.rows(columns)
             Q = self.product(P[:, going]) + ridge * P[:, going]
-            step = rho[going] / np.einsum("ij,ij->j", P[:, going], Q)
+            step = rho[going] / (P[:, going] * Q).sum(0)
             A[:, going] += step * P[:, going]
             R[:, going] -= step * Q
             Z = self._preconditioned(ridge, R[:, going], rest)
-            now = np.einsum("ij,ij->j", R[:, going], Z)
+            now = (R[:, going] * Z).sum(0)
             P[:, going] = Z + (now / rho[going]) * P[:, going]
             rho[going] = now
         raise ConvergenceError(
@@ -168,15 +179,17 @@ class IterativePath:
 
     def _diagonal(self, ridge: float, solved: FloatArray) -> FloatArray:
         """Estimate the diagonal of (K + δ)⁻¹ from its products with the probes."""
-        probes, U, known = self.probes, self.factors.vectors, 1 / (self.factors.values + ridge)
+        probes, U, place = self.probes, self.factors.vectors, self.place
+        known = 1 / (self.factors.values + ridge)
         samples = probes * solved
         # What the preconditioner leaves out gets the trace that there is.
         n, rank = U.shape
         rest = max((float(samples.mean(axis=1).sum()) - float(known.sum())) / (n - rank), 0.0) if n > rank else 0.0
-        samples -= probes * self._preconditioned(ridge, probes, rest)
-        exact = np.full(n, rest)
-        for part in np.array_split(np.arange(n), -(-n // _ROWS)):
-            exact[part] += np.square(U[part].astype(float)) @ (known - rest)
+        samples -= probes * place.take(self._preconditioned(ridge, place.put(probes), rest))
+        exact, weights = np.full(n, rest), place.put(known - rest)
+        for start in range(0, n, _ROWS):
+            part = slice(start, start + _ROWS)
+            exact[part] += place.take(place.cast(U[part], np.dtype(float)) ** 2 @ weights)
         # What is left of it is believed as far as it varies more between samples than by the probes (James and Stein).
         left = samples.mean(axis=1) / exact
         noise = float(np.mean(samples.var(axis=1, ddof=1) / exact**2)) / probes.shape[1]
@@ -186,14 +199,15 @@ class IterativePath:
 
 
 def iterative_path(
-    product: Callable[[FloatArray], FloatArray],
-    columns: Callable[[IntArray], FloatArray],
+    product: Callable[[Any], Any],
+    columns: Callable[[IntArray], Any],
     trace: float,
     problem: RidgeProblem,
-    precision: np.dtype[np.floating],
+    precision: np.dtype[Any],
     *,
     rank: int | None = None,
     seed: int = 0,
+    place: Place | None = None,
     kept: Checkpoint | None = None,
 ) -> IterativePath:
     """Prepare kernel ridge regression by conjugate gradients.
@@ -201,7 +215,7 @@ def iterative_path(
     Parameters
     ----------
     product : callable
-        The kernel (n, n) times vectors (n, b).
+        The kernel (n, n) times vectors (n, b) in double precision.
     columns : callable
         Columns of the kernel, (n, r), for the numbers of some samples.
     trace : float
@@ -213,18 +227,22 @@ def iterative_path(
         Samples of the preconditioner; by default a sixteenth of them, but 2048 at least and 4096 at most.
     seed : int
         Of those, and of the probes.
+    place : Place, optional
+        Where `product` and `columns` have their vectors; arrays of numpy by default.
     kept : Checkpoint, optional
         Of this problem.
     """
-    s = problem.roots
-    n = len(s)
+    place = Host() if place is None else place
+    n = len(problem.roots)
+    s = place.put(problem.roots)
     rng = np.random.default_rng(seed)
     r = min(n, max(_LEAST_RANK, min(math.ceil(n / 16), _MOST_RANK)) if rank is None else rank)
     chosen = np.sort(rng.choice(n, r, replace=False))
-    factors = NystromFactors.of((s[:, None] * columns(chosen) * s[chosen]).astype(precision, copy=False), chosen)
+    weighted = place.cast(s[:, None] * columns(chosen) * s[place.rows(chosen)], precision)
+    factors = NystromFactors.of(weighted, chosen, precision, place)
     probes = rng.choice([-1.0, 1.0], (n, _PROBES))
 
-    def weighted(V: FloatArray) -> FloatArray:
-        return np.asarray(s[:, None] * product(s[:, None] * V))
+    def scaled(V: Any) -> Any:
+        return s[:, None] * product(s[:, None] * V)
 
-    return IterativePath(weighted, factors, problem, trace, probes, precision, kept)
+    return IterativePath(scaled, factors, problem, trace, probes, precision, place, kept)

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import eigh
-from scipy.linalg.lapack import get_lapack_funcs
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import IllPosedError, InvalidInputError
 from rmtdeq._lib.types import FloatArray
+from rmtdeq.kernels.computation import is_tensor
+from rmtdeq.learning.places import place_of
 
 _ROUNDING = 4.0
 """Eigenvalues below so many units of rounding of the largest are not told from zero."""
@@ -182,13 +182,14 @@ class RidgeProblem:
         )
 
 
-def ridge_path(K: FloatArray, y: ArrayLike, *, weights: ArrayLike | None = None, intercept: bool = True) -> RidgePath:
+def ridge_path(K: Any, y: ArrayLike, *, weights: ArrayLike | None = None, intercept: bool = True) -> RidgePath:
     """Decompose a kernel for kernel ridge regression with any number of ridges.
 
     Parameters
     ----------
-    K : ndarray (n, n), float64 or float32, C-contiguous
-        The kernel of the training samples, **overwritten**: there is room for it and its eigenvectors.
+    K : ndarray or tensor (n, n), float64 or float32, C-contiguous
+        The kernel of the training samples, **overwritten**: there is room for it and its eigenvectors.  A tensor is
+        decomposed on its device.
     y : array_like (n,) or (n, k)
         Targets.
     weights : array_like (n,), optional
@@ -216,14 +217,13 @@ def ridge_path(K: FloatArray, y: ArrayLike, *, weights: ArrayLike | None = None,
     >>> bool((left_out.argmax(axis=1) == y).mean() > 0.9)
     True
     """
-    problem = _problem(K, y, weights, intercept)
-    # The transpose is in the order of LAPACK, which can then write where the kernel is.
-    values, vectors = eigh(_weighted(K, problem.roots).T, overwrite_a=True, check_finite=False, driver="evr")
-    return RidgePath(values, vectors, problem)
+    problem, place = _problem(K, y, weights, intercept), place_of(K)
+    values, vectors = place.eigh(_weighted(K, problem.roots))
+    return RidgePath(place.take(values), place.take(vectors), problem)
 
 
 def ridge_fit(
-    K: FloatArray, y: ArrayLike, ridge: float, *, weights: ArrayLike | None = None, intercept: bool = True
+    K: Any, y: ArrayLike, ridge: float, *, weights: ArrayLike | None = None, intercept: bool = True
 ) -> RidgeFit:
     """Solve kernel ridge regression with one ridge, by Cholesky's decomposition in the place of the kernel.
 
@@ -246,27 +246,34 @@ def ridge_fit(
     IllPosedError
         A kernel that is singular but for rounding, and a ridge too small to change that.
     """
-    ridge, problem = _ridge(ridge), _problem(K, y, weights, intercept)
-    A = _weighted(K, problem.roots).T
-    least = smallest_resolved(float(A.diagonal().sum()), A.dtype)
-    A[np.diag_indices_from(A)] += A.dtype.type(ridge)
-    factorise, solve, invert = get_lapack_funcs(("potrf", "potrs", "potri"), (A,))
-    factor, failed = factorise(A, lower=True, overwrite_a=True, clean=False)
-    if failed or not float(factor.diagonal().min()) ** 2 > least:
+    ridge, problem, place = _ridge(ridge), _problem(K, y, weights, intercept), place_of(K)
+    A = _weighted(K, problem.roots)
+    least = smallest_resolved(float(A.diagonal().sum()), _precision(A))
+    place.add_to_diagonal(A, ridge)
+    smallest, solved, diagonal = place.solved(A, problem.columns)
+    if not smallest > least:
         _raise_singular(ridge, least)
-    solved, _ = solve(factor, problem.columns.astype(A.dtype), lower=True)
-    inverse, _ = invert(factor, lower=True, overwrite_c=True)
-    return problem.fit(ridge, solved, inverse.diagonal())
+    return problem.fit(ridge, solved, diagonal)
 
 
-def _problem(K: FloatArray, y: ArrayLike, weights: ArrayLike | None, intercept: bool) -> RidgeProblem:
+def _problem(K: Any, y: ArrayLike, weights: ArrayLike | None, intercept: bool) -> RidgeProblem:
     n = len(K)
-    if not isinstance(K, np.ndarray) or K.shape != (n, n) or K.dtype not in (np.float32, np.float64):
+    array = isinstance(K, np.ndarray)
+    if not (array or is_tensor(K)) or K.shape != (n, n) or _name(K) not in ("float32", "float64"):
         raise InvalidInputError("K must be a square array of float64 or float32, as rmtdeq.kernel returns it.")
-    if not K.flags.writeable or not K.flags.c_contiguous:
+    if array and not (K.flags.writeable and K.flags.c_contiguous):
         raise InvalidInputError("K is overwritten and must be writeable and C-contiguous; pass K.copy().")
-    check.finite(int(np.count_nonzero(~np.isfinite(K.sum(axis=1)))), "K")
+    sums = place_of(K).take(K.sum(1))
+    check.finite(int(np.count_nonzero(~np.isfinite(sums))), "K")
     return ridge_problem(n, y, weights, intercept)
+
+
+def _name(K: Any) -> str:
+    return str(K.dtype).removeprefix("torch.")
+
+
+def _precision(K: Any) -> np.dtype[Any]:
+    return np.dtype(_name(K))
 
 
 def ridge_problem(n: int, y: ArrayLike, weights: ArrayLike | None, intercept: bool) -> RidgeProblem:
@@ -282,9 +289,9 @@ def ridge_problem(n: int, y: ArrayLike, weights: ArrayLike | None, intercept: bo
     return RidgeProblem(targets - mean, mean, np.sqrt(w), intercept)
 
 
-def _weighted(K: FloatArray, roots: FloatArray) -> FloatArray:
+def _weighted(K: Any, roots: FloatArray) -> Any:
     if not (roots == 1).all():
-        s = roots.astype(K.dtype)
+        s = place_of(K).put(roots.astype(_precision(K)))
         K *= s
         K *= s[:, None]
     return K

@@ -14,6 +14,7 @@ from rmtdeq.papers import (
     classifiers,
     designs,
     errors,
+    kernel_accuracy,
     large_spectrum,
     predicted_training,
     rates,
@@ -270,6 +271,14 @@ _ALL = (
         predicted_training.PredictedTraining(widths=(512, 1024, 2048)),
         predicted_training.PredictedTraining(),
         predicted_training.of_training,
+    ),
+    Experiment(
+        "kernel-accuracy",
+        "Test accuracy of kernel ridge regression: kernels of DEQs, of ReLU networks and a Gaussian one",
+        BEYOND,
+        kernel_accuracy.KernelAccuracy(n=1000, test=2000),
+        kernel_accuracy.KernelAccuracy(),
+        kernel_accuracy.of_whole_sets,
     ),
     Experiment(
         "whole-mnist",

@@ -6,5 +6,6 @@ require("sklearn")
 
 from rmtdeq.sklearn.estimators import DEQClassifier, DEQRegressor  # noqa: E402
 from rmtdeq.sklearn.kernel import DEQKernel  # noqa: E402
+from rmtdeq.sklearn.saving import load_estimator, save_estimator  # noqa: E402
 
-__all__ = ["DEQClassifier", "DEQKernel", "DEQRegressor"]
+__all__ = ["DEQClassifier", "DEQKernel", "DEQRegressor", "load_estimator", "save_estimator"]

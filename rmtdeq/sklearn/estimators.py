@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, Regre
 from sklearn.utils.validation import check_is_fitted
 
 from rmtdeq._lib import check
-from rmtdeq._lib.checkpoint import Checkpoint, checksum
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import KINDS, FloatArray, Function
-from rmtdeq.data import Scaling
-from rmtdeq.kernels import kernel, kernel_diagonal, kernel_operator
-from rmtdeq.kernels.blocks import scratch_bytes
-from rmtdeq.learning import RidgeFit, inverse_temperature, iterative_path, ridge_fit, ridge_path, ridge_problem
+from rmtdeq.data import ScaledRows, Scaling
+from rmtdeq.learning import RidgeFit, Solver, inverse_temperature
 from rmtdeq.network import DEQ, Network
 from rmtdeq.sklearn.inputs import validated, weights, with_labels, with_targets
 
@@ -27,14 +24,6 @@ if TYPE_CHECKING:
     from rmtdeq.activations import Activation
 
 _CRITERIA = ("loo", "gcv")
-
-_SOLVERS = ("auto", "direct", "iterative")
-
-_ALL_EIGENVALUES, _ONE_FACTOR = 8192, 20000
-"""Samples up to which a decomposition takes less time than conjugate gradients: for several ridges, and for one."""
-
-_ENTRIES = 1 << 24
-"""Of a kernel of test samples with those of the training that is there at a time."""
 
 
 class _KernelRidge(BaseEstimator):
@@ -54,6 +43,7 @@ class _KernelRidge(BaseEstimator):
         memory_limit: float | None = None,
         solver: str = "auto",
         checkpoint: str | Path | None = None,
+        centres: int | None = None,
     ) -> None:
         self.deq = deq
         self.kind = kind
@@ -66,38 +56,28 @@ class _KernelRidge(BaseEstimator):
         self.memory_limit = memory_limit
         self.solver = solver
         self.checkpoint = checkpoint
+        self.centres = centres
 
     def _learn(self, X: FloatArray, targets: FloatArray, weights: FloatArray | None) -> tuple[list[RidgeFit], int]:
         """Fit to targets (n, k) with every ridge; return what came of each, and which is the best."""
         ridges = self._given_ridges()
         check.choice(self.kind, "kind", KINDS)
         intercept = check.flag(self.fit_intercept, "fit_intercept")
-        check.choice(self.solver, "solver", _SOLVERS)
         folder = None if self.checkpoint is None else check.folder(self.checkpoint, "checkpoint")
+        solver = Solver(self.solver, self.backend, self.device, self.memory_limit, folder, self.centres)
         precision = check.precision(self.dtype, X)
-        single = ridges is not None and len(ridges) == 1
-        direct = self._decomposes(len(X), single, precision)
-        if direct and folder is not None:
-            raise InvalidInputError(
-                "checkpoint= keeps what conjugate gradients have reached, and so few samples are done without; leave "
-                "it out, or pass solver='iterative'."
-            )
+        # What has no room is refused before anything is computed.
+        chosen = solver.choice(len(X), ridges is not None and len(ridges) == 1, precision)
+        solver = replace(solver, name=chosen)
 
         self.scaling_ = Scaling.of(X, weights) if check.flag(self.scale, "scale") else None
-        samples = self._scaled(X)
+        samples = ScaledRows(X, self.scaling_, precision)
         network = self.deq if isinstance(self.deq, Network) else DEQ(self.deq)
         # One network for the samples of the training and of the test.
-        self.network_ = network.pinned(_mean_squared_norm(samples, weights))
-        self.X_fit_ = np.array(samples, dtype=precision, order="C")
-        if not direct:
-            fits = self._iterated(targets, weights, intercept, ridges, folder)
-        elif ridges is not None and single:
-            K = self._kernel(self.X_fit_)
-            fits = [ridge_fit(K, targets, ridges[0], weights=weights, intercept=intercept)]
-        else:
-            path = ridge_path(self._kernel(self.X_fit_), targets, weights=weights, intercept=intercept)
-            fits = path.fits(path.grid() if ridges is None else ridges)
-
+        self.network_ = network.pinned(samples.mean_squared_norm(weights))
+        self.X_fit_, fits = solver.learn(
+            samples, targets, self.network_, self.kind, ridges, weights=weights, intercept=intercept
+        )
         self.ridges_ = np.array([fit.ridge for fit in fits])
         self.loo_error_ = np.array([fit.loo_error for fit in fits])
         self.gcv_error_ = np.array([fit.gcv_error for fit in fits])
@@ -118,95 +98,13 @@ class _KernelRidge(BaseEstimator):
             raise InvalidInputError(f"ridge must be {_CRITERIA[0]!r}, {_CRITERIA[1]!r}, a number, or several.")
         return [check.number(ridge, "ridge", low=0) for ridge in ridges]
 
-    def _decomposes(self, n: int, single: bool, precision: np.dtype[Any]) -> bool:
-        """Say whether the kernel is decomposed, and refuse what was asked for and has no room."""
-        matrices = 1 if single else 2
-        if self.solver == "auto":
-            few = n <= (_ONE_FACTOR if single else _ALL_EIGENVALUES)
-            return few and self._bytes(n, matrices, precision) <= check.memory_allowed(self.memory_limit)[0]
-        if self.solver == "direct":
-            self._require_memory(n, matrices, precision)
-        return self.solver == "direct"
-
-    def _iterated(
-        self,
-        targets: FloatArray,
-        weights: FloatArray | None,
-        intercept: bool,
-        ridges: list[float] | None,
-        folder: Path | None,
-    ) -> list[RidgeFit]:
-        """Fit by conjugate gradients; half the kernel is kept in memory, or in the folder's files."""
-        X, network = self.X_fit_, self.network_
-        problem = ridge_problem(len(X), targets, weights, intercept)
-        squares = np.square(problem.roots)
-        trace = float(squares @ kernel_diagonal(X, network, self.kind))
-        with ExitStack() as open_:
-            operator = kernel_operator(
-                X,
-                network,
-                self.kind,
-                folder=None if folder is None else folder / "kernel",
-                backend=self.backend,
-                device=self.device,
-                memory_limit=self.memory_limit,
-                progress=True,
-            )
-            open_.enter_context(closing(operator))
-            kept = None
-            if folder is not None:
-                record = operator.identity() | {"targets": checksum(problem.targets), "weights": checksum(squares)}
-                kept = open_.enter_context(
-                    closing(Checkpoint(folder / "ridges", record | {"intercept": intercept}, "regression"))
-                )
-            path = iterative_path(
-                operator.__matmul__,
-                lambda chosen: self._kernel(X, X[chosen]),
-                trace,
-                problem,
-                operator.entries_dtype,
-                kept=kept,
-            )
-            return path.fits(path.grid() if ridges is None else np.array(ridges))
-
-    @staticmethod
-    def _bytes(n: int, matrices: int, precision: np.dtype[Any]) -> int:
-        return matrices * n * n * precision.itemsize + scratch_bytes(precision.itemsize)
-
-    def _require_memory(self, n: int, matrices: int, precision: np.dtype[Any]) -> None:
-        half = "dtype='float32' takes half, " if precision == np.float64 else ""
-        single = "one ridge instead of several takes half, " if matrices > 1 else ""
-        check.memory(
-            self._bytes(n, matrices, precision),
-            self.memory_limit,
-            f"Kernel ridge regression on {n} samples, {matrices} matrices of {n} x {n} entries,",
-            f"{half}{single}solver='iterative' keeps half a matrix, or learn from fewer samples",
-        )
-
-    def _scaled(self, X: FloatArray) -> FloatArray:
-        return X if self.scaling_ is None else self.scaling_.apply(X.astype(float, copy=False))
-
-    def _kernel(self, rows: FloatArray, columns: FloatArray | None = None) -> FloatArray:
-        found = kernel(
-            rows,
-            self.network_,
-            self.kind,
-            Y=columns,
-            backend=self.backend,
-            device=self.device,
-            memory_limit=self.memory_limit if columns is None else None,
-            progress=False,
-        )
-        return np.ascontiguousarray(found)
-
     def _values(self, X: ArrayLike) -> FloatArray:
         """Return what was learnt at samples (m, p): (m, k)."""
         check_is_fitted(self)
-        samples = self._scaled(validated(self, X, reset=False)).astype(self.X_fit_.dtype)
+        samples = ScaledRows(validated(self, X, reset=False), self.scaling_, self.X_fit_.dtype)
         coefficients = self.dual_coef_.reshape(len(self.X_fit_), -1)
-        rows = max(1, _ENTRIES // len(self.X_fit_))
-        parts = (samples[start : start + rows] for start in range(0, len(samples), rows))
-        return np.concatenate([self._kernel(part, self.X_fit_) @ coefficients + self.intercept_ for part in parts])
+        solver = Solver(backend=self.backend, device=self.device)
+        return solver.values(samples, self.X_fit_, self.network_, self.kind, coefficients, self.intercept_)
 
 
 class DEQRegressor(MultiOutputMixin, RegressorMixin, _KernelRidge):
@@ -242,11 +140,16 @@ class DEQRegressor(MultiOutputMixin, RegressorMixin, _KernelRidge):
     solver : str
         ``"direct"``: one decomposition of the kernel, exact.  ``"iterative"``: conjugate gradients, half the kernel in
         memory, predictions to a relative 1e-5; the leave-one-out errors, which choose the ridge, are then estimated,
-        within 3 % where it was tried.  ``"auto"``: the first up to 8192 samples (20,000 with a single ridge), as far as
-        there is memory.
+        within 3 % where it was tried.  ``"nystrom"``: on the span of `centres` of the samples, in two passes over them,
+        which may be a memory map; nothing has n² entries, and leave-one-out is exact for these centres.  ``"auto"``:
+        the first up to 8192 samples (20,000 with a single ridge), as far as there is memory; the second where half the
+        kernel fits into memory, or there is a `checkpoint`; else the third, with a warning.
     checkpoint : path, optional
         Folder in which conjugate gradients keep the kernel and what they have solved, so that an interrupted `fit` goes
         on there.
+    centres : int, optional
+        Samples that ``"nystrom"`` takes, drawn at random, always the same; four times the root of n by default, but
+        1000 at least.  The time goes with n times its square.  All is in double precision then.
 
     Attributes
     ----------
@@ -259,7 +162,7 @@ class DEQRegressor(MultiOutputMixin, RegressorMixin, _KernelRidge):
         Predictions are ``kernel(x, X_fit_) @ dual_coef_ + intercept_``.
     intercept_ : float or ndarray (k,)
     X_fit_ : ndarray (n, p)
-        The training samples, scaled, without those of weight zero.
+        The training samples, scaled, without those of weight zero; with ``"nystrom"`` the centres.
     scaling_ : rmtdeq.data.Scaling or None
     network_ : Network
         Its activations centred for these samples, where they are to be.
@@ -329,7 +232,7 @@ class DEQClassifier(ClassifierMixin, _KernelRidge):
 
     Parameters
     ----------
-    deq, kind, ridge, scale, fit_intercept, backend, dtype, device, memory_limit, solver, checkpoint
+    deq, kind, ridge, scale, fit_intercept, backend, dtype, device, memory_limit, solver, checkpoint, centres
         As for `DEQRegressor`; the error by which a ridge is chosen is that of the indicators.
 
     Attributes
@@ -426,9 +329,3 @@ def _of_weight(
     if w is None or w.all():
         return X, y, w
     return X[w > 0], y[w > 0], w[w > 0]
-
-
-def _mean_squared_norm(X: FloatArray, weights: FloatArray | None) -> float:
-    if weights is not None:
-        X = X * np.sqrt(weights / weights.mean())[:, None]
-    return check.mean_squared_norm(X)

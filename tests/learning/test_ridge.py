@@ -7,6 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import log_softmax
 from sklearn.linear_model import Ridge, RidgeCV
 
@@ -50,12 +51,17 @@ def test_a_regression_is_that_of_the_normal_equations_and_leaving_out_that_of_re
         others = np.arange(N) != i
         a, b = refit(K[np.ix_(others, others)], Y[others], w[others], ridge, intercept)
         residuals[i] = Y[i] - K[i, others] @ a - b
-    for fit in (ridge_path(K.copy(), Y, **options).fit(ridge), ridge_fit(K.copy(), Y, ridge, **options)):
-        assert fit.ridge == ridge
-        np.testing.assert_allclose(fit.coefficients, coefficients, atol=1e-9 * abs(coefficients).max())
-        np.testing.assert_allclose(fit.intercept, constant, atol=1e-9)
-        np.testing.assert_allclose(fit.residuals, residuals, atol=1e-9)
-        assert fit.loo_error == pytest.approx(np.average(residuals**2, axis=0, weights=w).mean(), rel=1e-9)
+    for place in (np.copy, torch.tensor):
+        for fit in (ridge_path(place(K), Y, **options).fit(ridge), ridge_fit(place(K), Y, ridge, **options)):
+            assert fit.ridge == ridge
+            _same(fit, coefficients, constant, residuals, w)
+
+
+def _same(fit, coefficients, constant, residuals, w):
+    np.testing.assert_allclose(fit.coefficients, coefficients, atol=1e-9 * abs(coefficients).max())
+    np.testing.assert_allclose(fit.intercept, constant, atol=1e-9)
+    np.testing.assert_allclose(fit.residuals, residuals, atol=1e-9)
+    assert fit.loo_error == pytest.approx(np.average(residuals**2, axis=0, weights=w).mean(), rel=1e-9)
 
 
 @pytest.mark.parametrize("intercept", [True, False])

@@ -30,6 +30,7 @@ PARAMETERS = {
     "memory_limit": 1e9,
     "solver": "direct",
     "checkpoint": None,
+    "centres": None,
 }
 
 LEFT_OUT = {
@@ -195,7 +196,7 @@ def test_predictions_in_blocks_are_those_in_one(waves, monkeypatch):
     X, y, Z, _ = waves
     mine = rd.DEQRegressor("tanh", ridge=0.1).fit(X, y)
     whole = mine.predict(Z)
-    monkeypatch.setattr("rmtdeq.sklearn.estimators._ENTRIES", 7 * 60)
+    monkeypatch.setattr("rmtdeq.learning.regression._ENTRIES", 7 * 60)
     np.testing.assert_allclose(mine.predict(Z), whole, rtol=1e-11)
     np.testing.assert_allclose(mine.predict(Z[3:4]), whole[3:4], rtol=1e-11)
 
@@ -249,6 +250,9 @@ def test_scikit_learn_accepts_them_as_its_own(estimator, unlike_copies):
             rd.MemoryLimitError,
             "float32",
         ),
+        (rd.DEQRegressor(solver="iterative", centres=3), {}, rd.InvalidInputError, "solver='nystrom'"),
+        (rd.DEQRegressor(centres=0), {}, rd.InvalidInputError, "centres"),
+        (rd.DEQRegressor(centres=3, checkpoint="nowhere"), {}, rd.InvalidInputError, "two passes"),
         (rd.DEQClassifier(), {"y": np.ones(10)}, rd.InvalidInputError, "one class"),
         (rd.DEQClassifier(), {"y": np.linspace(0, 1, 10)}, rd.InvalidInputError, "continuous"),
     ],
@@ -263,7 +267,7 @@ def test_nothing_is_computed_for_what_does_not_fit(monkeypatch):
     def never(*_, **__):
         raise AssertionError("a kernel was computed")
 
-    monkeypatch.setattr("rmtdeq.sklearn.estimators.kernel", never)
+    monkeypatch.setattr("rmtdeq.learning.regression.kernel", never)
     X, y = np.random.default_rng(0).standard_normal((1000, 3)), np.ones(1000)
     with pytest.raises(rd.MemoryLimitError, match="one ridge instead of several"):
         rd.DEQRegressor(memory_limit=15e6, solver="direct").fit(X, y)
@@ -272,14 +276,16 @@ def test_nothing_is_computed_for_what_does_not_fit(monkeypatch):
             rd.DEQRegressor(ridge=ridge, memory_limit=1e6, dtype="float32", solver="direct").fit(X, y)
 
 
-def test_conjugate_gradients_predict_what_the_decomposition_does(tmp_path):
-    """With the kernel and solutions in a folder, from which the next fit goes on."""
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_conjugate_gradients_predict_what_the_decomposition_does(tmp_path, backend):
+    """With the kernel and solutions in a folder, from which the next fit goes on; or the kernel as a tensor."""
     X, y = rd.load_dataset("digits", n=500, seed=0)
     given = {"ridge": [1.0, 0.1, 0.01], "deq": "relu"}
     direct = rd.DEQClassifier(**given, solver="direct").fit(X[::2], y[::2])
     folder = tmp_path / "fit"
     for _ in range(2):
-        iterative = rd.DEQClassifier(**given, solver="iterative", checkpoint=folder).fit(X[::2], y[::2])
+        iterative = rd.DEQClassifier(**given, solver="iterative", checkpoint=folder, backend=backend)
+        iterative.fit(X[::2], y[::2])
         assert iterative.ridge_ == direct.ridge_
         np.testing.assert_allclose(iterative.decision_function(X), direct.decision_function(X), atol=1e-4)
     assert len(list((folder / "ridges").glob("ridge-*.npz"))) == 3
@@ -293,3 +299,29 @@ def test_a_folder_is_for_conjugate_gradients(tmp_path):
         rd.DEQClassifier(checkpoint=tmp_path / "fit").fit(X, y)
     with pytest.raises(rd.InvalidInputError, match="solver must be one of"):
         rd.DEQClassifier(solver="qr").fit(X, y)
+
+
+def test_on_the_span_of_all_samples_nothing_is_lost(digits):
+    X, y, Z, _ = digits
+    whole = rd.DEQClassifier().fit(X, y)
+    found = rd.DEQClassifier(centres=len(X), ridge=whole.ridges_).fit(X, y)
+    kept = whole.ridges_ > 1e-4
+    np.testing.assert_allclose(found.loo_error_[kept], whole.loo_error_[kept], rtol=1e-6)
+    np.testing.assert_array_equal(found.loo_error_rate_[kept], whole.loo_error_rate_[kept])
+    assert found.ridge_ == whole.ridge_
+    np.testing.assert_allclose(found.predict_proba(Z), whole.predict_proba(Z), atol=1e-6)
+
+
+def test_samples_that_are_too_many_are_learnt_on_some_of_them(caplog, tmp_path):
+    rng = np.random.default_rng(0)
+    mapped = np.lib.format.open_memmap(tmp_path / "samples.npy", "w+", float, (3500, 4))
+    mapped[:] = rng.standard_normal(mapped.shape)
+    y = np.sin(2 * mapped[:, 0]) + 0.1 * rng.standard_normal(len(mapped))
+    given = {"deq": "tanh", "ridge": 1e-3}
+    model = rd.DEQRegressor(**given, memory_limit=45e6).fit(mapped, y)
+    assert caplog.text.count("solver='nystrom'") == 1
+    assert model.X_fit_.shape == (1000, 4)
+    whole = rd.DEQRegressor(**given).fit(mapped, y)
+    Z = rng.standard_normal((100, 4))
+    assert np.std(model.predict(Z) - whole.predict(Z)) < 0.02
+    np.testing.assert_allclose(model.loo_error_, whole.loo_error_, rtol=0.02)

@@ -18,6 +18,13 @@ from rmtdeq.kernels.matrix import fill_matrix
 _ROWS = 1024
 
 
+def product_in_double(entries: Tensor, vectors: Tensor) -> Tensor:
+    """Return the product of entries (n, m) of any precision with vectors (m, b) of double precision, in that."""
+    if entries.dtype == torch.float64:
+        return entries @ vectors
+    return torch.cat([rows.double() @ vectors for rows in torch.split(entries, _ROWS)])
+
+
 def share_of(n: int, group: Any) -> slice:
     """Return the rows that this process has of n."""
     if group is None:
@@ -73,13 +80,7 @@ class DeviceMatrix:
         """Return the product with vectors (n, b), in double precision."""
         vectors = _shared(V, self._engine.device, self._group)
         result = vectors.new_zeros(vectors.shape)
-        if self._entries.dtype == torch.float64:
-            result[self._rows] = self._entries @ vectors
-        else:
-            for part, entries in zip(
-                torch.split(result[self._rows], _ROWS), torch.split(self._entries, _ROWS), strict=True
-            ):
-                part.copy_(entries.double() @ vectors)
+        result[self._rows] = product_in_double(self._entries, vectors)
         return _total(result, self._group)
 
 
