@@ -1,0 +1,102 @@
+"""Which way a spectrum is carried to more samples, and how far it is off: what measured spectra tell of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from rmtdeq._lib.types import FloatArray
+from rmtdeq.theory.freedom import grown_by_freedom
+from rmtdeq.theory.growth import BlockSpectra, grown_by_rank, mean_logarithms
+from rmtdeq.theory.rmt import between_spectra
+from rmtdeq.theory.spectrum import ExpectedError
+
+ENOUGH = 4
+"""Blocks whose distances tell the noise."""
+
+_COMPARED = 8
+_DECAY = 0.3
+_DECAYS = (0.0, 0.6)
+"""Powers of the size with which noise falls: where two sizes do not tell, and what they may tell."""
+_GROWTH = 1.3
+"""Power of the number of doublings with which the error of an extrapolation grows."""
+
+Rule = Callable[[BlockSpectra, int, FloatArray], FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class Extrapolation:
+    """A way to more samples.
+
+    Attributes
+    ----------
+    rule : callable
+        `grown_by_rank` or `grown_by_freedom`.
+    error : ndarray (3,)
+        Of the spectrum of a block foretold from its halves, as `between_spectra` has it.
+    """
+
+    rule: Rule
+    error: FloatArray
+
+    @classmethod
+    def chosen(cls, spectra: Sequence[FloatArray]) -> Extrapolation:
+        """Return the way that foretells blocks from their halves, quarters and eighths best.
+
+        Parameters
+        ----------
+        spectra : sequence of ndarray (blocks, size)
+            Descending eigenvalues of kernels of blocks of samples, and of halves, quarters and eighths of these.
+        """
+        if len(spectra) < 4:
+            # Of so few samples there are no eighths, and nothing is known.
+            return cls(grown_by_rank, np.ones(3))
+        m, whole = spectra[0].shape[1], np.exp(mean_logarithms(spectra[0]))
+        parts, ranks = BlockSpectra(*spectra[1:4]), np.arange(m) + 0.5
+        ways = [
+            cls(rule, np.array(between_spectra(np.exp(rule(parts, m, ranks)), whole)))
+            for rule in (grown_by_rank, grown_by_freedom)
+        ]
+        return min(ways, key=lambda way: float(way.error.sum()))
+
+
+def expected_error(spectra: Sequence[FloatArray], n: int, extrapolated: FloatArray | None = None) -> ExpectedError:
+    """Return the error that a prediction for n samples expects of itself.
+
+    Parameters
+    ----------
+    spectra : sequence of ndarray (blocks, size)
+        Descending eigenvalues of kernels of disjoint blocks that it is made from, and of parts of these, by falling
+        size.
+    n : int
+    extrapolated : ndarray (3,), optional
+        Error of an extrapolation to twice as many samples, where the prediction is one.
+
+    Notes
+    -----
+    The noise is the distance of blocks from one another, of the largest size of which there are several, and goes with
+    a power of the size that the next size tells.
+    """
+    blocks, m = spectra[0].shape
+    # Two blocks differ by the noise of both; a measurement and the mean of all by that of one and of the mean.
+    noise = np.sqrt((np.square(_distance(spectra, n)) + np.square(_distance(spectra, m)) / blocks) / 2)
+    if extrapolated is not None:
+        noise = np.hypot(noise, extrapolated * np.log2(n / m) ** _GROWTH)
+    return ExpectedError(*noise.tolist())
+
+
+def _distance(spectra: Sequence[FloatArray], n: int) -> FloatArray:
+    """Mean distance between two spectra of n samples."""
+    several = [each for each in spectra if len(each) >= ENOUGH][:2]
+    sizes = [each.shape[1] for each in several]
+    apart = [
+        np.mean([between_spectra(one, other) for one, other in combinations(each[:_COMPARED], 2)], axis=0)
+        for each in several
+    ]
+    power = np.full(3, _DECAY)
+    if len(apart) > 1 and min(map(np.min, apart)) > 0:
+        power = np.clip(np.log(apart[1] / apart[0]) / np.log(sizes[0] / sizes[1]), *_DECAYS)
+    return np.asarray(apart[0] * (sizes[0] / n) ** power)
