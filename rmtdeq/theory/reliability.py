@@ -1,8 +1,8 @@
-"""Which way a spectrum is carried to more samples, and how far it is off: what measured spectra tell of both."""
+"""How a spectrum is carried to more samples, and how far it is off: what measured spectra tell of both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -18,33 +18,32 @@ ENOUGH = 4
 """Blocks whose distances tell the noise."""
 
 _COMPARED = 8
+_NONE = 1e-300
 _DECAY = 0.3
 _DECAYS = (0.0, 0.6)
 """Powers of the size with which noise falls: where two sizes do not tell, and what they may tell."""
 _GROWTH = 1.3
 """Power of the number of doublings with which the error of an extrapolation grows."""
 
-Rule = Callable[[BlockSpectra, int, FloatArray], FloatArray]
-
 
 @dataclass(frozen=True, eq=False)
 class Extrapolation:
-    """A way to more samples.
+    """A way to more samples between that by rank and that by degrees of freedom.
 
     Attributes
     ----------
-    rule : callable
-        `grown_by_rank` or `grown_by_freedom`.
+    freedom : float
+        Weight of `grown_by_freedom`; the rest is `grown_by_rank`'s.
     error : ndarray (3,)
         Of the spectrum of a block foretold from its halves, as `between_spectra` has it.
     """
 
-    rule: Rule
+    freedom: float
     error: FloatArray
 
     @classmethod
-    def chosen(cls, spectra: Sequence[FloatArray]) -> Extrapolation:
-        """Return the way that foretells blocks from their halves, quarters and eighths best.
+    def tried(cls, spectra: Sequence[FloatArray]) -> Extrapolation:
+        """Weigh both by how well they foretell blocks from their halves: as the inverse squares of their errors.
 
         Parameters
         ----------
@@ -53,14 +52,26 @@ class Extrapolation:
         """
         if len(spectra) < 4:
             # Of so few samples there are no eighths, and nothing is known.
-            return cls(grown_by_rank, np.ones(3))
+            return cls(0.0, np.ones(3))
         m, whole = spectra[0].shape[1], np.exp(mean_logarithms(spectra[0]))
         parts, ranks = BlockSpectra(*spectra[1:4]), np.arange(m) + 0.5
-        ways = [
-            cls(rule, np.array(between_spectra(np.exp(rule(parts, m, ranks)), whole)))
-            for rule in (grown_by_rank, grown_by_freedom)
-        ]
-        return min(ways, key=lambda way: float(way.error.sum()))
+
+        def error(logarithms: FloatArray) -> FloatArray:
+            return np.array(between_spectra(np.exp(logarithms), whole))
+
+        by_rank, by_freedom = (rule(parts, m, ranks) for rule in (grown_by_rank, grown_by_freedom))
+        of_rank, of_freedom = (float(error(each).sum()) ** 2 for each in (by_rank, by_freedom))
+        weight = of_rank / max(of_rank + of_freedom, _NONE)
+        return cls(weight, error(_between(by_rank, by_freedom, weight)))
+
+    def grown(self, blocks: BlockSpectra, n: int, ranks: FloatArray) -> FloatArray:
+        """Return what `grown_by_rank` does, by this way."""
+        by_rank = grown_by_rank(blocks, n, ranks)
+        return _between(by_rank, grown_by_freedom(blocks, n, ranks), self.freedom) if self.freedom else by_rank
+
+
+def _between(one: FloatArray, other: FloatArray, weight: float) -> FloatArray:
+    return np.asarray((1 - weight) * one + weight * other)
 
 
 def expected_error(spectra: Sequence[FloatArray], n: int, extrapolated: FloatArray | None = None) -> ExpectedError:

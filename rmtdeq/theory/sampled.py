@@ -43,8 +43,8 @@ def sampled_predictions(
     Notes
     -----
     Up to 4096 samples, as many as are kept by default, the prediction is the mean over blocks of n of them; beyond,
-    it is carried to n by rank or by degrees of freedom, whichever foretells blocks from their halves better.  The
-    largest eigenvalues are given as outliers, whether or not there is a gap.
+    it is carried to n by rank and by degrees of freedom, each as it foretells blocks from their halves.  The largest
+    eigenvalues are given as outliers, whether or not there is a gap.
     """
     pinned = deq.pinned(centre)
     kept = len(moments.samples)
@@ -69,8 +69,8 @@ def _prediction(
     if n == m:
         logarithms, extrapolated = at_ranks(mean_logarithms(spectra[0]), ranks), None
     else:
-        way = Extrapolation.chosen(spectra)
-        logarithms, extrapolated = way.rule(BlockSpectra(*spectra[:3]), n, ranks), way.error
+        way = Extrapolation.tried(spectra)
+        logarithms, extrapolated = way.grown(BlockSpectra(*spectra[:3]), n, ranks), way.error
     law, outliers = _spectrum(ranks, logarithms, n, alignments)
     return SpectrumPrediction(
         deq,

@@ -123,15 +123,15 @@ def test_degrees_of_freedom_of_gaussian_features_are_carried(of_a_power_law):
         assert (found / (found + ridge)).sum() == pytest.approx((measured / (measured + ridge)).sum(), rel=0.01)
 
 
-def test_the_way_to_more_samples_is_that_which_foretells_better(of_a_power_law):
-    chosen = Extrapolation.chosen(of_a_power_law)
-    whole = np.exp(np.log(of_a_power_law[0]).mean(axis=0))
-    errors = {
-        rule: sum(between_spectra(np.exp(rule(BlockSpectra(*of_a_power_law[1:]), 256, np.arange(256) + 0.5)), whole))
-        for rule in (grown_by_rank, grown_by_freedom)
-    }
-    assert chosen.rule is min(errors, key=errors.get)
-    assert chosen.error.sum() == pytest.approx(min(errors.values()))
+def test_the_way_to_more_samples_counts_both_rules_as_they_foretell(of_a_power_law):
+    way = Extrapolation.tried(of_a_power_law)
+    ranks, whole = np.arange(256) + 0.5, np.exp(np.log(of_a_power_law[0]).mean(axis=0))
+    parts = BlockSpectra(*of_a_power_law[1:])
+    of_rank, of_freedom = (
+        sum(between_spectra(np.exp(rule(parts, 256, ranks)), whole)) for rule in (grown_by_rank, grown_by_freedom)
+    )
+    assert way.freedom / (1 - way.freedom) == pytest.approx((of_rank / of_freedom) ** 2)
+    np.testing.assert_allclose(way.error, between_spectra(np.exp(way.grown(parts, 256, ranks)), whole))
 
 
 def test_the_expected_error_is_the_distance_of_measurements(of_a_power_law):
