@@ -220,6 +220,12 @@ def test_programs_of_pages_run(monkeypatch, tmp_path, page):
     np.save("X.npy", rng.standard_normal((60, 30)))
     np.save("new.npy", rng.standard_normal((5, 30)))
     np.save("y.npy", np.repeat(["red", "green"], 30))
+    rows = [f"{at},{'MB'[at % 2]},{','.join(map(str, row))}" for at, row in enumerate(np.load("X.npy"))]
+    header = f"id,diagnosis,{','.join(f'feature {at}' for at in range(30))}"
+    Path("wdbc.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+    Path("data").mkdir()
+    images, labels = rng.integers(0, 256, (200, 28, 28), dtype=np.uint8), np.repeat(np.arange(10), 20)
+    np.savez("data/mnist.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     if page == "reports":
         assert main(["compare", "--dataset", "mixture", "--p", "60", "--n", "48", "--save", "spectrum.npz"]) == 0
     run_all([DOCS / "start.md", DOCS / f"{page}.md"])

@@ -14,7 +14,7 @@ from rmtdeq._lib import check, style
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.tables import Table, Tabular
-from rmtdeq._lib.types import KINDS, FloatArray, IntArray, Seed
+from rmtdeq._lib.types import KINDS, FloatArray, IntArray, Kind, Seed
 from rmtdeq.kernels import kernel
 from rmtdeq.kernels.blocks import scratch_bytes
 from rmtdeq.learning.power_law import PowerLaw
@@ -187,7 +187,7 @@ def learning_curve(
     tau0_squared, backend, dtype, device
         Of the kernel, as for `rmtdeq.kernel`.
     memory_limit : float, optional
-        Bytes that two matrices of n x n entries may take; nine tenths of the free memory by default.
+        Bytes that 2.25 matrices of n x n entries may take; nine tenths of the free memory by default.
     progress : bool
         Tell how far it is if standard error is a terminal.
 
@@ -202,7 +202,7 @@ def learning_curve(
     IllPosedError
         No contraction on these data; a ridge too small for samples that are there twice.
     MemoryLimitError
-        No room for two matrices, which is told before anything is computed.
+        No room for these, which is told before anything is computed.
 
     Notes
     -----
@@ -224,43 +224,107 @@ def learning_curve(
     >>> curve.mse.shape, bool(curve.mse[0] > curve.mse[2]), bool((curve.low <= curve.high).all())
     ((3,), True, True)
     """
+    ridge = check.number(ridge, "ridge", low=0)
+    (found,) = learning_curves(
+        X,
+        y,
+        deq,
+        kind,
+        sizes=sizes,
+        ridges=[ridge],
+        seed=seed,
+        tau0_squared=tau0_squared,
+        backend=backend,
+        dtype=dtype,
+        device=device,
+        memory_limit=memory_limit,
+        progress=progress,
+    )
+    return found
+
+
+def learning_curves(
+    X: ArrayLike,
+    y: ArrayLike,
+    deq: Network,
+    kind: str,
+    *,
+    sizes: Iterable[int] | None,
+    ridges: Sequence[float],
+    seed: Seed = 0,
+    tau0_squared: float | None = None,
+    memory_limit: float | None = None,
+    progress: bool = True,
+    **computation: Any,
+) -> list[LearningCurve]:
+    """Return the `learning_curve` of each of several ridges, of one kernel and on the same subsets.
+
+    Parameters
+    ----------
+    X, y, deq, kind, sizes, seed, tau0_squared, memory_limit, progress
+        As for `learning_curve`.
+    ridges : sequence of float
+        Not negative.
+    **computation
+        ``backend``, ``dtype``, ``device`` of the kernel.
+    """
     X = check.samples(X)
     n = len(X)
     targets, classes = learning_targets(y, n)
     if n < _FEWEST:
         raise InvalidInputError(f"A learning curve is foretold from {_FEWEST} samples at least, not from {n}.")
     asked = training_sizes((n // 4, n // 2, n, 2 * n, 4 * n) if sizes is None else sizes)
-    ridge = check.number(ridge, "ridge", low=0)
-    kind = check.choice(kind, "kind", KINDS)
-    itemsize = check.precision(dtype, X).itemsize
+    chosen: Kind = check.choice(kind, "kind", KINDS)  # type: ignore[assignment]
+    itemsize = check.precision(computation.get("dtype"), X).itemsize
     check.memory(
-        2 * n * n * itemsize + scratch_bytes(itemsize),
+        9 * n * n * itemsize // 4 + scratch_bytes(itemsize),
         memory_limit,
-        f"A learning curve from {n} samples, two matrices of {n} x {n} entries,",
+        f"A learning curve from {n} samples, 2.25 matrices of {n} x {n} entries,",
         "take fewer samples, or dtype='float32'",
     )
     rng = check.generator(seed)
-    options = {"backend": backend, "dtype": dtype, "device": device, "memory_limit": memory_limit}
-    K = np.asarray(kernel(X, deq, kind, tau0_squared=tau0_squared, progress=progress, **options))
+    options = {**computation, "memory_limit": memory_limit, "progress": progress}
+    K = np.asarray(kernel(X, deq, chosen, tau0_squared=tau0_squared, **options))
 
     ladder = [round(n * 2 ** (-step / 2)) for step in range(_LADDER)]
     measured = sorted({*ladder, *asked[asked <= n].tolist()}, reverse=True)
-    errors = {}
-    with Stage("learning curve", sum(_subsets(n, size) * size**3 for size in measured), show=progress) as stage:
+    errors: list[dict[int, FloatArray]] = [{} for _ in ridges]
+    total = len(ridges) * sum(_subsets(n, size) * size**3 for size in measured)
+    with Stage("learning curve", total, show=progress) as stage:
         for size in measured:
-            total = np.zeros((1 if classes is None else 2, n))
+            sums = np.zeros((len(ridges), 1 if classes is None else 2, n))
             for _ in range(_subsets(n, size)):
-                total += _errors(K, targets, classes, rng.permutation(n)[:size], ridge)
-                stage.update(size**3)
-            errors[size] = total / _subsets(n, size)
-
+                subset = np.sort(rng.permutation(n)[:size])
+                rows = K if size == n else K[subset]
+                for each, ridge in zip(sums, ridges, strict=True):
+                    each += _errors(rows, targets, classes, subset, ridge)
+                    stage.update(size**3)
+            for of_ridge, each in zip(errors, sums, strict=True):
+                of_ridge[size] = each / _subsets(n, size)
     # First the samples as they are, then draws of them, the same for all sizes.
     shares = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), _DRAWS)]) / n
+    return [
+        _curve(of_ridge, shares, ladder, asked, classes is not None, ridge, chosen)
+        for of_ridge, ridge in zip(errors, ridges, strict=True)
+    ]
+
+
+def _curve(
+    errors: Mapping[int, FloatArray],
+    shares: FloatArray,
+    ladder: Sequence[int],
+    asked: IntArray,
+    tells: bool,
+    ridge: float,
+    kind: Kind,
+) -> LearningCurve:
+    """The curve through errors (1 or 2, n) of each sample, by size; of draws of the samples (1 + draws, n)."""
+    n = shares.shape[1]
     squares = {size: np.maximum(shares @ each[0], np.finfo(float).tiny) for size, each in errors.items()}
     laws = [PowerLaw.through(steps, _rows(squares, steps)) for steps in (ladder[:length] for length in _LENGTHS)]
     ahead = [law.at(asked) for law in laws]
     wrong = None
-    if classes is not None:
+    if tells:
         rates = {size: np.maximum(shares @ each[1], _HALF / n) for size, each in errors.items()}
         wrong = _banded(asked, rates, [_rates(values, ladder, squares, rates) for values in ahead])
     return LearningCurve(
@@ -290,12 +354,12 @@ def _subsets(n: int, size: int) -> int:
     return 1 if size == n else min(_MOST_SUBSETS, math.ceil((n / size) ** 2))
 
 
-def _errors(K: FloatArray, targets: FloatArray, classes: IntArray | None, subset: IntArray, ridge: float) -> FloatArray:
+def _errors(
+    rows: FloatArray, targets: FloatArray, classes: IntArray | None, subset: IntArray, ridge: float
+) -> FloatArray:
     """Return squared errors on all samples of what is learnt from some of them, and whether they are told wrong."""
-    fit = ridge_fit(np.ascontiguousarray(K[np.ix_(subset, subset)]), targets[subset], ridge)
-    coefficients = np.zeros(targets.shape)
-    coefficients[subset] = fit.coefficients
-    values = K @ coefficients.astype(K.dtype) + fit.intercept
+    fit = ridge_fit(np.ascontiguousarray(rows[:, subset]), targets[subset], ridge)
+    values = rows.T @ fit.coefficients.astype(rows.dtype) + fit.intercept
     values[subset] = targets[subset] - fit.residuals
     squares = np.square(values - targets).mean(axis=1)
     return squares[None] if classes is None else np.stack([squares, values.argmax(axis=1) != classes])

@@ -16,7 +16,7 @@ from rmtdeq._lib.tables import Table, Tabular
 from rmtdeq._lib.types import AUTO, CLASSWISE, KINDS, SAMPLED, BoolArray, FloatArray, IntArray, Kind
 from rmtdeq.data import DataMoments, GaussianMixture
 from rmtdeq.data.norms import by_norm
-from rmtdeq.learning.curve import learning_curve, training_sizes
+from rmtdeq.learning.curve import learning_curves, training_sizes
 from rmtdeq.learning.orthants import all_positive
 from rmtdeq.network import Network, require_network, require_varying
 from rmtdeq.theory.expansion import expand
@@ -309,12 +309,10 @@ def _from_samples(
     if targets is None and moments.classes < 2:
         raise InvalidInputError("These moments know of one class; take them with labels, or give targets.")
     y = moments.labels if targets is None else check.real_array(targets, "targets").astype(float)
-    curves = [
-        learning_curve(
-            moments.samples.astype(float), y, deq, kind, sizes=sizes, ridge=ridge, tau0_squared=centre, progress=False
-        )
-        for ridge in ridges.tolist()
-    ]
+    samples = moments.samples.astype(float)
+    curves = learning_curves(
+        samples, y, deq, kind, sizes=sizes, ridges=ridges.tolist(), tau0_squared=centre, progress=False
+    )
     rates = [curve.error_rate for curve in curves if curve.error_rate is not None]
     return LearningPrediction(
         sizes,

@@ -1,10 +1,10 @@
-"""From the eigenvalues of kernels on some samples to those on n samples.
+"""From the eigenvalues of kernels on some samples to those on n samples, rank by rank.
 
 As samples are added the k-th largest eigenvalue grows in proportion, and the smallest stay where they are: eigenvalues
 keep their rank at the head and their share of the ranks at the tail.  What an eigenvalue of the same place did from
 half of the samples to all of them, by its logarithm, it is taken to go on doing.  This is an extrapolation and no law:
-it holds for the smooth spectra of images, and less where a bulk has a hard edge, as a low-dimensional mixture's; how
-well it does from a quarter to a half tells.
+it holds for smooth spectra, and less where a bulk has a hard edge, as a low-dimensional mixture's, or where a step
+moves along the ranks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _POINTS = 1500
 
 @dataclass(frozen=True, eq=False)
 class BlockSpectra:
-    """Eigenvalues of a kernel on disjoint blocks of samples, and on their halves.
+    """Eigenvalues of a kernel on disjoint blocks of samples, on their halves and on their quarters.
 
     Attributes
     ----------
@@ -32,22 +32,17 @@ class BlockSpectra:
         Of each block, descending.
     halves : ndarray (halves, m // 2)
         Likewise; the samples are the same.
+    quarters : ndarray (quarters, m // 4)
     """
 
     whole: FloatArray
     halves: FloatArray
+    quarters: FloatArray
 
     @property
     def size(self) -> int:
         """Samples in a block, m."""
         return int(self.whole.shape[1])
-
-    def logarithms(self) -> tuple[FloatArray, FloatArray]:
-        """Mean logarithm of the eigenvalue of each rank, of blocks (m,) and halves (m // 2,)."""
-        # Copies of a sample bring eigenvalues that are zero.
-        least = _LEAST * float(self.whole.max())
-        whole, halves = (np.log(np.maximum(each, least)).mean(axis=0) for each in (self.whole, self.halves))
-        return whole, halves
 
 
 def rank_grid(n: int) -> FloatArray:
@@ -58,14 +53,47 @@ def rank_grid(n: int) -> FloatArray:
     return np.unique(np.concatenate([np.arange(_DENSE) + 0.5, middle, n - middle, n - np.arange(_DENSE) - 0.5]))
 
 
-def grown_logarithms(blocks: BlockSpectra, n: int, ranks: FloatArray) -> FloatArray:
+def rank_widths(ranks: FloatArray, n: int) -> FloatArray:
+    """Return how many of n ranks each of these stands for."""
+    return np.diff(np.concatenate([[0.0], (ranks[1:] + ranks[:-1]) / 2, [float(n)]]))
+
+
+def positive(spectra: FloatArray) -> FloatArray:
+    """Return the same without the zeros that copies of a sample bring."""
+    return np.maximum(spectra, _LEAST * float(spectra.max()))
+
+
+def mean_logarithms(spectra: FloatArray) -> FloatArray:
+    """Return the mean logarithm of the eigenvalue of each rank, (m,), of spectra (blocks, m)."""
+    return np.asarray(np.log(positive(spectra)).mean(axis=0))
+
+
+def at_ranks(logarithms: FloatArray, ranks: FloatArray) -> FloatArray:
+    """Return the logarithm of an eigenvalue at ranks between the whole ones, those of the ends beyond them."""
+    return np.interp(np.log(ranks), np.log(np.arange(logarithms.size) + 0.5), logarithms)
+
+
+def smooth_step(x: FloatArray, low: float, high: float) -> FloatArray:
+    """Return what rises from 0 to 1 between two places, as smooth there as elsewhere."""
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
+    return np.asarray(t * t * (3 - 2 * t))
+
+
+def rearranged(logarithms: FloatArray, ranks: FloatArray, n: int) -> FloatArray:
+    """Return the same values, each for as many ranks as before, descending."""
+    order = np.argsort(-logarithms, kind="stable")
+    widths = rank_widths(ranks, n)[order]
+    return np.interp(ranks, ranks[0] + np.cumsum(widths) - (widths + widths[0]) / 2, logarithms[order])
+
+
+def grown_by_rank(blocks: BlockSpectra, n: int, ranks: FloatArray) -> FloatArray:
     """Return the logarithms of the eigenvalues that the kernel on n samples has at some ranks.
 
     Parameters
     ----------
     blocks : BlockSpectra
     n : int
-        At least the size of a block.
+        More than the size of a block.
     ranks : ndarray (r,)
         Ascending from 0.5, of the largest eigenvalue, to n - 0.5.
 
@@ -75,35 +103,18 @@ def grown_logarithms(blocks: BlockSpectra, n: int, ranks: FloatArray) -> FloatAr
         Descending.
     """
     m = blocks.size
-    whole, halves = blocks.logarithms()
-    if n == m:
-        return _at(whole, ranks)
+    whole, halves = mean_logarithms(blocks.whole), mean_logarithms(blocks.halves)
     doublings = np.log(n / m) / np.log(m / (m // 2))
 
     def carried(now: FloatArray, before: FloatArray) -> FloatArray:
-        return _at(whole, now) + doublings * (_at(whole, now) - _at(halves, before))
+        return at_ranks(whole, now) + doublings * (at_ranks(whole, now) - at_ranks(halves, before))
 
-    low, high = np.log(_HEAD)
-    weight = np.clip((high - np.log(ranks / m)) / (high - low), 0.0, 1.0)
-    # As smooth as the two that it joins.
-    weight *= weight * (3 - 2 * weight)
+    weight = smooth_step(np.log(ranks / m), *np.log(_HEAD))
     now = _same_place(ranks, n, m)
-    result = weight * carried(ranks, ranks) + (1 - weight) * carried(now, _same_place(now, m, m // 2))
-    return _rearranged(result, ranks)
-
-
-def _rearranged(logarithms: FloatArray, ranks: FloatArray) -> FloatArray:
-    """The same values, each for as many ranks as before, descending."""
-    order = np.argsort(-logarithms, kind="stable")
-    widths = np.gradient(ranks)[order]
-    return np.interp(ranks, ranks[0] + np.cumsum(widths) - (widths + widths[0]) / 2, logarithms[order])
+    result = (1 - weight) * carried(ranks, ranks) + weight * carried(now, _same_place(now, m, m // 2))
+    return rearranged(result, ranks, n)
 
 
 def _same_place(ranks: FloatArray, n: int, m: int) -> FloatArray:
     """The ranks among m that answer to ranks among n: the first to the first, the last to the last."""
     return np.minimum((2 * ranks) ** (np.log(2 * m) / np.log(2 * n)) / 2, m - 0.5)
-
-
-def _at(logarithms: FloatArray, ranks: FloatArray) -> FloatArray:
-    """The logarithm of an eigenvalue at ranks between the whole ones, those of the ends beyond them."""
-    return np.interp(np.log(ranks), np.log(np.arange(logarithms.size) + 0.5), logarithms)

@@ -5,7 +5,10 @@ import pytest
 from scipy.integrate import trapezoid
 
 import rmtdeq as rd
-from rmtdeq.theory.growth import BlockSpectra, grown_logarithms, rank_grid
+from rmtdeq.theory.freedom import DegreesOfFreedom, grown_by_freedom
+from rmtdeq.theory.growth import BlockSpectra, grown_by_rank, rank_grid
+from rmtdeq.theory.reliability import Extrapolation, expected_error
+from rmtdeq.theory.rmt import between_spectra
 
 
 def low_dimensional(p=120):
@@ -79,10 +82,69 @@ def test_a_prediction_is_a_law_of_any_size():
     assert f"{pred.outliers.size - 12} smaller outliers" in pred.summary()
 
 
-def test_a_kernel_that_is_the_identity_stays_it():
-    blocks = BlockSpectra(np.ones((2, 64)), np.ones((4, 32)))
+@pytest.mark.parametrize("rule", [grown_by_rank, grown_by_freedom])
+def test_a_kernel_that_is_the_identity_stays_it(rule):
+    blocks = BlockSpectra(np.ones((2, 64)), np.ones((4, 32)), np.ones((8, 16)))
     ranks = rank_grid(500)
-    np.testing.assert_allclose(np.exp(grown_logarithms(blocks, 500, ranks)), 1.0, rtol=2e-2)
+    np.testing.assert_allclose(np.exp(rule(blocks, 500, ranks)), 1.0, rtol=5e-2)
+
+
+def test_degrees_of_freedom_are_traces():
+    values = np.random.default_rng(0).gamma(0.5, 2.0, 30)
+    found = DegreesOfFreedom.of_blocks(values.reshape(2, 15))
+    shares = np.linspace(0.05, 0.95, 7)
+    for share, ridge, kappa in zip(shares, np.exp(found.ridges(shares)), np.exp(found.effective(shares)), strict=True):
+        assert (values / (values + ridge)).sum() / 2 == pytest.approx(15 * share, rel=1e-2)
+        assert (1 / (values + ridge)).sum() / 2 == pytest.approx(1 / kappa, rel=1e-2)
+    np.testing.assert_allclose(found.at(found.effective(shares)), 15 * shares, rtol=1e-10)
+
+
+def power_law(n, seed, features=2500, exponent=1.5):
+    """Descending eigenvalues of ΦΛΦᵀ, Φ of n Gaussian samples, the features' variances a power of their number."""
+    rng = np.random.default_rng(seed)
+    scaled = rng.standard_normal((n, features)) * np.arange(1, features + 1) ** (-exponent / 2)
+    return np.linalg.eigvalsh(scaled @ scaled.T)[::-1] + features ** (1 - exponent) / (exponent - 1)
+
+
+@pytest.fixture(scope="module")
+def of_a_power_law():
+    return [np.array([power_law(n, seed) for seed in range(4096 // n // 8)]) for n in (256, 128, 64, 32)]
+
+
+def test_degrees_of_freedom_of_gaussian_features_are_carried(of_a_power_law):
+    n = 768
+    ranks = rank_grid(n)
+    measured = power_law(n, 100)
+    found = np.exp(grown_by_freedom(BlockSpectra(*of_a_power_law[:3]), n, ranks))
+    ks, upper, whole = between_spectra(found, measured)
+    assert ks < 0.03
+    assert max(upper, whole) < 0.06
+    for ridge in (1e-3, 1e-2, 1e-1):
+        assert (found / (found + ridge)).sum() == pytest.approx((measured / (measured + ridge)).sum(), rel=0.01)
+
+
+def test_the_way_to_more_samples_counts_both_rules_as_they_foretell(of_a_power_law):
+    way = Extrapolation.tried(of_a_power_law)
+    ranks, whole = np.arange(256) + 0.5, np.exp(np.log(of_a_power_law[0]).mean(axis=0))
+    parts = BlockSpectra(*of_a_power_law[1:])
+    of_rank, of_freedom = (
+        sum(between_spectra(np.exp(rule(parts, 256, ranks)), whole)) for rule in (grown_by_rank, grown_by_freedom)
+    )
+    assert way.freedom / (1 - way.freedom) == pytest.approx((of_rank / of_freedom) ** 2)
+    np.testing.assert_allclose(way.error, between_spectra(np.exp(way.grown(parts, 256, ranks)), whole))
+
+
+def test_the_expected_error_is_the_distance_of_measurements(of_a_power_law):
+    spectra = of_a_power_law[1:]
+    expected = expected_error(spectra, 128)
+    mean = np.exp(np.log(spectra[0]).mean(axis=0))
+    errors = np.mean([between_spectra(mean, power_law(128, seed)) for seed in range(50, 60)], axis=0)
+    for found, true in zip((expected.ks, expected.upper, expected.whole), errors, strict=True):
+        assert true / 2 < found < 2 * true
+    # What an extrapolation is off adds to it, more with every doubling.
+    further = [expected_error(spectra, n, np.full(3, 0.1)).ks for n in (128, 256, 512)]
+    assert further[0] == pytest.approx(expected.ks)
+    assert 0.1 < further[1] < further[2]
 
 
 def test_several_kinds_are_those_alone_and_levels_of_mixtures_are_refused():
