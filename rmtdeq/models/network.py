@@ -170,7 +170,7 @@ class NetworkRegression(nn.Module):
 
     Parameters
     ----------
-    in_features, width, layers, seed, solver, torch_activation, equilibria
+    in_features, width, layers, seed, solver, torch_activation, equilibria, recurrent
         As for `NetworkModule`, whose weights are the same.
 
     Attributes
@@ -189,6 +189,7 @@ class NetworkRegression(nn.Module):
         solver: Solver | None = None,
         torch_activation: TensorFunction | None = None,
         equilibria: bool = False,
+        recurrent: str = "gaussian",
     ) -> None:
         super().__init__()
         rng = check.generator(seed)
@@ -200,6 +201,7 @@ class NetworkRegression(nn.Module):
             solver=solver,
             torch_activation=torch_activation,
             equilibria=equilibria,
+            recurrent=recurrent,
         )
         last = cast("DEQModule | DenseModule", self.features[-1])
         (v,) = gaussian([(last.B.shape[0],)], torch_generator(rng))

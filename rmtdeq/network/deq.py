@@ -159,12 +159,13 @@ class DEQ(Network):
         tau0_squared: float = 1.0,
         solver: Solver | None = None,
         torch_activation: Callable[[Any], Any] | None = None,
+        recurrent: str = "gaussian",
     ) -> DEQRegression:
         """Return a network of finite width with a Gaussian read-out, vᵀz, as a torch module.
 
         Parameters
         ----------
-        in_features, width, seed, tau0_squared, solver, torch_activation
+        in_features, width, seed, tau0_squared, solver, torch_activation, recurrent
             As for `to_torch`, whose weights are the same.
         kind : str
             What is trained: ``"ntk"``, v and A; ``"ntk-full"``, B and a bias as well; ``"ck"``, v alone.
@@ -194,4 +195,5 @@ class DEQ(Network):
             sigma_c2=layer.sigma_c2,
             solver=solver,
             torch_activation=torch_activation,
+            recurrent=recurrent,
         )
