@@ -11,6 +11,7 @@ from typing import Any
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq.papers import (
     accuracy,
+    certificates,
     classifiers,
     designs,
     errors,
@@ -270,6 +271,14 @@ _ALL = (
         predicted_training.PredictedTraining(widths=(512, 1024, 2048)),
         predicted_training.PredictedTraining(),
         predicted_training.of_training,
+    ),
+    Experiment(
+        "certificates",
+        "Stability before and after training against what the papers' models certify",
+        f"conditions and certificates of {L23}; {G22}; {P24}",
+        certificates.Certificates(),
+        certificates.Certificates(n=200, p=200, width=2000, epochs=1000),
+        certificates.of_the_papers,
     ),
     Experiment(
         "whole-mnist",

@@ -251,6 +251,8 @@ class MeasuredDiagnosis(Diagnosis):
     ----------
     at_rest : ndarray (n,)
         Whether each sample came to rest, to rounding or to the solver's tolerance.
+    contraction : ndarray (q,)
+        ‖J‖₂: the factor by which distances shrink, or grow, in one step near the equilibrium.
 
     Notes
     -----
@@ -258,6 +260,7 @@ class MeasuredDiagnosis(Diagnosis):
     """
 
     at_rest: BoolArray
+    contraction: FloatArray
 
     @property
     def converges(self) -> BoolArray:

@@ -49,6 +49,7 @@ def measure(module: ImplicitModule, X: ArrayLike) -> MeasuredDiagnosis:
         smallest_singular_value=np.array([each.smallest for each in found]),
         largest_singular_value=np.array([each.largest for each in found]),
         at_rest=relative[-1] <= max(_ROUNDING * eps, module.solver.tolerance_for(rest.dtype)),
+        contraction=np.array([each.contraction for each in found]),
     )
 
 
