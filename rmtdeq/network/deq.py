@@ -10,6 +10,7 @@ from rmtdeq._lib.optional import require
 from rmtdeq._lib.types import Function, Seed
 from rmtdeq.activations import Activation
 from rmtdeq.network.layers import Layer, Network
+from rmtdeq.network.patience import patient_solver
 
 if TYPE_CHECKING:
     from rmtdeq.models import DEQModule, DEQRegression, Solver
@@ -144,7 +145,7 @@ class DEQ(Network):
             layer.sigma_b2,
             seed,
             sigma_c2=layer.sigma_c2,
-            solver=solver,
+            solver=solver or patient_solver(self.rates(tau0_squared), width),
             torch_activation=torch_activation,
             recurrent=recurrent,
         )
@@ -193,7 +194,7 @@ class DEQ(Network):
             seed,
             kind=kind,
             sigma_c2=layer.sigma_c2,
-            solver=solver,
+            solver=solver or patient_solver(self.rates(tau0_squared), width),
             torch_activation=torch_activation,
             recurrent=recurrent,
         )

@@ -17,6 +17,7 @@ from rmtdeq._lib.solvers import Solution, smallest_fixed_point
 from rmtdeq._lib.types import Function, Seed
 from rmtdeq.activations import Activation, mean_and_variance, moments
 from rmtdeq.activations import activation as as_activation
+from rmtdeq.network.patience import patient_solver
 from rmtdeq.network.wellposed import require_stable
 
 if TYPE_CHECKING:
@@ -227,6 +228,20 @@ class Network:
             found.append(layer)
         return tuple(found)
 
+    def rates(self, tau0_squared: float) -> tuple[float, ...]:
+        """Return, of each recurrent layer of infinite width, σ_a √E φ'²: how changes of its iteration shrink in a step.
+
+        Raises
+        ------
+        IllPosedError
+            There is no equilibrium.
+        """
+        return tuple(
+            math.sqrt(layer.sigma_a2 * moments(layer.activation, tau).first_square)
+            for layer, tau in _along(self.layers, tau0_squared)
+            if layer.recurrent
+        )
+
     def to_torch(
         self,
         in_features: int,
@@ -251,7 +266,8 @@ class Network:
         tau0_squared : float
             Mean squared norm of the inputs, at which centred activations are centred.
         solver : rmtdeq.models.Solver, optional
-            How equilibria and gradients are found: by plain iteration to the tolerance of the precision, by default.
+            How equilibria and gradients are found: by default, by plain iteration to the tolerance of the precision, in
+            500 steps at most, or as many more as the rate asks for.
         torch_activation : callable, optional
             The activation on tensors, of those that were made from a callable on arrays.
         recurrent : {"gaussian", "orthogonal"}
@@ -281,7 +297,7 @@ class Network:
             width,
             layers,
             seed,
-            solver=solver,
+            solver=solver or patient_solver(self.rates(tau0_squared), width),
             torch_activation=torch_activation,
             recurrent=recurrent,
         )

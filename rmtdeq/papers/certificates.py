@@ -35,10 +35,10 @@ _NAMES = {"OverparameterizedDEQ": "over-parameterised DEQ", "ImplicitReLU": "ReL
 class Certificates:
     """Parameters: n targets on the sphere in p dimensions for regressions, a data set for positive concave layers."""
 
-    n: int = 100
-    p: int = 100
-    width: int = 1000
-    epochs: int = 300
+    n: int = 60
+    p: int = 60
+    width: int = 500
+    epochs: int = 200
     sigma_w2: float = 0.08
     gamma: float = 0.12
     dataset: str = "digits"

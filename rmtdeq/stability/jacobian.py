@@ -79,22 +79,30 @@ def examine(
 
 def _ends(layer: Map, at: Tensor, injected: tuple[Tensor, ...]) -> JacobianEnds:
     """Return what is asked of J at a state (1, …)."""
-    size = at.numel()
-    start = np.random.default_rng(0).standard_normal(size)
-    if size > _MATRIX:
-        return _of_products(size, *_products(layer, at, injected), start)
-    J = _matrix(layer, at, injected)
+    if at.numel() > _MATRIX:
+        return _of_products(at.numel(), *_products(layer, at, injected), _start(at.numel()))
+    return ends_of(_matrix(layer, at, injected))
+
+
+def ends_of(J: FloatArray) -> JacobianEnds:
+    """Return what is asked of a matrix J."""
+    size = len(J)
     Y = np.eye(size) - J
     if size <= _SMALL:
         values = np.linalg.svd(Y, compute_uv=False)
         radius, contraction = float(abs(np.linalg.eigvals(J)).max()), float(np.linalg.norm(J, 2))
         return JacobianEnds(radius, contraction, float(values[-1]), float(values[0]))
-    factors = lu_factor(Y, check_finite=False)
+    start, factors = _start(size), lu_factor(Y, check_finite=False)
 
     def inverse(v: FloatArray) -> FloatArray:
         return np.asarray(lu_solve(factors, lu_solve(factors, v, trans=1, check_finite=False), check_finite=False))
 
     return JacobianEnds(_radius(J, start), _largest(J, start), _smallest(size, inverse, start), _largest(Y, start))
+
+
+def _start(size: int) -> FloatArray:
+    """Return where iterations for eigenvalues begin."""
+    return np.random.default_rng(0).standard_normal(size)
 
 
 def _matrix(layer: Map, at: Tensor, injected: tuple[Tensor, ...]) -> FloatArray:
