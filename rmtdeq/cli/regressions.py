@@ -44,6 +44,7 @@ def train(options: argparse.Namespace) -> int:
             epochs=options.epochs,
             test=data.test,
             measure_every=options.measure_every,
+            watch=options.watch,
             checkpoint=None if options.checkpoint is None else Path(options.checkpoint) / f"width-{start.model.width}",
         )
         print(run.summary(), flush=True)
@@ -72,6 +73,7 @@ def _numbers(run: rmtdeq.TrainingRun, condition: rmtdeq.InitialCondition) -> dic
         "smallest eigenvalue": [run.smallest_eigenvalue[0], run.smallest_eigenvalue[-1]],
         "test loss": None if run.test_loss is None else [run.test_loss[0], run.test_loss[-1]],
         "iterations": [run.iterations.mean(), run.adjoint_iterations.mean()],
+        **{name: [values[0], values[-1]] for name, values in run.stability.items()},
     }
 
 

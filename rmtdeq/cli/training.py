@@ -94,6 +94,7 @@ def _add_regression(parser: argparse.ArgumentParser) -> None:
         "kernels)",
     )
     parser.add_argument("--measure-every", type=int, help="epochs between measured norms (default: 50 times in all)")
+    parser.add_argument("--watch", choices=("stability",), help="what to measure then of the layer's Jacobian")
     _add_common(parser, 500)
     parser.set_defaults(run=_regression)
 

@@ -37,6 +37,12 @@ class TrainingRun(Tabular):
         ‖W‖₂, or γ̃‖A‖₂: below one, the equilibrium is unique.
     smallest_eigenvalue : ndarray (k,)
         λ_min of the Gram matrix of the equilibria.
+    spectral_radius, contraction : ndarray (k,) or None
+        Of the layer's Jacobian J at the equilibria, the larger of two samples: the factor by which changes of the
+        iteration shrink in a step in the end, and ‖J‖₂.  None unless watched, as the next.
+    smallest_singular_value : ndarray (k,) or None
+        Of 1 - J, which the gradient inverts, the smaller of both.  All three are NaN where a J of more than 4096 units
+        was too nearly singular to be looked at.
     """
 
     model: str
@@ -51,6 +57,9 @@ class TrainingRun(Tabular):
     measured: IntArray
     recurrent_norm: FloatArray
     smallest_eigenvalue: FloatArray
+    spectral_radius: FloatArray | None = None
+    contraction: FloatArray | None = None
+    smallest_singular_value: FloatArray | None = None
 
     def __repr__(self) -> str:
         return f"TrainingRun({self.model}, loss {self.loss[0]:.4g} -> {self.loss[-1]:.4g} at {self.at[-1]:g})"
@@ -71,6 +80,16 @@ class TrainingRun(Tabular):
         change, start = float(abs(self.recurrent_norm - self.recurrent_norm[0]).max()), float(self.recurrent_norm[0])
         return change / start if start else np.inf if change else 0.0
 
+    @property
+    def stability(self) -> dict[str, FloatArray]:
+        """What was watched, by name; nothing unless it was."""
+        found = {
+            "spectral radius": self.spectral_radius,
+            "contraction": self.contraction,
+            "smallest singular value": self.smallest_singular_value,
+        }
+        return {name: values for name, values in found.items() if values is not None}
+
     def table(self) -> Table:
         """Return the course by epoch (of a flow, by time); what was not measured at one is NaN."""
         columns: dict[str, Any] = {"loss": self.loss}
@@ -80,6 +99,7 @@ class TrainingRun(Tabular):
         for name, values in (
             ("recurrent norm", self.recurrent_norm),
             ("smallest eigenvalue", self.smallest_eigenvalue),
+            *self.stability.items(),
         ):
             columns[name] = np.full(self.at.shape, np.nan)
             columns[name][self.measured] = values
@@ -103,6 +123,9 @@ class TrainingRun(Tabular):
         ]
         if self.test_loss is not None:
             lines.insert(2, f"test loss       {self.test_loss[0]:.4g} -> {self.test_loss[-1]:.4g}")
+        if self.stability:
+            found = [f"{name} {values[0]:.4g} -> {values[-1]:.4g}" for name, values in self.stability.items()]
+            lines.append(f"stability       {', '.join(found)}")
         return "\n".join(lines)
 
     def plot(self, ax: Any = None, quantity: str = "loss", **look: Any) -> Any:
@@ -113,7 +136,8 @@ class TrainingRun(Tabular):
         ax : matplotlib.axes.Axes, optional
         quantity : str
             ``"loss"``, ``"test_loss"``, ``"recurrent_norm"``, ``"smallest_eigenvalue"``, ``"iterations"`` or
-            ``"adjoint_iterations"``.
+            ``"adjoint_iterations"``; where they were watched ``"spectral_radius"``, ``"contraction"`` or
+            ``"smallest_singular_value"``.
         **look
             Of the line, as for `matplotlib.axes.Axes.plot`.
 
@@ -124,12 +148,14 @@ class TrainingRun(Tabular):
         Raises
         ------
         InvalidInputError
-            Another quantity, or a test loss where there was no test.
+            Another quantity, a test loss where there was no test, or what was not watched.
         """
         check.choice(quantity, "quantity", QUANTITIES)
         values = getattr(self, quantity)
-        if values is None:
+        if values is None and quantity == "test_loss":
             raise InvalidInputError("No test samples were given; pass test=(X, y) to the training.")
+        if values is None:
+            raise InvalidInputError('The stability was not watched; pass watch="stability" to the training.')
         ax = style.axes(ax)
         at = self.at[self.measured] if len(values) == len(self.measured) != len(self.at) else self.at
         ax.plot(at, values, **{"label": f"width {self.width}", **look})
@@ -147,4 +173,7 @@ QUANTITIES = {
     "smallest_eigenvalue": "smallest eigenvalue of the Gram matrix",
     "iterations": "iterations",
     "adjoint_iterations": "adjoint iterations",
+    "spectral_radius": "spectral radius of the Jacobian J",
+    "contraction": "largest singular value of J",
+    "smallest_singular_value": "smallest singular value of 1 - J",
 }

@@ -15,6 +15,7 @@ from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import FloatArray, Seed
 from rmtdeq.activations import jumps
 from rmtdeq.network import DEQ, Network, require_network, samples_alone
+from rmtdeq.network.patience import patient_solver
 from rmtdeq.network.wellposed import infinite_tangent_of_jump
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def _network(
         layers,
         seed,
         wiring=deq.wiring,
-        solver=solver,
+        solver=solver or patient_solver(deq.rates(centre), widths),
         torch_activation=torch_activation,
         equilibria=isinstance(deq, DEQ),
     )

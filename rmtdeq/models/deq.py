@@ -150,6 +150,8 @@ class DEQRegression(ImplicitRegression):
     solver : Solver, optional
     torch_activation : callable, optional
         φ (without shift) on tensors, where it was made from a callable.
+    recurrent : {"gaussian", "orthogonal"}
+        What A is before training, as for `DEQModule`.
 
     Attributes
     ----------
@@ -170,6 +172,7 @@ class DEQRegression(ImplicitRegression):
         sigma_c2: float = 0.0,
         solver: Solver | None = None,
         torch_activation: TensorFunction | None = None,
+        recurrent: str = "gaussian",
     ) -> None:
         super().__init__(solver)
         self.kind = check.choice(kind, "kind", KINDS)
@@ -185,6 +188,7 @@ class DEQRegression(ImplicitRegression):
             sigma_c2=sigma_c2,
             solver=solver,
             torch_activation=torch_activation,
+            recurrent=recurrent,
         )
         (v,) = gaussian([(self.width,)], torch_generator(rng))
         self.v = nn.Parameter(v)

@@ -24,6 +24,8 @@ _EXPONENT = 0.7
 _WINDOW = 20
 _ROUNDING = 1e3
 _WORTHWHILE = 0.75
+_ROOM = 1.25
+"""Steps to ask for, by those that the last ones' pace foretells."""
 
 
 @dataclass(frozen=True)
@@ -238,11 +240,15 @@ class _Progress:
 
     def exhausted(self, max_iterations: int, relative: float, tolerance: float) -> ConvergenceError:
         """Return the exception for an iteration that would have needed more steps."""
-        pace = "" if math.isnan(self.factor) else f", shrinking by a factor of {self.factor:.4g} a step"
+        pace, more = "", "more with max_iterations"
+        if 0 < self.factor < 1 and relative > tolerance:
+            needed = max_iterations + math.ceil(_ROOM * math.log(tolerance / relative) / math.log(self.factor))
+            pace = f", shrinking by a factor of {self.factor:.4g} a step"
+            more = f"{needed} steps in all, as with Solver(max_iterations={needed})"
         return ConvergenceError(
             f"The fixed-point iteration did not come to rest: after {max_iterations} steps the largest relative change "
-            f"is {relative:.1e}, more than {tolerance:.1e}{pace}. Allow more with max_iterations, a larger tolerance, "
-            "or another method; rmtdeq.diagnose says how many steps it takes."
+            f"is {relative:.1e}, more than {tolerance:.1e}{pace}. Allow {more}, or a larger tolerance, or take "
+            "Solver('broyden'), which needs fewer; rmtdeq.diagnose says why it is slow, and which sigma_a2 is not."
         )
 
     def keep(self) -> None:
@@ -277,7 +283,8 @@ class _Progress:
         raise ConvergenceError(
             f"The fixed-point iteration did not come to rest: it is no contraction. After {count} steps changes do not "
             f"shrink but go by a factor of {self.factor:.3g} a step. The spectral radius of the layer's Jacobian must "
-            "be below 1, and rmtdeq.diagnose says what it is: lower sigma_a2, or the scale of the recurrent weights."
+            "be below 1, and rmtdeq.diagnose says what it is: lower sigma_a2 below its limit_at(width), or the scale "
+            "of the recurrent weights."
         )
 
 

@@ -222,7 +222,7 @@ class NetworkRegression(nn.Module):
 
     Parameters
     ----------
-    in_features, width, layers, seed, wiring, solver, torch_activation, equilibria
+    in_features, width, layers, seed, wiring, solver, torch_activation, equilibria, recurrent
         As for `NetworkModule`, whose weights are the same.
 
     Attributes
@@ -242,6 +242,7 @@ class NetworkRegression(nn.Module):
         solver: Solver | None = None,
         torch_activation: TensorFunction | None = None,
         equilibria: bool = False,
+        recurrent: str = "gaussian",
     ) -> None:
         super().__init__()
         rng = check.generator(seed)
@@ -254,6 +255,7 @@ class NetworkRegression(nn.Module):
             solver=solver,
             torch_activation=torch_activation,
             equilibria=equilibria,
+            recurrent=recurrent,
         )
         last, layers_made = self.features.sources[-1], cast("list[DEQModule | DenseModule]", list(self.features))
         size = sum(len(layers_made[source].B) if source >= 0 else in_features for source, _ in last)

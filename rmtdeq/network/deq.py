@@ -11,6 +11,7 @@ from rmtdeq._lib.types import Function, Seed
 from rmtdeq.activations import Activation
 from rmtdeq.network.layers import Layer
 from rmtdeq.network.networks import Network
+from rmtdeq.network.patience import patient_solver
 
 if TYPE_CHECKING:
     from rmtdeq.models import DEQModule, DEQRegression, Solver
@@ -145,7 +146,7 @@ class DEQ(Network):
             layer.sigma_b2,
             seed,
             sigma_c2=layer.sigma_c2,
-            solver=solver,
+            solver=solver or patient_solver(self.rates(tau0_squared), width),
             torch_activation=torch_activation,
             recurrent=recurrent,
         )
@@ -160,12 +161,13 @@ class DEQ(Network):
         tau0_squared: float = 1.0,
         solver: Solver | None = None,
         torch_activation: Callable[[Any], Any] | None = None,
+        recurrent: str = "gaussian",
     ) -> DEQRegression:
         """Return a network of finite width with a Gaussian read-out, vᵀz, as a torch module.
 
         Parameters
         ----------
-        in_features, width, seed, tau0_squared, solver, torch_activation
+        in_features, width, seed, tau0_squared, solver, torch_activation, recurrent
             As for `to_torch`, whose weights are the same.
         kind : str
             What is trained: ``"ntk"``, v and A; ``"ntk-full"``, B and a bias as well; ``"ck"``, v alone.
@@ -193,6 +195,7 @@ class DEQ(Network):
             seed,
             kind=kind,
             sigma_c2=layer.sigma_c2,
-            solver=solver,
+            solver=solver or patient_solver(self.rates(tau0_squared), width),
             torch_activation=torch_activation,
+            recurrent=recurrent,
         )

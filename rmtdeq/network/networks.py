@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +16,7 @@ from rmtdeq._lib.optional import require
 from rmtdeq._lib.types import Function, Seed
 from rmtdeq.activations import Activation, moments
 from rmtdeq.network.layers import PROBES, Layer, preactivation_scale
+from rmtdeq.network.patience import patient_solver
 from rmtdeq.network.wellposed import require_stable
 
 if TYPE_CHECKING:
@@ -219,11 +221,19 @@ class Network:
         found = []
         for layer, tau in _along(self, tau0_squared):
             if layer.recurrent:
-                scale = layer.scale_at(tau)
-                slope = layer.sigma_a2 * moments(layer.activation, scale).first_square * (scale / tau) ** 2
-                require_stable(layer.title, slope, f" at tau0_squared = {tau0_squared:g}")
+                require_stable(layer.title, _steepness(layer, tau), f" at tau0_squared = {tau0_squared:g}")
             found.append(layer)
         return tuple(found)
+
+    def rates(self, tau0_squared: float) -> tuple[float, ...]:
+        """Return, of each recurrent layer of infinite width, σ_a √E φ'²: how changes of its iteration shrink in a step.
+
+        Raises
+        ------
+        IllPosedError
+            There is no equilibrium.
+        """
+        return tuple(math.sqrt(_steepness(layer, tau)) for layer, tau in _along(self, tau0_squared) if layer.recurrent)
 
     def to_torch(
         self,
@@ -249,7 +259,8 @@ class Network:
         tau0_squared : float
             Mean squared norm of the inputs, at which centred activations are centred.
         solver : rmtdeq.models.Solver, optional
-            How equilibria and gradients are found: by plain iteration to the tolerance of the precision, by default.
+            How equilibria and gradients are found: by default, by plain iteration to the tolerance of the precision, in
+            500 steps at most, or as many more as the rate asks for.
         torch_activation : callable, optional
             The activation on tensors, of those that were made from a callable on arrays.
         recurrent : {"gaussian", "orthogonal"}
@@ -280,10 +291,16 @@ class Network:
             layers,
             seed,
             wiring=self.wiring,
-            solver=solver,
+            solver=solver or patient_solver(self.rates(tau0_squared), width),
             torch_activation=torch_activation,
             recurrent=recurrent,
         )
+
+
+def _steepness(layer: Layer, tau: float) -> float:
+    """σ_a² E φ'², of the derivative in a pre-activation of standard deviation τ."""
+    scale = layer.scale_at(tau)
+    return layer.sigma_a2 * moments(layer.activation, scale).first_square * (scale / tau) ** 2
 
 
 class _Wiring:

@@ -11,6 +11,7 @@ from typing import Any
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq.papers import (
     accuracy,
+    certificates,
     classifiers,
     designs,
     errors,
@@ -279,6 +280,14 @@ _ALL = (
         kernel_accuracy.KernelAccuracy(n=1000, test=2000),
         kernel_accuracy.KernelAccuracy(),
         kernel_accuracy.of_whole_sets,
+    ),
+    Experiment(
+        "certificates",
+        "Stability before and after training against what the papers' models certify",
+        f"conditions and certificates of {L23}; {G22}; {P24}",
+        certificates.Certificates(),
+        certificates.Certificates(n=200, p=200, width=2000, epochs=1000),
+        certificates.of_the_papers,
     ),
     Experiment(
         "whole-mnist",

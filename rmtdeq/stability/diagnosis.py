@@ -18,6 +18,10 @@ from rmtdeq.stability.singular_values import JacobianLaw
 
 _TOLERANCES = (1e-2, 1e-4, 1e-6, 1e-8)
 _SHOWN = 1e-12
+_SAFE = 0.9
+"""Share of the limit that is advised."""
+_BAD = 100.0
+"""Condition number of 1 - J from which on the backward solve is called badly conditioned."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -198,6 +202,18 @@ class ForetoldDiagnosis(Diagnosis):
         """Whether the iteration of each sample comes to rest, (n,)."""
         return self.rate < 1
 
+    def limit_at(self, width: int) -> float:
+        """Return the σ_a² up to which nearly all networks of a finite width come to rest, for all these norms.
+
+        There the typical spectral radius and three times its scatter are 1 together.
+
+        Raises
+        ------
+        InvalidInputError
+            The width is no positive whole number.
+        """
+        return self.limits.at(check.integer(width, "width"))
+
     def smallest_singular_value_at(self, width: int) -> FloatArray:
         """Return the expected smallest singular value of 1 - J of a network of finite width, (q,).
 
@@ -224,6 +240,61 @@ class ForetoldDiagnosis(Diagnosis):
         m = check.integer(width, "width")
         return np.array([law.radius_at(m) for law in self.laws])
 
+    def rate_scatter_at(self, width: int) -> FloatArray:
+        """Return the standard deviation of the rates of single networks of finite width, (q,), relative to the rate.
+
+        Each network has a mean of φ'² of its own, which its samples nearly share.
+
+        Raises
+        ------
+        InvalidInputError
+            The width is no positive whole number.
+        """
+        m = check.integer(width, "width")
+        return np.array([law.scatter_at(m) for law in self.laws])
+
+    def iterations_scatter_at(self, tolerance: float, width: int) -> FloatArray:
+        """Return the standard deviation of the number of steps in single networks of finite width, (n,).
+
+        To first order in width^{-1/2}: k steps of a rate r that is off by δr are off by k δr/(r log(1/r)).
+
+        Raises
+        ------
+        InvalidInputError, IllPosedError
+            As for `iterations`; the width is no positive whole number.
+        """
+        scatter = np.interp(np.log(self.squared_norms), np.log(self.jacobian_norms), self.rate_scatter_at(width))
+        return self.iterations(tolerance) * scatter / -np.log(self.rate)
+
+    def verdict(self, width: int | None = None) -> str:
+        """Return, before anything is run, what the forward and the backward solve will be like, and what to do.
+
+        Parameters
+        ----------
+        width : int, optional
+            Of the network; infinite by default.
+
+        Raises
+        ------
+        InvalidInputError
+            The width is no positive whole number.
+        """
+        place = "" if width is None else f" at width {check.integer(width, 'width')}"
+        most = self.limit if width is None else self.limit_at(width)
+        remedy = f"take a sigma_a2 of {_SAFE * most:.4g}"
+        if not self.converges.all():
+            return f"diverges: the iteration does not come to rest; {remedy}{place}"
+        if self.sigma_a2 > most:
+            return f"may diverge{place}: single networks need not come to rest; {remedy}, or a wider network"
+        smallest = self.smallest_singular_value if width is None else self.smallest_singular_value_at(width)
+        if (self.largest_singular_value > _BAD * smallest).any():
+            return (
+                f"badly conditioned{place}: gradients grow by up to {1 / smallest.min():.3g} on the way back, and take "
+                f"many steps; lower sigma_a2, which is {self.sigma_a2 / self.limit:.2g} of its limit, or take "
+                'recurrent="orthogonal", and Solver(adjoint="gmres")'
+            )
+        return f"well-behaved{place}"
+
     def _further(self, tolerance: float, reached: FloatArray) -> IntArray:
         missing = np.log(np.maximum(reached, tolerance) / tolerance)
         return np.ceil(missing / -np.log(self.rate)).astype(np.int64)
@@ -239,7 +310,8 @@ class ForetoldDiagnosis(Diagnosis):
     def _more(self) -> list[str]:
         return [
             f"  sigma_a2 is {self.sigma_a2:.4g}; the iteration comes to rest up to {self.limit:.4g}, the kernel exists "
-            f"up to {self.limits.kernel:.4g}"
+            f"up to {self.limits.kernel:.4g}",
+            f"  verdict: {self.verdict()}",
         ]
 
 
@@ -251,6 +323,8 @@ class MeasuredDiagnosis(Diagnosis):
     ----------
     at_rest : ndarray (n,)
         Whether each sample came to rest, to rounding or to the solver's tolerance.
+    contraction : ndarray (q,)
+        ‖J‖₂: the factor by which distances shrink, or grow, in one step near the equilibrium.
 
     Notes
     -----
@@ -258,6 +332,7 @@ class MeasuredDiagnosis(Diagnosis):
     """
 
     at_rest: BoolArray
+    contraction: FloatArray
 
     @property
     def converges(self) -> BoolArray:

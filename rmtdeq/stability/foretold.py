@@ -68,7 +68,7 @@ def foretell(
     (mean,), inside, nodes = (_inputs(below, given, tau0, some) for some in ([tau0], norms, at_nodes))
     _require_range(given, given.sigma_b2 * nodes)
     bare = replace(given, sigma_c2=0.0)
-    most = limits(bare, float(mean), nodes)
+    most = limits(bare, float(mean), nodes, recurrent)
     try:
         own = bare.pinned(float(mean))
         scales, scales_at_nodes = (_scales(own, some) for some in (inside, nodes))

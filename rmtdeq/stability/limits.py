@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from scipy.optimize import brentq
 
 from rmtdeq._lib.errors import IllPosedError
-from rmtdeq._lib.types import FloatArray
+from rmtdeq._lib.types import FloatArray, Recurrent
 from rmtdeq.activations import moments
 from rmtdeq.network import Layer, preactivation_scale
+from rmtdeq.stability.singular_values import radius_law
 
 _FIRST, _GROWTH, _LARGEST = 1e-2, 2.0, 1e4
 _DIGITS = 1e-10
+_SCATTERS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What σ_a² has limits for; see `limits`."""
+
+    layer: Layer
+    tau0_squared: float
+    squared_norms: FloatArray
+    recurrent: Recurrent
 
 
 @dataclass(frozen=True)
@@ -33,9 +45,22 @@ class Limits:
 
     iteration: float
     kernel: float
+    case: Case = field(repr=False, compare=False)
+
+    def at(self, width: int) -> float:
+        """Return the σ_a² up to which nearly all networks of a finite width come to rest.
+
+        There the typical spectral radius and three times its scatter come to 1 together.
+        """
+
+        @cache
+        def slope(sigma_a2: float) -> float:
+            return _widest(self.case, sigma_a2, width)
+
+        return _first_at_one(slope)
 
 
-def limits(layer: Layer, tau0_squared: float, squared_norms: FloatArray) -> Limits:
+def limits(layer: Layer, tau0_squared: float, squared_norms: FloatArray, recurrent: Recurrent = "gaussian") -> Limits:
     """Return the limits of σ_a², all else of the layer being the same.
 
     Parameters
@@ -46,13 +71,16 @@ def limits(layer: Layer, tau0_squared: float, squared_norms: FloatArray) -> Limi
         Mean squared norm of its inputs, where it is centred.
     squared_norms : ndarray (n,)
         Of its inputs, positive.
+    recurrent : {"gaussian", "orthogonal"}
+        What A is, which makes a difference at finite width.
     """
 
     @cache
     def slopes(sigma_a2: float) -> tuple[float, float]:
         return _slopes(replace(layer, sigma_a2=sigma_a2), tau0_squared, squared_norms)
 
-    return Limits(_first_at_one(lambda at: slopes(at)[0]), _first_at_one(lambda at: slopes(at)[1]))
+    case = Case(layer, tau0_squared, squared_norms, recurrent)
+    return Limits(_first_at_one(lambda at: slopes(at)[0]), _first_at_one(lambda at: slopes(at)[1]), case)
 
 
 def _slopes(layer: Layer, tau0_squared: float, squared_norms: FloatArray) -> tuple[float, float]:
@@ -68,6 +96,20 @@ def _slopes(layer: Layer, tau0_squared: float, squared_norms: FloatArray) -> tup
     except IllPosedError:
         return 2.0, 2.0
     return _bounded(iteration), _bounded(kernel)
+
+
+def _widest(case: Case, sigma_a2: float, width: int) -> float:
+    """The largest spectral radius with three times its scatter; 2 where there is no equilibrium."""
+    found = 0.0
+    try:
+        pinned = replace(case.layer, sigma_a2=sigma_a2).pinned(case.tau0_squared)
+        for norm in case.squared_norms:
+            scale = preactivation_scale(pinned, float(norm)).value
+            law = radius_law(pinned, pinned.sigma_b2 * float(norm), scale, case.recurrent)
+            found = max(found, law.radius_at(width) * (1 + _SCATTERS * law.scatter_at(width)))
+    except IllPosedError:
+        return 2.0
+    return _bounded(found)
 
 
 def _bounded(slope: float) -> float:

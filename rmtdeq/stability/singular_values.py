@@ -17,6 +17,7 @@ from rmtdeq.network import Layer
 from rmtdeq.stability.edges import GaussianEdges
 from rmtdeq.stability.equilibrium import Equilibrium
 from rmtdeq.stability.orthogonal import OrthogonalEdges
+from rmtdeq.stability.scatter import rate_scatter
 
 _EDGES: dict[Recurrent, type[GaussianEdges] | type[OrthogonalEdges]] = {
     "gaussian": GaussianEdges,
@@ -34,8 +35,8 @@ _EQUAL = 1e-12
 
 
 @dataclass(frozen=True)
-class JacobianLaw:
-    """The law of the Jacobian J at one squared norm.
+class RadiusLaw:
+    """The law of the spectral radius of the Jacobian J at one squared norm.
 
     Attributes
     ----------
@@ -47,19 +48,14 @@ class JacobianLaw:
     share : float
         Of Gaussian A (E φ'²)²/E φ'⁴, the share of the width that takes part in J, a half for ReLU; of orthogonal A what
         it would be for as many eigenvalues at the edge, (E φ'²)²/Var φ'².
-    smallest, largest : float
-        Singular values of 1 - J.
-    spread : float
-        Of the square of the smallest at width m, in units of m^{-2/3}: that has the law of Tracy and Widom.  Zero
-        for an isolated one.
+    scatter : float
+        Standard deviation of the disk's radius in single networks of width m, relative to it, in units of m^{-1/2}.
     """
 
     bulk: float
     isolated: float
     share: float
-    smallest: float
-    largest: float
-    spread: float
+    scatter: float
 
     @property
     def radius(self) -> float:
@@ -75,6 +71,32 @@ class JacobianLaw:
         m = self.share * width
         gamma = math.log(m / (2 * math.pi)) - 2 * math.log(math.log(m)) if m > math.e else 0.0
         return max(self.bulk * (1 + math.sqrt(max(gamma, 0.0) / (4 * m))), abs(self.isolated))
+
+    def scatter_at(self, width: int) -> float:
+        """Return the standard deviation of the radius at a finite width, relative to it."""
+        return self.scatter / math.sqrt(width)
+
+
+@dataclass(frozen=True)
+class JacobianLaw(RadiusLaw):
+    """The law of the Jacobian J at one squared norm.
+
+    Attributes
+    ----------
+    smallest, largest : float
+        Singular values of 1 - J.
+    spread : float
+        Of the square of the smallest at width m, in units of m^{-2/3}: that has the law of Tracy and Widom.  Zero
+        for an isolated one.
+
+    Notes
+    -----
+    All other attributes are those of `RadiusLaw`.
+    """
+
+    smallest: float
+    largest: float
+    spread: float
 
     def smallest_at(self, width: int) -> float:
         """Return the mean of the smallest singular value of 1 - J at a finite width: the Tracy-Widom law's."""
@@ -95,6 +117,15 @@ def spectral_radii(layer: Layer, scale: float) -> tuple[float, float]:
     return math.sqrt(layer.sigma_a2 * known.first_square), layer.sigma_a2 * known.square_second / 2
 
 
+def radius_law(layer: Layer, source: float, scale: float, recurrent: Recurrent = "gaussian") -> RadiusLaw:
+    """Return the law of the spectral radius at an equilibrium; see `jacobian_law` for the arguments."""
+    bulk, isolated = spectral_radii(layer, scale)
+    if not bulk:
+        return RadiusLaw(bulk, isolated, 1.0, 0.0)
+    scatter = rate_scatter(layer, source, scale, recurrent)
+    return RadiusLaw(bulk, isolated, _share(layer, scale, recurrent), scatter)
+
+
 def jacobian_law(layer: Layer, source: float, scale: float, recurrent: Recurrent = "gaussian") -> JacobianLaw:
     """Return the law of J at an equilibrium.
 
@@ -109,16 +140,15 @@ def jacobian_law(layer: Layer, source: float, scale: float, recurrent: Recurrent
     recurrent : {"gaussian", "orthogonal"}
         What A is.
     """
-    bulk, isolated = spectral_radii(layer, scale)
+    radius = radius_law(layer, source, scale, recurrent)
+    known = (radius.bulk, radius.isolated, radius.share, radius.scatter)
     at = Equilibrium.of(layer, source, scale)
     if float((at.slope**2).max()) < _NOTHING:
-        return JacobianLaw(bulk, isolated, 1.0, 1.0, 1.0, 0.0)
+        return JacobianLaw(*known, 1.0, 1.0, 0.0)
     edges = _EDGES[recurrent](at)
     # From a radius of one on the spectrum of J covers 1.
-    lowest, spread = edges.lowest() if bulk < 1 else (0.0, 0.0)
-    return JacobianLaw(
-        bulk, isolated, _share(layer, scale, recurrent), math.sqrt(lowest), math.sqrt(edges.highest()), spread
-    )
+    lowest, spread = edges.lowest() if radius.bulk < 1 else (0.0, 0.0)
+    return JacobianLaw(*known, math.sqrt(lowest), math.sqrt(edges.highest()), spread)
 
 
 def _share(layer: Layer, scale: float, recurrent: Recurrent) -> float:

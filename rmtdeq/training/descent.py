@@ -26,6 +26,7 @@ def gradient_descent(
     test: tuple[ArrayLike, ArrayLike] | None = None,
     measure_every: int | None = None,
     subtract_initial: bool = False,
+    watch: str | None = None,
     checkpoint: str | PathLike[str] | None = None,
     progress: bool = True,
 ) -> TrainingRun:
@@ -49,6 +50,10 @@ def gradient_descent(
         Epochs between measurements of the recurrent weights' norm and of the Gram matrix; 50 measurements by default.
     subtract_initial : bool
         Train f - f₀ instead of f, f₀ the network before training.
+    watch : {"stability"}, optional
+        Measure, where the norm of the recurrent weights is, the Jacobian J of the layer at the equilibria of the
+        samples of the least and the largest norm as well: its spectral radius, ‖J‖₂, and the smallest singular value
+        of 1 - J.  Up to 4096 units that takes as long as some factorisations of J, beyond that products alone.
     checkpoint : path, optional
         Folder that keeps the state twice a minute, and at the end.  The same call with the same folder and the same
         model before training goes on from there, also with more `epochs`, to the same numbers, bit for bit on a CPU
@@ -71,7 +76,9 @@ def gradient_descent(
     every = max(1, total // 50) if measure_every is None else check.integer(measure_every, "measure_every")
     rate = None if step is None else check.step(step)
     arguments = {"step": rate, "measured every": measure_every, "initial outputs subtracted": subtract_initial}
-    session = Session(model, X, y, test, subtract_initial, checkpoint, {"program": "gradient descent", **arguments})
+    session = Session(
+        model, X, y, test, subtract_initial, checkpoint, {"program": "gradient descent", **arguments}, watch
+    )
     rate = stable_step(model, session.x) if rate is None else rate
     state = session.restore("epoch", total)
     first = 0 if state is None else int(state["epoch"])

@@ -32,6 +32,7 @@ def gradient_flow(
     test: tuple[ArrayLike, ArrayLike] | None = None,
     measure_every: int = 1,
     subtract_initial: bool = False,
+    watch: str | None = None,
     checkpoint: str | PathLike[str] | None = None,
     progress: bool = True,
 ) -> TrainingRun:
@@ -39,7 +40,7 @@ def gradient_flow(
 
     Parameters
     ----------
-    model, X, y, test, subtract_initial, checkpoint, progress
+    model, X, y, test, subtract_initial, watch, checkpoint, progress
         As for `gradient_descent`; memory for a second copy of the weights is needed.
     time : float
         Length of the flow; an epoch of gradient descent of step η is a time of η.
@@ -71,7 +72,7 @@ def gradient_flow(
     limit = check.number(tolerance, "tolerance", low=0, open_low=True)
     every = check.integer(measure_every, "measure_every")
     arguments = {"tolerance": limit, "measured every": every, "initial outputs subtracted": subtract_initial}
-    session = Session(model, X, y, test, subtract_initial, checkpoint, {"program": "gradient flow", **arguments})
+    session = Session(model, X, y, test, subtract_initial, checkpoint, {"program": "gradient flow", **arguments}, watch)
     state = session.restore("time", end) or {"time": 0.0, "step": 0.0, "count": 0.0, "iterations": -1.0}
     now, step, count, iterations = state["time"], state["step"], int(state["count"]), int(state["iterations"])
     with Stage("gradient flow", 1.0, initial=now / end, show=progress) as stage:

@@ -19,9 +19,15 @@ from rmtdeq._lib.types import FloatArray
 from rmtdeq._version import __version__
 from rmtdeq.curves import TrainingRun
 from rmtdeq.models import Equilibrium, ImplicitRegression, Trace
+from rmtdeq.models.implicit import full_precision
+from rmtdeq.stability.jacobian import JacobianEnds, examine
 from rmtdeq.training.inputs import samples_and_targets
 from rmtdeq.training.norm import eigenvalues, spectral_norm
 
+WATCHES = ("stability",)
+
+_WATCHED = 2
+"""Samples whose Jacobian is looked at."""
 _EXPLODED = 1e4
 _SAVE_EVERY = 30.0
 
@@ -40,6 +46,8 @@ class Session:
     checkpoint : path or None
     arguments : mapping
         What else the numbers depend on.
+    watch : {"stability"} or None
+        What else is measured where the recurrent weights are.
     """
 
     def __init__(
@@ -51,7 +59,9 @@ class Session:
         subtract_initial: bool,
         checkpoint: str | PathLike[str] | None,
         arguments: Mapping[str, Any],
+        watch: str | None = None,
     ) -> None:
+        self._watched = watch is not None and check.choice(watch, "watch", WATCHES) == "stability"
         if not isinstance(model, ImplicitRegression):
             raise InvalidInputError(
                 "model must be an implicit network with one output: rmtdeq.models.OverparameterizedDEQ, ImplicitReLU, "
@@ -72,11 +82,15 @@ class Session:
         self.measured: list[int] = []
         self.norms: list[float] = []
         self.smallest: list[float] = []
+        self.radii: list[float] = []
+        self.contractions: list[float] = []
+        self.singular: list[float] = []
         self._direction: FloatArray | None = None
         self._saved = time.monotonic()
         self._folder: Checkpoint | None = None
         if checkpoint is not None:
-            record = {"rmtdeq": __version__, "model": model.describe(), **self._checksums(), **arguments}
+            also = {"watched": watch} if self._watched else {}
+            record = {"rmtdeq": __version__, "model": model.describe(), **self._checksums(), **arguments, **also}
             self._folder = Checkpoint(check.folder(checkpoint, "checkpoint"), record, "training")
         self.offset = torch.zeros_like(self.y)
         self.test_offset = None if self.test is None else torch.zeros_like(self.test[1])
@@ -133,6 +147,20 @@ class Session:
             norm, self._direction = spectral_norm(self.model.recurrent().detach(), self._direction)
             self.norms.append(norm)
             self.smallest.append(float(eigenvalues(z @ z.T)[0]))
+            if self._watched:
+                self._note_stability(self.trace.forward.value)
+
+    def _note_stability(self, rest: Tensor) -> None:
+        """Record what the layer's Jacobian is like at the samples of the least and the largest norm."""
+        norms = self.x.flatten(1).double().norm(dim=1).cpu().numpy()
+        try:
+            with torch.no_grad(), full_precision(self.x):
+                _, ends = examine(self.model.map(), self.model.injected(self.x), rest, norms, _WATCHED)
+        except ConvergenceError:  # no reason to end a training
+            ends = [JacobianEnds(np.nan, np.nan, np.nan, np.nan)]
+        self.radii.append(max(each.radius for each in ends))
+        self.contractions.append(max(each.contraction for each in ends))
+        self.singular.append(min(each.smallest for each in ends))
 
     def note_adjoint(self) -> None:
         """Record how many iterations the gradient took."""
@@ -155,6 +183,9 @@ class Session:
             measured=np.array(self.measured),
             recurrent_norm=np.array(self.norms),
             smallest_eigenvalue=np.array(self.smallest),
+            spectral_radius=np.array(self.radii) if self._watched else None,
+            contraction=np.array(self.contractions) if self._watched else None,
+            smallest_singular_value=np.array(self.singular) if self._watched else None,
         )
 
     def save(self, state: Mapping[str, float], always: bool = False) -> None:
@@ -220,7 +251,19 @@ class Session:
 
 
 _SOLVES = ("trace.forward", "trace.backward", "test_trace.forward")
-_LISTS = ("at", "loss", "test_loss", "iterations", "adjoint_iterations", "measured", "norms", "smallest")
+_LISTS = (
+    "at",
+    "loss",
+    "test_loss",
+    "iterations",
+    "adjoint_iterations",
+    "measured",
+    "norms",
+    "smallest",
+    "radii",
+    "contractions",
+    "singular",
+)
 
 
 def _solve(session: Session, name: str) -> Equilibrium | None:

@@ -36,6 +36,20 @@ def test_layer_after_layer_comes_to_the_population_gram_matrix():
     assert all(row.difference == 0 for name, row in rows.items() if name.startswith("width"))
 
 
+def test_everything_certified_holds():
+    rows = found("certificates", n=15, p=15, width=150, epochs=30, classifier_epochs=3)
+    asked = {name: row for name, row in rows.items() if "condition" in name}
+    certified = {name: row for name, row in rows.items() if name not in asked}
+    assert len(asked) == 2
+    assert len(certified) == 2 * 4 * 2 + 3 + 2 * 4 * 2
+    for name, row in certified.items():
+        assert row.difference == 0, name
+    # A ReLU lets half of the weights through: radius √(σ_w²), ‖J‖ between that and the norm of W, about 2√(2σ_w²).
+    radius = rows["over-parameterised DEQ, before: spectral radius of J"]
+    assert radius.found == pytest.approx(0.08**0.5, rel=0.25)
+    assert radius.expected == pytest.approx(2 * 0.16**0.5, rel=0.1)
+
+
 def test_uncentred_covariances_are_the_right_ones():
     gmm = rd.GaussianMixture(np.zeros((1, 500)), [1.0])
     X, y = gmm.sample(400, seed=0)

@@ -8,6 +8,7 @@ import torch
 
 import rmtdeq as rd
 from rmtdeq.models import ImplicitModule, ImplicitReLU, Solver, pcdeq
+from rmtdeq.stability import jacobian as module_of_jacobians
 from rmtdeq.stability import measured as module_of_measuring
 
 TOLERANCES = (1e-2, 1e-4, 1e-6, 1e-8)
@@ -92,7 +93,7 @@ def test_the_jacobian_of_a_linear_layer_is_its_matrix(size):
 def test_products_alone_say_the_same_as_the_matrix(monkeypatch):
     module, X = rd.DEQ("tanh", 0.5, 0.8).to_torch(20, 200, seed=0).double(), samples()[:1]
     by_matrix = rd.diagnose(module, X)
-    monkeypatch.setattr(module_of_measuring, "_MATRIX", 0)
+    monkeypatch.setattr(module_of_jacobians, "_MATRIX", 0)
     by_products = rd.diagnose(module, X)
     for name in ("spectral_radius", "smallest_singular_value", "largest_singular_value"):
         np.testing.assert_allclose(getattr(by_products, name), getattr(by_matrix, name), rtol=2e-3)
@@ -119,7 +120,7 @@ def test_counts_are_the_solver_s(stop):
     ids=lambda each: type(each).__name__ if isinstance(each, torch.nn.Module) else "",
 )
 def test_every_implicit_layer_can_be_measured(monkeypatch, matrices, module, shape):
-    monkeypatch.setattr(module_of_measuring, "_MATRIX", matrices)
+    monkeypatch.setattr(module_of_jacobians, "_MATRIX", matrices)
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).double()
     found = rd.diagnose(module.double(), x)
     with torch.no_grad():

@@ -20,7 +20,7 @@ def training_figure(runs: Sequence[TrainingRun], predictions: Sequence[LossCurve
     ----------
     runs : sequence of TrainingRun
     predictions : sequence of LossCurve or None
-        One for each run, drawn in broken lines; a test loss has a panel of its own.
+        One for each run, drawn in broken lines.  A test loss has a panel of its own, a stability that was watched two.
     title : str
 
     Returns
@@ -29,7 +29,7 @@ def training_figure(runs: Sequence[TrainingRun], predictions: Sequence[LossCurve
     """
     if not runs:
         raise InvalidInputError("training_figure needs at least one run.")
-    panels = 2 + all(run.test_loss is not None for run in runs)
+    panels = len(_quantities(runs))
     figure = require("matplotlib.figure").Figure(figsize=(3.9 * panels + 0.6, 3.4), layout="constrained")
     draw_training(figure, runs, predictions, title)
     return figure
@@ -39,8 +39,7 @@ def draw_training(
     figure: Any, runs: Sequence[TrainingRun], predictions: Sequence[LossCurve | None] = (), title: str = ""
 ) -> None:
     """Draw what `training_figure` shows on a figure of one's own."""
-    tested = all(run.test_loss is not None for run in runs)
-    quantities = ["loss", *(["test_loss"] if tested else []), "recurrent_norm"]
+    quantities = _quantities(runs)
     for ax, quantity in zip(figure.subplots(1, len(quantities)), quantities, strict=True):
         for i, run in enumerate(runs):
             run.plot(ax, quantity, color=style.CLASSES[i % len(style.CLASSES)], lw=1.5)
@@ -59,6 +58,12 @@ def draw_training(
         style.open_frame(ax)
     if title:
         figure.suptitle(title, fontsize=11)
+
+
+def _quantities(runs: Sequence[TrainingRun]) -> list[str]:
+    """Return what every run has to show, a panel each."""
+    wanted = ("loss", "test_loss", "recurrent_norm", "spectral_radius", "smallest_singular_value")
+    return [name for name in wanted if all(getattr(run, name) is not None for run in runs)]
 
 
 def classification_figure(runs: Sequence[ClassificationRun], title: str = "", labels: Sequence[str] = ()) -> Any:
