@@ -17,7 +17,8 @@ from torch.autograd.function import once_differentiable
 
 from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.activations import Activation
-from rmtdeq.gpytorch.adjoints import diagonal_of, of_rows, pull_back, samples_back
+from rmtdeq.gpytorch.adjoints import Adjoints, diagonal_of, of_rows, pull_back, samples_back
+from rmtdeq.gpytorch.device import pull_back_there
 from rmtdeq.kernels.computation import Computation, Placement, placement
 from rmtdeq.kernels.engines.choice import engine_of
 from rmtdeq.kernels.matrix import fill_matrix
@@ -77,26 +78,38 @@ def diagonals(task: Task, variances: Tensor, x: Tensor) -> Tensor:
 class _Kernels(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, task: Task, variances: Tensor, x1: Tensor, x2: Tensor | None) -> Tensor:
-        left, right = _array(x1), None if x2 is None else _array(x2)
+        left, right = _samples(x1), None if x2 is None else _samples(x2)
         places = [placement(X, None if right is None else right[at], Computation()) for at, X in enumerate(left)]
         plans = _plans(task, variances, places)
-        found = np.empty((*left.shape[:2], (left if right is None else right).shape[1]))
+        shape = *x1.shape[:2], (x1 if x2 is None else x2).shape[1]
+        found = x1.new_empty(shape)
         for plan, place, target in zip(plans, places, found, strict=True):
-            fill_matrix(engine_of(plan, place), {task.kind: target})
+            # An array shares the tensor's memory.
+            output = target.numpy() if place.device is None else target
+            fill_matrix(engine_of(plan, place), {task.kind: output})
         ctx.task, ctx.plans, ctx.many = task, plans, len(variances) > 1
-        return torch.from_numpy(found).to(x1)
+        return found
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        weights = _array(grads[0])
-        found = [pull_back(plan, ctx.task.kind, each) for plan, each in zip(ctx.plans, weights, strict=True)]
+        found = [_pulled(plan, ctx.task.kind, each) for plan, each in zip(ctx.plans, grads[0], strict=True)]
         variances = np.stack([each.variances for each in found])
         of_variances = variances if ctx.many else variances.sum(axis=0, keepdims=True)
-        X = np.stack([each.X for each in found])
-        of_Y = [each.Y for each in found if each.Y is not None]
-        Y = torch.from_numpy(np.stack(of_Y)).to(grads[0]) if of_Y else None
-        return None, torch.from_numpy(of_variances).to(grads[0]), torch.from_numpy(X).to(grads[0]), Y
+        of_Y = [torch.as_tensor(each.Y) for each in found if each.Y is not None]
+        of_X = torch.stack([torch.as_tensor(each.X) for each in found])
+        return None, torch.from_numpy(of_variances).to(grads[0]), of_X, torch.stack(of_Y) if of_Y else None
+
+
+def _pulled(plan: Plan, kind: Kind, weights: Tensor) -> Adjoints:
+    if weights.device.type == "cpu":
+        return pull_back(plan, kind, weights.numpy())
+    return pull_back_there(plan, kind, weights)
+
+
+def _samples(x: Tensor) -> Any:
+    """Samples as the engines of their device take them."""
+    return x.detach().numpy() if x.device.type == "cpu" else x.detach()
 
 
 class _Diagonals(torch.autograd.Function):

@@ -8,7 +8,6 @@ away from zero they change with the ratio of the scales within a share of the an
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
@@ -17,9 +16,10 @@ from rmtdeq._lib.types import FloatArray, IntArray, Kind
 from rmtdeq.activations import jumps
 from rmtdeq.activations.activations import Activation, Pairs
 from rmtdeq.activations.duals import difference_form
+from rmtdeq.gpytorch.descent import PairAdjoints, Partials, descend
 from rmtdeq.kernels.dual_tables import DualTable, dual_table
 from rmtdeq.kernels.noise_tables import NoiseTable, noise_table
-from rmtdeq.kernels.pairs import Curves, entry, solve_pairs
+from rmtdeq.kernels.pairs import Curves, solve_pairs
 from rmtdeq.kernels.plan import LayerPlan, Plan
 from rmtdeq.kernels.samples import Angles
 from rmtdeq.kernels.scales import Profile, ScaleTable, scale_table
@@ -30,38 +30,6 @@ _STENCIL = ((-3, -1 / 60), (-2, 3 / 20), (-1, -3 / 4), (1, 3 / 4), (2, -3 / 20),
 _MARGIN = 0.07
 """More than three steps."""
 _LEAST_ANGLE = 1.5e-7
-
-
-@dataclass(frozen=True, eq=False)
-class PairAdjoints:
-    """What some pairs add to the gradients.
-
-    Attributes
-    ----------
-    inner : ndarray (pairs,)
-        Of the inner products.
-    rows, columns : ndarray (layers, pairs)
-        Of the variances of pre-activations.
-    variances : ndarray (layers, 3)
-    """
-
-    inner: FloatArray
-    rows: FloatArray
-    columns: FloatArray
-    variances: FloatArray
-
-
-@dataclass(frozen=True, eq=False)
-class _Partials:
-    """A layer's value and slope at some pairs, and their derivatives in s, t and the covariance."""
-
-    value: FloatArray
-    slope: FloatArray
-    by_row: FloatArray
-    by_column: FloatArray
-    bend: FloatArray
-    bend_row: FloatArray
-    bend_column: FloatArray
 
 
 class NearPairs:
@@ -84,37 +52,11 @@ class NearPairs:
         """Return the gradients of ``Σ weights_k K_{i_k j_k}``."""
         plan, kind = self._plan, self._kind
         angles, inner = plan.inputs.pairs(i, j)
-        values, tangents, partials = [inner], [inner], []
-        for depth, (each, dual) in enumerate(zip(plan.layers, self._duals, strict=True)):
+        partials = []
+        for each, dual in zip(plan.layers, self._duals, strict=True):
             at, angles = dual.partials(each.rows.at(i), each.columns.at(j), angles, kind != "ck")
             partials.append(at)
-            tangents.append(entry(kind, each.layer, at.value, at.slope, tangents[-1], depth))
-            values.append(at.value)
-        rows, columns = np.zeros((2, len(plan.layers), i.size))
-        variances = np.zeros((len(plan.layers), 3))
-        of_value, of_tangent = (weights, np.zeros_like(weights)) if kind == "ck" else (np.zeros_like(weights), weights)
-        for depth in range(len(plan.layers) - 1, -1, -1):
-            layer, at = plan.layers[depth].layer, partials[depth]
-            a2 = layer.sigma_a2
-            gain = 1 / (1 - a2 * at.slope)
-            of_slope = of_after = np.zeros_like(weights)
-            if kind != "ck":
-                trained = 0.0 if kind == "ntk" and depth == 0 else 1.0
-                t = of_tangent * gain
-                of_value = of_value + t
-                after = layer.sigma_b2 * tangents[depth] + layer.sigma_c2
-                of_slope = t * (trained * after + a2 * tangents[depth + 1])
-                of_after = trained * t * at.slope
-                variances[depth] += [
-                    (t * at.slope * tangents[depth + 1]).sum(), (of_after * tangents[depth]).sum(), of_after.sum()
-                ]  # fmt: skip
-            source = (of_value * at.slope + of_slope * at.bend) * gain
-            through = of_value + a2 * source
-            rows[depth] = through * at.by_row + of_slope * at.bend_row
-            columns[depth] = through * at.by_column + of_slope * at.bend_column
-            variances[depth] += [(source * at.value).sum(), (source * values[depth]).sum(), source.sum()]
-            of_value, of_tangent = layer.sigma_b2 * source, layer.sigma_b2 * of_after
-        return PairAdjoints(of_value + of_tangent, rows, columns, variances)
+        return descend([each.layer for each in plan.layers], kind, inner, partials, weights)
 
 
 class _Dual:
@@ -129,7 +71,7 @@ class _Dual:
         self._squares: ScaleTable = scale_table(Layer(self._phi, 0.0, 1.0, 0.0), low**2, high**2)
         self._curves = _curves(self._phi, low, high)
 
-    def partials(self, u: Profile, v: Profile, angles: Angles, bends: bool) -> tuple[_Partials, Angles]:
+    def partials(self, u: Profile, v: Profile, angles: Angles, bends: bool) -> tuple[Partials, Angles]:
         """Return value, slope and derivatives at some pairs, and the angles of the features."""
         layer = self._layer
         value, slope, features = solve_pairs(layer, u, v, angles, self._curves)
@@ -140,13 +82,12 @@ class _Dual:
         apart = self._derivatives(u.sigma, v.sigma, angle, self._steps(angle), -1.0)
         of_u, of_v = (of_both + apart) / 2, (of_both - apart) / 2
         by_row, by_column = (of_u[0] - rho * slope) / (2 * s), (of_v[0] - rho * slope) / (2 * t)
-        nothing = np.zeros_like(value)
         if not bends:
-            return _Partials(value, slope, by_row, by_column, nothing, nothing, nothing), features
+            return Partials(value, slope, by_row, by_column), features
         near = np.clip(angle, _LEAST_ANGLE, np.pi - _LEAST_ANGLE)
         bend = -self._by_angle(u.sigma, v.sigma, near) / (np.sin(near) * size)
         bend_row, bend_column = (of_u[1] - rho * bend) / (2 * s), (of_v[1] - rho * bend) / (2 * t)
-        return _Partials(value, slope, by_row, by_column, bend, bend_row, bend_column), features
+        return Partials(value, slope, by_row, by_column, bend, bend_row, bend_column), features
 
     def _angle(self, u: Profile, v: Profile, angles: Angles, features: Angles) -> FloatArray:
         """The angles of the pre-activations, whose parts' are known."""
