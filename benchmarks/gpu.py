@@ -154,7 +154,7 @@ def against_neural_tangents(options, device, deq):
     """Its NTK of twenty ReLU layers through `jax.jit`, where its environment computes, against the NTK here."""
     n = min(options.n, LARGEST_ON_CPU)
     X = rivals.samples(n, options.p).astype(np.float32)
-    seconds, _ = rivals.neural_tangents(options.neural_tangents, X, 20, "relu", True)
+    seconds, *_ = rivals.neural_tangents(options.neural_tangents, X, 20, "relu", True)
     relu = rd.DEQ("relu", deq.sigma_a2, deq.sigma_b2)
     there = torch.from_numpy(X).to(device)
     ours = median(rivals.kernels_by(there, relu, engines(device)[0]), device, options.rounds)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from rmtdeq._lib.arrays import taken
 from rmtdeq._lib.errors import InvalidInputError, MemoryLimitError
 from rmtdeq._lib.memory import available_memory
 from rmtdeq._lib.types import KINDS, RECURRENT, FloatArray, IntArray, Kind, Recurrent, Seed
@@ -52,6 +53,7 @@ def finite(bad: int, name: str, *, masked: bool = False) -> None:
 
 def _plain(value: Any) -> np.ndarray[Any, Any]:
     """Return an array, tensor, table or nested list of any type as an array of numpy's own, NaN for what is missing."""
+    value = taken(value)
     if hasattr(value, "detach"):
         return np.asarray(resolved(value.cpu()).numpy())
     if np.ma.isMaskedArray(value):

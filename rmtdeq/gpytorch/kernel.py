@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from gpytorch.constraints import Interval, Positive
 from gpytorch.kernels import Kernel
@@ -15,7 +14,7 @@ from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import KINDS, Function
 from rmtdeq.activations import Activation
-from rmtdeq.gpytorch.gradients import LayerTensors, network_diagonal, network_kernel, without_gradients
+from rmtdeq.gpytorch.gradients import Task, diagonals, kernels
 from rmtdeq.network import DEQ, Network, contraction_range, require_plain
 
 _PARAMETERS = ("sigma_a2", "sigma_b2", "sigma_c2")
@@ -176,33 +175,44 @@ class DEQKernel(Kernel):
         """
         if last_dim_is_batch:
             raise InvalidInputError("DEQKernel has no last_dim_is_batch; give each feature a kernel with active_dims.")
-        same = x1.shape == x2.shape and torch.equal(x1, x2)
+        same = _same(x1, x2)
         batch = torch.broadcast_shapes(x1.shape[:-2], x2.shape[:-2], self.batch_shape)
-        variances = {
-            name: self._get(name).double().expand(*batch, -1) for name in _PARAMETERS if hasattr(self, f"raw_{name}")
-        }
-        first, second = (each.double().expand(*batch, *each.shape[-2:]) for each in (x1, x2))
-        wanted = torch.is_grad_enabled() and any(each.requires_grad for each in (first, second, *variances.values()))
-        # Samples that are all zero have a kernel with a bias alone, and gradients of none.
-        plain = not wanted and bool(first.any()) and bool(second.any())
-        compute = without_gradients if plain else network_kernel
-        found = []
-        for at in np.ndindex(*batch):
-            layers = self._layers({name: each[at] for name, each in variances.items()})
-            if diag and same:
-                found.append(network_diagonal(layers, first[at], self.kind))
-            else:
-                matrix = compute(layers, first[at], second[at], self.kind, same)
-                found.append(matrix.diagonal() if diag else matrix)
-        result = torch.stack(found)
+        variances = self._variances()
+        if self.batch_shape.numel() > 1:
+            variances = variances.expand(*batch, *variances.shape[-2:])
+        variances = variances.reshape(-1, *variances.shape[-2:])
+        first, second = (
+            each.double().expand(*batch, *each.shape[-2:]).reshape(-1, *each.shape[-2:]) for each in (x1, x2)
+        )
+        task = Task(tuple(layer.activation for layer in self.layers), self.kind)
+        if diag and same:
+            result = diagonals(task, variances, first)
+        else:
+            result = kernels(task, variances, first, None if same else second)
+            result = result.diagonal(dim1=-2, dim2=-1) if diag else result
         return result.reshape(*batch, *result.shape[1:]).to(x1.dtype)
 
-    def _layers(self, variances: dict[str, Tensor]) -> list[LayerTensors]:
-        """The layers at variances (layers that have them,) by name."""
-        given = {name: iter(values) for name, values in variances.items()}
-        zero = variances["sigma_b2"].new_zeros(())
-        found = []
-        for layer in self.layers:
-            a2, b2, c2 = (next(given[name]) if getattr(layer, name) > 0 else zero for name in _PARAMETERS)
-            found.append(LayerTensors(layer.activation, a2, b2, c2, layer.recurrent))
-        return found
+    def _variances(self) -> Tensor:
+        """All layers' variances, (*batch_shape, layers, 3), in double precision."""
+        given = {
+            name: iter(self._get(name).double().unbind(-1)) for name in _PARAMETERS if hasattr(self, f"raw_{name}")
+        }
+        nothing = self.raw_sigma_b2.new_zeros(self.batch_shape, dtype=torch.double)
+        rows = [
+            torch.stack([next(given[name]) if getattr(layer, name) > 0 else nothing for name in _PARAMETERS], dim=-1)
+            for layer in self.layers
+        ]
+        return torch.stack(rows, dim=-2)
+
+
+def _same(x1: Tensor, x2: Tensor) -> bool:
+    """Say whether two tensors are the same samples, and have their gradients in common."""
+    if x1 is x2:
+        return True
+    if x1.shape != x2.shape:
+        return False
+    if torch.is_grad_enabled() and (x1.requires_grad or x2.requires_grad):
+        views = x1._base is not None and x1._base is x2._base
+        both = x1.requires_grad and x2.requires_grad
+        return views and both and x1.data_ptr() == x2.data_ptr() and x1.stride() == x2.stride()
+    return torch.equal(x1, x2)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq._lib import check
+from rmtdeq._lib.arrays import is_tensor
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.optional import require
 from rmtdeq.kernels.rounding import PRODUCTS, rounded
@@ -123,11 +124,6 @@ def engine(X: Any, Y: Any = None, *, backend: str = "auto", device: Any = None) 
     if backend == "triton":
         _require_triton(found)
     return backend, found
-
-
-def is_tensor(X: Any) -> bool:
-    """Say whether X is a tensor of torch, without loading it."""
-    return type(X).__module__.partition(".")[0] == "torch" and hasattr(X, "detach")
 
 
 def _choice(wanted: str, X: Any, Y: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq._lib import check
+from rmtdeq._lib.arrays import as_given
 from rmtdeq.kernels.computation import Computation, placement
 from rmtdeq.kernels.plan import make_plan
 from rmtdeq.network import Network
@@ -32,7 +33,7 @@ def kernel_diagonal(
 
     Returns
     -------
-    ndarray (n,), or a tuple of them, one for each kind
+    ndarray (n,), or a tuple of them, one for each kind; in the library of X, as for `rmtdeq.kernel`
 
     Raises
     ------
@@ -42,4 +43,4 @@ def kernel_diagonal(
     kinds = check.kinds(kind)
     inputs = placement(X, None, Computation("numpy", dtype=dtype)).inputs
     found = make_plan(inputs, deq, kinds, tau0_squared).diagonal(slice(0, inputs.shape[0]), kinds)
-    return check.as_asked(kind, (found[each].astype(inputs.dtype, copy=False) for each in kinds))
+    return check.as_asked(kind, (as_given(found[each].astype(inputs.dtype, copy=False), X) for each in kinds))

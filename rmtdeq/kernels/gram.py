@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq._lib import check
+from rmtdeq._lib.arrays import as_given, is_tensor, taken
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.moved import deprecated
 from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.activations import Activation
 from rmtdeq.kernels.blocks import Outputs, scratch_bytes
-from rmtdeq.kernels.computation import Computation, is_tensor, placement
+from rmtdeq.kernels.computation import Computation, placement
 from rmtdeq.kernels.engines.choice import engine_of
 from rmtdeq.kernels.matrix import fill_matrix
 from rmtdeq.kernels.plan import make_plan
@@ -82,11 +83,11 @@ def kernel(
     Returns
     -------
     ndarray (n, m), or a tuple of them
-        One for each kind, in the order asked for.  From a tensor X, by torch, tensors where X is, or on the host if
-        they do not fit there (which is logged); from arrays, arrays; dask arrays, not computed yet, with
-        ``backend="dask"``.  Beyond the results each thread holds 256 x 1024
-        entries.  The first call on a machine compiles the engine (about 5 s, and says so on a terminal); later
-        processes load it.
+        One for each kind, in the order asked for.  From a tensor X tensors where X is, or on the host if they do not
+        fit there (which is logged); from an array of another library that knows DLPack, as those of JAX and CuPy,
+        arrays of that library, without a copy where it takes them without one; else arrays of numpy; dask arrays, not
+        computed yet, with ``backend="dask"``.  Beyond the results each thread holds 256 x 1024 entries.  The first call
+        on a machine compiles the engine (about 5 s, and says so on a terminal); later processes load it.
 
     Raises
     ------
@@ -118,8 +119,9 @@ def kernel(
     """
     kinds = check.kinds(kind)
     how = Computation(backend, device, dtype, products, memory_limit)
-    results = dense_kernels(X, deq, kinds, how, Y=Y, tau0_squared=tau0_squared, out=out, progress=progress)
-    return check.as_asked(kind, results)
+    rows, columns = taken(X), taken(Y, "Y")
+    results = dense_kernels(rows, deq, kinds, how, Y=columns, tau0_squared=tau0_squared, out=out, progress=progress)
+    return check.as_asked(kind, results if out is not None else [as_given(each, X) for each in results])
 
 
 def layered_kernel(X: ArrayLike, layers: Sequence[Activation], kind: str | Sequence[str] = "ck", **options: Any) -> Any:

@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from rmtdeq._lib import check
+from rmtdeq._lib.arrays import is_foreign, is_tensor
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray
 
@@ -74,4 +75,4 @@ def _checked(estimator: Any, X: ArrayLike, *y: Any, **options: Any) -> Any:
 
 def _known(array: Any, name: str) -> Any:
     """Return arrays of types that scikit-learn does not know as one that it does."""
-    return check.real_array(array, name) if hasattr(array, "detach") else array
+    return check.real_array(array, name) if is_tensor(array) or is_foreign(array) else array

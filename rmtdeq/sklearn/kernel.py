@@ -17,6 +17,7 @@ from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 from sklearn.utils.validation import check_is_fitted
 
 from rmtdeq._lib import check
+from rmtdeq._lib.arrays import as_given
 from rmtdeq._lib.errors import IllPosedError, InvalidInputError
 from rmtdeq._lib.types import KINDS, FloatArray, Function
 from rmtdeq.kernels import kernel, kernel_diagonal
@@ -144,14 +145,14 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.X_fit_ = X.copy()
         return self
 
-    def transform(self, X: ArrayLike) -> FloatArray:
+    def transform(self, X: ArrayLike) -> Any:
         """Return the kernel of samples (m, p) with the training samples, (m, n)."""
         check_is_fitted(self)
-        return self._kernel(validated(self, X, reset=False), self.X_fit_)
+        return as_given(self._kernel(validated(self, X, reset=False), self.X_fit_), X)
 
-    def fit_transform(self, X: ArrayLike, y: Any = None) -> FloatArray:
+    def fit_transform(self, X: ArrayLike, y: Any = None) -> Any:
         """Fit to the samples and return their kernel, (n, n), at half the work of `fit` and `transform`."""
-        return self.fit(X)._kernel(self.X_fit_)
+        return as_given(self.fit(X)._kernel(self.X_fit_), X)
 
     @property
     def _n_features_out(self) -> int:
@@ -178,13 +179,14 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Returns
         -------
         ndarray (n, m), or that and an ndarray (n, n, n_dims)
+            Arrays of the library of X, as for `rmtdeq.kernel`.
         """
         if not eval_gradient:
-            return self._kernel(X, Y)
+            return as_given(self._kernel(X, Y), X)
         if Y is not None:
             raise InvalidInputError("Gradients are of the kernel of one set of samples; leave Y out.")
         try:
-            return self._value_and_gradient(X)
+            return tuple(as_given(each, X) for each in self._value_and_gradient(X))
         except IllPosedError as error:
             error.add_note(
                 f"For a search of hyperparameters, lower the upper end of sigma_a2_bounds, or pass {_CONTRACTION!r}."
@@ -194,9 +196,9 @@ class DEQKernel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _value_and_gradient(self, X: ArrayLike) -> tuple[FloatArray, FloatArray]:
         return self._kernel(X), self._gradient(check.samples(X).astype(np.float64, copy=False))
 
-    def diag(self, X: ArrayLike) -> FloatArray:
+    def diag(self, X: ArrayLike) -> Any:
         """Return the diagonal of the kernel of samples (n, p), (n,), without the rest of it."""
-        return self._diagonal(check.samples(X))
+        return as_given(self._diagonal(check.samples(X)), X)
 
     def is_stationary(self) -> bool:
         """Return False: the kernel depends on more than the samples' differences."""

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq._lib import check, style
+from rmtdeq._lib.arrays import is_tensor
 from rmtdeq._lib.checkpoint import Checkpoint, checksum
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage, afford
 from rmtdeq._lib.tables import Table, Tabular, largest, without_rounding
 from rmtdeq._lib.types import FloatArray, Kind
-from rmtdeq.kernels.computation import Computation, engine, is_tensor
+from rmtdeq.kernels.computation import Computation, engine
 from rmtdeq.kernels.gram import dense_kernels
 from rmtdeq.kernels.operator import operators_of
 from rmtdeq.network import Network
