@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import warnings
@@ -84,7 +83,7 @@ def with_gradient(of):
 
 
 def peak(name):
-    """Memory of a process at the peak of forward and gradient, and what it has before, in bytes."""
+    """Memory of a process of its own at the peak of forward and gradient, and what it has before, in bytes (Linux)."""
     run = subprocess.run([sys.executable, __file__, PEAK, name], capture_output=True, text=True, check=True)
     return json.loads(run.stdout.strip().splitlines()[-1])
 
@@ -92,9 +91,9 @@ def peak(name):
 def own_peak(name):
     """Print what `peak` returns, of this process."""
     call = with_gradient(KERNELS[name])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = rivals.resident("VmRSS")
     call()
-    print(json.dumps({"before": before, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+    print(json.dumps({"before": before, "peak": rivals.resident("VmHWM")}))
 
 
 def against_botorch(rounds):

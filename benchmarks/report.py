@@ -91,16 +91,18 @@ def against_neural_tangents(python):
         seconds, peak, corner = rivals.neural_tangents(python, X, layers, activation, compiled)
         network = rivals.same_layers(layers, activation)
         _, ours, product = rivals.paired(rivals.kernels_of(X, network), lambda X=X: X @ X.T, 5)
+        own_peak = rivals.same_layers_peak(X, layers, activation)
         # Its inner products are divided by the dimension; all its weights are trained.
         own = rd.kernel(X[:8].astype(float) / np.sqrt(P), network, "ntk-full")
         apart = float(abs(corner - own).max() / own.max())
         rows[f"neural-tangents: {what}"] = {
-            "n": n, "seconds": seconds, "ours": ours, "factor": seconds / ours, "peak": peak, "product": product,
-            "entries apart": apart,
+            "n": n, "seconds": seconds, "ours": ours, "factor": seconds / ours, "peak": peak, "our peak": own_peak,
+            "product": product, "entries apart": apart,
         }  # fmt: skip
         print(
             f"neural-tangents, {what}, n = {n}: {seconds:.2f} s, {peak / 2**30:.1f} GiB; ours {ours:.3f} s, "
-            f"{seconds / ours:.0f} times (the product alone {seconds / product:.0f}); entries {apart:.1e} apart",
+            f"{own_peak / 2**30:.2f} GiB, {seconds / ours:.0f} times (the product alone {seconds / product:.0f}); "
+            f"entries {apart:.1e} apart",
             flush=True,
         )
     return rows

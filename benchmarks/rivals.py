@@ -95,6 +95,12 @@ print((memory("VmHWM") - before) / (n**2 * dtype.itemsize))
 """
 
 
+def resident(field):
+    """Memory of this process, of "VmRSS" now or of "VmHWM" at its peak, in bytes (Linux)."""
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
 def peak_memory(n, p, dtype):
     """Memory at the peak of both kernels beyond X, in units of one n x n matrix of the dtype (Linux)."""
     call = [sys.executable, "-c", PEAK, str(n), str(p), dtype]
@@ -185,6 +191,25 @@ def neural_tangents(python, X, layers, activation, compiled, rounds=2):
         run = subprocess.run(call, capture_output=True, text=True, check=True)
     found = json.loads(run.stdout.strip().splitlines()[-1])
     return float(np.median(found["times"][1:])), found["peak"], np.array(found["corner"])
+
+
+SAME_LAYERS = """
+import sys, numpy as np
+sys.path.insert(0, sys.argv[1])
+import rivals
+X = np.load(sys.argv[2])
+rivals.kernels_of(X, rivals.same_layers(int(sys.argv[3]), sys.argv[4]))()
+print(rivals.resident("VmHWM"))
+"""
+
+
+def same_layers_peak(X, layers, activation):
+    """Memory at the peak of a process that computes both kernels of what `neural_tangents` times, in bytes (Linux)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "X.npy"
+        np.save(path, X)
+        call = [sys.executable, "-c", SAME_LAYERS, str(Path(__file__).parent), str(path), str(layers), activation]
+        return int(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
 
 
 def kernels(X, activation, dtype=None):

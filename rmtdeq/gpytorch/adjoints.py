@@ -30,7 +30,8 @@ SILENT = 1e-15
 
 _TERMS = (96, 512)
 _TIERS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-_TOLERANCE = 1e-11
+_TOLERANCE = 1e-10
+_WINDOW = 8
 _RADII = np.concatenate([np.linspace(0.0, 0.95, 39), 1 - np.logspace(-1.5, -6, 60), [1.0]])
 _CHUNK = 4096
 
@@ -328,7 +329,10 @@ def _cutoffs(table: ScaleTable, terms: int, degrees: IntArray) -> FloatArray:
     size = (k + 1.0) ** 2 * np.max([squares[:-2], squares[1:-1], squares[2:]], axis=0)
     with np.errstate(under="ignore"):
         powers = _RADII[:, None] ** np.maximum(k - 2, 0)
-    beyond = size[-8:].max() * powers[:, -1] / np.maximum(1 - _RADII, 1e-6)
+    # What lies beyond goes on falling as it has since half way.
+    last, before = size[-_WINDOW:].max(), size[terms // 2 - _WINDOW : terms // 2].max()
+    rate = min((last / before) ** (2 / terms), 1.0) if before > 0 else 1.0
+    beyond = last * powers[:, -1] / np.maximum(1 - _RADII * rate, 1e-6)
     missing = np.cumsum((size * powers)[:, ::-1], axis=1)[:, ::-1]
     found = np.zeros(degrees.size)
     for tier, degree in enumerate(degrees):
