@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmtdeq._lib import check
+from rmtdeq._lib.arrays import is_tensor
 from rmtdeq._lib.errors import IllPosedError, InvalidInputError
 from rmtdeq._lib.types import FloatArray
-from rmtdeq.kernels.computation import is_tensor
 from rmtdeq.learning.places import place_of
 
 _ROUNDING = 4.0
