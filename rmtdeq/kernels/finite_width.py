@@ -198,7 +198,7 @@ def _network(
         widths,
         layers,
         seed,
-        solver=solver or patient_solver(deq.rates(centre), widths),
+        solver=solver or patient_solver(deq.slowest_rate(centre), widths),
         torch_activation=torch_activation,
         equilibria=isinstance(deq, DEQ),
     )

@@ -145,7 +145,7 @@ class DEQ(Network):
             layer.sigma_b2,
             seed,
             sigma_c2=layer.sigma_c2,
-            solver=solver or patient_solver(self.rates(tau0_squared), width),
+            solver=solver or patient_solver(self.slowest_rate(tau0_squared), width),
             torch_activation=torch_activation,
             recurrent=recurrent,
         )
@@ -194,7 +194,7 @@ class DEQ(Network):
             seed,
             kind=kind,
             sigma_c2=layer.sigma_c2,
-            solver=solver or patient_solver(self.rates(tau0_squared), width),
+            solver=solver or patient_solver(self.slowest_rate(tau0_squared), width),
             torch_activation=torch_activation,
             recurrent=recurrent,
         )

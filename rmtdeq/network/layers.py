@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from rmtdeq.models import Solver
 
+_NORMS = (1.0, 0.25, 4.0)
+
 PROBES = np.linspace(-8.0, 8.0, 257)
 """Points that tell activations apart: where a Gaussian of variance one has all its mass."""
 
@@ -228,19 +230,21 @@ class Network:
             found.append(layer)
         return tuple(found)
 
-    def rates(self, tau0_squared: float) -> tuple[float, ...]:
-        """Return, of each recurrent layer of infinite width, σ_a √E φ'²: how changes of its iteration shrink in a step.
+    def slowest_rate(self, tau0_squared: float) -> float:
+        """Return the largest σ_a √E φ'² of recurrent layers, by which changes of their iterations shrink in a step.
 
-        Raises
-        ------
-        IllPosedError
-            There is no equilibrium.
+        Of inputs whose squared norms are a quarter, or four times, of the one at which the network is centred, as well.
         """
-        return tuple(
-            math.sqrt(layer.sigma_a2 * moments(layer.activation, tau).first_square)
-            for layer, tau in _along(self.layers, tau0_squared)
-            if layer.recurrent
-        )
+        pinned, found = self.pinned(tau0_squared), 0.0
+        for share in _NORMS:
+            try:
+                for layer, tau in _along(pinned.layers, share * tau0_squared):
+                    if layer.recurrent:
+                        slope = layer.sigma_a2 * moments(layer.activation, tau).first_square
+                        found = max(found, math.sqrt(slope))
+            except IllPosedError:  # such inputs have no equilibrium
+                continue
+        return found
 
     def to_torch(
         self,
@@ -297,7 +301,7 @@ class Network:
             width,
             layers,
             seed,
-            solver=solver or patient_solver(self.rates(tau0_squared), width),
+            solver=solver or patient_solver(self.slowest_rate(tau0_squared), width),
             torch_activation=torch_activation,
             recurrent=recurrent,
         )
