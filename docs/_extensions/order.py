@@ -1,6 +1,6 @@
 """The tutorials in the order in which they are best read."""
 
-ORDER = ("predict", "compare", "design", "train", "scale", "own_data", "when_the_theory_fails")
+ORDER = ("predict", "compare", "design", "train", "scale", "own_data", "converge", "when_the_theory_fails")
 
 
 def by_purpose(filename: str) -> int:

@@ -208,7 +208,7 @@ def _network(
         layers,
         seed,
         wiring=deq.wiring,
-        solver=solver or patient_solver(deq.rates(centre), widths),
+        solver=solver or patient_solver(deq.slowest_rate(centre), widths),
         torch_activation=torch_activation,
         equilibria=isinstance(deq, DEQ),
     )

@@ -146,7 +146,7 @@ class DEQ(Network):
             layer.sigma_b2,
             seed,
             sigma_c2=layer.sigma_c2,
-            solver=solver or patient_solver(self.rates(tau0_squared), width),
+            solver=solver or patient_solver(self.slowest_rate(tau0_squared), width),
             torch_activation=torch_activation,
             recurrent=recurrent,
         )
@@ -195,7 +195,7 @@ class DEQ(Network):
             seed,
             kind=kind,
             sigma_c2=layer.sigma_c2,
-            solver=solver or patient_solver(self.rates(tau0_squared), width),
+            solver=solver or patient_solver(self.slowest_rate(tau0_squared), width),
             torch_activation=torch_activation,
             recurrent=recurrent,
         )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmtdeq._lib.check import number, real_array
-from rmtdeq._lib.errors import InvalidInputError
+from rmtdeq._lib.errors import IllPosedError, InvalidInputError
 from rmtdeq._lib.optional import require
 from rmtdeq._lib.types import Function, Seed
 from rmtdeq.activations import Activation, moments
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rmtdeq.models import Solver
+
+_NORMS = (1.0, 0.25, 4.0)
 
 INPUT = -1
 """Number of the samples among the sources of a layer."""
@@ -225,15 +227,20 @@ class Network:
             found.append(layer)
         return tuple(found)
 
-    def rates(self, tau0_squared: float) -> tuple[float, ...]:
-        """Return, of each recurrent layer of infinite width, σ_a √E φ'²: how changes of its iteration shrink in a step.
+    def slowest_rate(self, tau0_squared: float) -> float:
+        """Return the largest σ_a √E φ'² of recurrent layers, by which changes of their iterations shrink in a step.
 
-        Raises
-        ------
-        IllPosedError
-            There is no equilibrium.
+        Of inputs whose squared norms are a quarter, or four times, of the one at which the network is centred, as well.
         """
-        return tuple(math.sqrt(_steepness(layer, tau)) for layer, tau in _along(self, tau0_squared) if layer.recurrent)
+        pinned, found = self.pinned(tau0_squared), 0.0
+        for share in _NORMS:
+            try:
+                for layer, tau in _along(pinned, share * tau0_squared):
+                    if layer.recurrent:
+                        found = max(found, math.sqrt(_steepness(layer, tau)))
+            except IllPosedError:  # such inputs have no equilibrium
+                continue
+        return found
 
     def to_torch(
         self,
@@ -291,7 +298,7 @@ class Network:
             layers,
             seed,
             wiring=self.wiring,
-            solver=solver or patient_solver(self.rates(tau0_squared), width),
+            solver=solver or patient_solver(self.slowest_rate(tau0_squared), width),
             torch_activation=torch_activation,
             recurrent=recurrent,
         )

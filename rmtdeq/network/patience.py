@@ -18,19 +18,19 @@ _SCATTER = 3.0
 _ROOM = 1.5
 
 
-def patient_solver(rates: Sequence[float], width: int | Sequence[int]) -> Solver:
+def patient_solver(rate: float, width: int | Sequence[int]) -> Solver:
     """Return the plain iteration with a limit on steps that suits: 500, and up to 5000 where changes shrink slowly.
 
     Parameters
     ----------
-    rates : sequence of float
-        Factors by which changes shrink in a step in the recurrent layers of infinite width.
+    rate : float
+        Factor by which changes shrink in a step in the slowest layer of infinite width.
     width : int or sequence of int
     """
     require("torch")
     from rmtdeq.models import Solver
 
     narrowest = width if isinstance(width, int) else min(width)
-    rate = max(rates, default=0.0) * (1 + _SCATTER / math.sqrt(max(narrowest, 1)))
-    steps = _ROOM * math.log(_DIGITS) / math.log(rate) if 0 < rate < 1 else _MOST * bool(rate)
+    own = rate * (1 + _SCATTER / math.sqrt(max(narrowest, 1)))
+    steps = _ROOM * math.log(_DIGITS) / math.log(own) if 0 < own < 1 else _MOST * bool(own)
     return Solver(max_iterations=min(max(math.ceil(steps), _LEAST), _MOST))

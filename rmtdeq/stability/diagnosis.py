@@ -205,7 +205,7 @@ class ForetoldDiagnosis(Diagnosis):
     def limit_at(self, width: int) -> float:
         """Return the σ_a² up to which nearly all networks of a finite width come to rest, for all these norms.
 
-        There the typical spectral radius and three times its scatter are 1 together.
+        There the typical spectral radius and twice its scatter are 1 together.
 
         Raises
         ------
@@ -228,9 +228,9 @@ class ForetoldDiagnosis(Diagnosis):
         return np.array([law.smallest_at(m) for law in self.laws])
 
     def spectral_radius_at(self, width: int) -> FloatArray:
-        """Return the typical spectral radius of J of a network of finite width, (q,).
+        """Return the mean spectral radius of J of networks of finite width, (q,).
 
-        It is above that of infinite width; single networks scatter about it by some width^{-1/2}.
+        It is above that of infinite width; single networks scatter about it as `rate_scatter_at` says.
 
         Raises
         ------
@@ -243,7 +243,7 @@ class ForetoldDiagnosis(Diagnosis):
     def rate_scatter_at(self, width: int) -> FloatArray:
         """Return the standard deviation of the rates of single networks of finite width, (q,), relative to the rate.
 
-        Each network has a mean of φ'² of its own, which its samples nearly share.
+        Each network has a mean of φ'² of its own, and an outermost eigenvalue.
 
         Raises
         ------

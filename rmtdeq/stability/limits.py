@@ -17,7 +17,7 @@ from rmtdeq.stability.singular_values import radius_law
 
 _FIRST, _GROWTH, _LARGEST = 1e-2, 2.0, 1e4
 _DIGITS = 1e-10
-_SCATTERS = 3
+_SCATTERS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Limits:
     def at(self, width: int) -> float:
         """Return the σ_a² up to which nearly all networks of a finite width come to rest.
 
-        There the typical spectral radius and three times its scatter come to 1 together.
+        There the typical spectral radius and twice its scatter come to 1 together.
         """
 
         @cache
@@ -99,7 +99,7 @@ def _slopes(layer: Layer, tau0_squared: float, squared_norms: FloatArray) -> tup
 
 
 def _widest(case: Case, sigma_a2: float, width: int) -> float:
-    """The largest spectral radius with three times its scatter; 2 where there is no equilibrium."""
+    """The largest spectral radius with twice its scatter; 2 where there is no equilibrium."""
     found = 0.0
     try:
         pinned = replace(case.layer, sigma_a2=sigma_a2).pinned(case.tau0_squared)

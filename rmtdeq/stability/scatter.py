@@ -1,4 +1,6 @@
-"""How much the rates of single networks of finite width scatter about the law.
+"""How spectral radii of networks of finite width differ from the law, and scatter about it.
+
+Eigenvalues of a finite matrix end a little beyond their disk, and the disk itself scatters.
 
 At the equilibrium a network has the means Z = Σ φ(u_i)²/m and q = Σ φ'(u_i)²/m of its own, of m pre-activations of the
 variance s = σ_a² Z + σ_b²‖x‖² + σ_c².  With ε and η the deviations of such means of independent u_i,
@@ -15,12 +17,48 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.special import erf, log_ndtr
 
 from rmtdeq._lib.types import FloatArray, Recurrent
 from rmtdeq.activations import moments
 from rmtdeq.network import Layer
 
 _DIFFERENCE = 1e-3
+
+
+_AT = np.linspace(-6.0, 14.0, 2001)
+"""Places s of r² = 1 + s/√m."""
+
+
+def _above(density: FloatArray) -> FloatArray:
+    """Return the integral from every place on."""
+    parts = (density[1:] + density[:-1]) / 2 * np.diff(_AT)
+    return np.append(np.cumsum(parts[::-1])[::-1], 0.0)
+
+
+def _real(x: FloatArray) -> FloatArray:
+    """Return the density of real eigenvalues at 1 + x/√m (Forrester and Nagao, Phys. Rev. Lett. 99, 2007)."""
+    return ((1 - erf(math.sqrt(2) * x)) / 2 + np.exp(-(x**2)) * (1 + erf(x)) / math.sqrt(8)) / math.sqrt(2 * math.pi)
+
+
+_MISSED = -log_ndtr(_AT)
+_PAIRS, _REALS = _above(_MISSED), _above(_real(_AT / 2))
+
+
+def outermost(m: float) -> tuple[float, float]:
+    """Return mean and standard deviation of the outermost eigenvalue of a real Gaussian matrix, less and by its edge.
+
+    Squared moduli of eigenvalues of complex matrices are independent Gamma variables (Kostlan, Linear Algebra Appl.
+    162, 1992): that none is beyond ``r² = 1 + s/√m`` has the probability ``Π_k P(k, m r²)``, with Gaussians in their
+    place ``exp(√m ∫_s^∞ log Φ + ½ log Φ(s))``.  Those of real matrices come in pairs, half as many: the root of it (as
+    in the limit: Rider and Sinclair, Ann. Appl. Probab. 24, 2014).  Real ones, of either sign, are counted as if
+    independent.
+    """
+    root = math.sqrt(max(m, 1.0))
+    share = np.diff(np.exp(-0.5 * (root * _PAIRS + 0.5 * _MISSED) - _REALS))
+    between = np.sqrt(np.maximum(1 + (_AT[1:] + _AT[:-1]) / (2 * root), 0.0)) - 1
+    mean = float(share @ between / share.sum())
+    return mean, math.sqrt(float(share @ (between - mean) ** 2 / share.sum()))
 
 
 def rate_scatter(layer: Layer, source: float, scale: float, recurrent: Recurrent = "gaussian") -> float:

@@ -17,7 +17,7 @@ from rmtdeq.network import Layer
 from rmtdeq.stability.edges import GaussianEdges
 from rmtdeq.stability.equilibrium import Equilibrium
 from rmtdeq.stability.orthogonal import OrthogonalEdges
-from rmtdeq.stability.scatter import rate_scatter
+from rmtdeq.stability.scatter import outermost, rate_scatter
 
 _EDGES: dict[Recurrent, type[GaussianEdges] | type[OrthogonalEdges]] = {
     "gaussian": GaussianEdges,
@@ -49,7 +49,8 @@ class RadiusLaw:
         Of Gaussian A (E φ'²)²/E φ'⁴, the share of the width that takes part in J, a half for ReLU; of orthogonal A what
         it would be for as many eigenvalues at the edge, (E φ'²)²/Var φ'².
     scatter : float
-        Standard deviation of the disk's radius in single networks of width m, relative to it, in units of m^{-1/2}.
+        Standard deviation of the disk's radius in single networks of width m, relative to it, in units of m^{-1/2}; see
+        `rmtdeq.stability.scatter`.
     """
 
     bulk: float
@@ -63,18 +64,12 @@ class RadiusLaw:
         return max(self.bulk, abs(self.isolated))
 
     def radius_at(self, width: int) -> float:
-        """Return the typical spectral radius at a finite width.
-
-        The outermost eigenvalue of a real Gaussian matrix of width m lies near ``1 + √(γ/4m)``, ``γ = log(m/2π) - 2 log
-        log m`` (Rider and Sinclair, Ann. Appl. Probab. 24, 2014); m is here the share of the width that takes part.
-        """
-        m = self.share * width
-        gamma = math.log(m / (2 * math.pi)) - 2 * math.log(math.log(m)) if m > math.e else 0.0
-        return max(self.bulk * (1 + math.sqrt(max(gamma, 0.0) / (4 * m))), abs(self.isolated))
+        """Return the mean spectral radius at a finite width, that of as many eigenvalues as take part."""
+        return max(self.bulk * (1 + outermost(self.share * width)[0]), abs(self.isolated))
 
     def scatter_at(self, width: int) -> float:
-        """Return the standard deviation of the radius at a finite width, relative to it."""
-        return self.scatter / math.sqrt(width)
+        """Return the standard deviation of the spectral radius at a finite width, relative to it."""
+        return math.hypot(self.scatter / math.sqrt(width), outermost(self.share * width)[1])
 
 
 @dataclass(frozen=True)
