@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ QUANTITIES = ("KS distance", "log-error, 1 … n/2", "log-error, all")
 def images(name, n, kept=4096, classes=None):
     """Images to measure, and what others tell."""
 
+    @lru_cache(maxsize=1)
     def drawn(seed):
         X, y = rd.load_dataset(name, classes=classes)
         order = np.random.default_rng(seed).permutation(len(X))
@@ -75,12 +77,14 @@ def mixture(p, n, distance, decay):
 def cases():
     """Name, network's activation and how it is drawn, of each."""
     for name in IMAGES:
+        drawn = images(name, 4000)
         for activation in ("tanh", "relu", "swish", "erf"):
-            yield f"{name}, {LARGE}", activation, images(name, 4000)
+            yield f"{name}, {LARGE}", activation, drawn
     for name in IMAGES:
+        two, few = images(name, 1000, classes=(0, 1)), images(name, 2000, kept=1000)
         for activation in ("tanh", "relu"):
-            yield f"{name}, two classes, n = 1000", activation, images(name, 1000, classes=(0, 1))
-            yield f"{name}, n = 2000 from 1000", activation, images(name, 2000, kept=1000)
+            yield f"{name}, two classes, n = 1000", activation, two
+            yield f"{name}, n = 2000 from 1000", activation, few
     for name in ("digits", "breast_cancer", "wine", "diabetes"):
         for activation in ("tanh", "relu"):
             yield f"{name}, half of it", activation, table(name)
@@ -146,7 +150,7 @@ def main(arguments=None):
             rows[row["case"], row["activation"], row["kind"]].append(row)
     for seed in range(2 * options.seeds):
         for name, activation, drawn in cases():
-            known = {row["seed"] for row in rows[name, activation, KINDS[-1]]}
+            known = {row["seed"] for row in rows.get((name, activation, KINDS[-1]), ())}
             if options.only not in name or seed in known or (LARGE in name and seed >= options.seeds):
                 continue
             for kind, found in measure(activation, drawn, seed):
@@ -154,7 +158,7 @@ def main(arguments=None):
                 rows[name, activation, kind].append(row)
                 with file.open("a") as log:
                     log.write(json.dumps(row) + "\n")
-    report({key: found for key, found in rows.items() if found})
+    report(rows)
 
 
 if __name__ == "__main__":

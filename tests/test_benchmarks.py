@@ -1,9 +1,10 @@
-"""The benchmark for GPUs runs at sizes that a CPU and Triton's interpreter can bear."""
+"""Benchmarks run at sizes that a CPU, and Triton's interpreter, can bear."""
 
 from __future__ import annotations
 
 import json
 
+import foretold
 import gpu
 
 
@@ -22,3 +23,19 @@ def test_gpu_benchmark_makes_its_table_and_figure(tmp_path, capsys, monkeypatch)
         bound = 1e-12 if "float64" in name else 1e-6
         assert row["error"] < {"tf32": 1e-3, "bfloat16": 1e-2}.get(name.rpartition(", ")[2], bound)
     assert (tmp_path / "gpu.png").stat().st_size > 10_000
+
+
+def test_expected_errors_are_measured_once(tmp_path, capsys, monkeypatch):
+    drawn = foretold.mixture(40, 60, 0.7, 0.5)
+    monkeypatch.setattr(foretold, "cases", lambda: [("a small mixture", "tanh", drawn)])
+    arguments = ["--out", str(tmp_path / "rows.jsonl"), "--seeds", "1"]
+    foretold.main(arguments)
+    first = capsys.readouterr().out
+    assert "| a small mixture; tanh, ntk |" in first
+    assert first.count("of 2 cases") == 3
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [(row["kind"], row["seed"]) for row in rows] == [("ck", 0), ("ntk", 0), ("ck", 1), ("ntk", 1)]
+    assert all(row["degrees"] < 0.5 and min(row["expected"]) > 0 for row in rows)
+    monkeypatch.setattr(foretold, "measure", None)
+    foretold.main(arguments)
+    assert capsys.readouterr().out == first

@@ -19,9 +19,9 @@ ENOUGH = 4
 
 _COMPARED = 8
 _NONE = 1e-300
-_DECAY = 0.3
-_DECAYS = (0.0, 0.6)
-"""Powers of the size with which noise falls: where two sizes do not tell, and what they may tell."""
+_DECAY = np.array([0.3, 0.4, 0.3])
+"""Powers of the size with which the noise of `ExpectedError`'s quantities falls, found on images: less than the half
+that means of samples have, as more samples resolve smaller eigenvalues, which vary more."""
 _OPTIMISM, _GROWTH = 1.2, 1.1
 """What weights chosen by the same error hide of it, and the power of the number of doublings with which it grows; both
 found on images."""
@@ -89,8 +89,7 @@ def expected_error(spectra: Sequence[FloatArray], n: int, extrapolated: FloatArr
 
     Notes
     -----
-    The noise is the distance of blocks from one another, of the largest size of which there are several, and goes with
-    a power of the size that the next size tells.
+    The noise is the distance of blocks from one another, of all sizes of which there are several, carried to n.
     """
     blocks, m = spectra[0].shape
     # Two blocks differ by the noise of both; a measurement and the mean of all by that of one and of the mean.
@@ -103,12 +102,10 @@ def expected_error(spectra: Sequence[FloatArray], n: int, extrapolated: FloatArr
 def _distance(spectra: Sequence[FloatArray], n: int) -> FloatArray:
     """Mean distance between two spectra of n samples."""
     several = [each for each in spectra if len(each) >= ENOUGH][:2]
-    sizes = [each.shape[1] for each in several]
-    apart = [
-        np.mean([between_spectra(one, other) for one, other in combinations(each[:_COMPARED], 2)], axis=0)
-        for each in several
-    ]
-    power = np.full(3, _DECAY)
-    if len(apart) > 1 and min(map(np.min, apart)) > 0:
-        power = np.clip(np.log(apart[1] / apart[0]) / np.log(sizes[0] / sizes[1]), *_DECAYS)
-    return np.asarray(apart[0] * (sizes[0] / n) ** power)
+    carried = []
+    for each in several:
+        pairs = combinations(each[:_COMPARED], 2)
+        apart = np.mean([between_spectra(one, other) for one, other in pairs], axis=0)
+        carried.append(apart * (each.shape[1] / n) ** _DECAY)
+    # As many blocks as there are, less one, are as many draws of a distance.
+    return np.asarray(np.average(carried, axis=0, weights=[len(each) - 1 for each in several]))
