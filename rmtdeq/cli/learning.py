@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+from copy import copy
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "they have solved; the same command goes on there",
     )
     fit.add_argument("--save", help="table of the test's targets and predictions to write, .csv")
+    fit.add_argument(
+        "--model",
+        help="file to keep what was learnt in, .npz: rmtdeq.load_estimator makes an estimator of it that takes rows of "
+        "the table as they are",
+    )
     _add_outputs(fit)
     fit.set_defaults(run=_fit)
 
@@ -138,6 +144,7 @@ def _fit(options: argparse.Namespace) -> int:
     )
     if predictions is not None and not share:
         raise InvalidInputError("--save writes the predictions of a test, and --test 0 leaves no sample for one.")
+    kept = None if options.model is None else of_kind(Path(options.model), (".npz",), "A model is an .npz file")
     samples = samples_of(options)
     tested = round(share * samples.n)
     rows, of_test = np.split(np.arange(samples.n), [samples.n - tested])
@@ -171,6 +178,8 @@ def _fit(options: argparse.Namespace) -> int:
         print(f"  {name:<52}{shown}")
     if predictions is not None:
         print(f"wrote {predictions}")
+    if kept is not None:
+        print(f"wrote {rmtdeq.save_estimator(_of_table(model, samples), kept)}")
     if options.out or options.report:
         from rmtdeq.output.figures import ridge_figure
 
@@ -187,6 +196,18 @@ def _fit(options: argparse.Namespace) -> int:
             sections = [rmtdeq.Section("Errors", [str(deq), *lines, figure]), rmtdeq.Section("By ridge", [told])]
             save_report(f"{samples.name}: learning with a kernel", sections, options, samples.problem)
     return 0
+
+
+def _of_table(model: Any, samples: Samples) -> Any:
+    """Return a fitted estimator as one that takes a table's features as they are, and tells classes by name."""
+    found = copy(model)
+    if samples.scaling is not None:
+        found.scaling_ = samples.scaling if model.scaling_ is None else model.scaling_.after(samples.scaling)
+    if samples.feature_names:
+        found.feature_names_in_ = np.array(samples.feature_names, dtype=object)
+    if samples.class_names:
+        found.classes_ = np.array(samples.class_names)[model.classes_]
+    return found
 
 
 def _tested(model: Any, X: FloatArray, y: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], dict[str, float]]:

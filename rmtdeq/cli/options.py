@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import rmtdeq
 from rmtdeq._lib import check
@@ -114,6 +114,11 @@ def own_options(options: argparse.Namespace) -> str:
     return " and ".join("--" + name.replace("_", "-") for name in given)
 
 
+def scaling_option(options: argparse.Namespace) -> Literal["common", "each", "none"]:
+    """Return how the features of --data are to be scaled."""
+    return "none" if options.as_is else "each" if options.standardize else "common"
+
+
 def data_dir_of(options: argparse.Namespace, dataset: str | None) -> str | None:
     """Return the folder to search for a data set's files.
 
@@ -155,7 +160,7 @@ def problem_of(options: argparse.Namespace, spared: float = 0.0) -> Problem:
             label_column=options.label_column,
             drop=options.drop,
             drop_missing=options.drop_missing,
-            scaling="none" if options.as_is else "each" if options.standardize else "common",
+            scaling=scaling_option(options),
             spared=spared,
             covariance=options.covariance,
             seed=options.seed,

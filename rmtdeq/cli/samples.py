@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ import rmtdeq
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray
-from rmtdeq.cli.options import add_data, label, problem_of
-from rmtdeq.data.problems import Problem
+from rmtdeq.cli.options import add_data, label, problem_of, scaling_option
+from rmtdeq.data import DataTable, Scaling
+from rmtdeq.data.problems import Problem, scaling_of
 
 FEWEST = 20
 """Samples that are learnt from, or tested on, at least."""
@@ -42,6 +43,10 @@ class Samples:
         Empty for targets that are numbers.
     problem : Problem or None
         Where they come from, for the report.
+    scaling : Scaling or None
+        That the features of a table have gone through.
+    feature_names : tuple of str
+        Of a table.
     """
 
     name: str
@@ -50,6 +55,8 @@ class Samples:
     n: int
     class_names: tuple[str, ...]
     problem: Problem | None
+    scaling: Scaling | None = None
+    feature_names: tuple[str, ...] = ()
 
 
 def samples_of(options: argparse.Namespace) -> Samples:
@@ -65,10 +72,14 @@ def samples_of(options: argparse.Namespace) -> Samples:
     X: FloatArray
     y: np.ndarray[Any, Any]
     if options.target_column is not None:
-        name, X, y = _with_targets(options)
+        table, y = _with_targets(options)
+        name, features = table.name, table.feature_names
+        scaling = scaling_of(table.X, scaling_option(options))
+        X = table.X if scaling is None else scaling.apply(table.X)
     else:
         problem = problem_of(options)
         name, names = problem.name, problem.class_names
+        scaling, features = problem.scaling, problem.feature_names
         X, y = problem.population or (problem.X, problem.y)
         if options.n is not None and options.n > len(X):
             X, y = problem.X, problem.y
@@ -81,11 +92,11 @@ def samples_of(options: argparse.Namespace) -> Samples:
     if n < FEWEST or n > len(X):
         raise InvalidInputError(f"--n must be from {FEWEST} to the {len(X)} samples that there are, not {n}.")
     order = np.random.default_rng(options.seed).permutation(len(X))
-    return Samples(name, X[order], y[order], n, names, problem)
+    return Samples(name, X[order], y[order], n, names, problem, scaling, features)
 
 
-def _with_targets(options: argparse.Namespace) -> tuple[str, FloatArray, FloatArray]:
-    """Return the name, the samples and the targets of a table."""
+def _with_targets(options: argparse.Namespace) -> tuple[DataTable, FloatArray]:
+    """Return a table without the column of targets, and the targets."""
     if options.data is None:
         raise InvalidInputError("--target-column is a column of --data; name that file.")
     for given, what in ((options.labels, "--labels"), (options.label_column, "--label-column")):
@@ -104,6 +115,5 @@ def _with_targets(options: argparse.Namespace) -> tuple[str, FloatArray, FloatAr
     X, y = np.delete(table.X, at, axis=1), table.X[:, at]
     if not X.shape[1]:
         raise InvalidInputError(f"{table.name} has no columns but the targets.")
-    if options.as_is:
-        return table.name, X, y
-    return table.name, rmtdeq.standardize(X) if options.standardize else rmtdeq.center_and_scale(X), y
+    del names[at]
+    return replace(table, X=X, feature_names=tuple(names)), y

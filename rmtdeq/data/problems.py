@@ -21,7 +21,7 @@ from rmtdeq.data.mixture import GaussianMixture
 from rmtdeq.data.moments import DataMoments
 from rmtdeq.data.openml import from_openml, is_openml
 from rmtdeq.data.own import load_table
-from rmtdeq.data.scaling import center_and_scale, standardize
+from rmtdeq.data.scaling import Scaling
 from rmtdeq.data.shares import drawn
 from rmtdeq.data.sphere import on_sphere
 
@@ -45,7 +45,7 @@ class Problem:
     """Data, the mixture they come from, and the squared norm at which the activation is centred.
 
     The population is all data at hand, X mostly among them; None where samples are drawn from the mixture.  The mixture
-    is estimated where one asks for it.
+    is estimated where one asks for it.  The scaling is what a table's features have gone through.
     """
 
     name: str
@@ -56,6 +56,8 @@ class Problem:
     tau0_squared: float
     class_names: tuple[str, ...]
     population: tuple[FloatArray, IntArray] | None = None
+    scaling: Scaling | None = None
+    feature_names: tuple[str, ...] = ()
 
     @cached_property
     def mixture(self) -> GaussianMixture:
@@ -192,10 +194,9 @@ def own_problem(
             f"Every class needs at least two samples, and these have fewer: {check.listed(few)}; leave them out with "
             "--classes."
         )
-    if scaling == "each":
-        X = standardize(X)
-    else:
-        X = X if scaling == "none" else center_and_scale(X)
+    found = scaling_of(X, scaling)
+    X = X if found is None else found.apply(X)
+    if scaling != "each":
         _tell_of_dominance(table.feature_names, X)
     # Whoever brings samples seldom brings many times more than features.
     shrinkage = "auto" if covariance in MATRICES else 0.0
@@ -207,7 +208,23 @@ def own_problem(
     rng = check.generator(seed)
     members = [np.flatnonzero(y == a) for a in range(len(names))]
     rows, _ = drawn(count, members, rng)
-    return Problem(table.name, X[rows], y[rows], estimate, count, check.mean_squared_norm(X), names, (X, y))
+    return Problem(
+        table.name,
+        X[rows],
+        y[rows],
+        estimate,
+        count,
+        check.mean_squared_norm(X),
+        names,
+        (X, y),
+        found,
+        tuple(table.feature_names),
+    )
+
+
+def scaling_of(X: FloatArray, how: str) -> Scaling | None:
+    """Return the scaling of samples by a ``"common"`` number, of ``"each"`` feature by its own, or ``"none"``."""
+    return None if how == "none" else Scaling.of_each(X) if how == "each" else Scaling.of(X)
 
 
 def _tell_of_dominance(names: Sequence[str], X: FloatArray) -> None:

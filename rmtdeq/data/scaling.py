@@ -60,6 +60,25 @@ class Scaling:
             _raise_all_the_same(name)
         return cls(exponent, centre, spread)
 
+    @classmethod
+    def of_each(cls, X: FloatArray, *, name: str = "X") -> Scaling:
+        """Return the scaling of `standardize` for samples; parameters as for `of`."""
+        exponents = check.exponents(X, axis=0)
+        scaled = np.ldexp(X, -exponents)
+        centre, spread = scaled.mean(axis=0), scaled.std(axis=0)
+        varied = spread > _NEGLIGIBLE
+        if not varied.any():
+            _raise_all_the_same(name)
+        # What is constant becomes zero.
+        return cls(exponents, centre, np.where(varied, spread * math.sqrt(varied.sum()), np.inf))
+
+    def after(self, first: Scaling) -> Scaling:
+        """Return the scaling by another one and then by this."""
+        unit = np.ldexp(1.0, self.exponent)
+        return Scaling(
+            first.exponent, first.centre + first.spread * unit * self.centre, first.spread * unit * self.spread
+        )
+
     def apply(self, X: FloatArray) -> FloatArray:
         """Return samples (m, p) centred and scaled.
 
@@ -181,14 +200,7 @@ def standardize(X: ArrayLike, *, reference: ArrayLike | None = None) -> FloatArr
     True
     """
     X, known = _given(X, reference)
-    exponents = check.exponents(known, axis=0)
-    scaled = np.ldexp(known, -exponents)
-    centre, spread = scaled.mean(axis=0), scaled.std(axis=0)
-    varied = spread > _NEGLIGIBLE
-    if not varied.any():
-        _raise_all_the_same("X" if reference is None else "reference")
-    # What is constant becomes zero.
-    return Scaling(exponents, centre, np.where(varied, spread * math.sqrt(varied.sum()), np.inf)).apply(X)
+    return Scaling.of_each(known, name="X" if reference is None else "reference").apply(X)
 
 
 def _parts(X: FloatArray) -> list[slice]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import rmtdeq as rd
@@ -48,6 +49,27 @@ def test_fit_tells_both_errors_and_writes_predictions(capsys, tmp_path, table):
     assert f"{100 * wrong:.2f} %" in printed
     assert "Errors" in (tmp_path / "r.html").read_text()
     assert (tmp_path / "fit.png").stat().st_size
+
+
+@pytest.mark.parametrize("scaling", [["--standardize"], [], ["--as-is"]], ids=str)
+@pytest.mark.parametrize(
+    ("column", "left"), [(["--label-column", "kind"], "kind"), (["--target-column", "height"], "height")]
+)
+def test_fit_keeps_a_model_of_the_table_as_it_is(tmp_path, table, scaling, column, left):
+    """It predicts from the rows of the file what the test had predicted."""
+    files = ["--model", str(tmp_path / "model"), "--save", str(tmp_path / "p.csv")]
+    other = [] if left == "kind" else ["--drop", "kind"]
+    assert main(["fit", "--data", table, *column, *other, *scaling, "--ridge", "0.1", *files]) == 0
+    model = rd.load_estimator(tmp_path / "model.npz")
+    names = list(model.feature_names_in_)
+    assert names == [each for each in ("a", "b", "c", "height") if each != left]
+    order = np.random.default_rng(0).permutation(90)[72:]
+    rows = pd.read_csv(table).iloc[order][names]
+    predicted = [line.split(",")[1] for line in (tmp_path / "p.csv").read_text().splitlines()[1:]]
+    if left == "kind":
+        assert model.predict(rows).tolist() == predicted
+    else:
+        np.testing.assert_allclose(model.predict(rows), np.array(predicted, dtype=float), rtol=1e-9)
 
 
 def test_fit_is_the_estimator(tmp_path):
@@ -143,6 +165,7 @@ def test_suggest_orders_networks(capsys, tmp_path):
         (["fit", *N, "--ridge", "-1"], "--ridge"),
         (["fit", *N, "--test", "1"], "--test"),
         (["fit", *N, "--save", "p.txt"], ".csv"),
+        (["fit", *N, "--model", "m.pkl"], ".npz"),
         (["fit", *N, "--save", "p.csv", "--test", "0"], "--test 0"),
         (["fit", "--dataset", "mixture", "--classes", "1", "--p", "30"], "--labels"),
         (["fit", "--dataset", "digits", "--n", "5"], "--n must be from 20"),
