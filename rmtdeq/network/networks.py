@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rmtdeq.models import Solver
 
 _NORMS = (1.0, 0.25, 4.0)
+"""Squared norms of inputs, of that at which a network is centred, whose iterations are to end."""
 
 INPUT = -1
 """Number of the samples among the sources of a layer."""
@@ -37,8 +38,8 @@ Sources = tuple[tuple[int, float], ...]
 class Concatenation:
     """Branches that are given the same features, and whose own features go on side by side.
 
-    Their kernels are added, each with a weight: so are those of pre-activations W_1 z_1 + W_2 z_2 of independent
-    weights, the sum of branches.
+    Their kernels are added, each with a weight.  So are those of sums W_1 z_1 + W_2 z_2 with independent weights, whose
+    variances are then the weights here.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ class Concatenation:
     Network(0: Layer(relu, sigma_b2=1) of input; 1: Layer(erf, sigma_b2=1) of input; 0.5*0 + 0.5*1)
     """
 
-    branches: tuple[Network, ...]
+    branches: tuple[Network | None, ...]
     weights: tuple[float, ...]
 
     def __init__(self, branches: Iterable[Any], weights: ArrayLike | None = None) -> None:
@@ -83,8 +84,8 @@ class Concatenation:
 class Residual(Concatenation):
     """A branch of layers and what it is given, side by side: a residual block.
 
-    Its kernel is K + weight·f(K), f being that of the branch: the one of x ↦ x + √weight f(x), the weights of the next
-    layer, and those by which the branch ends, being independent of all others.
+    Its kernel is K + weight·f(K), f that of the branch: of the features x and √weight f(x) next to each other, and of
+    W_1 x + √weight W_2 f(x) with independent weights.
 
     Parameters
     ----------
