@@ -208,8 +208,13 @@ class Network:
 
     def with_layers(self, layers: Iterable[Layer]) -> Network:
         """Return a network of other layers, wired as these."""
+        return Network.wired(layers, self.sources)
+
+    @staticmethod
+    def wired(layers: Iterable[Layer], sources: tuple[Sources, ...]) -> Network:
+        """Return a network of layers that are given what `Network.sources` says of it."""
         found = object.__new__(Network)
-        found._wire(layers, self.sources)
+        found._wire(layers, sources)
         return found
 
     def resting(self, tau0_squared: float) -> tuple[Layer, ...]:

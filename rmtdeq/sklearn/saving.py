@@ -24,7 +24,7 @@ _KINDS: dict[str, type[DEQRegressor] | type[DEQClassifier]] = {
 _ARRAYS = ("X_fit_", "dual_coef_", "ridges_", "loo_error_", "gcv_error_")
 _OF_CLASSES = ("classes_", "loo_error_rate_")
 _SCALING = ("exponent", "centre", "spread")
-_VARIANCES = ("sigma_a2", "sigma_b2", "sigma_c2")
+_OF_LAYERS = ("sigma_a2", "sigma_b2", "sigma_c2", "normalized", "dropout")
 
 
 def save_estimator(model: DEQRegressor | DEQClassifier, path: str | PathLike[str]) -> Path:
@@ -61,6 +61,7 @@ def save_estimator(model: DEQRegressor | DEQClassifier, path: str | PathLike[str
         "fit_intercept": bool(model.fit_intercept),
         "ridge": model.ridge_,
         "layers": [_written(layer) for layer in model.network_.layers],
+        "sources": model.network_.sources,
         "features": [str(each) for each in getattr(model, "feature_names_in_", ())],
     }
     if isinstance(model, DEQClassifier):
@@ -114,7 +115,8 @@ def load_estimator(path: str | PathLike[str]) -> DEQRegressor | DEQClassifier:
 
 
 def _made(record: dict[str, Any], arrays: dict[str, Any]) -> DEQRegressor | DEQClassifier:
-    network = Network([_layer(each) for each in record["layers"]])
+    sources = tuple(tuple((i, weight) for i, weight in each) for each in record["sources"])
+    network = Network.wired(map(_layer, record["layers"]), sources)
     scaled = "centre" in arrays
     model = _KINDS[record["estimator"]](
         network, record["kernel"], ridge=record["ridge"], scale=scaled, fit_intercept=record["fit_intercept"]
@@ -144,7 +146,7 @@ def _written(layer: Layer) -> dict[str, Any]:
         "activation": phi.name,
         "parameters": list(phi.parameters),
         "shift": phi.shift,
-        **{key: getattr(layer, key) for key in _VARIANCES},
+        **{key: getattr(layer, key) for key in _OF_LAYERS},
     }
     if phi.name not in activation_names() or not np.array_equal(_layer(found)(PROBES), layer(PROBES)):
         raise InvalidInputError(
@@ -155,4 +157,4 @@ def _written(layer: Layer) -> dict[str, Any]:
 
 def _layer(record: dict[str, Any]) -> Layer:
     phi = activation(record["activation"], *record["parameters"]).minus(record["shift"])
-    return Layer(phi, **{key: record[key] for key in _VARIANCES})
+    return Layer(phi, **{key: record[key] for key in _OF_LAYERS})
