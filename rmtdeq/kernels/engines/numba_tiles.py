@@ -28,13 +28,13 @@ STRIP = 64
 _MAX_STEPS = 60
 _STEP = 1e-7  # What is left after a step is of the order of its square, for the derivative.
 
-# Sections of the flat array, and of what is kept of a node of a network with branches.
+# Sections of the flat array; four that lie together are what is kept of a node of a network with branches.
 (
-    _X, _INVERSE, _SIGMA, _SIZE, _BELOW, _R, _VERSINE, _VALUE, _SLOPE, _BEND, _MOVE, _GAIN, _RECIPROCAL, _TANGENT,
-    _FULL, _LOST, _BAD,
+    _X, _INVERSE, _SIGMA, _SIZE, _BELOW, _R, _VALUE, _TANGENT, _FULL, _VERSINE, _SLOPE, _BEND, _MOVE, _GAIN, _RECIPROCAL,
+    _LOST, _BAD,
 ) = (STRIP * k for k in range(17))  # fmt: skip
 _SECTIONS = 17
-_KEPT = (_VALUE, _TANGENT, _FULL, _VERSINE)
+_ENTRIES, _NODE = 3 * STRIP, 4 * STRIP
 
 _C12, _C11, _C10, _C9, _C8, _C7, _C6, _C5, _C4, _C3, _C2, _C1, _ = ARCSINE
 
@@ -360,11 +360,10 @@ def _all_positive(b):  # type: ignore[no-untyped-def]
 @compiled(**_OPTIONS)
 def _keep(b, node, kept):  # type: ignore[no-untyped-def]
     """Keep a node of a network with branches, of which dropout keeps a share."""
-    for k, section in enumerate(_KEPT):
-        _copy(b[section:], node[k])
-    if kept < 1.0:
-        for j in range(STRIP):
-            node[3, j] = kept * node[3, j] + (1.0 - kept)
+    for j in range(_NODE):
+        node[j] = b[_VALUE + j]
+    for j in range(_ENTRIES, _NODE):
+        node[j] = kept * node[j] + (1.0 - kept)
 
 
 @compiled(**_OPTIONS)
@@ -390,32 +389,29 @@ def _lose_near(b):  # type: ignore[no-untyped-def]
 @compiled(**_OPTIONS)
 def _gather(b, nodes, weights, row_sizes, column_sizes):  # type: ignore[no-untyped-def]
     """Put nodes side by side, each with a weight; return their norm for the row, and leave those of the columns."""
-    size, empty = 0.0, True
+    size = 0.0
+    for j in range(_NODE):
+        b[_VALUE + j] = 0.0
+    for j in range(STRIP):
+        b[_BELOW + j] = 0.0
     for s in range(weights.size):
         weight = weights[s]
         if weight == 0.0:
             continue
-        root = sqrt(weight)
-        own, node = root * row_sizes[s], nodes[s]
-        if empty:
-            for k, section in enumerate(_KEPT):
-                for j in range(STRIP):
-                    b[section + j] = node[k, j] * (weight if k < 3 else 1.0)
-            for j in range(STRIP):
-                b[_BELOW + j] = root * column_sizes[s, j]
-            size, empty = own, False
-            continue
-        for k, section in enumerate(_KEPT[:3]):
-            for j in range(STRIP):
-                b[section + j] += weight * node[k, j]
+        root, node = sqrt(weight), nodes[s]
+        own = root * row_sizes[s]
         total = sqrt(size * size + own * own)
+        for j in range(_ENTRIES):
+            b[_VALUE + j] += weight * node[j]
         for j in range(STRIP):
             below, other = b[_BELOW + j], root * column_sizes[s, j]
-            all_there = total * sqrt(below * below + other * other)
-            both, apart = size * below + own * other, size * other - own * below
-            turned = size * below * b[_VERSINE + j] + own * other * node[3, j] + apart * apart / (all_there + both)
-            b[_VERSINE + j] = turned / all_there if all_there > 0.0 else 1.0
-            b[_BELOW + j] = sqrt(below * below + other * other)
+            beside = sqrt(below * below + other * other)
+            size_of_all, both, apart = total * beside, size * below + own * other, size * other - own * below
+            sums = size_of_all + both
+            turned = size * below * b[_VERSINE + j] + own * other * node[_ENTRIES + j]
+            turned += apart * apart / sums if sums > 0.0 else 0.0
+            b[_VERSINE + j] = turned / size_of_all if size_of_all > 0.0 else 1.0
+            b[_BELOW + j] = beside
         size = total
     return size
 
@@ -565,7 +561,7 @@ def solve_block(
     of_columns = np.zeros((depth, 3, STRIP))  # 1/σ, the scale of what φ is given, √E φ²
     branches = scales.branches
     kept = depth + 1 if branches.any else 0
-    nodes, of_nodes = np.zeros((kept, len(_KEPT), STRIP)), np.zeros((kept, STRIP))
+    nodes, of_nodes = np.zeros((kept, _NODE)), np.zeros((kept, STRIP))
     sections = (_VALUE, _TANGENT, _FULL)
     # One recurrent layer is what is computed most: what its rows share is looked up once.
     single = depth == 1 and a2 > 0.0 and not branches.any
