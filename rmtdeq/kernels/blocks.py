@@ -21,7 +21,7 @@ from rmtdeq._lib.progress import afford
 from rmtdeq._lib.threads import threads
 from rmtdeq._lib.types import KINDS, FloatArray, IntArray, Kind
 from rmtdeq.kernels.plan import Plan
-from rmtdeq.kernels.series import Position, SeriesBank, scales_of
+from rmtdeq.kernels.series import Position, SeriesBank, branches_of, scales_of
 from rmtdeq.network.wellposed import no_pair_contraction
 
 HEIGHT, WIDTH = 256, 1024
@@ -108,6 +108,7 @@ class Engine(ABC):
     plan : Plan
     series : SeriesBank
     scales : Scales
+    branches : Branches or None
     tile : tuple of int, or None
         Height and width of the blocks that suit it, where they are not `HEIGHT` and `WIDTH`.
     concurrent : bool
@@ -119,6 +120,7 @@ class Engine(ABC):
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.series, self.scales = plan, SeriesBank(plan), scales_of(plan)
+        self.branches = branches_of(plan, self.scales)
         self._lock, self._warned = Lock(), False
 
     @abstractmethod
@@ -234,7 +236,9 @@ class HostWorker:
         left[:] = 0
         length = 0
         while (series := engine.series(length)) is not None:
-            bad, remaining = engine.solve_block(gram, arrays, wants, position, series, engine.scales, left, length > 0)
+            bad, remaining = engine.solve_block(
+                gram, arrays, wants, position, series, engine.scales, engine.branches, left, length > 0
+            )
             if bad:
                 raise engine.no_contraction(bad)
             if not remaining:

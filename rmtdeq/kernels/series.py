@@ -63,8 +63,6 @@ class Branches(NamedTuple):
 
     Attributes
     ----------
-    any : bool
-        Whether there is anything but layers one on another without dropout; else the rest is not looked at.
     weights : ndarray (layers + 1, layers + 1)
         Of the nodes' kernels, for every layer and, last, for the result.
     first : ndarray (layers,) of bool
@@ -77,7 +75,6 @@ class Branches(NamedTuple):
         Norms √K(x, x) of the nodes.
     """
 
-    any: bool
     weights: FloatArray
     first: BoolArray
     kept: FloatArray
@@ -101,7 +98,6 @@ class Scales(NamedTuple):
         σ_a², σ_b², σ_c².
     folds : ndarray (layers, 3)
         Of layers with a closed form, φ(u) = linear·u + fold·|u| - shift.
-    branches : Branches
     """
 
     rows: FloatArray
@@ -112,7 +108,6 @@ class Scales(NamedTuple):
     column_sizes: FloatArray
     variances: FloatArray
     folds: FloatArray
-    branches: Branches
 
 
 class Position(NamedTuple):
@@ -145,9 +140,8 @@ def scales_of(plan: Plan) -> Scales:
     columns = rows if plan.same else _of_samples([each.columns for each in layers])
     variances = [(each.layer.sigma_a2, each.layer.sigma_b2, each.layer.sigma_c2) for each in layers]
     folds = [(0.0, 0.0, 0.0) if each.fold is None else each.fold for each in layers]
-    branches = _branches(plan, rows[2], columns[2])
     of_samples = rows[0], columns[0], rows[1], columns[1], rows[2], columns[2]
-    return Scales(*of_samples, np.array(variances), np.array(folds), branches)
+    return Scales(*of_samples, np.array(variances), np.array(folds))
 
 
 def _of_samples(profiles: Sequence[Profile]) -> FloatArray:
@@ -156,8 +150,11 @@ def _of_samples(profiles: Sequence[Profile]) -> FloatArray:
     return np.ascontiguousarray(np.swapaxes(found, 0, 1))
 
 
-def _branches(plan: Plan, row_sizes: FloatArray, column_sizes: FloatArray) -> Branches:
+def branches_of(plan: Plan, scales: Scales) -> Branches | None:
+    """Return what layers are given; None where they are one on another, without dropout."""
     network, depth = plan.network, len(plan.layers)
+    if network.sequential and not any(layer.dropout for layer in network.layers):
+        return None
     weights = np.zeros((depth + 1, depth + 1))
     for target, sources in zip(weights, network.sources, strict=True):
         for source, weight in sources:
@@ -166,10 +163,9 @@ def _branches(plan: Plan, row_sizes: FloatArray, column_sizes: FloatArray) -> Br
     closed = np.array([each.fold is not None for each in plan.layers])
     rows, columns = (
         np.vstack([np.sqrt(norms), sizes / np.sqrt(kept)[:, None]])
-        for norms, sizes in ((plan.at.rows, row_sizes), (plan.at.columns, column_sizes))
+        for norms, sizes in ((plan.at.rows, scales.row_sizes), (plan.at.columns, scales.column_sizes))
     )
     return Branches(
-        any=not network.sequential or bool((kept < 1).any()),
         weights=weights,
         first=np.array([samples_alone(sources) for sources in network.sources[:-1]]),
         kept=kept,

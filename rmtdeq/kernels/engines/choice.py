@@ -14,7 +14,7 @@ from rmtdeq._lib.progress import Stage
 from rmtdeq.kernels.blocks import Engine, HostEngine
 from rmtdeq.kernels.computation import Placement
 from rmtdeq.kernels.plan import Plan
-from rmtdeq.kernels.series import Branches, Coefficients, Position, Scales
+from rmtdeq.kernels.series import Coefficients, Position, Scales
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +51,9 @@ def _load_machine_code(dtype: np.dtype[Any], progress: bool) -> None:
 
         nothing, one = np.zeros((1, 1), dtype), np.ones((1, 1))
         series = Coefficients(np.array([0]), np.zeros((1, 1, 13)), np.zeros((1, 13, 1)), np.array([12]), one)
-        truth = np.array([True, False])
-        branches = Branches(False, np.eye(2), truth[:1], one[0], truth, np.ones((2, 1)), np.ones((2, 1)))
         variances, folds = np.array([[0.0, 1.0, 0.0]]), np.zeros((1, 3))
-        scales, wants = Scales(one, one, one, one, one, one, variances, folds, branches), (False, False, False)
+        scales, wants = Scales(one, one, one, one, one, one, variances, folds), (False, False, False)
         left = np.zeros((1, 1), dtype=np.uint8)
-        solve_block(nothing, (nothing,) * 3, wants, Position(0, 0, 0, 0, True, True), series, scales, left, False)
+        solve_block(nothing, (nothing,) * 3, wants, Position(0, 0, 0, 0, True, True), series, scales, None, left, False)
     if sum(solve_block.stats.cache_misses.values()):
         logger.info("Compiled the kernel engine for %s in %.1f s.", dtype, perf_counter() - start)

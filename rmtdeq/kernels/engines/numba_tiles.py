@@ -22,7 +22,7 @@ import numpy as np
 
 from rmtdeq._lib.compiled import compiled
 from rmtdeq._lib.types import FloatArray
-from rmtdeq.kernels.series import ARCSINE, CLOSED, Coefficients, Position, Scales
+from rmtdeq.kernels.series import ARCSINE, CLOSED, Branches, Coefficients, Position, Scales
 
 STRIP = 64
 _MAX_STEPS = 60
@@ -30,8 +30,8 @@ _STEP = 1e-7  # What is left after a step is of the order of its square, for the
 
 # Sections of the flat array; four that lie together are what is kept of a node of a network with branches.
 (
-    _X, _INVERSE, _SIGMA, _SIZE, _BELOW, _R, _VALUE, _TANGENT, _FULL, _VERSINE, _SLOPE, _BEND, _MOVE, _GAIN, _RECIPROCAL,
-    _LOST, _BAD,
+    _X, _INVERSE, _SIGMA, _SIZE, _BELOW, _R, _VALUE, _TANGENT, _FULL, _VERSINE, _SLOPE, _BEND, _MOVE, _GAIN,
+    _RECIPROCAL, _LOST, _BAD,
 ) = (STRIP * k for k in range(17))  # fmt: skip
 _SECTIONS = 17
 _ENTRIES, _NODE = 3 * STRIP, 4 * STRIP
@@ -417,11 +417,11 @@ def _gather(b, nodes, weights, row_sizes, column_sizes):  # type: ignore[no-unty
 
 
 @compiled(inline="always", **_OPTIONS)
-def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, wants):  # type: ignore[no-untyped-def]
+def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, branches, wants):  # type: ignore[no-untyped-def]
     """Take a strip of row i from the inner products to the last layer; say whether every layer serves every entry."""
-    whole, unit, depth, branches = True, False, scales.rows.shape[0], scales.branches
+    whole, unit, depth = True, False, scales.rows.shape[0]
     below = 0.0
-    if branches.any:
+    if branches is not None:
         if not _versine_of_values(b, branches.row_sizes[0, i], of_nodes[0]) and branches.near[0]:
             b[_LOST : _LOST + STRIP] = 0.0
             b[_BAD : _BAD + STRIP] = 0.0
@@ -430,16 +430,17 @@ def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, 
         _keep(b, nodes[0], 1.0)
     for layer in range(depth):
         a2, b2, c2 = scales.variances[layer, 0], scales.variances[layer, 1], scales.variances[layer, 2]
-        if branches.any:
+        if branches is not None:
             below = _gather(b, nodes, branches.weights[layer, : layer + 1], branches.row_sizes[:, i], of_nodes)
-        if branches.any or layer:
+            _next(b, b2, c2)
+        elif layer:
             _next(b, b2, c2)
         if depth > 1:
             _copy(of_columns[layer, 0], b[_INVERSE:])
         sigma, slot = scales.rows[layer, i], coefficients.slots[layer]
         inverse_sigma = 1.0 / sigma if sigma > 0.0 else 0.0
         if slot < 0:
-            if branches.any:
+            if branches is not None:
                 _versine_of_features(b, inverse_sigma, below, b2, c2)
             elif layer and coefficients.slots[layer - 1] < 0:
                 _copy(of_columns[layer - 1, 2], b[_BELOW:])
@@ -460,7 +461,9 @@ def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, 
         if a2 == 0.0 and not unit:
             _no_gain(b)
         unit = a2 == 0.0
-        first = branches.first[layer]
+        first = layer == 0
+        if branches is not None:
+            first = branches.first[layer]
         sound = _first_tangent(b) if first else unit or _all_positive(b)
         if not (sound and _all_within(b, _R, strongest)):
             if whole:
@@ -473,7 +476,7 @@ def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, 
             _tangent(b, _TANGENT, inverse_sigma, b2, c2)
         if wants[2]:
             _tangent(b, _FULL, inverse_sigma, b2, c2)
-        if branches.any:
+        if branches is not None:
             apart = slot < 0 or _versine_of_values(b, scales.row_sizes[layer, i], of_columns[layer, 2])
             if branches.near[layer + 1] and not apart:
                 if whole:
@@ -482,7 +485,7 @@ def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, 
                 _lose_near(b)
                 whole = False
             _keep(b, nodes[layer + 1], branches.kept[layer])
-    if branches.any:
+    if branches is not None:
         _gather(b, nodes, branches.weights[depth], branches.row_sizes[:, i], of_nodes)
     return whole
 
@@ -523,6 +526,7 @@ def solve_block(
     position: Position,
     coefficients: Coefficients,
     scales: Scales,
+    branches: Branches | None,
     left: np.ndarray[Any, Any],
     again: bool,
 ) -> tuple[int, int]:
@@ -542,6 +546,8 @@ def solve_block(
         The series of all layers.
     scales : Scales
         What else is known of samples and layers.
+    branches : Branches or None
+        What layers are given where they are not one on another; compiled apart where it is None.
     left : ndarray (height, width) of uint8
         Out: 1 where some layer's series does not serve.  In: with `again`, 1 where entries are to be done; else 0.
     again : bool
@@ -559,12 +565,11 @@ def solve_block(
     a2, b2, c2 = scales.variances[0, 0], scales.variances[0, 1], scales.variances[0, 2]
     b, y = np.zeros(_SECTIONS * STRIP), np.zeros((coefficients.columns.shape[0], terms * STRIP))
     of_columns = np.zeros((depth, 3, STRIP))  # 1/σ, the scale of what φ is given, √E φ²
-    branches = scales.branches
-    kept = depth + 1 if branches.any else 0
+    kept = depth + 1 if branches is not None else 0
     nodes, of_nodes = np.zeros((kept, _NODE)), np.zeros((kept, STRIP))
     sections = (_VALUE, _TANGENT, _FULL)
     # One recurrent layer is what is computed most: what its rows share is looked up once.
-    single = depth == 1 and a2 > 0.0 and not branches.any
+    single = depth == 1 and a2 > 0.0 and branches is None
     only, hermite_x = (y[0], coefficients.rows[0]) if single else (b, scales.rows)
     sigma_x, degrees, cutoffs = scales.rows[0], coefficients.degrees, coefficients.cutoffs[0]
     strongest = cutoffs[-1]
@@ -582,9 +587,10 @@ def solve_block(
                 of_columns[layer, 0, j] = 1.0 / sigma if sigma > 0.0 else 0.0
                 of_columns[layer, 1, j] = scales.column_arguments[layer, begin + j]
                 of_columns[layer, 2, j] = scales.column_sizes[layer, begin + j]
-        for node in range(kept):
-            of_nodes[node] = 0.0
-            of_nodes[node, :width] = branches.column_sizes[node, begin : begin + width]
+        if branches is not None:
+            for node in range(kept):
+                of_nodes[node] = 0.0
+                of_nodes[node, :width] = branches.column_sizes[node, begin : begin + width]
         _copy(of_columns[0, 0], b[_INVERSE:])
         for slot in range(y.shape[0]):
             for k in range(terms):
@@ -620,7 +626,7 @@ def solve_block(
                         b[_FULL + j] = inner[j]
                 if 0 <= skip < STRIP:
                     b[_X + skip] = 0.0
-                if branches.any:
+                if branches is not None:
                     for section in (_VALUE, _TANGENT, _FULL):
                         b[section : section + STRIP] = 0.0
                         for j in range(end):
@@ -636,7 +642,9 @@ def solve_block(
                     if wants[2]:
                         _tangent(b, _FULL, inverse_sigma, b2, c2)
                 else:
-                    served = _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, wants)
+                    served = _through_layers(
+                        b, nodes, of_columns, of_nodes, y, i, coefficients, scales, branches, wants
+                    )
                 for k in range(3):
                     if wants[k]:
                         _copy(b[sections[k] :], tiles[k, STRIP * a :])

@@ -9,7 +9,7 @@ import numpy as np
 
 from rmtdeq._lib.types import BoolArray, FloatArray
 from rmtdeq.kernels.branches import Node, side_by_side
-from rmtdeq.kernels.series import CLOSED, Coefficients, Position, Scales
+from rmtdeq.kernels.series import CLOSED, Branches, Coefficients, Position, Scales
 
 _MAX_STEPS = 60
 _STEP = 1e-8
@@ -22,6 +22,7 @@ def solve_block(
     position: Position,
     coefficients: Coefficients,
     scales: Scales,
+    branches: Branches | None,
     left: np.ndarray[Any, Any],
     again: bool,
 ) -> tuple[int, int]:
@@ -41,21 +42,20 @@ def solve_block(
         left[:] = 0
         return 0, 0
     done, bad = todo.copy(), np.zeros(gram.shape, dtype=bool)
-    branches = scales.branches
     size_x, size_y = scales.row_sizes[:, rows, None], scales.column_sizes[:, columns]
-    nodes_x, nodes_y = branches.row_sizes[:, rows, None], branches.column_sizes[:, columns]
     versine: FloatArray | None = None  # 1 - r of the features below, from layers that hand it on
     value: FloatArray = gram.astype(np.float64)
     tangent: FloatArray = value
     full: FloatArray = value
     nodes: list[Node] = []
-    if branches.any:
+    if branches is not None:
+        nodes_x, nodes_y = branches.row_sizes[:, rows, None], branches.column_sizes[:, columns]
         near = 1 - _known(value, nodes_x[0] * nodes_y[0])
         done &= ~branches.near[0] | (np.minimum(near, 2 - near) >= 1 - CLOSED)
         nodes.append(Node((value, value, value), (nodes_x[0], nodes_y[0]), near))
     for layer, (a2, b2, c2) in enumerate(scales.variances):
         scale = scales.rows[layer, rows, None] * scales.columns[layer, columns]
-        if branches.any:
+        if branches is not None:
             given = side_by_side(nodes, branches.weights[layer])
             (value, tangent, full), versine = given.entries, given.near
             below = given.sizes
@@ -86,16 +86,17 @@ def solve_block(
         done &= abs(r) <= strongest
         bad |= done & (gain <= 0)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            tangent = (value if branches.first[layer] else value + (b2 * tangent + c2) * derivative) / gain
+            first = layer == 0 if branches is None else branches.first[layer]
+            tangent = (value if first else value + (b2 * tangent + c2) * derivative) / gain
             full = (value + (b2 * full + c2) * derivative) / gain
         # Entries that are left to others go on as nothing.
         value, tangent, full = (np.where(done, each, 0.0) for each in (value, tangent, full))
-        if branches.any:
+        if branches is not None:
             near = 1 - _known(value, size_x[layer] * size_y[layer]) if versine is None else versine
             done &= ~branches.near[layer + 1] | (np.minimum(near, 2 - near) >= 1 - CLOSED)
             near = branches.kept[layer] * near + (1 - branches.kept[layer])
             nodes.append(Node((value, tangent, full), (nodes_x[layer + 1], nodes_y[layer + 1]), near))
-    if branches.any:
+    if branches is not None:
         value, tangent, full = side_by_side(nodes, branches.weights[-1]).entries
     a, b = np.nonzero(done)
     for wanted, out, entry in zip(wants, outputs, (value, tangent, full), strict=True):

@@ -44,7 +44,7 @@ class TorchEngine(Engine):
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
         super().__init__(plan)
-        self.device, self.tables = device, DeviceTables(plan, self.series, self.scales, device)
+        self.device, self.tables = device, DeviceTables(plan, self.series, self.scales, self.branches, device)
         side = _HOST_TILE if device.type == "cpu" else _DEVICE_TILE
         self.tile = self.apart = (side, side)
 
@@ -130,18 +130,18 @@ class DeviceWorker:
     ) -> tuple[dict[Kind, Tensor], Tensor]:
         """Return the last layer's entries, and the numbers of those that some layer's series did not serve."""
         tables = self._tables
-        branches, sizes = self._engine.scales.branches, self._sizes(block)
+        branches, sizes = self._engine.branches, self._sizes(block)
         left = torch.empty(0, dtype=torch.int64, device=tables.device)
         value, tangents = gram, dict.fromkeys(kinds, gram)
         versine: Tensor | None = None  # 1 - r of the features below, from layers that hand it on
         below = None
         nodes: list[Node] = []
-        if branches.any:
-            nodes.append(self._node(block, value, tangents, None))
+        if branches is not None:
+            nodes.append(self._node(block, 0, 1.0, value, tangents, None))
             left = self._beyond(1 - nodes[0].near, CLOSED, wanted) if branches.near[0] else left
         for depth, each in enumerate(self._plan.layers):
             layer = each.layer
-            if branches.any:
+            if branches is not None:
                 given = side_by_side(nodes, branches.weights[depth])
                 value, tangents = given.entries[0], dict(zip(kinds, given.entries[1:], strict=True))
                 versine, below = given.near, given.sizes
@@ -161,17 +161,17 @@ class DeviceWorker:
                 bad &= wanted.flatten()
             if bool(bad.any()):
                 raise self._engine.no_contraction(int(bad.sum()))
-            first = bool(branches.first[depth])
+            first = depth == 0 if branches is None else bool(branches.first[depth])
             tangents = {kind: entry(kind, layer, value, derivative, under, first) for kind, under in tangents.items()}
             if len(left) and depth + 1 < len(self._plan.layers):
                 # What is left to exact methods goes on as nothing.
                 for tensor in (value, *tangents.values()):
                     tensor.view(-1)[left] = 0.0
-            if branches.any:
-                nodes.append(self._node(block, value, tangents, versine, depth))
+            if branches is not None:
+                nodes.append(self._node(block, depth + 1, layer.kept, value, tangents, versine))
                 if branches.near[depth + 1]:
                     left = torch.cat([left, self._beyond(1 - nodes[-1].near, CLOSED, wanted)]).unique()
-        if branches.any:
+        if branches is not None:
             tangents = dict(zip(kinds, side_by_side(nodes, branches.weights[-1]).entries[1:], strict=True))
         return tangents, left
 
@@ -181,11 +181,9 @@ class DeviceWorker:
         return self._tables.sizes[0][:, rows, None], self._tables.sizes[1][:, columns]
 
     def _node(
-        self, block: Block, value: Tensor, entries: dict[Kind, Tensor], near: Tensor | None, depth: int | None = None
+        self, block: Block, number: int, kept: float, value: Tensor, entries: dict[Kind, Tensor], near: Tensor | None
     ) -> Node:
         """Return the samples, or a layer's features, as what layers above are given; 1 - cos where it is not known."""
-        number = 0 if depth is None else depth + 1
-        kept = 1.0 if depth is None else float(self._engine.scales.branches.kept[depth])
         rows, columns = slice(block.top, block.bottom), slice(block.left, block.right)
         of_rows, of_columns = self._tables.nodes
         sizes = of_rows[number, rows, None], of_columns[number, columns]

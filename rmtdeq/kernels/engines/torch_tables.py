@@ -17,7 +17,7 @@ from rmtdeq._lib import check
 from rmtdeq._lib.errors import MemoryLimitError
 from rmtdeq._lib.types import FloatArray, IntArray, Kind
 from rmtdeq.kernels.plan import Plan
-from rmtdeq.kernels.series import Scales, SeriesBank
+from rmtdeq.kernels.series import Branches, Scales, SeriesBank
 
 logger = logging.getLogger(__name__)
 
@@ -90,11 +90,14 @@ class DeviceTables:
     plan : Plan
     series : SeriesBank
     scales : Scales
+    branches : Branches or None
     device : torch.device
     """
 
-    def __init__(self, plan: Plan, series: SeriesBank, scales: Scales, device: torch.device) -> None:
-        self._plan, self._series, self._scales, self.device = plan, series, scales, device
+    def __init__(
+        self, plan: Plan, series: SeriesBank, scales: Scales, branches: Branches | None, device: torch.device
+    ) -> None:
+        self._plan, self._series, self._scales, self._branches, self.device = plan, series, scales, branches, device
         self._moved: list[DeviceSeries] = []
 
     def to(self, array: FloatArray | IntArray | Tensor) -> Tensor:
@@ -132,7 +135,8 @@ class DeviceTables:
     @cached_property
     def nodes(self) -> tuple[Tensor, Tensor]:
         """Norms of samples and features of rows and columns, (layers + 1, ·)."""
-        branches = self._scales.branches
+        branches = self._branches
+        assert branches is not None
         rows = self.to(branches.row_sizes)
         return rows, rows if self._plan.same else self.to(branches.column_sizes)
 

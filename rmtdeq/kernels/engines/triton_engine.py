@@ -16,7 +16,7 @@ from rmtdeq.kernels.engines.torch_tables import DeviceSeries
 from rmtdeq.kernels.engines.triton_tiles import solve_tiles
 from rmtdeq.kernels.plan import Plan
 from rmtdeq.kernels.series import ARCSINE, CLOSED
-from rmtdeq.network import INPUT, Sources, weighted_sum
+from rmtdeq.network import INPUT, Sources, samples_alone, weighted_sum
 
 _TILE, _WARPS = 32, 4
 """Rows and columns of a tile, and warps that share it."""
@@ -104,24 +104,24 @@ class FusedWorker(DeviceWorker):
         depth, device = len(self._plan.layers), self._tables.device
         counts = torch.zeros((depth, 2), dtype=torch.int32, device=device)
         under = dict.fromkeys(("ck", *target.tensors), gram)
-        branches = self._engine.scales.branches
+        branches = self._engine.branches
         sources = self._plan.network.sources
-        nodes = {INPUT: {kind: entries.double() for kind, entries in under.items()}} if branches.any else {}
+        nodes = {INPUT: {kind: entries.double() for kind, entries in under.items()}} if branches is not None else {}
         for layer in range(depth):
-            last = layer + 1 == depth and not branches.any
+            last = layer + 1 == depth and branches is None
             if last:
                 into = target
             else:
                 kept = {kind: torch.empty(block.shape, dtype=torch.float64, device=device) for kind in under}
                 into = _Target(kept, block.top, block.left)
-            if branches.any:
+            if branches is not None:
                 under = _side_by_side(nodes, sources[layer])
             self._launch(layer, series, block, under, into, target, below, mirror and last, again, counts[layer])
             under = into.tensors
             nodes[layer] = under
         found = counts.tolist()
         bad = sum(each for each, _ in found)
-        if not branches.any:
+        if branches is None:
             return bad, found[-1][1]
         return bad, self._write(_side_by_side(nodes, sources[-1]), block, target, below, mirror, again)
 
@@ -173,7 +173,7 @@ class FusedWorker(DeviceWorker):
             self._constants[layer], counts,
             block.top, block.bottom, block.left, block.right,
             *(kind in into.tensors for kind in KINDS),
-            closed=closed, first=bool(self._engine.scales.branches.first[layer]),
+            closed=closed, first=samples_alone(self._plan.network.sources[layer]),
             same=self._plan.same, below=below, mirror=mirror, again=again,
             size=_TILE, most_steps=_MOST_STEPS, num_warps=_WARPS, enable_fp_fusion=True,
         )  # fmt: skip
