@@ -48,7 +48,7 @@ def ours():
     """The same kernel: their read-out has weights and a bias, their inner products are divided by the dimension."""
     first, rest = rd.Layer("relu", 0.0, WEIGHT / P, BIAS), rd.Layer("relu", 0.0, WEIGHT, BIAS)
     kernel = DEQKernel(rd.Network([first] + [rest] * (DEPTH - 1)), "ck")
-    return kernel, lambda X: kernel.forward(X, X).mul_(WEIGHT).add_(BIAS)
+    return kernel, lambda X: torch.add(torch.tensor(BIAS), kernel.forward(X, X), alpha=WEIGHT)
 
 
 KERNELS = {"BoTorch": theirs, "rmtdeq": ours}
