@@ -86,7 +86,7 @@ class _Kernels(torch.autograd.Function):
             # An array shares the tensor's memory.
             output = target.numpy() if place.device is None else target
             fill_matrix(engine_of(plan, place), {task.kind: output})
-        ctx.task, ctx.plans, ctx.many = task, plans, len(variances) > 1
+        ctx.task, ctx.plans, ctx.many, ctx.home = task, plans, len(variances) > 1, variances.device
         return found
 
     @staticmethod
@@ -97,7 +97,7 @@ class _Kernels(torch.autograd.Function):
         of_variances = variances if ctx.many else variances.sum(axis=0, keepdims=True)
         of_Y = [torch.as_tensor(each.Y) for each in found if each.Y is not None]
         of_X = torch.stack([torch.as_tensor(each.X) for each in found])
-        return None, torch.from_numpy(of_variances).to(grads[0]), of_X, torch.stack(of_Y) if of_Y else None
+        return None, torch.from_numpy(of_variances).to(ctx.home), of_X, torch.stack(of_Y) if of_Y else None
 
 
 def _pulled(plan: Plan, kind: Kind, weights: Tensor) -> Adjoints:
@@ -116,7 +116,7 @@ class _Diagonals(torch.autograd.Function):
     def forward(ctx: Any, task: Task, variances: Tensor, norms: Tensor) -> Tensor:
         given = _array(norms)
         shared = None if len(variances) > 1 else task.tables(variances[0], given)
-        ctx.task, ctx.samples = task, []
+        ctx.task, ctx.samples, ctx.home = task, [], variances.device
         for number, each in enumerate(given):
             tables = shared or task.tables(variances[number], each)
             ctx.samples.append(of_rows(tables.at(each, each).layers))
@@ -130,8 +130,8 @@ class _Diagonals(torch.autograd.Function):
             samples_back(samples, ctx.task.kind, None, weights)
             for samples, weights in zip(ctx.samples, _array(grads[0]), strict=True)
         ]
-        of_norms, of_variances = (torch.from_numpy(np.stack(each)).to(grads[0]) for each in zip(*found, strict=True))
-        return None, of_variances, of_norms
+        of_norms, of_variances = (torch.from_numpy(np.stack(each)) for each in zip(*found, strict=True))
+        return None, of_variances.to(ctx.home), of_norms.to(grads[0])
 
 
 def _plans(task: Task, variances: Tensor, places: Sequence[Placement]) -> list[Plan]:
