@@ -28,6 +28,8 @@ TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 SIGMA_B2 = 0.8
 DATA = ("mixture", "images")
 P = 784
+SHOWN = [0, 2, 4, 6]
+QUANTITIES = ("rate", "spectral radius", "smallest singular value")
 STEPS, LEAST = 2000, 1e-10
 
 
@@ -119,17 +121,42 @@ def compared(name, share, weights, width, rows, X):
     return {quantity: np.array(values) for quantity, values in found.items()}, scatter, of_steps
 
 
-def line(name, share, weights, width, rows, X):
-    """Return a line of the table."""
+def numbers(name, share, weights, width, rows, X):
+    """Return what the table tells of one network."""
     found, scatter, of_steps = compared(name, share, weights, width, rows, X)
     steps = found.pop("steps")
-    mean, rest = steps[:, :, [0, 2, 4, 6]].mean(axis=(0, 1)), ~np.isnan(steps)
-    counts = ", ".join("–" if np.isnan(each) else f"{each:+.1f}" for each in mean)
-    within = f"{np.mean(abs(steps[rest]) <= 1):.0%} ({rest[:, :, -1].sum()} of {rest[:, :, -1].size} at rest)"
-    cells = [f"{100 * np.mean(each):+.1f} ± {100 * np.std(each):.1f}" for each in found.values()]
-    return f"| {name} | {share} | {weights} | {len(rows)} | {counts} | {within} | {of_steps:.1f} | " + " | ".join(
-        [cells[0], f"{100 * scatter:.1f}", *cells[1:]]
+    rest = ~np.isnan(steps)
+    told = {
+        "steps": steps[:, :, SHOWN].mean(axis=(0, 1)),
+        "within": np.mean(abs(steps[rest]) <= 1),
+        "at rest": rest[:, :, -1].mean(),
+        "scatter of steps": of_steps,
+        "scatter": scatter,
+    }
+    return told | {quantity: np.array([np.mean(each), np.std(each)]) for quantity, each in found.items()}
+
+
+def line(name, share, weights, draws, told):
+    """Return a line of the table."""
+    steps = ", ".join("–" if np.isnan(each) else f"{each:+.1f}" for each in told["steps"])
+    cells = [f"{100 * told[each][0]:+.1f} ± {100 * told[each][1]:.1f}" for each in QUANTITIES]
+    cells[1:1] = [f"{100 * told['scatter']:.1f}"]
+    within = f"{told['within']:.0%} ({told['at rest']:.0%} at rest)"
+    return f"| {name} | {share} | {weights} | {draws} | {steps} | {within} | {told['scatter of steps']:.1f} | " + (
+        " | ".join(cells) + " |"
     )
+
+
+def worst(told):
+    """Return what a line of the table tells of several networks: the largest deviations of means."""
+    sizes = np.max([abs(each["steps"]) for each in told], axis=0)
+    found = {
+        name: [max((each[name] for each in told), key=lambda pair: abs(pair[0]))[i] for i in (0, 1)]
+        for name in QUANTITIES
+    }
+    means = {name: np.mean([each[name] for each in told]) for name in ("within", "at rest")}
+    most = {name: max(each[name] for each in told) for name in ("scatter", "scatter of steps")}
+    return {"steps": sizes, **found, **means, **most}
 
 
 COLUMNS = (
@@ -170,10 +197,15 @@ def main(arguments=None):
                 file.write(json.dumps(rows[key]) + "\n")
             print(*key, flush=True)
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
-    for weights, share, name in product(args.weights, args.shares, args.names):
-        case = (name, share, weights, args.width)
-        if chosen := [row for key, row in rows.items() if key[:4] == case]:
-            print(line(*case, chosen, X), "|", flush=True)
+    for weights, share in product(args.weights, args.shares):
+        told = []
+        for name in args.names:
+            case = (name, share, weights, args.width)
+            if chosen := [row for key, row in rows.items() if key[:4] == case]:
+                told.append(numbers(*case, chosen, X))
+                print(line(name, share, weights, len(chosen), told[-1]), flush=True)
+        if len(told) > 1:
+            print(line("worst", share, weights, "", worst(told)), flush=True)
 
 
 if __name__ == "__main__":
