@@ -6,6 +6,8 @@ import json
 
 import foretold
 import gpu
+import numpy as np
+import stability
 
 
 def test_gpu_benchmark_makes_its_table_and_figure(tmp_path, capsys, monkeypatch):
@@ -39,3 +41,23 @@ def test_expected_errors_are_measured_once(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(foretold, "measure", None)
     foretold.main(arguments)
     assert capsys.readouterr().out == first
+
+
+def test_stability_is_measured_once_and_compared(tmp_path, capsys, monkeypatch):
+    X = np.random.default_rng(0).standard_normal((2, 2, 20)) / np.sqrt(20)
+    monkeypatch.setattr(stability, "P", 20)
+    monkeypatch.setattr(stability, "samples", lambda draws: X[:draws])
+    options = [str(tmp_path / "rows.jsonl"), "--width", "200", "--draws", "2", "--names", "relu", "--shares", "0.1"]
+    stability.main(options)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [row["case"][2:] for row in rows] == [[w, 200, draw] for draw in (0, 1) for w in stability.WEIGHTS]
+    assert {row["data"] for row in rows} == set(stability.DATA)
+    for row in rows:
+        # σ_a √E φ'² = √(0.1 · 2/2), and a state's change falls by that in a step.
+        assert abs(row["rate"][0] - 0.1**0.5) < 0.05
+        assert np.ptp(np.diff(row["steps"][0])) <= 2
+    said = capsys.readouterr().out
+    assert said.count("| relu | 0.1 |") == 2
+    monkeypatch.setattr(stability, "measure", None)
+    stability.main([*options, "--weights", "gaussian"])
+    assert capsys.readouterr().out.count("| relu | 0.1 |") == 1

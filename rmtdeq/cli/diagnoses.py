@@ -61,7 +61,7 @@ def _diagnose(options: argparse.Namespace) -> int:
             radius, smallest = each.spectral_radius_at(options.width), each.smallest_singular_value_at(options.width)
             print(
                 f"  at width {options.width}: spectral radius {radius.max():.4g} at most, smallest singular value "
-                f"{smallest.min():.4g} at least"
+                f"{smallest.min():.4g} at least; {each.verdict(options.width)}"
             )
         if options.tolerance is not None:
             steps = each.iterations(options.tolerance)
@@ -105,7 +105,11 @@ def _numbers(found: Sequence[Diagnosis]) -> dict[str, Any]:
     """Return what a manifest keeps."""
     foretold = found[0]
     assert isinstance(foretold, rmtdeq.ForetoldDiagnosis)
-    numbers: dict[str, Any] = {"limit": foretold.limit, "limit of the kernel": foretold.limits.kernel}
+    numbers: dict[str, Any] = {
+        "limit": foretold.limit,
+        "limit of the kernel": foretold.limits.kernel,
+        "verdict": foretold.verdict(),
+    }
     for name, each in zip(("foretold", "measured"), found, strict=False):
         numbers[name] = {
             "squared norms": each.squared_norms,

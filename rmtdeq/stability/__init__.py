@@ -3,6 +3,6 @@
 from rmtdeq.stability.diagnosis import Diagnosis, ForetoldDiagnosis, MeasuredDiagnosis
 from rmtdeq.stability.doctor import diagnose
 from rmtdeq.stability.limits import Limits
-from rmtdeq.stability.singular_values import JacobianLaw
+from rmtdeq.stability.singular_values import JacobianLaw, RadiusLaw
 
-__all__ = ["Diagnosis", "ForetoldDiagnosis", "JacobianLaw", "Limits", "MeasuredDiagnosis", "diagnose"]
+__all__ = ["Diagnosis", "ForetoldDiagnosis", "JacobianLaw", "Limits", "MeasuredDiagnosis", "RadiusLaw", "diagnose"]

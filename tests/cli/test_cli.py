@@ -781,6 +781,7 @@ def test_diagnose_prints_what_is_foretold_and_measured(capsys, tmp_path):
     assert problem is not None
     assert printed.count("steps to a relative change of 0.001:") == 2
     assert "DEQModule" in printed
+    assert "at width 80: spectral radius" in printed
     record = json.loads((tmp_path / "d.json").read_text())["results"]
     assert record["limit"] > 0.2
     assert len(record["measured"]["rate"]) == 8
@@ -814,3 +815,13 @@ def test_a_level_that_does_not_fit_is_refused_before_a_mixture_is_estimated(caps
     command = ["compare", "--dataset", "digits", "--level", "paper", "--activation", "relu", "--uncentered"]
     assert main(command) == 2
     assert "needs activations without mean" in capsys.readouterr().err
+
+
+def test_train_watches_the_stability(capsys, tmp_path):
+    assert main([*TRAIN, "--watch", "stability", "--measure-every", "10", "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert said.count("stability       spectral radius") == 2
+    record = json.loads((tmp_path / "run.json").read_text())["results"]["width 60"]
+    radius, smallest = record["spectral radius"], record["smallest singular value"]
+    assert 0 < radius[0] < record["contraction"][0] < 1
+    assert 0 < smallest[1] < 1
