@@ -49,11 +49,13 @@ def sampled_predictions(
     pinned = deq.pinned(centre)
     kept = len(moments.samples)
     m = min(n, _BLOCK, kept)
-    with Stage("predicting the spectrum", len(kinds) * (kept // m)) as stage:
+    with Stage("predicting the spectrum"):
         blocks = [
             kernel(moments.samples[at : at + m].astype(float), pinned, kind=tuple(kinds))
             for at in range(0, kept - m + 1, m)
         ]
+    # What has to be compiled for the first kernel would make the rest look long.
+    with Stage("predicting the spectrum", len(kinds) * (kept // m)) as stage:
         return [
             _prediction(deq, moments, n, kind, matrices, stage)
             for kind, matrices in zip(kinds, zip(*blocks, strict=True), strict=True)
