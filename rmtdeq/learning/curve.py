@@ -208,8 +208,9 @@ def learning_curve(
     -----
     Up to n, the regression is made on random subsets, and its error taken on *all* n samples: those of the subset by
     leave-one-out, exactly.  All sizes are so measured on the same samples, whose choice moves the curve as a whole and
-    leaves its slope.  Above n the law floor + factor · size^-exponent through the errors from n/8 to n is followed,
-    and the error rate goes with a power of the mean squared error, which is told more precisely.
+    leaves its slope.  Above n the law floor + factor · size^-exponent through the errors from n/8 to n is followed, or,
+    where they fall ever faster, the tangent at n of the parabola through their logarithms; the error rate goes with a
+    power of the mean squared error, which is told more precisely.
 
     It is not taken from generalised cross-validation and the effective ridge κ, by which the theory of samples that are
     all alike (Simon, Dickens, Karkada, DeWeese, arXiv 2110.03922; Wei, Hu, Steinhardt, arXiv 2203.06176) continues the
