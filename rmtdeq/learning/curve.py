@@ -23,7 +23,7 @@ from rmtdeq.learning.targets import learning_targets
 from rmtdeq.network import Network
 
 _LADDER = 7
-_LENGTHS = (5, 6, 7)
+_LENGTHS = (4, 5, 6, 7)
 """Steps of the ladder n, n/√2, n/2, … that a power law is drawn through: all for the curve, any for its band."""
 
 _MOST_SUBSETS = 16
