@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,11 @@ from rmtdeq.learning.targets import learning_targets
 from rmtdeq.network import Network
 
 _LADDER = 7
-_LENGTHS = (4, 5, 6, 7)
+_LENGTHS = (5, 6, 7)
 """Steps of the ladder n, n/√2, n/2, … that a power law is drawn through: all for the curve, any for its band."""
+
+_AHEAD = (-0.5, 0.5, 0.0)
+"""Octaves beyond n at which a parabola's tangent is taken: the last for the curve, any for its band."""
 
 _MOST_SUBSETS = 16
 _FEWEST = 64
@@ -258,7 +262,10 @@ def learning_curve(
     # First the samples as they are, then draws of them, the same for all sizes.
     shares = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), _DRAWS)]) / n
     squares = {size: np.maximum(shares @ each[0], np.finfo(float).tiny) for size, each in errors.items()}
-    laws = [PowerLaw.through(steps, _rows(squares, steps)) for steps in (ladder[:length] for length in _LENGTHS)]
+    laws = [
+        PowerLaw.through(ladder[:length], _rows(squares, ladder[:length]), ahead)
+        for length, ahead in product(_LENGTHS, _AHEAD)
+    ]
     ahead = [law.at(asked) for law in laws]
     wrong = None
     if classes is not None:

@@ -30,7 +30,7 @@ class PowerLaw:
     exponent: FloatArray
 
     @classmethod
-    def through(cls, sizes: ArrayLike, values: FloatArray) -> PowerLaw:
+    def through(cls, sizes: ArrayLike, values: FloatArray, ahead: float = 0.0) -> PowerLaw:
         """Return the laws that are nearest, in the sum of squared relative deviations.
 
         Parameters
@@ -38,13 +38,15 @@ class PowerLaw:
         sizes : array_like (l,)
         values : ndarray (l, d)
             Positive.
+        ahead : float
+            Octaves beyond the largest size at which a tangent is taken.
 
         Notes
         -----
         Floor and factor by least squares for each exponent, from 0.05, which is next to none, to 1, that of noise
         averaged out; the best of these.  Errors of kernels of small ridges fall ever faster before they settle to a
-        power, which no floor makes for: where the parabola through the logarithms steepens, its tangent at the largest
-        size is followed instead.
+        power, which no floor makes for: where the parabola through the logarithms steepens, a tangent of it, by default
+        that at the largest size, is followed instead.
         """
         values = np.asarray(values, dtype=float)
         largest = np.max(sizes)
@@ -64,6 +66,8 @@ class PowerLaw:
             found = np.stack([left, floor, factor * largest**exponent, np.full_like(left, exponent)])
             best = np.where(left < best[0], found, best)
         slope, level, bend = _parabola(np.log(np.asarray(sizes) / largest), np.log(values))
+        at = ahead * np.log(2)
+        slope, level = slope + 2 * bend * at, level - bend * at**2
         exponent = np.minimum(-slope, _EXPONENTS[-1])
         tangent = np.stack([np.zeros_like(level), np.exp(level) * largest**exponent, exponent])
         return cls(*np.where((bend < 0) & (exponent > 0), tangent, best[1:]))

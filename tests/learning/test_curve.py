@@ -90,6 +90,10 @@ def test_what_falls_ever_faster_is_followed_on_its_tangent():
     np.testing.assert_allclose(law.exponent, 0.4)
     np.testing.assert_allclose(law.floor, 0)
     np.testing.assert_allclose(law.at([1000, 4000]), np.exp(-1) * np.array([1, 4**-0.4])[:, None] * [1, 3])
+    beyond = PowerLaw.through(sizes, values[:, None], ahead=1.0)
+    np.testing.assert_allclose(beyond.exponent, 0.4 + 0.2 * np.log(2))
+    # A tangent touches where it is taken.
+    np.testing.assert_allclose(beyond.at([2000])[:, 0], np.exp(-1 - 0.4 * np.log(2) - 0.1 * np.log(2) ** 2))
 
 
 def test_laws_do_not_rise_nor_fall_below_zero():
