@@ -18,7 +18,7 @@ import numpy as np
 
 from rmtdeq._lib.compiled import compiled
 from rmtdeq._lib.types import FloatArray, IntArray
-from rmtdeq.kernels.series import ARCSINE
+from rmtdeq.kernels.engines.numba_tiles import angle
 
 STRIP = 64
 LEAST_VERSINE = 1e-14
@@ -37,7 +37,6 @@ _SECTIONS = 25
 # Sections of what goes down.
 _OF_VALUE, _OF_TANGENT = 0, STRIP
 
-_C12, _C11, _C10, _C9, _C8, _C7, _C6, _C5, _C4, _C3, _C2, _C1, _ = ARCSINE
 
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": _FAST, "nogil": True}
@@ -135,18 +134,7 @@ def _fold(b, row, linear, fold, shift):  # type: ignore[no-untyped-def]
     u = sigma * per_size
     for j in range(STRIP):
         versine = b[_VERSINE + j]
-        half, r = 0.5 * versine, 1.0 - versine
-        near, far = half < 0.25, half > 0.75
-        z = half if near else (1.0 - half if far else r * r)
-        root = sqrt(z)
-        # arcsin(√z)/√z
-        p = (_C12 * z + _C11) * z + _C10
-        p = ((p * z + _C9) * z + _C8) * z + _C7
-        p = ((p * z + _C6) * z + _C5) * z + _C4
-        p = ((p * z + _C3) * z + _C2) * z + _C1
-        arc = root * (p * z + 1.0)
-        middle = pi / 2 - (arc if r >= 0.0 else -arc)
-        theta = 2.0 * arc if near else (pi - 2.0 * arc if far else middle)
+        r, theta = 1.0 - versine, angle(versine)
         sine = sqrt(versine * (2.0 - versine))
         v = b[_SIGMA + j] * b[_PER_SIZE + j]
         apart = u - v

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ from rmtdeq.network import Network
 _LADDER = 7
 _LENGTHS = (5, 6, 7)
 """Steps of the ladder n, n/√2, n/2, … that a power law is drawn through: all for the curve, any for its band."""
+
+_AHEAD = (-0.5, 0.5, 0.0)
+"""Octaves beyond n at which a parabola's tangent is taken: the last for the curve, any for its band."""
 
 _MOST_SUBSETS = 16
 _FEWEST = 64
@@ -208,8 +212,9 @@ def learning_curve(
     -----
     Up to n, the regression is made on random subsets, and its error taken on *all* n samples: those of the subset by
     leave-one-out, exactly.  All sizes are so measured on the same samples, whose choice moves the curve as a whole and
-    leaves its slope.  Above n the law floor + factor · size^-exponent through the errors from n/8 to n is followed,
-    and the error rate goes with a power of the mean squared error, which is told more precisely.
+    leaves its slope.  Above n the law floor + factor · size^-exponent through the errors from n/8 to n is followed, or,
+    where they fall ever faster, the tangent at n of the parabola through their logarithms; the error rate goes with a
+    power of the mean squared error, which is told more precisely.
 
     It is not taken from generalised cross-validation and the effective ridge κ, by which the theory of samples that are
     all alike (Simon, Dickens, Karkada, DeWeese, arXiv 2110.03922; Wei, Hu, Steinhardt, arXiv 2203.06176) continues the
@@ -321,7 +326,10 @@ def _curve(
     """The curve through errors (1 or 2, n) of each sample, by size; of draws of the samples (1 + draws, n)."""
     n = shares.shape[1]
     squares = {size: np.maximum(shares @ each[0], np.finfo(float).tiny) for size, each in errors.items()}
-    laws = [PowerLaw.through(steps, _rows(squares, steps)) for steps in (ladder[:length] for length in _LENGTHS)]
+    laws = [
+        PowerLaw.through(ladder[:length], _rows(squares, ladder[:length]), ahead)
+        for length, ahead in product(_LENGTHS, _AHEAD)
+    ]
     ahead = [law.at(asked) for law in laws]
     wrong = None
     if tells:

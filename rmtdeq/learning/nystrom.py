@@ -18,7 +18,7 @@ import numpy as np
 from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import FloatArray
 from rmtdeq.learning.places import Place
-from rmtdeq.learning.ridge import RidgeFit, RidgeProblem, ridge_grid, smallest_resolved
+from rmtdeq.learning.ridge import RidgeFit, RidgeProblem, raise_singular, ridge_grid, smallest_resolved
 
 _JITTER = 10.0
 """Units of rounding, of the trace, that are added to the centres' own kernel."""
@@ -58,13 +58,26 @@ class NystromPath:
     problem: RidgeProblem
     place: Place
 
+    @property
+    def smallest_ridge(self) -> float:
+        """The least ridge with which the smallest moment is told from rounding; zero where it is by itself."""
+        return max(0.0, smallest_resolved(float(self.values[-1]), self.values.dtype) - float(self.values[0]))
+
     def grid(self) -> FloatArray:
         """Return ridges to choose from where nothing is known of them; see `RidgePath.grid`."""
-        least = smallest_resolved(float(self.values[-1]), self.values.dtype)
-        return ridge_grid(self.trace, len(self.problem.roots), least)
+        return ridge_grid(self.trace, len(self.problem.roots), self.smallest_ridge)
 
     def fits(self, ridges: Sequence[float] | FloatArray, progress: bool = True) -> list[RidgeFit]:
-        """Return the regressions with several ridges; coefficients are those of the centres, (m, k)."""
+        """Return the regressions with several ridges; coefficients are those of the centres, (m, k).
+
+        Raises
+        ------
+        IllPosedError
+            Moments that are singular but for rounding, and a ridge too small to change that.
+        """
+        for ridge in ridges:
+            if ridge < self.smallest_ridge:
+                raise_singular(float(ridge), self.smallest_ridge)
         problem, place, n = self.problem, self.place, len(self.problem.roots)
         weights = problem.roots**2
         inverses = 1 / (self.values + np.asarray(ridges, dtype=float)[:, None])

@@ -11,6 +11,9 @@ from rmtdeq._lib.types import FloatArray
 
 _EXPONENTS = np.linspace(0.05, 1.0, 39)
 
+_FEWEST = 5
+"""Sizes through which a parabola is more than noise."""
+
 
 @dataclass(frozen=True, eq=False)
 class PowerLaw:
@@ -27,7 +30,7 @@ class PowerLaw:
     exponent: FloatArray
 
     @classmethod
-    def through(cls, sizes: ArrayLike, values: FloatArray) -> PowerLaw:
+    def through(cls, sizes: ArrayLike, values: FloatArray, ahead: float = 0.0) -> PowerLaw:
         """Return the laws that are nearest, in the sum of squared relative deviations.
 
         Parameters
@@ -35,11 +38,15 @@ class PowerLaw:
         sizes : array_like (l,)
         values : ndarray (l, d)
             Positive.
+        ahead : float
+            Octaves beyond the largest size at which a tangent is taken.
 
         Notes
         -----
         Floor and factor by least squares for each exponent, from 0.05, which is next to none, to 1, that of noise
-        averaged out; the best of these.
+        averaged out; the best of these.  Errors of kernels of small ridges fall ever faster before they settle to a
+        power, which no floor makes for: where the parabola through the logarithms steepens, a tangent of it, by default
+        that at the largest size, is followed instead.
         """
         values = np.asarray(values, dtype=float)
         largest = np.max(sizes)
@@ -58,8 +65,22 @@ class PowerLaw:
             left = np.square(weight * (floor + power * factor) - 1).sum(axis=0)
             found = np.stack([left, floor, factor * largest**exponent, np.full_like(left, exponent)])
             best = np.where(left < best[0], found, best)
-        return cls(*best[1:])
+        slope, level, bend = _parabola(np.log(np.asarray(sizes) / largest), np.log(values))
+        at = ahead * np.log(2)
+        slope, level = slope + 2 * bend * at, level - bend * at**2
+        exponent = np.minimum(-slope, _EXPONENTS[-1])
+        tangent = np.stack([np.zeros_like(level), np.exp(level) * largest**exponent, exponent])
+        return cls(*np.where((bend < 0) & (exponent > 0), tangent, best[1:]))
 
     def at(self, sizes: ArrayLike) -> FloatArray:
         """Return the values (s, d) at sizes (s,)."""
         return np.asarray(self.floor + self.factor * np.asarray(sizes, dtype=float)[:, None] ** -self.exponent)
+
+
+def _parabola(t: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return slope and level at zero, and bend, of the parabolas nearest to values (l, d) at t (l,)."""
+    if len(t) < _FEWEST:
+        flat = np.zeros(values.shape[1])
+        return flat, flat, flat
+    bend, slope, level = np.polyfit(t, values, 2)
+    return slope, level, bend

@@ -118,7 +118,7 @@ class RidgePath:
         asked = [_ridge(ridge) for ridge in ridges]
         for ridge in asked:
             if ridge < self.smallest_ridge:
-                _raise_singular(ridge, self.smallest_ridge)
+                raise_singular(ridge, self.smallest_ridge)
         inverses = 1 / (self.eigenvalues + np.array(asked, dtype=self.eigenvalues.dtype)[:, None])
         rows = self.vectors.T
         projected = rows @ self.problem.columns
@@ -252,7 +252,7 @@ def ridge_fit(
     place.add_to_diagonal(A, ridge)
     smallest, solved, diagonal = place.solved(A, problem.columns)
     if not smallest > least:
-        _raise_singular(ridge, least)
+        raise_singular(ridge, least)
     return problem.fit(ridge, solved, diagonal)
 
 
@@ -316,7 +316,8 @@ def _ridge(ridge: float) -> float:
     return check.number(ridge, "ridge", low=0)
 
 
-def _raise_singular(ridge: float, least: float) -> None:
+def raise_singular(ridge: float, least: float) -> None:
+    """Raise for a ridge below the least one that tells the smallest eigenvalue from rounding."""
     raise IllPosedError(
         f"With ridge = {ridge:g} the kernel of these samples is singular but for rounding: some are nearly the same; "
         f"take a ridge of {2 * least:.1e} at least, or double precision."

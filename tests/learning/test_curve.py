@@ -82,6 +82,20 @@ def test_laws_go_through_what_follows_one(floor, exponent):
     np.testing.assert_allclose(law.at([4000]), floor + factors[None] * 4000**-exponent)
 
 
+def test_what_falls_ever_faster_is_followed_on_its_tangent():
+    sizes = np.array([1000, 707, 500, 354, 250])
+    t = np.log(sizes / 1000)
+    values = np.exp(-1 - 0.4 * t - 0.1 * t**2)
+    law = PowerLaw.through(sizes, np.column_stack([values, 3 * values]))
+    np.testing.assert_allclose(law.exponent, 0.4)
+    np.testing.assert_allclose(law.floor, 0)
+    np.testing.assert_allclose(law.at([1000, 4000]), np.exp(-1) * np.array([1, 4**-0.4])[:, None] * [1, 3])
+    beyond = PowerLaw.through(sizes, values[:, None], ahead=1.0)
+    np.testing.assert_allclose(beyond.exponent, 0.4 + 0.2 * np.log(2))
+    # A tangent touches where it is taken.
+    np.testing.assert_allclose(beyond.at([2000])[:, 0], np.exp(-1 - 0.4 * np.log(2) - 0.1 * np.log(2) ** 2))
+
+
 def test_laws_do_not_rise_nor_fall_below_zero():
     sizes = np.array([1000, 500, 250, 125])
     rising, steep = np.array([2.0, 1.5, 1.2, 1.0]), sizes**-1.5

@@ -238,6 +238,12 @@ def test_scikit_learn_accepts_them_as_its_own(estimator, unlike_copies):
     ("estimator", "change", "error", "says"),
     [
         (rd.DEQRegressor(ridge=0.0), {"X": np.eye(5).repeat(2, axis=0)}, rd.IllPosedError, "take a ridge of"),
+        (
+            rd.DEQRegressor(ridge=0.0, centres=10),
+            {"X": np.eye(5).repeat(2, axis=0)},
+            rd.IllPosedError,
+            "take a ridge of",
+        ),
         (rd.DEQRegressor(ridge=-1.0), {}, rd.InvalidInputError, "ridge must be >= 0"),
         (rd.DEQRegressor(ridge="cv"), {}, rd.InvalidInputError, "'loo', 'gcv'"),
         (rd.DEQRegressor(), {"y": np.full(10, np.nan)}, rd.InvalidInputError, "leave these samples out"),

@@ -269,6 +269,22 @@ def _versine_of_features(b, inverse_sigma, below, sigma_b2, sigma_c2):  # type: 
 
 
 @compiled(**_OPTIONS)
+def angle(versine):  # type: ignore[no-untyped-def]
+    """Return the angle of which 1 - cos is given, with all its digits."""
+    half, r = 0.5 * versine, 1.0 - versine
+    near, far = half < 0.25, half > 0.75
+    z = half if near else (1.0 - half if far else r * r)
+    # arcsin(√z)/√z
+    p = (_C12 * z + _C11) * z + _C10
+    p = ((p * z + _C9) * z + _C8) * z + _C7
+    p = ((p * z + _C6) * z + _C5) * z + _C4
+    p = ((p * z + _C3) * z + _C2) * z + _C1
+    arc = sqrt(z) * (p * z + 1.0)
+    middle = pi / 2 - (arc if r >= 0.0 else -arc)
+    return 2.0 * arc if near else (pi - 2.0 * arc if far else middle)
+
+
+@compiled(**_OPTIONS)
 def _fold_strip(b, sigma, size, linear, fold, shift):  # type: ignore[no-untyped-def]
     """Evaluate a layer without recurrence and φ(u) = linear·u + fold·|u| - shift; leave 1 - r of its features.
 
@@ -280,18 +296,7 @@ def _fold_strip(b, sigma, size, linear, fold, shift):  # type: ignore[no-untyped
     u = sigma * inverse_size
     for j in range(STRIP):
         versine = b[_VERSINE + j]
-        half, r = 0.5 * versine, 1.0 - versine
-        near, far = half < 0.25, half > 0.75
-        z = half if near else (1.0 - half if far else r * r)
-        root = sqrt(z)
-        # arcsin(√z)/√z
-        p = (_C12 * z + _C11) * z + _C10
-        p = ((p * z + _C9) * z + _C8) * z + _C7
-        p = ((p * z + _C6) * z + _C5) * z + _C4
-        p = ((p * z + _C3) * z + _C2) * z + _C1
-        arc = root * (p * z + 1.0)
-        middle = pi / 2 - (arc if r >= 0.0 else -arc)
-        theta = 2.0 * arc if near else (pi - 2.0 * arc if far else middle)
+        r, theta = 1.0 - versine, angle(versine)
         other = b[_SIZE + j]
         inverse_other = 1.0 / other if other > 0.0 else 0.0
         v = b[_SIGMA + j] * inverse_other
