@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,7 +10,11 @@ from scipy.linalg import cholesky, eigh, solve_triangular
 from scipy.linalg.lapack import get_lapack_funcs
 
 from rmtdeq._lib.optional import require
+from rmtdeq._lib.threads import alone
 from rmtdeq._lib.types import FloatArray, IntArray
+
+_SEVERAL_THREADS = 9000
+"""Columns up to which Cholesky's decomposition is done by several threads."""
 
 
 class Place(Protocol):
@@ -100,7 +105,9 @@ class Host:
     def solved(self, A: FloatArray, B: FloatArray) -> tuple[float, FloatArray, FloatArray]:
         """See `Place`; all in the place of a matrix that is C-contiguous."""
         factorise, solve, invert = get_lapack_funcs(("potrf", "potrs", "potri"), (A,))
-        factor, failed = factorise(A.T, lower=True, overwrite_a=True, clean=False)
+        # Several threads of OpenBLAS end the process in Cholesky's decomposition of 16,000 columns.
+        with alone() if len(A) > _SEVERAL_THREADS else nullcontext():
+            factor, failed = factorise(A.T, lower=True, overwrite_a=True, clean=False)
         if failed:
             return 0.0, B, B[:, 0]
         least = float(factor.diagonal().min()) ** 2
