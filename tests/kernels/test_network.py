@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+import mpmath
 import numpy as np
 import pytest
 import torch
 
 import rmtdeq as rd
 from rmtdeq.activations import dual
+from rmtdeq.kernels.angular import angular_coefficients
 from rmtdeq.kernels.plan import Plan, make_plan
 from rmtdeq.kernels.samples import Samples
 
@@ -196,6 +198,42 @@ def test_tangent_kernels_of_jumps_above_the_first_layer_are_infinite():
     assert np.isfinite(rd.kernel(X[:6], first, "ntk")).all()
     with pytest.raises(rd.IllPosedError, match="jumps"):
         rd.kernel(X, first, "ntk-full")
+
+
+def test_layers_without_biases_are_functions_of_the_angle():
+    """Whatever the depth, one sum: to 1e-14 what twenty layers are in thirty digits, and what other engines have."""
+    network = rd.Network([rd.Layer("relu", sigma_b2=2.0)] * 20)
+    X = np.concatenate([samples(), np.random.default_rng(3).standard_normal((120, 20))])
+    found = rd.kernel(X, network, KINDS)
+    assert angular_coefficients(make_plan(Samples(X, None), network, KINDS)).shape == (3, 48)
+    for one, other in zip(rd.kernel(X, network, KINDS, backend="numpy"), found, strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-11 * one.max())
+        np.testing.assert_array_equal(other, other.T)
+    np.testing.assert_allclose(
+        rd.kernel(X[:9], network, "ntk", Y=X, dtype="float32"), found[1][:9], rtol=0, atol=1e-5 * found[1].max()
+    )
+    i, j = 30, 80
+    with mpmath.workdps(30):
+        norms, inner = (
+            [mpmath.fdot(map(float, X[a]), map(float, X[b])) for a, b in pairs]
+            for pairs in (((i, i), (j, j)), ((i, j),))
+        )
+        size = mpmath.sqrt(norms[0] * norms[1])
+        r = ntk = inner[0] / size
+        full = r
+        for depth in range(20):
+            angle = mpmath.acos(r)
+            value, slope = (mpmath.sqrt(1 - r * r) + r * (mpmath.pi - angle)) / mpmath.pi, 1 - angle / mpmath.pi
+            ntk = value + ntk * slope if depth else value
+            full, r = value + full * slope, value
+        expected = [float(size * each) for each in (r, ntk, full)]
+    np.testing.assert_allclose([each[i, j] for each in found], expected, rtol=3e-14)
+
+
+@pytest.mark.parametrize("given", [[rd.Layer("relu"), rd.Layer("relu", sigma_c2=0.1)], ["relu"], ["relu", "tanh"]])
+def test_other_layers_are_no_functions_of_the_angle(given):
+    network = rd.Network(given)
+    assert angular_coefficients(make_plan(Samples(samples(), None), network, KINDS)) is None
 
 
 def test_dropout_changes_what_a_sample_has_with_itself():

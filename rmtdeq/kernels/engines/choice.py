@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage
+from rmtdeq.kernels.angular import angular_coefficients
 from rmtdeq.kernels.blocks import Engine, HostEngine
 from rmtdeq.kernels.computation import Placement
 from rmtdeq.kernels.plan import Plan
@@ -37,7 +38,9 @@ def engine_of(plan: Plan, place: Placement, progress: bool = False) -> Engine:
         _load_machine_code(plan.inputs.dtype, progress)
         from rmtdeq.kernels.engines.numba_tiles import solve_block
 
-        return HostEngine(plan, solve_block, concurrent=True)
+        angular = angular_coefficients(plan)
+        solver = solve_block if angular is None else partial(solve_block, angular=angular)
+        return HostEngine(plan, solver, concurrent=True)
     raise InvalidInputError(f"There is no engine {place.backend!r}.")
 
 

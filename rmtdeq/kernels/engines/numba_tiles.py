@@ -22,6 +22,7 @@ import numpy as np
 
 from rmtdeq._lib.compiled import compiled
 from rmtdeq._lib.types import FloatArray
+from rmtdeq.kernels.angular import TERMS
 from rmtdeq.kernels.series import ARCSINE, CLOSED, Branches, Coefficients, Position, Scales
 
 STRIP = 64
@@ -496,6 +497,47 @@ def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, 
 
 
 @compiled(**_OPTIONS)
+def _eight_terms(b, c):  # type: ignore[no-untyped-def]
+    """Eight steps of Clenshaw's rule, from the last coefficient on."""
+    c0, c1, c2, c3, c4, c5, c6, c7 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
+    for j in range(STRIP):
+        x, p, q = b[_X + j], b[_SLOPE + j], b[_BEND + j]
+        q = x * p - q + c7
+        p = x * q - p + c6
+        q = x * p - q + c5
+        p = x * q - p + c4
+        q = x * p - q + c3
+        p = x * q - p + c2
+        q = x * p - q + c1
+        p = x * q - p + c0
+        b[_SLOPE + j], b[_BEND + j] = p, q
+
+
+@compiled(**_OPTIONS)
+def _by_angle(b, coefficients, sigma, sigma_b2, wants):  # type: ignore[no-untyped-def]
+    """Evaluate kernels of homogeneous layers; say whether every entry's angle has its digits."""
+    _versine_of_products(b, 1.0 / sigma if sigma > 0.0 else 0.0)
+    for j in range(STRIP):
+        b[_X + j] = angle(b[_VERSINE + j]) * (4.0 / pi) - 2.0
+    scale = sigma / sigma_b2
+    for k, section in enumerate((_VALUE, _TANGENT, _FULL)):
+        if wants[k]:
+            for j in range(STRIP):
+                b[_SLOPE + j] = b[_BEND + j] = 0.0
+            for step in range(coefficients.shape[1] - TERMS, -1, -TERMS):
+                _eight_terms(b, coefficients[k, step : step + TERMS])
+            # The argument is doubled.
+            for j in range(STRIP):
+                b[section + j] = scale * b[_SIGMA + j] * (b[_SLOPE + j] - 0.5 * b[_X + j] * b[_BEND + j])
+    if _all_within(b, _R, CLOSED):
+        return True
+    for j in range(STRIP):
+        b[_LOST + j] = 0.0 if abs(b[_R + j]) <= CLOSED else 1.0
+        b[_BAD + j] = 0.0
+    return False
+
+
+@compiled(**_OPTIONS)
 def _store(out, tile, row, column, height, width):  # type: ignore[no-untyped-def]
     """Write a whole tile at (row, column)."""
     for a in range(height):
@@ -534,6 +576,7 @@ def solve_block(
     branches: Branches | None,
     left: np.ndarray[Any, Any],
     again: bool,
+    angular: FloatArray | None = None,
 ) -> tuple[int, int]:
     """Turn a block of inner products into kernel entries.
 
@@ -556,6 +599,8 @@ def solve_block(
     left : ndarray (height, width) of uint8
         Out: 1 where some layer's series does not serve.  In: with `again`, 1 where entries are to be done; else 0.
     again : bool
+    angular : ndarray (kinds, terms), optional
+        Of kernels that are functions of the angle; see `angular.angular_coefficients`.
 
     Returns
     -------
@@ -597,6 +642,7 @@ def solve_block(
                 of_nodes[node] = 0.0
                 of_nodes[node, :width] = branches.column_sizes[node, begin : begin + width]
         _copy(of_columns[0, 0], b[_INVERSE:])
+        _copy(of_columns[0, 1], b[_SIGMA:])
         for slot in range(y.shape[0]):
             for k in range(terms):
                 source = coefficients.columns[slot, k, begin : begin + width]
@@ -646,6 +692,8 @@ def solve_block(
                         _part_with(b, strongest)
                     if wants[2]:
                         _tangent(b, _FULL, inverse_sigma, b2, c2)
+                elif angular is not None:
+                    served = _by_angle(b, angular, sigma_x[i], b2, wants)
                 else:
                     served = _through_layers(
                         b, nodes, of_columns, of_nodes, y, i, coefficients, scales, branches, wants
