@@ -15,7 +15,10 @@ from typing import Any
 
 import lazy_loader
 
-_NEEDS = {"DEQClassifier": "sklearn", "DEQKernel": "sklearn", "DEQRegressor": "sklearn"}
+_NEEDS = dict.fromkeys(
+    ("DEQClassifier", "DEQKernel", "DEQRegressor", "load_estimator", "save_estimator"),
+    "sklearn",
+)
 """Names that an optional library must be there for; they are not in `__all__`, and `import *` does without them."""
 
 _load, _, _names = lazy_loader.attach_stub(__name__, __file__)

@@ -111,7 +111,8 @@ def test_pairs_without_a_solution_are_counted(gaussian, backend):
     (weak,) = plan.layers
     strong = replace(weak, table=replace(weak.table, layer=replace(weak.layer, sigma_a2=20.0)))
     with pytest.raises(rd.IllPosedError, match=r"slope 1 or more for \d+ pair"):
-        matrix.fill_matrix(engine_of(replace(plan, layers=(strong,)), place), {"ck": np.empty((20, 20))})
+        stronger = replace(plan, at=replace(plan.at, layers=(strong,)))
+        matrix.fill_matrix(engine_of(stronger, place), {"ck": np.empty((20, 20))})
 
 
 @pytest.mark.parametrize("method", ["device", pytest.param("matrix-free", marks=pytest.mark.slow), "dense"])
