@@ -110,8 +110,8 @@ def test_pairs_without_a_solution_are_counted(gaussian, backend):
     plan = make_plan(place.inputs, rd.DEQ("tanh", 0.2, 0.8, centered=False), ("ck",))
     (weak,) = plan.layers
     strong = replace(weak, table=replace(weak.table, layer=replace(weak.layer, sigma_a2=20.0)))
+    stronger = replace(plan, at=replace(plan.at, layers=(strong,)))
     with pytest.raises(rd.IllPosedError, match=r"slope 1 or more for \d+ pair"):
-        stronger = replace(plan, at=replace(plan.at, layers=(strong,)))
         matrix.fill_matrix(engine_of(stronger, place), {"ck": np.empty((20, 20))})
 
 
