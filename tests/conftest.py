@@ -41,6 +41,7 @@ settings.load_profile("same everywhere")
 
 THINNED = {
     "test_a_device_without_room_takes_smaller_blocks_and_says_so": 2,
+    "test_a_comparison_takes_fifteen_lines_at_most": 2,
     "test_a_reader_that_goes_away_is_no_error": 2,
     "test_closed_form_is_the_quadrature": 11,
     "test_coefficients_agree_with_30_digit_quadrature": 5,
@@ -56,6 +57,7 @@ THINNED = {
     "test_layers_that_jump_at_every_angle": 6,
     "test_many_quadratures_are_said_with_their_time_and_a_remedy": 2,
     "test_nearly_parallel_pairs_and_zeros": 2,
+    "test_no_solver_stops_at_another_point": 2,
     "test_no_loss_of_a_predicted_spectrum_rises": 5,
     "test_products_and_spectra": 5,
     "test_random_networks_come_to_rest_row_by_row": 7,
@@ -82,6 +84,8 @@ COVERED = {
     "test_entries_agree_with_an_independent_quadrature": 1,
     "test_every_way_of_storing_gives_the_same_matrix": 2,
     "test_exported": 1,
+    "test_gradients_in_samples_and_variances_are_differences": 1,
+    "test_gradients_of_many_samples_are_differences": 1,
     "test_hermite_coefficients_are_interpolated_to_rounding": 1,
     "test_interrupted_training_resumes_to_the_same_bits": 1,
     "test_kernels_of_layers_are_the_recursion": 1,
@@ -100,6 +104,7 @@ COVERED = {
     "test_top_eigenpairs_are_exact": 1,
     "test_values_are_the_kernels_entries": 2,
     "test_weights_stay_nonnegative_through_hundreds_of_steps": 1,
+    "test_wide_networks_have_the_kernels_of_infinite_width": 1,
     "test_with_random_covariances_class_wise_is_three_times_as_near_sample_by_sample": 1,
 }
 """Grids of which so few cases run by default that every value of a parameter (1), or every pair (2), is among them."""

@@ -74,6 +74,7 @@ def test_nothing_begins_that_takes_longer_than_patience(monkeypatch):
     afford(1e9, "It")
 
 
+@pytest.mark.slow
 def test_a_command_that_takes_long_says_where_it_is():
     command = [sys.executable, "-c", "from rmtdeq._lib import progress; progress.LATE = progress._YOUNG = 0.05; "]
     command[-1] += (

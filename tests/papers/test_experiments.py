@@ -52,7 +52,7 @@ TINY = {
     "uncentred": {"p": 100, "activations": ("relu",), "kinds": ("ntk",)},
     "ten-classes": {"n": 150, "dataset": "digits", "covariance": "diagonal"},
     "predicted-training": {"widths": (64,), "p": 40, "n": 10, "share": 0.3},
-    "kernel-accuracy": {"n": 200, "test": 100, "datasets": ("mnist", "cifar10"), "ridges": 3},
+    "kernel-accuracy": {"n": 200, "test": 100, "datasets": ("mnist",), "activations": ("relu",), "ridges": 3},
     "certificates": {"n": 8, "p": 8, "width": 40, "epochs": 12, "activations": ("sigmoid",), "classifier_epochs": 1},
     "whole-mnist": {"n": 300, "steps": 6, "top": 4, "n_subsample": 100, "dataset": "digits"},
 }
