@@ -28,7 +28,9 @@ from rmtdeq.kernels.scales import Profile, ScaleTable, Segment
 SILENT = 1e-15
 """σ that stands for none: a sample of nothing is orthogonal to all."""
 
-_TERMS = (96, 512)
+TERMS = (96, 512)
+"""Of Mehler's series, the short and the long one."""
+
 _TIERS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _TOLERANCE = 1e-10
 _WINDOW = 8
@@ -182,7 +184,7 @@ class _Pairs:
         self._tangent, self._fixed = kind != "ck", kind == "ntk"
         self._lock = Lock()
         self._layers = layers_of(plan)
-        self._series = [series_of(plan, _TERMS[0])]
+        self._series = [series_of(plan, TERMS[0])]
         self._near = NearPairs(plan, kind)
         self.of_X, self.of_rows = np.zeros((n, p)), np.zeros((depth, n))
         self.of_Y, self.of_columns = self.of_X, self.of_rows
@@ -216,7 +218,7 @@ class _Pairs:
         if not self._summed:
             self._pull(block, gram, weights, lost, self._bank(0))
             return
-        for number in range(len(_TERMS)):
+        for number in range(len(TERMS)):
             before = weights.copy()
             lost[:] = 0
             if not self._pull(block, gram, weights, lost, self._bank(number)):
@@ -231,7 +233,7 @@ class _Pairs:
     def _bank(self, number: int) -> Series:
         with self._lock:
             if number == len(self._series):
-                self._series.append(series_of(self._plan, _TERMS[number]))
+                self._series.append(series_of(self._plan, TERMS[number]))
             return self._series[number]
 
     def _pull(
@@ -281,21 +283,14 @@ def layers_of(plan: Plan) -> Layers:
         np.array([[np.maximum(at.sigma, SILENT), np.sqrt(at.square), np.sqrt(at.squared_norms)] for _, at in side])
         for side in (of_rows(plan.layers), of_columns(plan.layers))
     )
-    folds = [(0.0, 0.0, 0.0) if fold is None else fold for fold in map(_fold, plan.layers)]
+    folds = [each.folded_line or (0.0, 0.0, 0.0) for each in plan.layers]
     return Layers(rows, columns, SILENT, np.array(variances), np.array(folds))
-
-
-def _fold(each: LayerPlan) -> tuple[float, float, float] | None:
-    phi = each.layer.activation
-    if not isinstance(phi.dual_form, FoldedLinear):
-        return None
-    return phi.dual_form.linear, phi.dual_form.absolute, phi.shift
 
 
 def series_of(plan: Plan, terms: int) -> Series:
     """Return Mehler's series of the layers that have no fold."""
     slots = np.full(len(plan.layers), -1)
-    summed = [number for number, each in enumerate(plan.layers) if _fold(each) is None]
+    summed = [number for number, each in enumerate(plan.layers) if each.folded_line is None]
     slots[summed] = np.arange(len(summed))
     degrees = np.array([each for each in _TIERS if each <= terms])
     cutoffs = np.ones((len(plan.layers), degrees.size))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rmtdeq._lib.types import FloatArray, IntArray, Kind
-from rmtdeq.gpytorch.adjoints import Adjoints, layers_of, of_columns, of_rows, samples_back, series_of
+from rmtdeq.gpytorch.adjoints import TERMS, Adjoints, layers_of, of_columns, of_rows, samples_back, series_of
 from rmtdeq.gpytorch.descent import Partials, descend
 from rmtdeq.gpytorch.near_pairs import NearPairs
 from rmtdeq.gpytorch.tiles import LEAST_VERSINE
@@ -21,7 +21,6 @@ from rmtdeq.network import Layer
 _AT_ONCE = 1 << 22
 """Entries whose partial derivatives are held at a time."""
 
-_TERMS = (96, 512)
 _MOST_STEPS, _SETTLED = 60, 1e-8
 
 
@@ -96,7 +95,7 @@ class _Pairs:
     def _bank(self, number: int) -> list[_Series | None]:
         """The series of every layer, None where it has a fold."""
         if number == len(self._series):
-            found = series_of(self._plan, _TERMS[number])
+            found = series_of(self._plan, TERMS[number])
             h, g, y, z = map(self._there, (found.rows, found.row_slopes, found.columns, found.column_slopes))
             self._series.append(
                 [
@@ -117,7 +116,7 @@ class _Pairs:
         Y = self._plan.inputs.X if self._plan.same else self._plan.inputs.Y
         inner = self._plan.inputs.X[rows] @ Y[columns].mT
         found: list[Pulled] = []
-        for number in range(len(_TERMS)):
+        for number in range(len(TERMS)):
             series = self._bank(number)
             partials, lost = self._partials(series, rows, columns, inner)
             served = weights if lost is None else weights.masked_fill(lost, 0.0)

@@ -13,15 +13,11 @@ from functools import cached_property, partial
 import numpy as np
 
 from rmtdeq._lib.types import FloatArray, IntArray, Kind
-from rmtdeq.activations import jumps
 from rmtdeq.activations.activations import Activation, Pairs
-from rmtdeq.activations.duals import difference_form
 from rmtdeq.gpytorch.descent import PairAdjoints, Partials, descend
-from rmtdeq.kernels.dual_tables import DualTable, dual_table
-from rmtdeq.kernels.noise_tables import NoiseTable, noise_table
-from rmtdeq.kernels.pairs import Curves, solve_pairs
-from rmtdeq.kernels.plan import LayerPlan, Plan
-from rmtdeq.kernels.samples import Angles
+from rmtdeq.kernels.pairs import Curves, by_difference_form, solve_pairs
+from rmtdeq.kernels.plan import LayerPlan, Plan, tabulated_dual
+from rmtdeq.kernels.samples import Angles, beside
 from rmtdeq.kernels.scales import Profile, ScaleTable, scale_table
 from rmtdeq.network import Layer
 
@@ -92,16 +88,10 @@ class _Dual:
     def _angle(self, u: Profile, v: Profile, angles: Angles, features: Angles) -> FloatArray:
         """The angles of the pre-activations, whose parts' are known."""
         a2, b2, c2 = self._layer.sigma_a2, self._layer.sigma_b2, self._layer.sigma_c2
-        parts = [
-            (np.sqrt(a2 * at.square), np.sqrt(b2 * at.squared_norms), np.full_like(at.sigma, np.sqrt(c2)))
-            for at in (u, v)
-        ]
-        (a, x, c), (other_a, other_x, _) = parts
-        apart = (a * other_x - x * other_a) ** 2 + c * c * ((x - other_x) ** 2 + (a - other_a) ** 2)
-        size = u.sigma * v.sigma
-        apart = apart / (size + a * other_a + x * other_x + c2)
-        turned, under = (np.where(each.cosine > 0, each.versine, 2 - each.versine) for each in (features, angles))
-        versine = (apart + a * other_a * turned + x * other_x * under) / size
+        (a, x), (other_a, other_x) = ((np.sqrt(a2 * at.square), np.sqrt(b2 * at.squared_norms)) for at in (u, v))
+        versine = beside((a, other_a), features.near, (x, other_x), angles.near)
+        bias = np.full_like(a, np.sqrt(c2))
+        versine = beside((np.hypot(a, x), np.hypot(other_a, other_x)), versine, (bias, bias), 0.0)
         return np.asarray(2 * np.arcsin(np.sqrt(np.clip(versine / 2, 0.0, 1.0))))
 
     def _at(self, sigma_u: FloatArray, sigma_v: FloatArray, angle: FloatArray) -> FloatArray:
@@ -141,17 +131,5 @@ class _Dual:
 
 def _curves(phi: Activation, low: float, high: float) -> Callable[[Pairs], Curves]:
     """The dual's distance and slope: a closed form, a table, or quadratures."""
-    table = _table(phi, low, high)
-    return table.pairs if table else lambda pairs: partial(_form, phi, pairs)
-
-
-def _table(phi: Activation, low: float, high: float) -> DualTable | NoiseTable | None:
-    if phi.dual_form is not None or jumps(phi):
-        return None
-    if any(phi.kinks):
-        return noise_table(phi, low, high)
-    return dual_table(phi, low, high)
-
-
-def _form(phi: Activation, pairs: Pairs, index: IntArray, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
-    return difference_form(phi, pairs.at(index, theta))
+    table = tabulated_dual(phi, low, high)
+    return table.pairs if table else partial(by_difference_form, phi)

@@ -6,12 +6,15 @@ angle of the samples: however many they are, it takes an angle and one sum.  f i
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from rmtdeq._lib.types import KINDS, FloatArray
 from rmtdeq.kernels.chebyshev import chebyshev_points, tail, to_chebyshev
 from rmtdeq.kernels.plan import Plan, tabulate
 from rmtdeq.kernels.samples import Angles
+from rmtdeq.network import Network
 
 TERMS = 8
 """Coefficients come in multiples of so many."""
@@ -26,13 +29,17 @@ def angular_coefficients(plan: Plan) -> FloatArray | None:
 
     None where the kernels are no such functions, or a single layer's closed form takes no longer.
     """
-    network = plan.network
     homogeneous = all(
         each.fold is not None and not each.fold[2] and not each.layer.sigma_c2 and each.layer.plain
         for each in plan.layers
     )
-    if network.depth < 2 or not network.sequential or not homogeneous:
-        return None
+    network = plan.network
+    return _coefficients(network) if network.depth > 1 and network.sequential and homogeneous else None
+
+
+@lru_cache(maxsize=16)
+def _coefficients(network: Network) -> FloatArray | None:
+    """Interpolate f, which the network alone says, whatever the samples are."""
     one = np.ones(1)
     at = tabulate(network, KINDS, one).at(one, one)
     for points in _POINTS:

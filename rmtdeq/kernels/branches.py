@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from typing import Any, Protocol, Self, TypeVar
 
 from rmtdeq.kernels.samples import Pair, beside
+from rmtdeq.network import INPUT, Sources, weighted_sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +42,29 @@ class Node:
         return Node(entries, (sizes[0], sizes[1]), beside(self.sizes, self.near, other.sizes, other.near))
 
 
-def side_by_side(nodes: Sequence[Node], weights: Sequence[float]) -> Node:
-    """Return nodes side by side, of which those that have a weight, and no others, are there."""
-    found: Node | None = None
-    for node, weight in zip(nodes, weights, strict=False):
-        if weight > 0:
-            part = node if weight == 1 else node.weighted(float(weight))
-            found = part if found is None else found.beside(part)
-    assert found is not None
-    return found
+class _Part(Protocol):
+    """What goes on side by side: `Node`, or `pairs.Features`."""
+
+    def weighted(self, weight: float) -> Self:
+        """Return the features times √weight."""
+
+    def beside(self, other: Self) -> Self:
+        """Return both side by side."""
+
+
+Part = TypeVar("Part", bound=_Part)
+
+
+def side_by_side(parts: Iterable[Part], weights: Iterable[float]) -> Part:
+    """Return parts side by side, of which those that have a weight, and no others, are there."""
+    weighted = (
+        part if weight == 1 else part.weighted(float(weight))
+        for part, weight in zip(parts, weights, strict=False)
+        if weight > 0
+    )
+    return reduce(lambda one, other: one.beside(other), weighted)
+
+
+def weighted_sums(known: Mapping[int, Mapping[Any, Any]], sources: Sources) -> dict[Any, Any]:
+    """Return the weighted sums of what is known of some layers, arrays or tensors, name by name."""
+    return {name: weighted_sum({i: known[i][name] for i, _ in sources}, sources) for name in known[INPUT]}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +24,7 @@ from rmtdeq._lib.types import FloatArray, IntArray, Kind
 from rmtdeq.activations import jumps
 from rmtdeq.activations.activations import Activation, Pairs
 from rmtdeq.activations.duals import difference_form
+from rmtdeq.kernels.branches import side_by_side
 from rmtdeq.kernels.samples import Angles
 from rmtdeq.kernels.scales import Profile
 from rmtdeq.network import INPUT, PROBES, Layer, Sources, samples_alone
@@ -62,8 +63,6 @@ class Features:
 
     def weighted(self, weight: float) -> Features:
         """Return the features times √weight."""
-        if weight == 1:
-            return self
         root = np.sqrt(weight)
         entries = {kind: weight * each for kind, each in self.entries.items()}
         return Features((root * self.sizes[0], root * self.sizes[1]), self.angles, entries)
@@ -94,7 +93,7 @@ def entries_of_pairs(layers: Sequence[LayerOfPairs], wiring: Sequence[Sources], 
     known = {INPUT: samples}
 
     def given(sources: Sources) -> Features:
-        return reduce(Features.beside, (known[source].weighted(weight) for source, weight in sources))
+        return side_by_side((known[source] for source, _ in sources), (weight for _, weight in sources))
 
     for number, ((layer, u, v, dual), sources) in enumerate(zip(layers, wiring, strict=False)):
         below, first = given(sources), samples_alone(sources)
@@ -187,7 +186,8 @@ def _angles_of_features(
     return Angles(np.clip(sign * (1 - distance / 2), -1.0, 1.0), versine)
 
 
-def _by_difference_form(activation: Activation, pairs: Pairs) -> Curves:
+def by_difference_form(activation: Activation, pairs: Pairs) -> Curves:
+    """Return the distances and slopes of pairs by quadratures, or a closed form."""
     return lambda index, theta: difference_form(activation, pairs.at(index, theta))
 
 
@@ -235,7 +235,7 @@ def _solve(
     # Of φ's slopes those in the pre-activations, which may be normalised before.
     steep = _ratio(u) * _ratio(v)
     if dual is None or not (pairs.sigma_u * pairs.sigma_v).all():
-        dual = partial(_by_difference_form, layer.activation)
+        dual = partial(by_difference_form, layer.activation)
     curves = dual(pairs)
     jumping = jumps(layer.activation)
     slopes = np.sqrt(u.slope_square * v.slope_square)

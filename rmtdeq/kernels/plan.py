@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, IntArray, Kind
-from rmtdeq.activations import jumps
+from rmtdeq.activations import Activation, jumps
 from rmtdeq.activations.dual_forms import FoldedLinear
+from rmtdeq.kernels.branches import weighted_sums
 from rmtdeq.kernels.pairs import Features, LayerOfPairs, entries_of_pairs, entry
 from rmtdeq.kernels.samples import Angles, Samples
 from rmtdeq.kernels.scales import Profile, ScaleTable, scale_table
-from rmtdeq.network import INPUT, Layer, Network, Sources, require_network, samples_alone, weighted_sum
+from rmtdeq.network import INPUT, Layer, Network, require_network, samples_alone
 
 if TYPE_CHECKING:
     from rmtdeq.kernels.dual_tables import DualTable
@@ -67,20 +68,9 @@ class LayerPlan:
 
     @cached_property
     def _duals(self) -> DualTable | NoiseTable | None:
-        phi = self.layer.activation
         sigma = np.concatenate([self.rows.scale, self.columns.scale])
         sigma = sigma[sigma > 0]
-        if phi.dual_form is not None or jumps(phi) or not sigma.size:
-            return None
-        scales = float(sigma.min()), float(sigma.max())
-        # Compiled code is loaded by those who need it.
-        if any(phi.kinks):
-            from rmtdeq.kernels.noise_tables import noise_table
-
-            return noise_table(phi, *scales)
-        from rmtdeq.kernels.dual_tables import dual_table
-
-        return dual_table(phi, *scales)
+        return tabulated_dual(self.layer.activation, float(sigma.min()), float(sigma.max())) if sigma.size else None
 
     @property
     def by_quadrature(self) -> bool:
@@ -95,10 +85,29 @@ class LayerPlan:
     @property
     def fold(self) -> tuple[float, float, float] | None:
         """Linear part, fold and shift of a layer without recurrence whose entries have a closed form."""
+        return None if self.layer.recurrent else self.folded_line
+
+    @property
+    def folded_line(self) -> tuple[float, float, float] | None:
+        """The same of any layer whose activation is linear but for a fold."""
         phi = self.layer.activation
-        if self.layer.recurrent or not isinstance(phi.dual_form, FoldedLinear):
+        if not isinstance(phi.dual_form, FoldedLinear):
             return None
         return phi.dual_form.linear, phi.dual_form.absolute, phi.shift
+
+
+def tabulated_dual(phi: Activation, low: float, high: float) -> DualTable | NoiseTable | None:
+    """Return a table of a dual for these scales, where it has no closed form and can be tabulated."""
+    if phi.dual_form is not None or jumps(phi):
+        return None
+    # Compiled code is loaded by those who need it.
+    if any(phi.kinks):
+        from rmtdeq.kernels.noise_tables import noise_table
+
+        return noise_table(phi, low, high)
+    from rmtdeq.kernels.dual_tables import dual_table
+
+    return dual_table(phi, low, high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,9 +152,9 @@ class NetworkPlan:
             square, slope, first = each.rows.square[part], each.rows.slope_square[part], samples_alone(sources)
             known[number] = {
                 kind: entry(kind, each.layer, square, slope, below, first) / each.layer.kept
-                for kind, below in _side_by_side(known, sources).items()
+                for kind, below in weighted_sums(known, sources).items()
             }
-        return _side_by_side(known, self.network.sources[-1])
+        return weighted_sums(known, self.network.sources[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,15 +275,10 @@ def _along(
     known = {INPUT: {"rows": rows} if columns is rows else {"rows": rows, "columns": columns}}
     layers: list[LayerPlan] = []
     for number, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=False)):
-        given = _side_by_side(known, sources)
+        given = weighted_sums(known, sources)
         norms = np.concatenate(list(given.values()))
         of_rows = (found := table(number, norms)).profile(given["rows"])
         planned = LayerPlan(found, of_rows, found.profile(given["columns"]) if "columns" in given else of_rows)
         layers.append(planned)
         known[number] = {name: getattr(planned, name).square / layer.kept for name in given}
     return NetworkPlan(network, tuple(layers), rows, columns)
-
-
-def _side_by_side(known: dict[int, dict[Any, FloatArray]], sources: Sources) -> dict[Any, FloatArray]:
-    """Return the weighted sums of what is known of some layers, name by name."""
-    return {name: weighted_sum({i: known[i][name] for i, _ in sources}, sources) for name in known[INPUT]}

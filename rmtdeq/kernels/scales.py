@@ -355,8 +355,7 @@ class NormalizedTable(ScaleTable):
     @classmethod
     def of(cls, layer: Layer, lowest: float) -> NormalizedTable:
         """Tabulate for samples of squared norms from `lowest` on."""
-        one = Segment(layer, 0.0, 0.0, np.ones(1), (moments(layer.activation, 1.0),))
-        return cls(layer, (one,), lowest=layer.sigma_b2 * lowest + layer.sigma_c2)
+        return cls(layer, tuple(_segments(layer, 0.0, 0.0)), lowest=layer.sigma_b2 * lowest + layer.sigma_c2)
 
     def profile(self, squared_norms: FloatArray) -> Profile:
         """Return what the layer needs of every sample; pre-activations that are zero stay zero."""

@@ -338,6 +338,13 @@ def _next(b, sigma_b2, sigma_c2):  # type: ignore[no-untyped-def]
 
 
 @compiled(**_OPTIONS)
+def _none_lost(b):  # type: ignore[no-untyped-def]
+    """Mark no entry as lost, or bad."""
+    for j in range(STRIP):
+        b[_LOST + j] = b[_BAD + j] = 0.0
+
+
+@compiled(**_OPTIONS)
 def _part_with(b, strongest):  # type: ignore[no-untyped-def]
     """Mark entries that a layer does not serve, which go on as zero, and those whose equation has no solution."""
     for j in range(STRIP):
@@ -429,8 +436,7 @@ def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, 
     below = 0.0
     if branches is not None:
         if not _versine_of_values(b, branches.row_sizes[0, i], of_nodes[0]) and branches.near[0]:
-            b[_LOST : _LOST + STRIP] = 0.0
-            b[_BAD : _BAD + STRIP] = 0.0
+            _none_lost(b)
             _lose_near(b)
             whole = False
         _keep(b, nodes[0], 1.0)
@@ -473,8 +479,7 @@ def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, 
         sound = _first_tangent(b) if first else unit or _all_positive(b)
         if not (sound and _all_within(b, _R, strongest)):
             if whole:
-                b[_LOST : _LOST + STRIP] = 0.0
-                b[_BAD : _BAD + STRIP] = 0.0
+                _none_lost(b)
             whole = False
         if not whole:
             _part_with(b, strongest)
@@ -486,8 +491,7 @@ def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, 
             apart = slot < 0 or _versine_of_values(b, scales.row_sizes[layer, i], of_columns[layer, 2])
             if branches.near[layer + 1] and not apart:
                 if whole:
-                    b[_LOST : _LOST + STRIP] = 0.0
-                    b[_BAD : _BAD + STRIP] = 0.0
+                    _none_lost(b)
                 _lose_near(b)
                 whole = False
             _keep(b, nodes[layer + 1], branches.kept[layer])
@@ -531,9 +535,8 @@ def _by_angle(b, coefficients, sigma, sigma_b2, wants):  # type: ignore[no-untyp
                 b[section + j] = scale * b[_SIGMA + j] * (b[_SLOPE + j] - 0.5 * b[_X + j] * b[_BEND + j])
     if _all_within(b, _R, CLOSED):
         return True
-    for j in range(STRIP):
-        b[_LOST + j] = 0.0 if abs(b[_R + j]) <= CLOSED else 1.0
-        b[_BAD + j] = 0.0
+    _none_lost(b)
+    _lose_near(b)
     return False
 
 
@@ -687,8 +690,7 @@ def solve_block(
                     _solve_strip(b, only, hermite_x[i], inverse_sigma, a2, degrees, cutoffs)
                     served = _first_tangent(b) and _all_within(b, _R, strongest)
                     if not served:
-                        b[_LOST : _LOST + STRIP] = 0.0
-                        b[_BAD : _BAD + STRIP] = 0.0
+                        _none_lost(b)
                         _part_with(b, strongest)
                     if wants[2]:
                         _tangent(b, _FULL, inverse_sigma, b2, c2)

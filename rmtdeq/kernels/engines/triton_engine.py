@@ -11,12 +11,13 @@ from torch import Tensor
 
 from rmtdeq._lib.types import KINDS, Kind
 from rmtdeq.kernels.blocks import Block, BlockWorker, Outputs, diagonal_entries
+from rmtdeq.kernels.branches import weighted_sums
 from rmtdeq.kernels.engines.torch_engine import DeviceWorker, TorchEngine, as_tensor
 from rmtdeq.kernels.engines.torch_tables import DeviceSeries
 from rmtdeq.kernels.engines.triton_tiles import solve_tiles
 from rmtdeq.kernels.plan import Plan
 from rmtdeq.kernels.series import ARCSINE, CLOSED
-from rmtdeq.network import INPUT, Sources, samples_alone, weighted_sum
+from rmtdeq.network import INPUT, samples_alone
 
 _TILE, _WARPS = 32, 4
 """Rows and columns of a tile, and warps that share it."""
@@ -115,7 +116,7 @@ class FusedWorker(DeviceWorker):
                 kept = {kind: torch.empty(block.shape, dtype=torch.float64, device=device) for kind in under}
                 into = _Target(kept, block.top, block.left)
             if branches is not None:
-                under = _side_by_side(nodes, sources[layer])
+                under = weighted_sums(nodes, sources[layer])
             self._launch(layer, series, block, under, into, target, below, mirror and last, again, counts[layer])
             under = into.tensors
             nodes[layer] = under
@@ -123,7 +124,7 @@ class FusedWorker(DeviceWorker):
         bad = sum(each for each, _ in found)
         if branches is None:
             return bad, found[-1][1]
-        return bad, self._write(_side_by_side(nodes, sources[-1]), block, target, below, mirror, again)
+        return bad, self._write(weighted_sums(nodes, sources[-1]), block, target, below, mirror, again)
 
     def _write(
         self, found: dict[Kind, Tensor], block: Block, target: _Target, below: bool, mirror: bool, again: bool
@@ -191,8 +192,3 @@ class FusedWorker(DeviceWorker):
                 out[i - target.row, j - target.column] = values
                 if mirror:
                     out[j - target.row, i - target.column] = values
-
-
-def _side_by_side(nodes: dict[int, dict[Kind, Tensor]], sources: Sources) -> dict[Kind, Tensor]:
-    """Return the weighted sums of the nodes' kernels."""
-    return {kind: weighted_sum({i: nodes[i][kind] for i, _ in sources}, sources) for kind in nodes[INPUT]}
