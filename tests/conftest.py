@@ -63,6 +63,7 @@ THINNED = {
     "test_random_networks_come_to_rest_row_by_row": 7,
     "test_second_derivatives_are_those_of_first_ones": 3,
     "test_single_precision_and_rounded_products": 2,
+    "test_tables_hold_what_closed_forms_say": 4,
     "test_tangent_kernels_are_matched_or_told_to_be_out_of_reach": 7,
     "test_tangent_kernels_of_all_weights_are_matched": 3,
     "test_the_predicted_spectrum_foretells_what_the_kernel_does": 3,
@@ -71,65 +72,52 @@ THINNED = {
 }
 """Tests of which every so manieth case runs by default; the others, which repeat it, are slow."""
 
-COVERED = {
-    "test_a_deq_without_recurrence_is_one_layer": 1,
-    "test_a_long_flow_ends_at_the_precision_of_the_solves": 1,
-    "test_arrays_have_the_numbers_of_one_process": 1,
-    "test_backends_agree": 1,
-    "test_blocks_do_not_show": 1,
-    "test_class_wise_is_at_least_three_times_as_near_as_the_papers_level": 1,
-    "test_compiled": 1,
-    "test_digits_are_learnt": 1,
-    "test_dual_lies_within_monte_carlo_confidence": 1,
-    "test_entries_agree_with_an_independent_quadrature": 1,
-    "test_every_way_of_storing_gives_the_same_matrix": 2,
-    "test_exported": 1,
-    "test_gradients_in_samples_and_variances_are_differences": 1,
-    "test_gradients_of_many_samples_are_differences": 1,
-    "test_hermite_coefficients_are_interpolated_to_rounding": 1,
-    "test_interrupted_training_resumes_to_the_same_bits": 1,
-    "test_kernels_of_layers_are_the_recursion": 1,
-    "test_layouts_do_not_matter": 1,
-    "test_kernels_of_degenerate_samples_are_kernels": 1,
-    "test_mehlers_series_is_the_dual_where_it_has_converged": 1,
-    "test_ragged_tiles_and_blocks": 1,
-    "test_repeated_rows_are_counted": 1,
-    "test_scales_solve_the_equation_of_the_diagonal": 1,
-    "test_series_stops_within_the_stated_tolerance": 1,
-    "test_slope_does_not_see_shifts": 1,
-    "test_tables_hold_what_closed_forms_say": 1,
-    "test_the_class_wise_equivalent_is_its_formula_written_out": 1,
-    "test_the_papers_error_is_the_tabled_one": 1,
-    "test_there_is_a_kernel_at_the_ends_of_the_ranges": 1,
-    "test_top_eigenpairs_are_exact": 1,
-    "test_values_are_the_kernels_entries": 2,
-    "test_weights_stay_nonnegative_through_hundreds_of_steps": 1,
-    "test_wide_networks_have_the_kernels_of_infinite_width": 1,
-    "test_with_random_covariances_class_wise_is_three_times_as_near_sample_by_sample": 1,
+PAIRS = {
+    "test_every_way_of_storing_gives_the_same_matrix",
+    "test_gradients_on_a_device_are_those_of_the_host",
+    "test_values_are_the_kernels_entries",
 }
-"""Grids of which so few cases run by default that every value of a parameter (1), or every pair (2), is among them."""
+"""Grids of which every pair of values of different parameters is among the cases that run by default."""
+
+WHOLE = {
+    "test_bad_input_is_refused_by_an_exception_of_the_package",
+    "test_it_is_refused_at_once",
+}
+"""Grids whose cases have nothing in common."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what `THINNED` and `COVERED` leave out."""
+    """Mark as slow what repeats: of a grid of parameters so many cases run that every value of each is among them."""
     cases: dict[tuple[pytest.Item | None, str], list[pytest.Item]] = {}
     for item in items:
         name = getattr(item, "originalname", "")
-        if name in (*THINNED, *COVERED) and item.get_closest_marker("slow") is None:
+        if hasattr(item, "callspec") and name not in WHOLE and item.get_closest_marker("slow") is None:
             cases.setdefault((item.parent, name), []).append(item)
     for (_, name), grid in cases.items():
-        kept = grid[:: THINNED[name]] if name in THINNED else covering(grid, COVERED[name])
+        kept = grid[:: THINNED[name]] if name in THINNED else covering(grid, 2 if name in PAIRS else 1)
         for item in grid:
             if item not in kept:
                 item.add_marker(pytest.mark.slow)
 
 
+def axes(item: pytest.Item) -> dict[str, tuple[int, ...]]:
+    """Return which value of each list of parameters a case has; names that share a list are one parameter."""
+    lists: dict[str, str] = {}
+    for mark in item.iter_markers("parametrize"):
+        names = mark.args[0] if isinstance(mark.args[0], str) else ",".join(mark.args[0])
+        lists |= dict.fromkeys((name.strip() for name in names.split(",")), names)
+    found: dict[str, tuple[int, ...]] = {}
+    for name, value in sorted(item.callspec.params.items()):
+        # Values are the same objects in all cases; they need not be hashable.
+        found[lists.get(name, name)] = (*found.get(lists.get(name, name), ()), id(value))
+    return found
+
+
 def covering(grid: list[pytest.Item], strength: int) -> list[pytest.Item]:
     """Return cases among which so many values of different parameters occur together wherever they do in a grid."""
-    # The values of a parameter are the same objects in all cases; they need not be hashable.
-    values = [[(name, id(value)) for name, value in sorted(item.callspec.params.items())] for item in grid]
-    together = [set(combinations(each, strength)) for each in values]
+    values = [sorted(axes(item).items()) for item in grid]
+    together = [set(combinations(each, min(strength, len(each)))) for each in values]
     missing, kept = set().union(*together), []
     while missing:
         best = max(range(len(grid)), key=lambda case: len(together[case] & missing))
