@@ -84,16 +84,17 @@ def scalar(network, u, v, x):
         return sum(weight * known[number + 1][name] for number, weight in sources)
 
     for layer, sources in zip(network.layers, network.sources, strict=False):
+        normalized = layer.before == (rd.LayerNorm(),)
         a2, b2, c2 = layer.sigma_a2, layer.sigma_b2, layer.sigma_c2
         steps = 30 if a2 else 0
         variance = below = b2 * given(sources, "norms") + c2
         for _ in range(steps):
-            inside = np.sign(variance) if layer.normalized else variance
+            inside = np.sign(variance) if normalized else variance
             variance = a2 * dual(layer.activation, inside, inside, inside).product + below
-        inside = np.sign(variance) if layer.normalized else variance
+        inside = np.sign(variance) if normalized else variance
         found = {"norms": dual(layer.activation, inside, inside, inside).product}
         s, t = variance[places.reshape(2, -1)]
-        size = np.where(s * t > 0, np.sqrt(s * t), 1.0) if layer.normalized else np.ones_like(s)
+        size = np.where(s * t > 0, np.sqrt(s * t), 1.0) if normalized else np.ones_like(s)
         covariance = below = b2 * given(sources, "ck") + c2
         for _ in range(steps + 1):
             covariance = np.clip(covariance, -np.sqrt(s * t), np.sqrt(s * t))
