@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _MOST_DROPOUT = 0.999
 _LEAST_EPSILON = 1e-12
 
+_KINDS: dict[str, type[Step]] = {}
+"""All classes of steps, by name."""
+
 
 @dataclass(frozen=True)
 class Step(ABC):
@@ -61,9 +64,12 @@ class Step(ABC):
 
     @staticmethod
     def recorded(record: dict[str, Any]) -> Step:
-        """Return the step that `record` tells of, of a class that is known here."""
-        known = {each.__name__: each for each in Step.__subclasses__()}
-        return known[record["step"]](**{name: value for name, value in record.items() if name != "step"})
+        """Return the step that `record` tells of."""
+        return _KINDS[record["step"]](**{name: value for name, value in record.items() if name != "step"})
+
+    def __init_subclass__(cls) -> None:
+        """Make the class known by its name."""
+        _KINDS[cls.__name__] = cls
 
 
 @dataclass(frozen=True)
