@@ -72,7 +72,7 @@ class Layer:
     centered : bool
         Take off φ its mean at the scale of the pre-activation, φ - E φ(τξ).
     before, after : Step or sequence of Step
-        What is done to pre-activations and to features besides, in this order: `LayerNorm`, `Dropout`.
+        What is done to pre-activations and to features besides, in this order; see `Step` for what there is.
     normalized : bool
         Layer normalisation of the pre-activations: stands for a `LayerNorm` before φ.
     dropout : float
