@@ -41,6 +41,7 @@ from .network import (
     Layer as Layer,
     LayerNorm as LayerNorm,
     Network as Network,
+    RMSNorm as RMSNorm,
     Residual as Residual,
     Step as Step,
 )

@@ -15,7 +15,7 @@ from rmtdeq.network.networks import (
     samples_alone,
     weighted_sum,
 )
-from rmtdeq.network.steps import Dropout, LayerNorm, Step
+from rmtdeq.network.steps import Dropout, LayerNorm, RMSNorm, Step
 
 __all__ = [
     "DEQ",
@@ -26,6 +26,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "Network",
+    "RMSNorm",
     "Residual",
     "Response",
     "Sources",

@@ -30,7 +30,7 @@ _KINDS: dict[str, type[Step]] = {}
 
 @dataclass(frozen=True)
 class Step(ABC):
-    """A map of the units of a layer.
+    """A map of the units of a layer: `LayerNorm`, `RMSNorm`, `Dropout`, or one's own.
 
     A new one is a frozen dataclass with `squared_norm` and `module`, and nothing else has to know of it.
 
@@ -73,7 +73,27 @@ class Step(ABC):
 
 
 @dataclass(frozen=True)
-class LayerNorm(Step):
+class Normalization(Step):
+    """A division by √(mean square + ε), of ε ≥ 0; of nothing, which stays nothing, 1e-12 at finite width."""
+
+    epsilon: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "epsilon", number(self.epsilon, "epsilon", low=0))
+
+    def squared_norm(self, q: Any) -> Any:
+        """Return q/(q + ε)."""
+        return q / (q + self.epsilon)
+
+    def module(self, width: int) -> nn.Module:
+        """Return it as a module of torch without weights."""
+        kind = getattr(require("torch").nn, type(self).__name__)
+        norm: nn.Module = kind(width, eps=max(self.epsilon, _LEAST_EPSILON), elementwise_affine=False)
+        return norm
+
+
+@dataclass(frozen=True)
+class LayerNorm(Normalization):
     """Layer normalisation of pre-activations: their mean over the units taken off, and divided by √(variance + ε).
 
     At infinite width the variance is that of the Gaussian that they are.
@@ -91,21 +111,29 @@ class LayerNorm(Step):
 
     places: ClassVar[tuple[str, ...]] = ("before",)
 
-    epsilon: float = 0.0
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "epsilon", number(self.epsilon, "epsilon", low=0))
+@dataclass(frozen=True)
+class RMSNorm(Normalization):
+    """Pre-activations, or features, divided by √(mean square over the units + ε), their mean being left as it is.
 
-    def squared_norm(self, q: Any) -> Any:
-        """Return q/(q + ε)."""
-        return q / (q + self.epsilon)
+    After φ features have norm one, at ε = 0, and a kernel is the cosine of their angle.
 
-    def module(self, width: int) -> nn.Module:
-        """Return `torch.nn.LayerNorm` without weights."""
-        norm: nn.Module = require("torch").nn.LayerNorm(
-            width, eps=max(self.epsilon, _LEAST_EPSILON), elementwise_affine=False
-        )
-        return norm
+    Parameters
+    ----------
+    epsilon : float
+        ε ≥ 0; of nothing, which stays nothing, 1e-12 at finite width.
+
+    Raises
+    ------
+    InvalidInputError
+        ε is negative or not finite.
+
+    Examples
+    --------
+    >>> import rmtdeq as rd
+    >>> rd.Layer("relu", after=rd.RMSNorm())
+    Layer(relu, sigma_b2=1, after=[RMSNorm(epsilon=0.0)])
+    """
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,12 @@ STACKS = {
     "normalised": rd.Network(
         [rd.Layer("relu", sigma_c2=0.1, normalized=True), rd.Layer("tanh", 0.4, 0.8, normalized=True)]
     ),
+    "RMS norms": rd.Network(
+        [
+            rd.Layer("relu", sigma_c2=0.1, after=rd.RMSNorm(0.2)),
+            rd.Layer("tanh", 0.2, 0.8, 0.1, before=rd.RMSNorm(0.3), after=rd.RMSNorm()),
+        ]
+    ),
     "branches": rd.Network(
         [
             rd.Concatenation([(), rd.Layer("relu", sigma_c2=0.1)], weights=(0.7, 1.0)),
@@ -58,7 +64,7 @@ def test_the_module_has_the_features_and_is_reproducible(name):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["normalised", "branches"])
+@pytest.mark.parametrize("name", ["normalised", "RMS norms", "branches"])
 def test_wide_networks_have_the_kernels_of_infinite_width(name, kind):
     """Each entry is a mean of 600 units in 6 networks: off by more than six standard deviations once in 1e8."""
     X = np.random.default_rng(2).standard_normal((6, 12)) / np.sqrt(12)
