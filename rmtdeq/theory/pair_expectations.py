@@ -12,7 +12,7 @@ from scipy.special import binom
 
 from rmtdeq._lib.errors import ConvergenceError, IllPosedError
 from rmtdeq._lib.types import FloatArray, IntArray
-from rmtdeq.activations import hermite_coefficients, moments
+from rmtdeq.activations import hermite_coefficients
 from rmtdeq.activations.dual_forms import FoldedLinear
 from rmtdeq.network import Layer
 
@@ -56,7 +56,7 @@ class PairExpectations:
         self._folded = phi.dual_form if isinstance(phi.dual_form, FoldedLinear) else None
         self._degree = 0
         if self._folded is None:
-            norm = np.array([np.sqrt(moments(phi, float(s)).square) for s in sigma])
+            norm = np.sqrt([each.square for each in responses]) / gains
             self._rounding = _COMPLETE * norm[left] * norm[right]
             self._grow()
 
