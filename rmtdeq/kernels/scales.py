@@ -282,6 +282,8 @@ class ScaleTable:
         variance = layer.sigma_a2 * square + base
         slope_square = np.maximum(steep - square / np.where(silent, 1.0, variance), 0.0)
         slope_square[nothing] = 0.0
+        for i in np.flatnonzero(x < self.segments[0].low) if layer.after else ():
+            gain[i] = layer.response(math.exp(x[i])).gain
         if jumps(layer.activation):
             slope_square = np.full(base.shape, np.inf)
         at_zero, sigma = self.value_at_zero, np.sqrt(np.where(silent, base, variance))

@@ -291,6 +291,16 @@ def test_features_of_norm_one_are_those_of_normalised_pre_activations():
     np.testing.assert_allclose(rd.kernel(X, rd.Network(after)).diagonal(), 1.0, rtol=1e-14)
 
 
+def test_features_of_norm_one_forget_the_size_of_a_sample():
+    """Of ReLU, however small the sample is; what is nothing stays nothing."""
+    X, network = samples()[7:], rd.Network([rd.Layer("relu", after=rd.RMSNorm())])
+    scaled = np.geomspace(1e-100, 1, len(X))[:, None] * X
+    scaled[3] = 0
+    expected = rd.kernel(X, network, KINDS[0])
+    expected[3] = expected[:, 3] = 0
+    np.testing.assert_allclose(rd.kernel(scaled, network, KINDS[0]), expected, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("place", "given"),
     [("after", rd.LayerNorm()), ("before", rd.Dropout(0.1)), ("after", [rd.Dropout(0.1), rd.RMSNorm()]), ("after", 3)],
