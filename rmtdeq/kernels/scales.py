@@ -293,7 +293,7 @@ class ScaleTable:
             np.where(silent, at_zero, mean * np.sqrt(square)),
             np.where(silent, at_zero**2, square),
             slope_square,
-            np.where(silent, sigma, np.sqrt(layer.given(np.where(silent, 1.0, variance)))) if layer.before else sigma,
+            np.where(silent, sigma, np.sqrt(layer.given(np.where(silent, 1.0, variance)))),
             np.where(silent, self.gain_at_zero, gain),
         )
 

@@ -8,7 +8,7 @@ diagonal.  The partial derivatives of F are expectations of derivatives of φ (b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,8 +17,7 @@ from rmtdeq._lib.check import choice, real_array
 from rmtdeq._lib.check import kinds as check_kinds
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.jets import Curve, Jet, variable
-from rmtdeq._lib.types import KINDS, FloatArray, IntArray, Kind
-from rmtdeq.activations import Activation
+from rmtdeq._lib.types import KINDS, FloatArray, Function, IntArray, Kind
 from rmtdeq.network import INPUT, Layer, Network, preactivation_scale, samples_alone, weighted_sum
 from rmtdeq.network.wellposed import require_diagonal_contraction, require_finite_tangent
 from rmtdeq.theory.pair_expectations import PairExpectations
@@ -50,10 +49,8 @@ def diagonal_jet(network: Network, squared_norms: FloatArray, kind: Kind = "ck")
     _require_pinned(network)
     tangents = {INPUT: variable(squared_norms, 0, 1)}
     for number, (layer, at) in enumerate(zip(network.layers, _diagonals(network, squared_norms, kind), strict=True)):
-        value, slope = _stacked([d.square for d in at]), None
-        if kind != "ck":
-            slope = _stacked([d.slope_square for d in at])
-        tangents[number] = _entry(network, number, value, slope, tangents, kind).scaled(1 / layer.kept)
+        found = _entry(network, number, at.square, None if kind == "ck" else at.slope_square(), tangents, kind)
+        tangents[number] = found.scaled(1 / layer.kept)
     return weighted_sum(tangents, network.sources[-1])
 
 
@@ -126,25 +123,21 @@ class _Pair:
     there are steps before it: G is such a multiple of F(s, t, ρ), of the variances and covariance of what φ is given.
     """
 
-    def __init__(self, layer: Layer, at: list[_Diagonal], left: IntArray, right: IntArray, source: Jet) -> None:
-        sides = (left, right)
+    def __init__(self, layer: Layer, at: _Diagonal, left: IntArray, right: IntArray, source: Jet) -> None:
+        def both(f: Jet) -> tuple[Jet, Jet]:
+            return _embedded(f, left, 0), _embedded(f, right, 1)
 
-        def both(jets: Iterable[Jet]) -> Jet:
-            stacked = _stacked(list(jets))
-            one, other = (_embedded(stacked, side, axis) for axis, side in enumerate(sides))
-            return one * other
+        def product(one: Jet, other: Jet) -> Jet:
+            return (one * other).power(0.5)
 
-        scales, given = _stacked([d.scale for d in at]), _stacked([d.given for d in at])
-        self._variances = [_embedded(given, side, axis) for axis, side in enumerate(sides)]
-        one = Jet(np.ones(left.size), np.zeros((left.size, 3)), np.zeros((left.size, 3, 3)))
-        self._size = both(d.given / d.scale for d in at).power(0.5) if layer.before else one
-        self._gain = both(d.gain for d in at).power(0.5) if layer.after else one
-        self._pairs = PairExpectations(layer, np.sqrt(scales.value), left, right)
+        self._variances = both(at.given)
+        self._size, self._gain = product(*both(at.given / at.scale)), product(*both(at.gain))
+        self._pairs = PairExpectations(layer, np.sqrt(at.scale.value), left, right)
         a2, rho = layer.sigma_a2, self._pairs.solve(source.value)
         self._r = rho / self._pairs.scale
         self._partials = _Partials(self._pairs, self._r, 0)
         gain = 1 / (1 - a2 * self._partials.gradient[:, 2] * (self._size * self._gain).value)
-        self._rho = Jet(rho, one.gradient, one.hessian)
+        self._rho = Jet(rho, np.zeros((rho.size, 3)), np.zeros((rho.size, 3, 3)))
         # Newton's method: a step is right in one derivative more.
         for _ in range(2):
             gap = a2 * self.value + source + self._rho.scaled(-1.0)
@@ -168,21 +161,17 @@ def _require_pinned(network: Network) -> None:
         raise InvalidInputError("The scalar kernel is that of one activation: pass deq.pinned(tau0_squared).")
 
 
-def _diagonals(network: Network, squared_norms: FloatArray, kind: Kind) -> Iterator[list[_Diagonal]]:
+def _diagonals(network: Network, squared_norms: FloatArray, kind: Kind) -> Iterator[_Diagonal]:
     """Of every layer, for samples of these squared norms."""
-    known = {INPUT: [variable(norm) for norm in squared_norms]}
+    known = {INPUT: variable(squared_norms)}
     for number, layer in enumerate(network.layers):
-        below = [
-            weighted_sum({source: known[source][i] for source, _ in network.sources[number]}, network.sources[number])
-            for i in range(len(squared_norms))
-        ]
-        at = [_Diagonal(layer, square, kind) for square in below]
+        at = _Diagonal(layer, weighted_sum(known, network.sources[number]), kind)
         yield at
-        known[number] = [d.square.scaled(1 / layer.kept) for d in at]
+        known[number] = at.square.scaled(1 / layer.kept)
 
 
 class _Diagonal:
-    """Jets in a sample's squared norm: s, which solves ``s = σ_a² E z² + σ_b² q + σ_c²``; E z², E (∂z/∂u)² there.
+    """Jets in the squared norms of samples: s, which solves ``s = σ_a² E z² + σ_b² q + σ_c²``; E z², E (∂z/∂u)² there.
 
     z is what φ makes of a Gaussian pre-activation of variance s, with the steps before and after it.
 
@@ -191,7 +180,7 @@ class _Diagonal:
     layer : Layer
         Uncentred.
     below : Jet
-        q, the squared norm of the layer's input.
+        q, the squared norms of the layer's inputs.
     kind : str
 
     Attributes
@@ -200,58 +189,51 @@ class _Diagonal:
         s, and the variance of what φ is given.
     gain : Jet
         What steps after φ multiply squares by.
-    square, slope_square : Jet
-        E z², E (∂z/∂u)².
+    square : Jet
+        E z².
     """
 
     def __init__(self, layer: Layer, below: Jet, kind: Kind) -> None:
-        norm = float(below.value)
-        sigma = preactivation_scale(layer, norm).value
-        if sigma**2 < _LEAST:
-            raise InvalidInputError(
-                f"{layer.title} at squared norm {norm:.4g} has preactivations of variance {sigma**2:.4g}, whose square "
-                "is nothing in double precision; scale the samples, or raise sigma_b2."
-            )
-        phi, a2, scale = layer.activation, layer.sigma_a2, layer.argument(sigma)
-        xi = phi.rule(scale).nodes
-        of_square = self._in_scale(phi, scale, np.asarray(phi(scale * xi), dtype=float) ** 2)
-        own = variable(sigma**2)
-        square = layer.passed(layer.given(own).of(of_square))
-        gain = a2 * float(square.gradient[0])
-        where = f" at squared norm {norm:.4g}"
-        require_diagonal_contraction(layer.title, gain, where)
+        self._layer, a2 = layer, layer.sigma_a2
+        sigma = np.array([preactivation_scale(layer, float(norm)).value for norm in below.value])
+        for norm, scale in zip(below.value, sigma, strict=True):
+            if scale**2 < _LEAST:
+                raise InvalidInputError(
+                    f"{layer.title} at squared norm {norm:.4g} has preactivations of variance {scale**2:.4g}, whose "
+                    "square is nothing in double precision; scale the samples, or raise sigma_b2."
+                )
+        self._arguments = [layer.argument(float(scale)) for scale in sigma]
+        of_square = self._in_scale(lambda u: np.asarray(layer.activation(u), dtype=float))
+        square = layer.passed(layer.given(variable(sigma**2)).of(of_square))
+        gain = a2 * square.gradient[:, 0]
+        for i, norm in enumerate(below.value):
+            where = f" at squared norm {norm:.4g}"
+            require_diagonal_contraction(layer.title, gain[i], where)
+            if kind != "ck" and layer.recurrent:
+                require_finite_tangent(layer.title, a2 * layer.response(float(sigma[i])).slope_square, where)
         # s as a function of q, then of what q is one of.
-        curve = layer.sigma_b2 / (1 - gain)
-        self.scale = below.of((sigma**2, curve, a2 * float(square.hessian[0, 0]) * curve**2 / (1 - gain)))
+        slope = layer.sigma_b2 / (1 - gain)
+        self.scale = below.of((sigma**2, slope, a2 * square.hessian[:, 0, 0] * slope**2 / (1 - gain)))
         self.given = layer.given(self.scale)
         made = self.given.of(of_square)
         self.square = layer.passed(made)
-        self.gain = self.square / made if layer.after else 1.0 * made
-        if kind == "ck":
-            return
-        require_finite_tangent(layer.title, a2 * layer.response(sigma).slope_square if layer.recurrent else 0.0, where)
-        slope = self.given.of(self._in_scale(phi, scale, phi.slope(scale * xi) ** 2))
-        slope = slope * (self.given / self.scale) if layer.before else slope
-        self.slope_square = slope * self.gain if layer.after else slope
+        self.gain = self.square / made
 
-    @staticmethod
-    def _in_scale(phi: Activation, sigma: float, values: FloatArray) -> Curve:
-        """``E f(σξ)`` with two derivatives in σ²: means of f'' and of its second derivative, by Stein's lemma."""
-        rule = phi.rule(sigma)
-        xi, s = rule.nodes, sigma**2
-        mean = float(rule.weights @ values)
-        weighted = rule.weights * (values - mean)
-        return (
-            mean,
-            float(weighted @ (xi**2 - 1)) / (2 * s),
-            float(weighted @ (xi**4 - 6 * xi**2 + 3)) / (4 * s**2),
-        )
+    def slope_square(self) -> Jet:
+        """E (∂z/∂u)²."""
+        return self.given.of(self._in_scale(self._layer.activation.slope)) * (self.given / self.scale) * self.gain
 
-
-def _stacked(jets: list[Jet]) -> Jet:
-    return Jet(
-        np.stack([f.value for f in jets]), np.stack([f.gradient for f in jets]), np.stack([f.hessian for f in jets])
-    )
+    def _in_scale(self, f: Function) -> Curve:
+        """``E f(√s ξ)²`` with two derivatives in s: means of (f²)'' and of its second derivative, by Stein's lemma."""
+        found = []
+        for scale in self._arguments:
+            rule, s = self._layer.activation.rule(scale), scale**2
+            xi, values = rule.nodes, f(scale * rule.nodes) ** 2
+            mean = rule.weights @ values
+            weighted = rule.weights * (values - mean)
+            found.append((mean, weighted @ (xi**2 - 1) / (2 * s), weighted @ (xi**4 - 6 * xi**2 + 3) / (4 * s**2)))
+        mean, slope, bend = np.transpose(found)
+        return mean, slope, bend
 
 
 def _embedded(f: Jet, index: np.ndarray, axis: int) -> Jet:
