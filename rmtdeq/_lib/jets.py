@@ -15,7 +15,7 @@ Curve = tuple[Any, Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Jet:
-    """A function of d variables at many points, with first and second derivatives.
+    """A function of d variables at many points, with first and second derivatives, in the arithmetic of numbers.
 
     Attributes
     ----------
@@ -34,6 +34,12 @@ class Jet:
         return Jet(self.value + other.value, self.gradient + other.gradient, self.hessian + other.hessian)
 
     __radd__ = __add__
+
+    def __sub__(self, other: Jet | float) -> Jet:
+        return self + -1.0 * other
+
+    def __rsub__(self, other: float) -> Jet:
+        return -1.0 * self + other
 
     def __mul__(self, other: Jet | float) -> Jet:
         if not isinstance(other, Jet):
@@ -54,13 +60,18 @@ class Jet:
 
     __rmul__ = scaled
 
-    def __truediv__(self, other: Jet) -> Jet:
+    def __truediv__(self, other: Jet | float) -> Jet:
+        if not isinstance(other, Jet):
+            return self.scaled(1 / other)
         # Of equal ones no rounding is left.
         value, below = self.value / other.value, other.value
         slope = (self.gradient - value[..., None] * other.gradient) / below[..., None]
         cross = slope[..., :, None] * other.gradient[..., None, :]
         bend = self.hessian - value[..., None, None] * other.hessian - cross - np.swapaxes(cross, -1, -2)
         return Jet(value, slope, bend / below[..., None, None])
+
+    def __rtruediv__(self, other: float) -> Jet:
+        return other * self**-1.0
 
     def of(self, f: Curve) -> Jet:
         """Return a function of this one, given with two derivatives, all of them at each point."""
@@ -77,16 +88,10 @@ class Jet:
         f = np.asarray(factors)
         return Jet(f * self.value, f[..., None] * self.gradient, f[..., None, None] * self.hessian)
 
-    def power(self, exponent: float) -> Jet:
-        """Return a power of a positive function."""
+    def __pow__(self, exponent: float) -> Jet:
         value = self.value**exponent
         slope = exponent * value / self.value
         return self.of((value, slope, (exponent - 1) * slope / self.value))
-
-    def one_over_rest(self) -> Jet:
-        """Return 1/(1 - f)."""
-        inverse = 1 / (1 - self.value)
-        return self.of((inverse, inverse**2, 2 * inverse**3))
 
 
 def variable(at: FloatArray | float, axis: int = 0, count: int = 1) -> Jet:

@@ -50,7 +50,7 @@ def diagonal_jet(network: Network, squared_norms: FloatArray, kind: Kind = "ck")
     tangents = {INPUT: variable(squared_norms, 0, 1)}
     for number, (layer, at) in enumerate(zip(network.layers, _diagonals(network, squared_norms, kind), strict=True)):
         found = _entry(network, number, at.square, None if kind == "ck" else at.slope_square(), tangents, kind)
-        tangents[number] = found.scaled(1 / layer.kept)
+        tangents[number] = found / layer.kept
     return weighted_sum(tangents, network.sources[-1])
 
 
@@ -61,7 +61,7 @@ def _entry(network: Network, number: int, value: Jet, slope: Jet | None, below: 
     layer, sources = network.layers[number], network.sources[number]
     if kind == "ntk-full" or not samples_alone(sources):
         value = value + slope * (layer.sigma_b2 * weighted_sum(below, sources) + layer.sigma_c2)
-    return value * slope.scaled(layer.sigma_a2).one_over_rest()
+    return value / (1.0 - layer.sigma_a2 * slope)
 
 
 def entry_jet(network: Network, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: Kind = "ck") -> Jet:
@@ -127,11 +127,8 @@ class _Pair:
         def both(f: Jet) -> tuple[Jet, Jet]:
             return _embedded(f, left, 0), _embedded(f, right, 1)
 
-        def product(one: Jet, other: Jet) -> Jet:
-            return (one * other).power(0.5)
-
         self._variances = both(at.given)
-        self._size, self._gain = product(*both(at.given / at.scale)), product(*both(at.gain))
+        self._size, self._gain = (u**0.5 * v**0.5 for u, v in map(both, (at.given / at.scale, at.gain)))
         self._pairs = PairExpectations(layer, np.sqrt(at.scale.value), left, right)
         a2, rho = layer.sigma_a2, self._pairs.solve(source.value)
         self._r = rho / self._pairs.scale
@@ -140,7 +137,7 @@ class _Pair:
         self._rho = Jet(rho, np.zeros((rho.size, 3)), np.zeros((rho.size, 3, 3)))
         # Newton's method: a step is right in one derivative more.
         for _ in range(2):
-            gap = a2 * self.value + source + self._rho.scaled(-1.0)
+            gap = a2 * self.value + source - self._rho
             self._rho = self._rho + gap.times(gain)
 
     @property
@@ -167,7 +164,7 @@ def _diagonals(network: Network, squared_norms: FloatArray, kind: Kind) -> Itera
     for number, layer in enumerate(network.layers):
         at = _Diagonal(layer, weighted_sum(known, network.sources[number]), kind)
         yield at
-        known[number] = at.square.scaled(1 / layer.kept)
+        known[number] = at.square / layer.kept
 
 
 class _Diagonal:
