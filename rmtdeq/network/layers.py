@@ -203,6 +203,10 @@ class Layer:
             at.first_square * slope**2,
         )
 
+    def steepness(self, tau: float) -> float:
+        """Return σ_a² E (∂z/∂u)², u of standard deviation τ: below one where random networks come to rest."""
+        return self.sigma_a2 * self.response(tau).slope_square
+
     def variance(self, s: float, base: float) -> float:
         """Return what s, the variance of the pre-activation, comes to in a step: σ_a² E z² and what the input gives."""
         mean, variance = mean_and_variance(self.activation, self.argument(math.sqrt(s)))

@@ -230,7 +230,7 @@ class Network:
         found = []
         for layer, tau in _along(self, tau0_squared):
             if layer.recurrent:
-                require_stable(layer.title, _steepness(layer, tau), f" at tau0_squared = {tau0_squared:g}")
+                require_stable(layer.title, layer.steepness(tau), f" at tau0_squared = {tau0_squared:g}")
             found.append(layer)
         return tuple(found)
 
@@ -244,7 +244,7 @@ class Network:
             try:
                 for layer, tau in _along(pinned, share * tau0_squared):
                     if layer.recurrent:
-                        found = max(found, math.sqrt(_steepness(layer, tau)))
+                        found = max(found, math.sqrt(layer.steepness(tau)))
             except IllPosedError:  # such inputs have no equilibrium
                 continue
         return found
@@ -309,11 +309,6 @@ class Network:
             torch_activation=torch_activation,
             recurrent=recurrent,
         )
-
-
-def _steepness(layer: Layer, tau: float) -> float:
-    """σ_a² E φ'², of the derivative in a pre-activation of standard deviation τ."""
-    return layer.sigma_a2 * layer.response(tau).slope_square
 
 
 class _Wiring:

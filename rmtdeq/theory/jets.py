@@ -18,6 +18,7 @@ from rmtdeq._lib.check import kinds as check_kinds
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.jets import Curve, Jet, variable
 from rmtdeq._lib.types import KINDS, FloatArray, Function, IntArray, Kind
+from rmtdeq.kernels.pairs import entry
 from rmtdeq.network import INPUT, Layer, Network, preactivation_scale, samples_alone, weighted_sum
 from rmtdeq.network.wellposed import require_diagonal_contraction, require_finite_tangent
 from rmtdeq.theory.pair_expectations import PairExpectations
@@ -49,19 +50,10 @@ def diagonal_jet(network: Network, squared_norms: FloatArray, kind: Kind = "ck")
     _require_pinned(network)
     tangents = {INPUT: variable(squared_norms, 0, 1)}
     for number, (layer, at) in enumerate(zip(network.layers, _diagonals(network, squared_norms, kind), strict=True)):
-        found = _entry(network, number, at.square, None if kind == "ck" else at.slope_square(), tangents, kind)
-        tangents[number] = found / layer.kept
+        slope, sources = None if kind == "ck" else at.slope_square(), network.sources[number]
+        below, first = weighted_sum(tangents, sources), samples_alone(sources)
+        tangents[number] = entry(kind, layer, at.square, slope, below, first) / layer.kept
     return weighted_sum(tangents, network.sources[-1])
-
-
-def _entry(network: Network, number: int, value: Jet, slope: Jet | None, below: dict[int, Jet], kind: Kind) -> Jet:
-    """Return an entry of a layer's kernel, those below being known; of the conjugate kernel no slope is wanted."""
-    if slope is None:
-        return value
-    layer, sources = network.layers[number], network.sources[number]
-    if kind == "ntk-full" or not samples_alone(sources):
-        value = value + slope * (layer.sigma_b2 * weighted_sum(below, sources) + layer.sigma_c2)
-    return value / (1.0 - layer.sigma_a2 * slope)
 
 
 def entry_jet(network: Network, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: Kind = "ck") -> Jet:
@@ -104,10 +96,11 @@ def entry_jet(network: Network, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: 
     values = {INPUT: variable(x.ravel(), 2, 3)}
     entries = dict(values)
     for number, (layer, at) in enumerate(zip(network.layers, _diagonals(network, norms, kind), strict=True)):
-        source = layer.sigma_b2 * weighted_sum(values, network.sources[number]) + layer.sigma_c2
-        pair = _Pair(layer, at, left, right, source)
+        sources = network.sources[number]
+        pair = _Pair(layer, at, left, right, layer.sigma_b2 * weighted_sum(values, sources) + layer.sigma_c2)
         values[number], slope = pair.value, None if kind == "ck" else pair.slope()
-        entries[number] = _entry(network, number, values[number], slope, entries, kind)
+        below, first = weighted_sum(entries, sources), samples_alone(sources)
+        entries[number] = entry(kind, layer, values[number], slope, below, first)
     result = weighted_sum(entries, network.sources[-1])
     return Jet(
         result.value.reshape(x.shape),
@@ -207,7 +200,7 @@ class _Diagonal:
             where = f" at squared norm {norm:.4g}"
             require_diagonal_contraction(layer.title, gain[i], where)
             if kind != "ck" and layer.recurrent:
-                require_finite_tangent(layer.title, a2 * layer.response(float(sigma[i])).slope_square, where)
+                require_finite_tangent(layer.title, layer.steepness(float(sigma[i])), where)
         # s as a function of q, then of what q is one of.
         slope = layer.sigma_b2 / (1 - gain)
         self.scale = below.of((sigma**2, slope, a2 * square.hessian[:, 0, 0] * slope**2 / (1 - gain)))
