@@ -37,9 +37,13 @@ from .data import (
 from .network import (
     Concatenation as Concatenation,
     DEQ as DEQ,
+    Dropout as Dropout,
     Layer as Layer,
+    LayerNorm as LayerNorm,
     Network as Network,
+    RMSNorm as RMSNorm,
     Residual as Residual,
+    Step as Step,
 )
 from .designs import (
     DesignStatus as DesignStatus,

@@ -178,10 +178,10 @@ def _network(
         raise InvalidInputError(
             f"width must be a number, or one for each layer of a network of depth {deq.depth}, not {width!r}."
         )
-    if any(layer.dropout for layer in deq.layers):
+    if any(layer.kept < 1 for layer in deq.layers):
         raise InvalidInputError(
-            "Dropout draws features anew for every sample: a kernel of finite width is that of a network without. Take "
-            "dropout=0, or the module of to_torch."
+            "Dropout draws features anew for every sample: a kernel of finite width is that of a network without. "
+            "Leave it out, or take the module of to_torch."
         )
     n, p = X.shape
     if float(abs(X).max()) > _LARGEST:

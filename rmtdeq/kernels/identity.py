@@ -29,12 +29,5 @@ def identity(
 
 
 def _layer(layer: Layer) -> dict[str, Any]:
-    return {
-        "sigma_a2": layer.sigma_a2,
-        "sigma_b2": layer.sigma_b2,
-        "sigma_c2": layer.sigma_c2,
-        "normalized": layer.normalized,
-        "dropout": layer.dropout,
-        "activation": layer.activation.name,
-        "activation's checksum": checksum(np.asarray(layer.activation(PROBES), dtype=float)),
-    }
+    values = checksum(np.asarray(layer.activation(PROBES), dtype=float))
+    return {**layer.record(), "activation": layer.activation.name, "activation's checksum": values}

@@ -210,8 +210,9 @@ def _equation(layer: Layer, u: Profile, v: Profile, angles: Angles, sign: FloatA
 
 
 def _ratio(samples: Profile) -> FloatArray:
-    """What φ's arguments are of the pre-activations."""
-    return np.divide(samples.scale, samples.sigma, out=np.ones_like(samples.sigma), where=samples.sigma > 0)
+    """What steps before and after φ multiply its slope by."""
+    steep = samples.scale * samples.gain
+    return np.divide(steep, samples.sigma, out=np.ones_like(samples.sigma), where=samples.sigma > 0)
 
 
 def _input(layer: Layer, samples: Profile) -> FloatArray:
@@ -231,8 +232,9 @@ def _solve(
     # The sign of r is that of the right-hand side at r = 0, where E φ(u)φ(v) is the product of the means.
     sign = np.where(layer.sigma_a2 * u.mean * v.mean + inner >= 0, 1.0, -1.0)
     equation = _equation(layer, u, v, angles, sign)
-    pairs = Pairs(u.scale, v.scale, np.sqrt(u.square), np.sqrt(v.square), np.zeros_like(sign), sign)
-    # Of φ's slopes those in the pre-activations, which may be normalised before.
+    sizes = np.sqrt(u.square), np.sqrt(v.square)
+    pairs = Pairs(u.scale, v.scale, sizes[0] / u.gain, sizes[1] / v.gain, np.zeros_like(sign), sign)
+    # Of φ's slopes those of the features in the pre-activations.
     steep = _ratio(u) * _ratio(v)
     if dual is None or not (pairs.sigma_u * pairs.sigma_v).all():
         dual = partial(by_difference_form, layer.activation)
@@ -270,7 +272,7 @@ def _solve(
         moved[active], t[active] = size, new
         active = active[going]
         if not active.size:
-            value = sign * pairs.size_u * pairs.size_v * (1 - distance / 2)
+            value = sign * sizes[0] * sizes[1] * (1 - distance / 2)
             return value, slope, _angles_of_features(layer, pairs, t, distance, dual)
     raise ConvergenceError(
         f"{active.size} pair(s) of nearly parallel samples did not settle: the kernel map of {layer.title} is hardly a "

@@ -85,7 +85,9 @@ class LayerPlan:
     @property
     def fold(self) -> tuple[float, float, float] | None:
         """Linear part, fold and shift of a layer without recurrence whose entries have a closed form."""
-        return None if self.layer.recurrent else self.folded_line
+        line = None if self.layer.recurrent else self.folded_line
+        # What sample by sample multiplies a fold, and is no fold of another scale if it is shifted.
+        return None if line and line[2] and self.layer.after else line
 
     @property
     def folded_line(self) -> tuple[float, float, float] | None:

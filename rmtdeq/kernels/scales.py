@@ -19,9 +19,9 @@ import numpy as np
 from rmtdeq._lib.errors import ConvergenceError, IllPosedError, InvalidInputError
 from rmtdeq._lib.solvers import smallest_fixed_point
 from rmtdeq._lib.types import FloatArray, IntArray, Kind
-from rmtdeq.activations import Moments, hermite_coefficients, jumps, mean_and_variance, moments
+from rmtdeq.activations import hermite_coefficients, jumps, moments
 from rmtdeq.kernels.chebyshev import chebyshev_points, chebyshev_polynomials, tail, to_chebyshev
-from rmtdeq.network import Layer
+from rmtdeq.network import Layer, Response
 from rmtdeq.network.wellposed import infinite_tangent_of_jump, require_diagonal_contraction, require_finite_tangent
 
 _FEW_POINTS, _MANY_POINTS = 16, 32
@@ -63,11 +63,11 @@ class Profile:
     sigma : ndarray (n,)
         Standard deviation √K_ii of the pre-activation.
     mean, square : ndarray (n,)
-        E φ(s_i ξ), and E φ(s_i ξ)², the diagonal of the CK before dropout; s is σ, or one in a normalised layer.
+        E z, and E z², the diagonal of the CK before dropout; z is φ(u), or what steps before and after it make of u.
     slope_square : ndarray (n,)
-        E φ'(s_i ξ)², of the derivative in the pre-activation.
-    scale : ndarray (n,)
-        s, the standard deviation of what φ is given.
+        E (∂z/∂u)².
+    scale, gain : ndarray (n,)
+        The standard deviation of what φ is given, and the factor of what it makes: σ and one but for steps.
     """
 
     squared_norms: FloatArray
@@ -76,6 +76,7 @@ class Profile:
     square: FloatArray
     slope_square: FloatArray
     scale: FloatArray
+    gain: FloatArray
 
     def at(self, index: IntArray) -> Profile:
         """Return the quantities of some samples."""
@@ -84,7 +85,7 @@ class Profile:
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Expectations of an uncentred layer's φ at points of a range of scales.
+    """Expectations of an uncentred layer at points of a range of scales.
 
     Attributes
     ----------
@@ -94,7 +95,7 @@ class Segment:
         The range, as log σ.
     sigma : ndarray (points,)
         Chebyshev points of the range, descending; one where the range is one scale.
-    moments : tuple of Moments
+    responses : tuple of Response
         At the points.
     """
 
@@ -102,51 +103,54 @@ class Segment:
     low: float
     high: float
     sigma: FloatArray
-    moments: tuple[Moments, ...]
+    responses: tuple[Response, ...]
 
     @cached_property
     def mean(self) -> FloatArray:
-        """E φ(σξ) at the points."""
-        return np.array([at.mean for at in self.moments])
+        """E z at the points."""
+        return np.array([at.mean for at in self.responses])
 
     @cached_property
     def square(self) -> FloatArray:
-        """E φ(σξ)² at the points."""
-        return np.array([at.square for at in self.moments])
+        """E z² at the points."""
+        return np.array([at.square for at in self.responses])
 
     @cached_property
     def slope_square(self) -> FloatArray:
-        """E φ'(σξ)² at the points."""
-        return np.array([at.first_square for at in self.moments])
+        """E (∂z/∂u)² at the points."""
+        return np.array([at.slope_square for at in self.responses])
 
     @cached_property
     def growth(self) -> FloatArray:
-        """Derivative of log E φ(σξ)² in log σ² at the points."""
-        slopes = np.array([0.5 * at.square_second for at in self.moments])
+        """Derivative of log E z² in log σ² at the points."""
+        slopes = np.array([at.square_slope for at in self.responses])
         return np.divide(slopes * self.sigma**2, self.square, out=np.zeros_like(slopes), where=self.square > 0)
 
     @cached_property
     def size(self) -> FloatArray:
-        """√E φ(σξ)² at the points, one where it is zero."""
+        """√E z² at the points, one where it is zero."""
         return np.where(self.square > 0, np.sqrt(self.square), 1.0)
 
     @cached_property
     def logarithms(self) -> FloatArray:
-        """Of E φ², and of E φ'² + E φ²/σ²: the slope alone may be nothing, or nothing beside the rest."""
+        """Of E z², and of E (∂z/∂u)² + E z²/σ²: the slope alone may be nothing, or nothing beside the rest."""
         steep = np.where(np.isfinite(self.slope_square), self.slope_square, 0.0) + self.square / self.sigma**2
         return np.log(np.maximum(np.stack([self.square, steep]), _TINY))
 
     @cached_property
     def expectations(self) -> FloatArray:
-        """The `logarithms`, the `growth`, and E φ in units of the size, at the points: (4, points)."""
-        return np.vstack([self.logarithms, self.growth, self.mean / self.size])
+        """The `logarithms`, the `growth`, E z in units of the size, log of the gain, at the points: (5, points)."""
+        gain = [math.log(at.gain) for at in self.responses]
+        return np.vstack([self.logarithms, self.growth, self.mean / self.size, gain])
 
     def hermite(self, degree: int) -> FloatArray:
         """Hermite coefficients at the points in units of the size, (degree + 1, points)."""
         most = max(degree, SHORT)
         if most not in self._expansions:
-            found = [hermite_coefficients(self.layer.activation, s, most) for s in self.sigma]
-            self._expansions[most] = np.stack(found, axis=1) / self.size
+            # Once for all points, where what φ is given has been normalised.
+            scales, place = np.unique([at.argument for at in self.responses], return_inverse=True)
+            found = np.stack([hermite_coefficients(self.layer.activation, s, most) for s in scales], axis=1)
+            self._expansions[most] = found[:, place] * [at.gain for at in self.responses] / self.size
         return self._expansions[most][: degree + 1]
 
     @cached_property
@@ -177,7 +181,7 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class ScaleTable:
-    """Expectations of an uncentred layer's φ as functions of the scale σ.
+    """Expectations of an uncentred layer as functions of the scale σ.
 
     Attributes
     ----------
@@ -198,29 +202,40 @@ class ScaleTable:
         """All points."""
         return np.concatenate([segment.sigma for segment in self.segments])
 
+    @property
+    def arguments(self) -> FloatArray:
+        """Scales of what φ is given, at all points, each once."""
+        return np.unique([at.argument for segment in self.segments for at in segment.responses])
+
     @cached_property
     def square(self) -> FloatArray:
-        """E φ(σξ)² at all points."""
+        """E z² at all points."""
         return np.concatenate([segment.square for segment in self.segments])
 
     @cached_property
     def slope_square(self) -> FloatArray:
-        """E φ'(σξ)² at all points."""
+        """E (∂z/∂u)² at all points."""
         return np.concatenate([segment.slope_square for segment in self.segments])
 
     @cached_property
     def growth(self) -> FloatArray:
-        """Derivative of log E φ(σξ)² in log σ² at all points."""
+        """Derivative of log E z² in log σ² at all points."""
         return np.concatenate([segment.growth for segment in self.segments])
 
     @cached_property
     def value_at_zero(self) -> float:
-        """φ(0)."""
-        return float(np.asarray(self.layer.activation(np.zeros(1)))[0])
+        """What the layer makes of no pre-activation: φ(0), but for steps after it."""
+        return self.gain_at_zero * float(np.asarray(self.layer.activation(np.zeros(1)))[0])
+
+    @cached_property
+    def gain_at_zero(self) -> float:
+        """What steps multiply φ(0) by."""
+        square = float(np.asarray(self.layer.activation(np.zeros(1)))[0]) ** 2
+        return math.sqrt(self.layer.passed(square) / square) if square and self.layer.after else 1.0
 
     def used(self, *profiles: Profile) -> ScaleTable:
         """Return the table without the segments that no sample needs."""
-        positive = np.concatenate([each.scale[each.scale > 0] for each in profiles])
+        positive = np.concatenate([each.sigma[each.sigma > 0] for each in profiles])
         if len(self.segments) == 1 or not positive.size:
             return self
         return replace(self, segments=tuple(segment for segment, _ in self._parts(np.log(positive))))
@@ -245,28 +260,31 @@ class ScaleTable:
             if index.size:
                 yield segment, index
 
-    def _expectations(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """E φ², E φ'² + E φ²/σ², the growth, and E φ in units of the size, at scales x = log σ."""
-        square, steep, growth, mean = self.interpolate(lambda segment: segment.expectations, x)
+    def _expectations(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+        """E z², E (∂z/∂u)² + E z²/σ², the growth, E z in units of the size, and the gain, at scales x = log σ."""
+        square, steep, growth, mean, gain = self.interpolate(lambda segment: segment.expectations, x)
         first = self.segments[0]
         below = np.minimum(x - first.low, 0.0)
         power = 2 * float(first.growth[-1])
         square, steep = square + power * below, steep + (power - 2) * below
-        return _exponential(square), _exponential(steep), growth, mean
+        return _exponential(square), _exponential(steep), growth, mean, np.exp(gain)
 
     def profile(self, squared_norms: FloatArray) -> Profile:
-        """Solve ``σ² = σ_a² E φ(σξ)² + σ_b² ‖x‖² + σ_c²`` for every sample by Newton's method on the interpolant."""
-        base = self.layer.sigma_b2 * squared_norms + self.layer.sigma_c2
+        """Solve ``σ² = σ_a² E z² + σ_b² ‖x‖² + σ_c²`` for every sample by Newton's method on the interpolant."""
+        layer = self.layer
+        base = layer.sigma_b2 * squared_norms + layer.sigma_c2
         # Samples without a pre-activation hold φ(0) exactly, not what the interpolant makes of it.
-        silent = base == 0 if self.layer.sigma_a2 * self.value_at_zero**2 == 0 else np.zeros(base.shape, dtype=bool)
+        silent = base == 0 if layer.sigma_a2 * layer.square_at_zero == 0 else np.zeros(base.shape, dtype=bool)
         nothing = base < math.exp(2 * self.segments[0].low) if self.vanishes else np.zeros(base.shape, dtype=bool)
         silent |= nothing
         x = self._log_scales(np.where(silent, base.max() or 1.0, base))
-        square, steep, _, mean = self._expectations(x)
-        variance = self.layer.sigma_a2 * square + base
+        square, steep, _, mean, gain = self._expectations(x)
+        variance = layer.sigma_a2 * square + base
         slope_square = np.maximum(steep - square / np.where(silent, 1.0, variance), 0.0)
         slope_square[nothing] = 0.0
-        if jumps(self.layer.activation):
+        for i in np.flatnonzero(x < self.segments[0].low) if layer.after else ():
+            gain[i] = layer.response(math.exp(x[i])).gain
+        if jumps(layer.activation):
             slope_square = np.full(base.shape, np.inf)
         at_zero, sigma = self.value_at_zero, np.sqrt(np.where(silent, base, variance))
         return Profile(
@@ -275,7 +293,8 @@ class ScaleTable:
             np.where(silent, at_zero, mean * np.sqrt(square)),
             np.where(silent, at_zero**2, square),
             slope_square,
-            sigma,
+            np.where(silent, sigma, np.sqrt(layer.given(np.where(silent, 1.0, variance)))),
+            np.where(silent, self.gain_at_zero, gain),
         )
 
     def _log_scales(self, base: FloatArray) -> FloatArray:
@@ -288,7 +307,7 @@ class ScaleTable:
         x = np.interp(np.log(np.maximum(base, _TINY)), np.log(known), points)
         for _ in range(_MOST_STEPS):
             # In log σ², so that every sample has its digits.
-            square, _, growth, _ = self._expectations(x)
+            square, _, growth, *_ = self._expectations(x)
             recurrent = a2 * square
             total = recurrent + base
             step = (np.log(total) - 2 * x) / (1 - growth * recurrent / total)
@@ -299,8 +318,8 @@ class ScaleTable:
 
     def coefficients(self, degree: int, profile: Profile) -> FloatArray:
         """Hermite coefficients of samples, (degree + 1, n)."""
-        positive = profile.scale > 0
-        x = np.log(np.where(positive, profile.scale, 1.0))
+        positive = profile.sigma > 0
+        x = np.log(np.where(positive, profile.sigma, 1.0))
         result = self.interpolate(lambda segment: segment.hermite(degree), x)
         result *= np.where(positive, np.sqrt(profile.square), 0.0)
         result[0, ~positive] = self.value_at_zero
@@ -332,52 +351,8 @@ class ScaleTable:
         if jumps(self.layer.activation) and not fixed and set(kinds) != {"ck"}:
             raise infinite_tangent_of_jump(self.layer.title)
         if set(kinds) != {"ck"} and self.layer.recurrent:
-            require_finite_tangent(self.layer.title, self.layer.sigma_a2 * self.steepest, _HERE)
-
-    @property
-    def steepest(self) -> float:
-        """Largest E φ'²."""
-        return float(self.slope_square.max())
-
-
-@dataclass(frozen=True, eq=False)
-class NormalizedTable(ScaleTable):
-    """Expectations of a layer whose pre-activations are normalised, which are those at scale one for all samples.
-
-    Attributes
-    ----------
-    lowest : float
-        Smallest variance σ_b² ‖x‖² + σ_c² of what the samples give.
-    """
-
-    lowest: float = 0.0
-
-    @classmethod
-    def of(cls, layer: Layer, lowest: float) -> NormalizedTable:
-        """Tabulate for samples of squared norms from `lowest` on."""
-        return cls(layer, tuple(_segments(layer, 0.0, 0.0)), lowest=layer.sigma_b2 * lowest + layer.sigma_c2)
-
-    def profile(self, squared_norms: FloatArray) -> Profile:
-        """Return what the layer needs of every sample; pre-activations that are zero stay zero."""
-        at = self.segments[0].moments[0]
-        sigma2 = self.layer.sigma_a2 * at.square + self.layer.sigma_b2 * squared_norms + self.layer.sigma_c2
-        silent = sigma2 == 0
-        slopes = np.inf if jumps(self.layer.activation) else at.first_square
-        return Profile(
-            squared_norms,
-            np.sqrt(sigma2),
-            np.where(silent, self.value_at_zero, at.mean),
-            np.where(silent, self.value_at_zero**2, at.square),
-            np.divide(slopes, sigma2, out=np.zeros_like(sigma2), where=~silent),
-            np.where(silent, 0.0, 1.0),
-        )
-
-    @property
-    def steepest(self) -> float:
-        """Largest E φ'² in the pre-activation."""
-        at = self.segments[0].moments[0]
-        least = self.layer.sigma_a2 * at.square + self.lowest
-        return at.first_square / least if least > 0 else math.inf
+            steepest = float(self.slope_square.max())
+            require_finite_tangent(self.layer.title, self.layer.sigma_a2 * steepest, _HERE)
 
 
 def degrees_up_to(degree: int) -> IntArray:
@@ -400,19 +375,15 @@ def _diagonal_scale(layer: Layer, squared_norm: float) -> float:
     """σ of one sample, or an error if the diagonal of the kernel has no fixed point."""
     base = layer.sigma_b2 * squared_norm + layer.sigma_c2
 
-    def image(s: float) -> float:
-        mean, variance = mean_and_variance(layer.activation, math.sqrt(s))
-        return layer.sigma_a2 * (variance + mean * mean) + base
-
     start = base
     if base == 0:
-        # The zero sample: its pre-activation is zero for good unless φ(0) ≠ 0.
-        start = 1e-3 * layer.sigma_a2 * float(np.asarray(layer.activation(np.zeros(1)))[0]) ** 2
+        # The zero sample: its pre-activation is zero for good unless φ(0) ≠ 0, or unless it is normalised.
+        start = 1e-3 * layer.sigma_a2 * layer.square_at_zero
         if start == 0:
             return 0.0
     if layer.sigma_a2 == 0:
         return math.sqrt(base)
-    found = smallest_fixed_point(image, start)
+    found = smallest_fixed_point(lambda s: layer.variance(s, base), start)
     if not found.converged:
         raise IllPosedError(
             f"{layer.title} has no equilibrium for a sample of squared norm {squared_norm:g}: its pre-activation grows "
@@ -431,9 +402,6 @@ def scale_table(layer: Layer, lowest: float, highest: float) -> ScaleTable:
     InvalidInputError
         Features beyond the range of doubles, or nothing at all.
     """
-    if layer.normalized:
-        _require_finite(layer, 1.0, highest)
-        return NormalizedTable.of(layer, lowest)
     scale = _diagonal_scale(layer, lowest)
     largest = _diagonal_scale(layer, highest)
     if largest == 0:
@@ -453,7 +421,7 @@ def scale_table(layer: Layer, lowest: float, highest: float) -> ScaleTable:
 
 
 def _require_finite(layer: Layer, scale: float, squared_norm: float) -> None:
-    if not moments(layer.activation, scale).square < _HUGE:
+    if not moments(layer.activation, layer.argument(scale)).square < _HUGE:
         raise InvalidInputError(
             f"The features of {layer.title} are no numbers in double precision for a sample of squared norm "
             f"{squared_norm:.3g}, whose pre-activation has standard deviation {scale:.3g}: scale the samples, or lower "
@@ -464,9 +432,9 @@ def _require_finite(layer: Layer, scale: float, squared_norm: float) -> None:
 def _segments(layer: Layer, low: float, high: float) -> list[Segment]:
     """Cut a range of log σ until the expectations are interpolated to rounding on every part."""
     if high - low <= 1e-14:
-        sigma = np.array([math.exp(high)])
-        return [Segment(layer, low, high, sigma, (moments(layer.activation, float(sigma[0])),))]
-    top = math.sqrt(max(moments(layer.activation, math.exp(high)).square, _TINY))
+        sigma = math.exp(high)
+        return [Segment(layer, low, high, np.array([sigma]), (layer.response(sigma),))]
+    top = math.sqrt(max(layer.response(math.exp(high)).square, _TINY))
     found, todo = [], [(low, high)]
     while todo:
         left, right = todo.pop()
@@ -491,14 +459,14 @@ def _segments(layer: Layer, low: float, high: float) -> list[Segment]:
 
 def _segment(layer: Layer, low: float, high: float, points: int) -> Segment:
     sigma = np.exp(chebyshev_points(low, high, points))
-    return Segment(layer, low, high, sigma, tuple(moments(layer.activation, s) for s in map(float, sigma)))
+    return Segment(layer, low, high, sigma, tuple(map(layer.response, sigma.tolist())))
 
 
 def _vanishes(layer: Layer, x: float) -> bool:
     """Say whether almost all of E φ(σξ)², x = log σ, is where ξ never comes, or all of it is nothing."""
     if layer.activation.expectations is not None:
         return False
-    sigma = math.exp(x)
+    sigma = layer.argument(math.exp(x))
     rule = layer.activation.rule(sigma)
     squares = rule.weights * np.asarray(layer.activation(sigma * rule.nodes), dtype=float) ** 2
     return bool(squares[abs(rule.nodes) <= _NEVER].sum() <= 0.9 * squares.sum())

@@ -91,9 +91,9 @@ class Scales(NamedTuple):
     rows, columns : ndarray (layers, n), (layers, m)
         Scales σ of the pre-activations.
     row_arguments, column_arguments : ndarray (layers, n), (layers, m)
-        Those of what φ is given: the same, or one where it is normalised.
+        Those of what φ is given, times the factor of what it makes, which for a fold is the same: σ but for steps.
     row_sizes, column_sizes : ndarray (layers, n), (layers, m)
-        √E φ².
+        √E z², of the features.
     variances : ndarray (layers, 3)
         σ_a², σ_b², σ_c².
     folds : ndarray (layers, 3)
@@ -146,14 +146,14 @@ def scales_of(plan: Plan) -> Scales:
 
 def _of_samples(profiles: Sequence[Profile]) -> FloatArray:
     """Scales, scales of arguments and sizes of every layer, (3, layers, n)."""
-    found = np.array([(each.sigma, each.scale, np.sqrt(each.square)) for each in profiles])
+    found = np.array([(each.sigma, each.scale * each.gain, np.sqrt(each.square)) for each in profiles])
     return np.ascontiguousarray(np.swapaxes(found, 0, 1))
 
 
 def branches_of(plan: Plan, scales: Scales) -> Branches | None:
     """Return what layers are given; None where they are one on another, without dropout."""
     network, depth = plan.network, len(plan.layers)
-    if network.sequential and not any(layer.dropout for layer in network.layers):
+    if network.sequential and not any(layer.kept < 1 for layer in network.layers):
         return None
     weights = np.zeros((depth + 1, depth + 1))
     for target, sources in zip(weights, network.sources, strict=True):
@@ -204,7 +204,7 @@ class SeriesBank:
         saved = sum(
             _POINTS_PER_PAIR if each.layer.activation.dual_form is None else _POINTS_PER_CLOSED_PAIR for each in short
         )
-        points = sum(each.used.sigma.size for each in self._plan.layers if each.fold is None)
+        points = sum(each.used.arguments.size for each in self._plan.layers if each.fold is None)
         return bool(short) and n * m * saved >= points * _DEGREES[length]
 
     def _computed(self, degree: int) -> Coefficients:

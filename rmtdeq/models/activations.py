@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -133,9 +134,15 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def normalization(width: int) -> nn.LayerNorm:
-    """Return what takes mean and scale off pre-activations, over the units; what is zero stays zero."""
-    return nn.LayerNorm(width, eps=1e-12, elementwise_affine=False)
+class StepLike(Protocol):
+    """What is done to the units before or after φ: a `rmtdeq.network.Step`."""
+
+    @property
+    def kept(self) -> float:
+        """Share of the features that are kept, others of every sample."""
+
+    def module(self, width: int) -> nn.Module:
+        """Return it on tensors (…, width)."""
 
 
 class TorchActivation(nn.Module):
@@ -186,3 +193,35 @@ class TorchActivation(nn.Module):
     def extra_repr(self) -> str:
         """Show the name, parameters and shift."""
         return self.spec + (f", shift={self.shift:.6g}" if self.shift else "")
+
+
+class FeatureMap(nn.Module):
+    """A layer of finite width, as far as what it makes of its pre-activations goes."""
+
+    def set_features(
+        self,
+        width: int,
+        activation: Activation,
+        function: TensorFunction | None,
+        before: Sequence[StepLike],
+        after: Sequence[StepLike],
+    ) -> None:
+        """Take φ, the steps before it, and those after it, of which what is drawn anew for every sample comes last.
+
+        Parameters
+        ----------
+        width : int
+            m.
+        activation, function
+            As for `TorchActivation`.
+        before, after : sequence of Step
+        """
+        self.scale, self.activation = width**-0.5, TorchActivation(activation, function)
+        self.before, self.after, self.dropout = (
+            nn.Sequential(*(each.module(width) for each in steps))
+            for steps in (before, [s for s in after if s.kept == 1], [s for s in after if s.kept < 1])
+        )
+
+    def features(self, u: Tensor) -> Tensor:
+        """Return the features (…, m) of pre-activations, before any are dropped."""
+        return self.scale * self.after(self.activation(self.before(u)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,7 +11,7 @@ from torch.nn import functional as F
 from rmtdeq._lib import check
 from rmtdeq._lib.types import KINDS, Seed
 from rmtdeq.activations import Activation
-from rmtdeq.models.activations import TensorFunction, TorchActivation, normalization
+from rmtdeq.models.activations import FeatureMap, StepLike, TensorFunction
 from rmtdeq.models.fixed_point import Solver
 from rmtdeq.models.implicit import ImplicitModule, Trace, sensitivity
 from rmtdeq.models.inputs import check_inputs, product
@@ -17,7 +19,7 @@ from rmtdeq.models.regression import Factor, ImplicitRegression, Point, input_fa
 from rmtdeq.models.weights import gaussian, orthogonal, torch_generator
 
 
-class DEQModule(ImplicitModule):
+class DEQModule(FeatureMap, ImplicitModule):
     """The network x ↦ z with z = φ(σ_a A z + σ_b B x)/√m, A and B of independent N(0, 1) entries.
 
     Parameters
@@ -37,10 +39,8 @@ class DEQModule(ImplicitModule):
         φ (without shift) on tensors, where it was made from a callable.
     recurrent : {"gaussian", "orthogonal"}
         What A is: of independent N(0, 1) entries, or √m times an orthogonal matrix.
-    normalized : bool
-        Give φ the pre-activation as `torch.nn.LayerNorm` makes it.
-    dropout : float
-        Probability that an entry of the equilibrium is dropped, in training.
+    before, after : sequence of Step
+        What is done to pre-activations and features besides, as of a `rmtdeq.Layer`; dropout, to the equilibrium.
 
     Attributes
     ----------
@@ -63,16 +63,14 @@ class DEQModule(ImplicitModule):
         solver: Solver | None = None,
         torch_activation: TensorFunction | None = None,
         recurrent: str = "gaussian",
-        normalized: bool = False,
-        dropout: float = 0.0,
+        before: Sequence[StepLike] = (),
+        after: Sequence[StepLike] = (),
     ) -> None:
         super().__init__(solver)
         kept = check.recurrent(recurrent) == "gaussian"
         p, m = check.integer(in_features, "in_features"), check.integer(width, "width")
-        self.activation = TorchActivation(activation, torch_activation)
+        self.set_features(m, activation, torch_activation, before, after)
         self.sigma_a, self.sigma_b, self.sigma_c = sigma_a2**0.5, sigma_b2**0.5, sigma_c2**0.5
-        self.scale = m**-0.5
-        self.normalization, self.dropout = normalization(m) if normalized else None, nn.Dropout(dropout)
         A, B, *c = gaussian([(m, m), (m, p), *([(m,)] if sigma_c2 else [])], torch_generator(seed))
         self.A, self.B = nn.Parameter(A if kept else orthogonal(A)), nn.Parameter(B)
         self.register_parameter("c", nn.Parameter(c[0]) if c else None)
@@ -103,8 +101,7 @@ class DEQModule(ImplicitModule):
 
     def step(self, z: Tensor, *injected: Tensor) -> Tensor:
         """Apply the layer once."""
-        u = torch.add(injected[0], F.linear(z, self.A), alpha=self.sigma_a)
-        return self.scale * self.activation(u if self.normalization is None else self.normalization(u))
+        return self.features(torch.add(injected[0], F.linear(z, self.A), alpha=self.sigma_a))
 
     def extra_repr(self) -> str:
         """Show sizes and variances."""

@@ -13,7 +13,7 @@ from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import Seed
 from rmtdeq.activations import Activation
-from rmtdeq.models.activations import TensorFunction, TorchActivation, normalization
+from rmtdeq.models.activations import FeatureMap, StepLike, TensorFunction
 from rmtdeq.models.deq import DEQModule
 from rmtdeq.models.fixed_point import Solver
 from rmtdeq.models.implicit import full_precision
@@ -45,18 +45,18 @@ class LayerLike(Protocol):
         """Variance of the bias."""
 
     @property
-    def normalized(self) -> bool:
-        """Whether pre-activations are normalised over the units."""
+    def before(self) -> Sequence[StepLike]:
+        """What is done to pre-activations."""
 
     @property
-    def dropout(self) -> float:
-        """Probability that a feature is dropped in training."""
+    def after(self) -> Sequence[StepLike]:
+        """What is done to features."""
 
 
-class DenseModule(nn.Module):
+class DenseModule(FeatureMap):
     """The layer x ↦ φ(σ_b B x + σ_c c)/√m, B and c of independent N(0, 1) entries.
 
-    A normalised one gives φ the pre-activation as `torch.nn.LayerNorm` makes it.  Dropout is there in training alone.
+    Steps before φ and after it are there as torch's modules, dropout in training alone.
 
     Parameters
     ----------
@@ -87,29 +87,25 @@ class DenseModule(nn.Module):
     ) -> None:
         super().__init__()
         p, m = check.integer(in_features, "in_features"), check.integer(width, "width")
-        self.activation = TorchActivation(layer.activation, torch_activation)
-        self.normalization, self.dropout = normalization(m) if layer.normalized else None, nn.Dropout(layer.dropout)
-        self.sigma_b, self.sigma_c, self.scale = layer.sigma_b2**0.5, layer.sigma_c2**0.5, m**-0.5
+        self.set_features(m, layer.activation, torch_activation, layer.before, layer.after)
+        self.sigma_b, self.sigma_c = layer.sigma_b2**0.5, layer.sigma_c2**0.5
         B, *c = gaussian([(m, p), *([(m,)] if layer.sigma_c2 else [])], torch_generator(seed))
         self.B = nn.Parameter(B)
         self.register_parameter("c", nn.Parameter(c[0]) if c else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features (…, m) of inputs (…, p)."""
-        return self.dropout(self._features(self._given(x)))
+        return self.dropout(self.features(self._given(x)))
 
     def _given(self, x: Tensor) -> Tensor:
         given = self.sigma_b * product(x, self.B)
         return given if self.c is None else given + self.sigma_c * self.c
 
-    def _features(self, given: Tensor) -> Tensor:
-        return self.scale * self.activation(given if self.normalization is None else self.normalization(given))
-
     def row_gradients(self, x: Tensor, z: Tensor, g: Tensor) -> tuple[dict[str, Factor], Tensor]:
         """Return the gradients of g·z in the weights, row by row, and that in the inputs; see `DEQModule`."""
         with torch.enable_grad():
             leaf = self._given(x).detach().requires_grad_()
-            (b,) = torch.autograd.grad(self._features(leaf), leaf, g)
+            (b,) = torch.autograd.grad(self.features(leaf), leaf, g)
         return input_factors(b, x, self.sigma_b, self.sigma_c, self.c), self.sigma_b * (b @ self.B)
 
     def extra_repr(self) -> str:
@@ -182,8 +178,8 @@ class NetworkModule(nn.Sequential):
                     solver=solver,
                     torch_activation=own,
                     recurrent=recurrent,
-                    normalized=layer.normalized,
-                    dropout=layer.dropout,
+                    before=layer.before,
+                    after=layer.after,
                 )
             else:
                 made = DenseModule(p, m, layer, rng, torch_activation=own)

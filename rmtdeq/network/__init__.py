@@ -2,7 +2,7 @@
 
 from rmtdeq.network.contraction import contraction_range
 from rmtdeq.network.deq import DEQ
-from rmtdeq.network.layers import PROBES, Layer, ordinary, preactivation_scale
+from rmtdeq.network.layers import PROBES, Layer, Response, ordinary, preactivation_scale
 from rmtdeq.network.networks import (
     INPUT,
     Concatenation,
@@ -15,16 +15,22 @@ from rmtdeq.network.networks import (
     samples_alone,
     weighted_sum,
 )
+from rmtdeq.network.steps import Dropout, LayerNorm, RMSNorm, Step
 
 __all__ = [
     "DEQ",
     "INPUT",
     "PROBES",
     "Concatenation",
+    "Dropout",
     "Layer",
+    "LayerNorm",
     "Network",
+    "RMSNorm",
     "Residual",
+    "Response",
     "Sources",
+    "Step",
     "contraction_range",
     "ordinary",
     "preactivation_scale",

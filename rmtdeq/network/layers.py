@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,44 @@ from numpy.typing import ArrayLike
 
 from rmtdeq._lib.check import flag, number, squared_norm
 from rmtdeq._lib.errors import IllPosedError
+from rmtdeq._lib.jets import variable
 from rmtdeq._lib.solvers import Solution, smallest_fixed_point
 from rmtdeq._lib.types import Function
 from rmtdeq.activations import Activation, mean_and_variance, moments
 from rmtdeq.activations import activation as as_activation
+from rmtdeq.network.steps import Dropout, LayerNorm, Step, in_place, through
 
 PROBES = np.linspace(-8.0, 8.0, 257)
 """Points that tell activations apart: where a Gaussian of variance one has all its mass."""
 
 _LARGEST = 1e16
-_MOST_DROPOUT = 0.999
+_NOTHING = 1e-60
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a layer makes of pre-activations u of some standard deviation τ, steps included.
+
+    Attributes
+    ----------
+    argument : float
+        Standard deviation of what φ is given.
+    gain : float
+        Factor of what φ makes of it.
+    mean, square : float
+        Of the features, E z and E z².
+    square_slope : float
+        Derivative of E z² in τ².
+    slope_square : float
+        E (∂z/∂u)².
+    """
+
+    argument: float
+    gain: float
+    mean: float
+    square: float
+    square_slope: float
+    slope_square: float
 
 
 @dataclass(frozen=True)
@@ -43,16 +71,18 @@ class Layer:
         Variance σ_c² ≥ 0 of the bias.
     centered : bool
         Take off φ its mean at the scale of the pre-activation, φ - E φ(τξ).
+    before, after : Step or sequence of Step
+        What is done to pre-activations and to features besides, in this order; see `Step` for what there is.
     normalized : bool
-        Layer normalisation: φ is given the pre-activation less its mean over the units and divided by its standard
-        deviation over them, which at infinite width is that of the Gaussian that it is.
+        Layer normalisation of the pre-activations: stands for a `LayerNorm` before φ.
     dropout : float
-        Probability, below one, that a feature is dropped in training, the others being divided by one less it.
+        Probability that a feature is dropped in training: stands for a `Dropout` after φ.
 
     Raises
     ------
     InvalidInputError
-        Unknown activation, a variance that is negative, zero (σ_b²) or not finite, a probability that is none.
+        Unknown activation, a variance that is negative, zero (σ_b²) or not finite, a probability that is none, a step
+        where it does not go.
 
     Examples
     --------
@@ -66,8 +96,8 @@ class Layer:
     sigma_b2: float = 1.0
     sigma_c2: float = 0.0
     centered: bool = False
-    normalized: bool = False
-    dropout: float = 0.0
+    before: tuple[Step, ...] = ()
+    after: tuple[Step, ...] = ()
 
     def __init__(
         self,
@@ -77,6 +107,8 @@ class Layer:
         sigma_c2: float = 0.0,
         centered: bool = False,
         *,
+        before: Step | Iterable[Step] = (),
+        after: Step | Iterable[Step] = (),
         normalized: bool = False,
         dropout: float = 0.0,
     ) -> None:
@@ -85,8 +117,10 @@ class Layer:
         object.__setattr__(self, "sigma_b2", number(sigma_b2, "sigma_b2", low=0, high=_LARGEST, open_low=True))
         object.__setattr__(self, "sigma_c2", number(sigma_c2, "sigma_c2", low=0, high=_LARGEST))
         object.__setattr__(self, "centered", flag(centered, "centered"))
-        object.__setattr__(self, "normalized", flag(normalized, "normalized"))
-        object.__setattr__(self, "dropout", number(dropout, "dropout", low=0, high=_MOST_DROPOUT))
+        norm = (LayerNorm(),) if flag(normalized, "normalized") else ()
+        noise = tuple(each for each in (Dropout(dropout),) if each.kept < 1)
+        object.__setattr__(self, "before", (*in_place(before, "before"), *norm))
+        object.__setattr__(self, "after", in_place((*in_place(after, "after"), *noise), "after"))
 
     def __call__(self, x: ArrayLike) -> Any:
         """Return φ at x."""
@@ -95,8 +129,9 @@ class Layer:
     def __repr__(self) -> str:
         given = {"sigma_a2": self.sigma_a2, "sigma_b2": self.sigma_b2, "sigma_c2": self.sigma_c2}
         shown = [f"{name}={value:g}" for name, value in given.items() if value or name == "sigma_b2"]
-        shown += [f"{name}=True" for name in ("centered", "normalized") if getattr(self, name)]
-        shown += [f"dropout={self.dropout:g}"] if self.dropout else []
+        shown += ["centered=True"] if self.centered else []
+        steps = {name: getattr(self, name) for name in ("before", "after")}
+        shown += [f"{name}={list(each)!r}" for name, each in steps.items() if each]
         return f"Layer({self.activation!r}, {', '.join(shown)})"
 
     @property
@@ -126,17 +161,65 @@ class Layer:
 
     @property
     def plain(self) -> bool:
-        """Whether it is without normalisation and dropout."""
-        return not (self.normalized or self.dropout)
+        """Whether it is without steps besides φ."""
+        return not (self.before or self.after)
 
     @property
     def kept(self) -> float:
-        """Share of the features that dropout keeps."""
-        return 1.0 - self.dropout
+        """Share of the features that are kept where some are dropped."""
+        return math.prod(each.kept for each in self.after)
 
-    def scale_at(self, tau: float) -> float:
-        """Return the standard deviation of what φ is given, where that of the pre-activation is τ."""
-        return 1.0 if self.normalized else tau
+    def given(self, s: Any) -> Any:
+        """Return the variance of what φ is given, that of the pre-activation being s: numbers, arrays or jets."""
+        return through(self.before, s)
+
+    def argument(self, tau: float) -> float:
+        """Return the standard deviation of what φ is given, that of the pre-activation being τ."""
+        return math.sqrt(self.given(tau**2)) if self.before else tau
+
+    def passed(self, q: Any) -> Any:
+        """Return the squared norm of the features, that of what φ makes being q: numbers, arrays or jets."""
+        return through(self.after, q)
+
+    def response(self, tau: float) -> Response:
+        """Return what an uncentred layer makes of pre-activations of standard deviation τ."""
+        if self.plain:
+            at = moments(self.activation, tau)
+            return Response(tau, 1.0, at.mean, at.square, 0.5 * at.square_second, at.first_square)
+        s = variable(tau**2)
+        given = self.given(s)
+        argument = math.sqrt(given.value)
+        at = moments(self.activation, argument)
+        made = given.of((at.square, 0.5 * at.square_second, 0.0))
+        square = self.passed(made) if at.square > 0 else made
+        gain = math.sqrt(square.value / at.square) if at.square > 0 else 1.0
+        slope = gain * argument / tau
+        return Response(
+            argument,
+            gain,
+            gain * at.mean,
+            float(square.value),
+            float(square.gradient[0]),
+            at.first_square * slope**2,
+        )
+
+    def steepness(self, tau: float) -> float:
+        """Return σ_a² E (∂z/∂u)², u of standard deviation τ: below one where random networks come to rest."""
+        return self.sigma_a2 * self.response(tau).slope_square
+
+    def variance(self, s: float, base: float) -> float:
+        """Return what s, the variance of the pre-activation, comes to in a step: σ_a² E z² and what the input gives."""
+        mean, variance = mean_and_variance(self.activation, self.argument(math.sqrt(s)))
+        square = variance if self.centered else variance + mean * mean
+        return self.sigma_a2 * (self.passed(square) if square else square) + base
+
+    @property
+    def square_at_zero(self) -> float:
+        """E z² in the limit of no pre-activation."""
+        if self.plain:
+            return float(np.asarray(self.activation(np.zeros(1)))[0]) ** 2
+        square = self.response(_NOTHING).square
+        return square if square > _NOTHING else 0.0
 
     @property
     def title(self) -> str:
@@ -144,6 +227,17 @@ class Layer:
         phi = self.activation
         given = replace(self, activation=phi.minus(-phi.shift), centered=False)
         return f"DEQ({repr(given).removeprefix('Layer(')}" if self.recurrent else repr(given)
+
+    def record(self) -> dict[str, Any]:
+        """Return all but the activation as numbers and texts, of which `recorded` makes it again."""
+        given = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "activation"}
+        return given | {place: [step.record() for step in given[place]] for place in ("before", "after")}
+
+    @staticmethod
+    def recorded(activation: Activation, record: dict[str, Any]) -> Layer:
+        """Return the layer with this activation that `record` tells of."""
+        steps = {place: [Step.recorded(each) for each in record[place]] for place in ("before", "after")}
+        return Layer(activation, **(record | steps))
 
     def pinned(self, squared_norm: float) -> Layer:
         """Return the same layer uncentred, its activation shifted by E φ(τξ) once and for all.
@@ -155,7 +249,7 @@ class Layer:
         """
         if not self.centered:
             return self
-        mean = moments(self.activation, self.scale_at(preactivation_scale(self, squared_norm).value)).mean
+        mean = moments(self.activation, self.argument(preactivation_scale(self, squared_norm).value)).mean
         # The mean of an odd activation is zero up to rounding; leaving it alone keeps φ odd exactly.
         shift = mean if abs(mean) > 1e-15 else 0.0
         return replace(self, activation=self.activation.minus(shift), centered=False)
@@ -181,11 +275,7 @@ def preactivation_scale(layer: Layer, tau0_squared: float) -> Solution[float]:
     tau0_squared = squared_norm(tau0_squared, "tau0_squared")
     base = layer.sigma_b2 * tau0_squared + layer.sigma_c2
 
-    def image(s: float) -> float:
-        mean, variance = mean_and_variance(layer.activation, layer.scale_at(math.sqrt(s)))
-        return layer.sigma_a2 * (variance if layer.centered else variance + mean * mean) + base
-
-    found = smallest_fixed_point(image, base)
+    found = smallest_fixed_point(lambda s: layer.variance(s, base), base)
     if not found.converged:
         raise IllPosedError(
             f"{layer.title} has no equilibrium at tau0_squared = {tau0_squared:g}: the squared pre-activation grows "

@@ -14,7 +14,7 @@ from rmtdeq._lib.check import number, real_array
 from rmtdeq._lib.errors import IllPosedError, InvalidInputError
 from rmtdeq._lib.optional import require
 from rmtdeq._lib.types import Function, Seed
-from rmtdeq.activations import Activation, moments
+from rmtdeq.activations import Activation
 from rmtdeq.network.layers import PROBES, Layer, preactivation_scale
 from rmtdeq.network.patience import patient_solver
 from rmtdeq.network.wellposed import require_stable
@@ -134,7 +134,8 @@ class Network:
     At the input K_in = X Xᵀ, and Θ_in = X Xᵀ for "ntk-full"; for "ntk", whose first input weights and bias, those of
     layers that are given the samples alone, stay as they are, neither it nor σ_c² is there.  Branches side by side have
     the weighted sums of their kernels, with X Xᵀ of either kind where the samples are among them.  Normalised layers
-    have φ(u/√K(u, u)) for φ(u), and dropout divides what samples have with themselves by the share that it keeps.
+    have φ(u/√K(u, u)) for φ(u), and dropout divides what samples have with themselves by the share that it keeps; so do
+    other steps (`Step`) multiply what φ is given, or makes, by a number for each sample.
 
     Examples
     --------
@@ -229,7 +230,7 @@ class Network:
         found = []
         for layer, tau in _along(self, tau0_squared):
             if layer.recurrent:
-                require_stable(layer.title, _steepness(layer, tau), f" at tau0_squared = {tau0_squared:g}")
+                require_stable(layer.title, layer.steepness(tau), f" at tau0_squared = {tau0_squared:g}")
             found.append(layer)
         return tuple(found)
 
@@ -243,7 +244,7 @@ class Network:
             try:
                 for layer, tau in _along(pinned, share * tau0_squared):
                     if layer.recurrent:
-                        found = max(found, math.sqrt(_steepness(layer, tau)))
+                        found = max(found, math.sqrt(layer.steepness(tau)))
             except IllPosedError:  # such inputs have no equilibrium
                 continue
         return found
@@ -308,12 +309,6 @@ class Network:
             torch_activation=torch_activation,
             recurrent=recurrent,
         )
-
-
-def _steepness(layer: Layer, tau: float) -> float:
-    """σ_a² E φ'², of the derivative in a pre-activation of standard deviation τ."""
-    scale = layer.scale_at(tau)
-    return layer.sigma_a2 * moments(layer.activation, scale).first_square * (scale / tau) ** 2
 
 
 class _Wiring:
@@ -392,7 +387,7 @@ def _along(network: Network, squared_norm: float) -> Iterator[tuple[Layer, float
         pinned = layer.pinned(given)
         tau = preactivation_scale(pinned, given).value
         yield pinned, tau
-        squares[i] = moments(pinned.activation, pinned.scale_at(tau)).square / pinned.kept
+        squares[i] = pinned.response(tau).square / pinned.kept
 
 
 def require_network(network: object) -> None:

@@ -24,7 +24,6 @@ _KINDS: dict[str, type[DEQRegressor] | type[DEQClassifier]] = {
 _ARRAYS = ("X_fit_", "dual_coef_", "ridges_", "loo_error_", "gcv_error_")
 _OF_CLASSES = ("classes_", "loo_error_rate_")
 _SCALING = ("exponent", "centre", "spread")
-_OF_LAYERS = ("sigma_a2", "sigma_b2", "sigma_c2", "normalized", "dropout")
 
 
 def save_estimator(model: DEQRegressor | DEQClassifier, path: str | PathLike[str]) -> Path:
@@ -146,7 +145,7 @@ def _written(layer: Layer) -> dict[str, Any]:
         "activation": phi.name,
         "parameters": list(phi.parameters),
         "shift": phi.shift,
-        **{key: getattr(layer, key) for key in _OF_LAYERS},
+        "layer": layer.record(),
     }
     if phi.name not in activation_names() or not np.array_equal(_layer(found)(PROBES), layer(PROBES)):
         raise InvalidInputError(
@@ -157,4 +156,4 @@ def _written(layer: Layer) -> dict[str, Any]:
 
 def _layer(record: dict[str, Any]) -> Layer:
     phi = activation(record["activation"], *record["parameters"]).minus(record["shift"])
-    return Layer(phi, **{key: record[key] for key in _OF_LAYERS})
+    return Layer.recorded(phi, record["layer"])

@@ -9,7 +9,6 @@ diagonal.  The partial derivatives of F are expectations of derivatives of φ (b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,81 +16,15 @@ from numpy.typing import ArrayLike
 from rmtdeq._lib.check import choice, real_array
 from rmtdeq._lib.check import kinds as check_kinds
 from rmtdeq._lib.errors import InvalidInputError
-from rmtdeq._lib.types import KINDS, FloatArray, Kind
-from rmtdeq.activations import Activation, moments
+from rmtdeq._lib.jets import Curve, Jet, variable
+from rmtdeq._lib.types import KINDS, FloatArray, Function, IntArray, Kind
+from rmtdeq.kernels.pairs import entry
 from rmtdeq.network import INPUT, Layer, Network, preactivation_scale, samples_alone, weighted_sum
 from rmtdeq.network.wellposed import require_diagonal_contraction, require_finite_tangent
 from rmtdeq.theory.pair_expectations import PairExpectations
 
 _LEAST = 1e-150
 """Variances below have squares that underflow."""
-
-
-@dataclass(frozen=True, eq=False)
-class Jet:
-    """A function of d variables at many points, with first and second derivatives.
-
-    Attributes
-    ----------
-    value : ndarray (...)
-    gradient : ndarray (..., d)
-    hessian : ndarray (..., d, d)
-    """
-
-    value: FloatArray
-    gradient: FloatArray
-    hessian: FloatArray
-
-    def __add__(self, other: Jet) -> Jet:
-        return Jet(self.value + other.value, self.gradient + other.gradient, self.hessian + other.hessian)
-
-    def __mul__(self, other: Jet) -> Jet:
-        cross = self.gradient[..., :, None] * other.gradient[..., None, :]
-        return Jet(
-            self.value * other.value,
-            self.value[..., None] * other.gradient + other.value[..., None] * self.gradient,
-            self.value[..., None, None] * other.hessian
-            + other.value[..., None, None] * self.hessian
-            + cross
-            + np.swapaxes(cross, -1, -2),
-        )
-
-    def scaled(self, factor: float) -> Jet:
-        """Return a multiple."""
-        return Jet(factor * self.value, factor * self.gradient, factor * self.hessian)
-
-    __rmul__ = scaled
-
-    def times(self, factors: FloatArray) -> Jet:
-        """Return the function times a number at each point."""
-        f = np.asarray(factors)
-        return Jet(f * self.value, f[..., None] * self.gradient, f[..., None, None] * self.hessian)
-
-    def power(self, exponent: float) -> Jet:
-        """Return a power of a positive function."""
-        value, outer = self.value**exponent, self.gradient[..., :, None] * self.gradient[..., None, :]
-        slope = exponent * value / self.value
-        bend = (exponent - 1) * slope / self.value
-        return Jet(
-            value,
-            slope[..., None] * self.gradient,
-            slope[..., None, None] * self.hessian + bend[..., None, None] * outer,
-        )
-
-    def plus(self, constant: float) -> Jet:
-        """Return the function plus a constant."""
-        return Jet(self.value + constant, self.gradient, self.hessian)
-
-    def one_over_rest(self) -> Jet:
-        """Return 1/(1 - f)."""
-        inverse = 1 / (1 - self.value)
-        outer = self.gradient[..., :, None] * self.gradient[..., None, :]
-        square = (inverse**2)[..., None]
-        return Jet(
-            inverse,
-            square * self.gradient,
-            square[..., None] * (self.hessian + 2 * inverse[..., None, None] * outer),
-        )
 
 
 def diagonal_jet(network: Network, squared_norms: FloatArray, kind: Kind = "ck") -> Jet:
@@ -115,23 +48,12 @@ def diagonal_jet(network: Network, squared_norms: FloatArray, kind: Kind = "ck")
         No equilibrium, no contraction, or an infinite NTK.
     """
     _require_pinned(network)
-    tangents = {INPUT: _variable(squared_norms, 0, 1)}
+    tangents = {INPUT: variable(squared_norms, 0, 1)}
     for number, (layer, at) in enumerate(zip(network.layers, _diagonals(network, squared_norms, kind), strict=True)):
-        value, slope = _stacked([d.square for d in at]), None
-        if kind != "ck":
-            slope = _stacked([d.slope_square for d in at])
-        tangents[number] = _entry(network, number, value, slope, tangents, kind).scaled(1 / layer.kept)
+        slope, sources = None if kind == "ck" else at.slope_square(), network.sources[number]
+        below, first = weighted_sum(tangents, sources), samples_alone(sources)
+        tangents[number] = entry(kind, layer, at.square, slope, below, first) / layer.kept
     return weighted_sum(tangents, network.sources[-1])
-
-
-def _entry(network: Network, number: int, value: Jet, slope: Jet | None, below: dict[int, Jet], kind: Kind) -> Jet:
-    """Return an entry of a layer's kernel, those below being known; of the conjugate kernel no slope is wanted."""
-    if slope is None:
-        return value
-    layer, sources = network.layers[number], network.sources[number]
-    if kind == "ntk-full" or not samples_alone(sources):
-        value = value + slope * weighted_sum(below, sources).scaled(layer.sigma_b2).plus(layer.sigma_c2)
-    return value * slope.scaled(layer.sigma_a2).one_over_rest()
 
 
 def entry_jet(network: Network, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: Kind = "ck") -> Jet:
@@ -171,19 +93,14 @@ def entry_jet(network: Network, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: 
         raise InvalidInputError("Squared norms must be positive, and inner products smaller than √(uv).")
     norms, index = np.unique(np.concatenate([u.ravel(), v.ravel()]), return_inverse=True)
     left, right = index[: u.size], index[u.size :]
-    values = {INPUT: _variable(x.ravel(), 2, 3)}
+    values = {INPUT: variable(x.ravel(), 2, 3)}
     entries = dict(values)
     for number, (layer, at) in enumerate(zip(network.layers, _diagonals(network, norms, kind), strict=True)):
-        scale = _stacked([d.scale for d in at])
-        pairs = PairExpectations(layer, np.sqrt(scale.value), left, right)
-        inner = [_embedded(scale, side, axis) for axis, side in enumerate((left, right))]
-        source = weighted_sum(values, network.sources[number]).scaled(layer.sigma_b2).plus(layer.sigma_c2)
-        r, arguments = _covariance(pairs, inner, source)
-        values[number], slope = _Partials(pairs, r, 0).of(arguments), None
-        if kind != "ck":
-            slope = _Partials(pairs, r, 1).of(arguments)
-            slope = slope * (inner[0] * inner[1]).power(-0.5) if layer.normalized else slope
-        entries[number] = _entry(network, number, values[number], slope, entries, kind)
+        sources = network.sources[number]
+        pair = _Pair(layer, at, left, right, layer.sigma_b2 * weighted_sum(values, sources) + layer.sigma_c2)
+        values[number], slope = pair.value, None if kind == "ck" else pair.slope()
+        below, first = weighted_sum(entries, sources), samples_alone(sources)
+        entries[number] = entry(kind, layer, values[number], slope, below, first)
     result = weighted_sum(entries, network.sources[-1])
     return Jet(
         result.value.reshape(x.shape),
@@ -192,29 +109,41 @@ def entry_jet(network: Network, u: ArrayLike, v: ArrayLike, x: ArrayLike, kind: 
     )
 
 
-def _covariance(pairs: PairExpectations, inner: list[Jet], source: Jet) -> tuple[FloatArray, list[Jet]]:
-    """Solve ``ρ = σ_a² F(s, t, ρ) + source``, differentiated once and twice.
+class _Pair:
+    """A layer's ``G = E z(ξ)z(ζ)``, where ``ρ = σ_a² G + source``, differentiated once and twice in (u, v, x).
 
-    Returns the correlations, and F's arguments s, t and ρ, or where they are normalised 1, 1 and ρ/√(st), as functions
-    of (u, v, x).
+    z is φ, times a number for each sample if there are steps after it, and is given its pre-activation, times one if
+    there are steps before it: G is such a multiple of F(s, t, ρ), of the variances and covariance of what φ is given.
     """
-    a2, normalized = pairs.layer.sigma_a2, pairs.layer.normalized
-    rho = pairs.solve(source.value)
-    r, nothing = rho / pairs.scale, np.zeros((rho.size, 3))
-    one = Jet(np.ones_like(rho), nothing, nothing[:, :, None] * np.zeros(3))
-    size = (inner[0] * inner[1]).power(-0.5) if normalized else one
 
-    def arguments(covariance: Jet) -> list[Jet]:
-        return [one, one, covariance * size] if normalized else [*inner, covariance]
+    def __init__(self, layer: Layer, at: _Diagonal, left: IntArray, right: IntArray, source: Jet) -> None:
+        def both(f: Jet) -> tuple[Jet, Jet]:
+            return _embedded(f, left, 0), _embedded(f, right, 1)
 
-    F = _Partials(pairs, r, 0)
-    covariance = Jet(rho, one.gradient, one.hessian)
-    gain = 1 / (1 - a2 * F.gradient[:, 2] * size.value)
-    # Newton's method: a step is right in one derivative more.
-    for _ in range(2):
-        gap = F.of(arguments(covariance)).scaled(a2) + source + covariance.scaled(-1.0)
-        covariance = covariance + gap.times(gain)
-    return r, arguments(covariance)
+        self._variances = both(at.given)
+        self._size, self._gain = (u**0.5 * v**0.5 for u, v in map(both, (at.given / at.scale, at.gain)))
+        self._pairs = PairExpectations(layer, np.sqrt(at.scale.value), left, right)
+        a2, rho = layer.sigma_a2, self._pairs.solve(source.value)
+        self._r = rho / self._pairs.scale
+        self._partials = _Partials(self._pairs, self._r, 0)
+        gain = 1 / (1 - a2 * self._partials.gradient[:, 2] * (self._size * self._gain).value)
+        self._rho = Jet(rho, np.zeros((rho.size, 3)), np.zeros((rho.size, 3, 3)))
+        # Newton's method: a step is right in one derivative more.
+        for _ in range(2):
+            gap = a2 * self.value + source - self._rho
+            self._rho = self._rho + gap.times(gain)
+
+    @property
+    def value(self) -> Jet:
+        """G."""
+        return self._of(self._partials) * self._gain
+
+    def slope(self) -> Jet:
+        """``E z'(ξ)z'(ζ)``."""
+        return self._of(_Partials(self._pairs, self._r, 1)) * self._size * self._gain
+
+    def _of(self, partials: _Partials) -> Jet:
+        return partials.of([*self._variances, self._rho * self._size])
 
 
 def _require_pinned(network: Network) -> None:
@@ -222,98 +151,79 @@ def _require_pinned(network: Network) -> None:
         raise InvalidInputError("The scalar kernel is that of one activation: pass deq.pinned(tau0_squared).")
 
 
-def _diagonals(network: Network, squared_norms: FloatArray, kind: Kind) -> Iterator[list[_Diagonal]]:
+def _diagonals(network: Network, squared_norms: FloatArray, kind: Kind) -> Iterator[_Diagonal]:
     """Of every layer, for samples of these squared norms."""
-    known = {INPUT: [_Diagonal._jet(float(norm), 1.0, 0.0) for norm in squared_norms]}
+    known = {INPUT: variable(squared_norms)}
     for number, layer in enumerate(network.layers):
-        below = [
-            weighted_sum({source: known[source][i] for source, _ in network.sources[number]}, network.sources[number])
-            for i in range(len(squared_norms))
-        ]
-        at = [_Diagonal(layer, square, kind) for square in below]
+        at = _Diagonal(layer, weighted_sum(known, network.sources[number]), kind)
         yield at
-        known[number] = [d.square.scaled(1 / layer.kept) for d in at]
+        known[number] = at.square / layer.kept
 
 
 class _Diagonal:
-    """Jets in a sample's squared norm: s, which solves ``s = σ_a² E φ(√s ξ)² + σ_b² q + σ_c²``; E φ², E φ'² there.
+    """Jets in the squared norms of samples: s, which solves ``s = σ_a² E z² + σ_b² q + σ_c²``; E z², E (∂z/∂u)² there.
 
-    Of normalised pre-activations φ is given ξ, and the derivative is that of φ(u/√s).
+    z is what φ makes of a Gaussian pre-activation of variance s, with the steps before and after it.
 
     Parameters
     ----------
     layer : Layer
         Uncentred.
     below : Jet
-        q, the squared norm of the layer's input.
+        q, the squared norms of the layer's inputs.
     kind : str
+
+    Attributes
+    ----------
+    scale, given : Jet
+        s, and the variance of what φ is given.
+    gain : Jet
+        What steps after φ multiply squares by.
+    square : Jet
+        E z².
     """
 
     def __init__(self, layer: Layer, below: Jet, kind: Kind) -> None:
-        norm = float(below.value)
-        sigma = preactivation_scale(layer, norm).value
-        if sigma**2 < _LEAST:
-            raise InvalidInputError(
-                f"{layer.title} at squared norm {norm:.4g} has preactivations of variance {sigma**2:.4g}, whose square "
-                "is nothing in double precision; scale the samples, or raise sigma_b2."
-            )
-        phi, a2, b2 = layer.activation, layer.sigma_a2, layer.sigma_b2
-        given = layer.scale_at(sigma)
-        xi = phi.rule(given).nodes
-        square = self._in_scale(phi, given, np.asarray(phi(given * xi), dtype=float) ** 2)
-        if layer.normalized:
-            square = square[0], 0.0, 0.0
-        gain = a2 * square[1]
-        where = f" at squared norm {norm:.4g}"
-        require_diagonal_contraction(layer.title, gain, where)
-        slope = b2 * float(below.gradient[0]) / (1 - gain)
-        bend = (a2 * square[2] * slope**2 + b2 * float(below.hessian[0, 0])) / (1 - gain)
-        self.scale = self._jet(sigma**2, slope, bend)
-        self.square = self._along(square)
-        if kind == "ck":
-            return
-        steepness = moments(phi, given).first_square * (given / sigma) ** 2
-        require_finite_tangent(layer.title, a2 * steepness if layer.recurrent else 0.0, where)
-        slopes = self._in_scale(phi, given, phi.slope(given * xi) ** 2)
-        if layer.normalized:
-            s = sigma**2
-            slopes = slopes[0] / s, -slopes[0] / s**2, 2 * slopes[0] / s**3
-        self.slope_square = self._along(slopes)
+        self._layer, a2 = layer, layer.sigma_a2
+        sigma = np.array([preactivation_scale(layer, float(norm)).value for norm in below.value])
+        for norm, scale in zip(below.value, sigma, strict=True):
+            if scale**2 < _LEAST:
+                raise InvalidInputError(
+                    f"{layer.title} at squared norm {norm:.4g} has preactivations of variance {scale**2:.4g}, whose "
+                    "square is nothing in double precision; scale the samples, or raise sigma_b2."
+                )
+        self._arguments = [layer.argument(float(scale)) for scale in sigma]
+        of_square = self._in_scale(lambda u: np.asarray(layer.activation(u), dtype=float))
+        square = layer.passed(layer.given(variable(sigma**2)).of(of_square))
+        gain = a2 * square.gradient[:, 0]
+        for i, norm in enumerate(below.value):
+            where = f" at squared norm {norm:.4g}"
+            require_diagonal_contraction(layer.title, gain[i], where)
+            if kind != "ck" and layer.recurrent:
+                require_finite_tangent(layer.title, layer.steepness(float(sigma[i])), where)
+        # s as a function of q, then of what q is one of.
+        slope = layer.sigma_b2 / (1 - gain)
+        self.scale = below.of((sigma**2, slope, a2 * square.hessian[:, 0, 0] * slope**2 / (1 - gain)))
+        self.given = layer.given(self.scale)
+        made = self.given.of(of_square)
+        self.square = layer.passed(made)
+        self.gain = self.square / made
 
-    @staticmethod
-    def _in_scale(phi: Activation, sigma: float, values: FloatArray) -> tuple[float, float, float]:
-        """``E f(σξ)`` with two derivatives in σ²: means of f'' and of its second derivative, by Stein's lemma."""
-        rule = phi.rule(sigma)
-        xi, s = rule.nodes, sigma**2
-        mean = float(rule.weights @ values)
-        weighted = rule.weights * (values - mean)
-        return (
-            mean,
-            float(weighted @ (xi**2 - 1)) / (2 * s),
-            float(weighted @ (xi**4 - 6 * xi**2 + 3)) / (4 * s**2),
-        )
+    def slope_square(self) -> Jet:
+        """E (∂z/∂u)²."""
+        return self.given.of(self._in_scale(self._layer.activation.slope)) * (self.given / self.scale) * self.gain
 
-    def _along(self, f: tuple[float, float, float]) -> Jet:
-        """Compose with s(u)."""
-        slope, curvature = float(self.scale.gradient[0]), float(self.scale.hessian[0, 0])
-        return self._jet(f[0], f[1] * slope, f[2] * slope**2 + f[1] * curvature)
-
-    @staticmethod
-    def _jet(value: float, slope: float, curvature: float) -> Jet:
-        return Jet(np.array(value), np.array([slope]), np.array([[curvature]]))
-
-
-def _stacked(jets: list[Jet]) -> Jet:
-    return Jet(
-        np.stack([f.value for f in jets]), np.stack([f.gradient for f in jets]), np.stack([f.hessian for f in jets])
-    )
-
-
-def _variable(at: FloatArray, axis: int, count: int) -> Jet:
-    """Return one of several variables as a function of them."""
-    gradient = np.zeros((at.size, count))
-    gradient[:, axis] = 1.0
-    return Jet(at, gradient, np.zeros((at.size, count, count)))
+    def _in_scale(self, f: Function) -> Curve:
+        """``E f(√s ξ)²`` with two derivatives in s: means of (f²)'' and of its second derivative, by Stein's lemma."""
+        found = []
+        for scale in self._arguments:
+            rule, s = self._layer.activation.rule(scale), scale**2
+            xi, values = rule.nodes, f(scale * rule.nodes) ** 2
+            mean = rule.weights @ values
+            weighted = rule.weights * (values - mean)
+            found.append((mean, weighted @ (xi**2 - 1) / (2 * s), weighted @ (xi**4 - 6 * xi**2 + 3) / (4 * s**2)))
+        mean, slope, bend = np.transpose(found)
+        return mean, slope, bend
 
 
 def _embedded(f: Jet, index: np.ndarray, axis: int) -> Jet:

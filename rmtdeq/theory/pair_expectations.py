@@ -12,7 +12,7 @@ from scipy.special import binom
 
 from rmtdeq._lib.errors import ConvergenceError, IllPosedError
 from rmtdeq._lib.types import FloatArray, IntArray
-from rmtdeq.activations import hermite_coefficients, moments
+from rmtdeq.activations import hermite_coefficients
 from rmtdeq.activations.dual_forms import FoldedLinear
 from rmtdeq.network import Layer
 
@@ -39,19 +39,24 @@ class PairExpectations:
     scale : ndarray (pairs,)
         Products of the standard deviations.
     sigma_u, sigma_v : ndarray (pairs,)
-        Standard deviations of what φ is given: those of the pre-activations, or one where they are normalised.
+        Standard deviations of what φ is given: those of the pre-activations, but for steps before it.
+    gain : ndarray (pairs,)
+        What steps after φ multiply products by.
     """
 
     def __init__(self, layer: Layer, sigma: FloatArray, left: IntArray, right: IntArray) -> None:
         self.layer, self.scale = layer, sigma[left] * sigma[right]
-        sigma = np.ones_like(sigma) if layer.normalized else sigma
+        responses = [layer.response(float(s)) for s in sigma]
+        sigma = np.array([each.argument for each in responses])
+        gains = np.array([each.gain for each in responses])
+        self.gain = gains[left] * gains[right]
         self.sigma_u, self.sigma_v = sigma[left], sigma[right]
         self._sigma, self._left, self._right = sigma, left, right
         phi = layer.activation
         self._folded = phi.dual_form if isinstance(phi.dual_form, FoldedLinear) else None
         self._degree = 0
         if self._folded is None:
-            norm = np.array([np.sqrt(moments(phi, float(s)).square) for s in sigma])
+            norm = np.sqrt([each.square for each in responses]) / gains
             self._rounding = _COMPLETE * norm[left] * norm[right]
             self._grow()
 
@@ -116,8 +121,8 @@ class PairExpectations:
             self._grow()
 
     def solve(self, offset: FloatArray) -> FloatArray:
-        """Solve ``ρ = σ_a² F(ρ) + offset`` by Newton's method from the offset, kept within a bracket."""
-        a2, scale = self.layer.sigma_a2, self.scale
+        """Solve ``ρ = σ_a² gain F(ρ) + offset`` by Newton's method from the offset, kept within a bracket."""
+        a2, scale = self.layer.sigma_a2 * self.gain, self.scale
         steep = self.sigma_u * self.sigma_v / scale
         high = scale.copy()
         low = -high

@@ -13,7 +13,6 @@ from functools import reduce
 import numpy as np
 
 from rmtdeq._lib.types import FloatArray, Kind
-from rmtdeq.activations import moments
 from rmtdeq.kernels.pairs import entry
 from rmtdeq.network import INPUT, Layer, Network, preactivation_scale, samples_alone, weighted_sum
 from rmtdeq.network.wellposed import require_contraction, require_diagonal_contraction, require_finite_tangent
@@ -101,28 +100,25 @@ def taylor_coefficients(network: Network, u: float, v: float, at: float, degree:
         value, slope = _through(layer, sigma, layer.sigma_b2 * weighted_sum(values, sources) + layer.sigma_c2)
         values[number] = value
         entries[number] = entry(kind, layer, value, slope, weighted_sum(entries, sources), samples_alone(sources))
-        squares = [moments(layer.activation, layer.scale_at(float(s))).square for s in sigma]
-        norms[number] = np.array(squares) / layer.kept
+        norms[number] = np.array([layer.response(float(s)).square for s in sigma]) / layer.kept
     return weighted_sum(entries, network.sources[-1]).coefficients / unit ** np.arange(degree + 1.0)
 
 
 def _scale(layer: Layer, norm: float, kind: Kind) -> float:
     sigma = preactivation_scale(layer, norm).value
-    given, where = layer.scale_at(sigma), f" at squared norm {norm:.4g}"
-    at = moments(layer.activation, given)
-    if not layer.normalized:
-        require_diagonal_contraction(layer.title, 0.5 * layer.sigma_a2 * at.square_second, where)
+    at, where = layer.response(sigma), f" at squared norm {norm:.4g}"
+    require_diagonal_contraction(layer.title, layer.sigma_a2 * at.square_slope, where)
     if kind != "ck" and layer.recurrent:
-        require_finite_tangent(layer.title, layer.sigma_a2 * at.first_square * (given / sigma) ** 2, where)
+        require_finite_tangent(layer.title, layer.sigma_a2 * at.slope_square, where)
     return sigma
 
 
 def _through(layer: Layer, sigma: FloatArray, source: PowerSeries) -> tuple[PowerSeries, PowerSeries]:
-    """Return the series of ``F = E φ(u)φ(v)`` and of ``E φ'(u)φ'(v)`` where ``ρ = σ_a² F + source``."""
+    """Return the series of ``G = E z(u)z(v)`` and of ``E z'(u)z'(v)`` where ``ρ = σ_a² G + source``."""
     terms, size, a2 = source.coefficients.size, float(sigma.prod()), layer.sigma_a2
     pairs = PairExpectations(layer, sigma, np.array([0]), np.array([1]))
     r = float(pairs.solve(source.coefficients[:1])[0]) / size
-    outer = pairs.taylor(r, terms)
+    outer = pairs.gain[0] * pairs.taylor(r, terms)
     slopes = outer[1:] * np.arange(1, terms + 1) / size
     require_contraction(layer.title, a2 * float(slopes[0]))
     # Without its constant, in units of the correlation.

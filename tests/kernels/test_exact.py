@@ -92,7 +92,7 @@ def test_equal_samples_need_no_quadrature(make, monkeypatch):
     monkeypatch.setattr(exact, "difference_form", forbidden)
     norms, sigma, mean = np.array([[1.0, 1.3], [0.8, 1.1], [0.2, 0.3]])
     square, slopes = np.array([0.4, 0.7]), np.array([0.5, 0.6])
-    layer, same = rd.Layer(make("elu"), 0.4, 0.8), Profile(norms, sigma, mean, square, slopes, sigma)
+    layer, same = rd.Layer(make("elu"), 0.4, 0.8), Profile(norms, sigma, mean, square, slopes, sigma, np.ones(2))
     for dual in (None, forbidden):
         value, slope, _ = solve_pairs(layer, same, same, Angles(np.ones(2), np.zeros(2)), dual)
         np.testing.assert_allclose(value, square, rtol=1e-15)

@@ -41,6 +41,14 @@ NETWORKS = {
             rd.Layer("leaky_relu(0.2)", sigma_b2=1.5, normalized=True),
         ]
     ),
+    "RMS norms": rd.Network(
+        [
+            rd.Layer("relu", sigma_b2=2.0, sigma_c2=0.1, after=rd.RMSNorm()),
+            rd.Layer("tanh", 0.3, 0.8, 0.1, before=rd.RMSNorm(0.2), after=rd.RMSNorm(0.1)),
+            rd.Residual(rd.Layer("relu", centered=True, before=rd.LayerNorm(0.3), after=[rd.RMSNorm(), rd.RMSNorm(1)])),
+            rd.Layer("leaky_relu(0.2)", sigma_b2=1.5, after=rd.RMSNorm(0.5)),
+        ]
+    ),
     "residual blocks": rd.Network(
         [
             rd.Layer("relu", sigma_b2=2.0),
@@ -83,24 +91,39 @@ def scalar(network, u, v, x):
     def given(sources, name):
         return sum(weight * known[number + 1][name] for number, weight in sources)
 
+    def through(steps, q):
+        for each in steps:
+            q = np.divide(q, q + each.epsilon, out=np.zeros_like(q), where=q > 0)
+        return q
+
+    def made(layer, inside):
+        square = dual(layer.activation, inside, inside, inside).product
+        return square, through(layer.after, square)
+
     for layer, sources in zip(network.layers, network.sources, strict=False):
         a2, b2, c2 = layer.sigma_a2, layer.sigma_b2, layer.sigma_c2
         steps = 30 if a2 else 0
         variance = below = b2 * given(sources, "norms") + c2
         for _ in range(steps):
-            inside = np.sign(variance) if layer.normalized else variance
-            variance = a2 * dual(layer.activation, inside, inside, inside).product + below
-        inside = np.sign(variance) if layer.normalized else variance
-        found = {"norms": dual(layer.activation, inside, inside, inside).product}
-        s, t = variance[places.reshape(2, -1)]
-        size = np.where(s * t > 0, np.sqrt(s * t), 1.0) if layer.normalized else np.ones_like(s)
+            variance = a2 * made(layer, through(layer.before, variance))[1] + below
+        inside = through(layer.before, variance)
+        square, norms = made(layer, inside)
+        found = {"norms": norms}
+        # Both samples' factors before and after φ.
+        (s, t), (steep, gain) = (
+            variance[places.reshape(2, -1)],
+            (
+                np.sqrt(np.divide(b, a, out=np.ones_like(a), where=a > 0))[places.reshape(2, -1)].prod(axis=0)
+                for a, b in ((variance, inside), (square, norms))
+            ),
+        )
         covariance = below = b2 * given(sources, "ck") + c2
         for _ in range(steps + 1):
             covariance = np.clip(covariance, -np.sqrt(s * t), np.sqrt(s * t))
             covariance[equal] = s[equal]
-            at = dual(layer.activation, *inside[places.reshape(2, -1)], covariance / size)
-            covariance = a2 * at.product + below
-        slope, found["ck"] = at.slope / size, at.product
+            at = dual(layer.activation, *inside[places.reshape(2, -1)], covariance * steep)
+            covariance = a2 * gain * at.product + below
+        slope, found["ck"] = gain * steep * at.slope, gain * at.product
         fixed = all(number == -1 for number, _ in sources)
         for kind in ("ntk", "ntk-full"):
             under = 0.0 if kind == "ntk" and fixed else b2 * given(sources, kind) + c2
@@ -256,6 +279,35 @@ def test_engines_agree_on_dropout(backend):
     ):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * other.max())
         assert other[0, 1] < 0.95 * other[0, 0]
+
+
+def test_features_of_norm_one_are_those_of_normalised_pre_activations():
+    """Of ReLU, E φ(ξ)² is a half: with features of twice the square the next layer has twice the variance."""
+    X, norm = samples(), rd.RMSNorm()
+    after = [rd.Layer("relu", 0.0, 0.7, 0.1, after=norm)] * 2
+    before = [rd.Layer("relu", 0.0, b2, 0.1, before=norm) for b2 in (0.7, 1.4)]
+    for one, other in zip(*(rd.kernel(X, rd.Network(each), KINDS) for each in (after, before)), strict=True):
+        np.testing.assert_allclose(one, 2 * other, rtol=0, atol=1e-13 * one.max())
+    np.testing.assert_allclose(rd.kernel(X, rd.Network(after)).diagonal(), 1.0, rtol=1e-14)
+
+
+def test_features_of_norm_one_forget_the_size_of_a_sample():
+    """Of ReLU, however small the sample is; what is nothing stays nothing."""
+    X, network = samples()[7:], rd.Network([rd.Layer("relu", after=rd.RMSNorm())])
+    scaled = np.geomspace(1e-100, 1, len(X))[:, None] * X
+    scaled[3] = 0
+    expected = rd.kernel(X, network, KINDS[0])
+    expected[3] = expected[:, 3] = 0
+    np.testing.assert_allclose(rd.kernel(scaled, network, KINDS[0]), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("place", "given"),
+    [("after", rd.LayerNorm()), ("before", rd.Dropout(0.1)), ("after", [rd.Dropout(0.1), rd.RMSNorm()]), ("after", 3)],
+)
+def test_steps_where_they_do_not_go_are_refused(place, given):
+    with pytest.raises(rd.InvalidInputError, match=place):
+        rd.Layer("relu", **{place: given})
 
 
 def test_a_branch_may_be_a_network_and_weights_multiply():

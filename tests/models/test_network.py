@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import torch
 
 import rmtdeq as rd
 from rmtdeq.models import DEQModule, NetworkModule, NetworkRegression
+from rmtdeq.network import Step
 
 STACKS = {
     "dense, equilibrium, dense": rd.Network(
@@ -20,6 +21,12 @@ STACKS = {
     ),
     "normalised": rd.Network(
         [rd.Layer("relu", sigma_c2=0.1, normalized=True), rd.Layer("tanh", 0.4, 0.8, normalized=True)]
+    ),
+    "RMS norms": rd.Network(
+        [
+            rd.Layer("relu", sigma_c2=0.1, after=rd.RMSNorm(0.2)),
+            rd.Layer("tanh", 0.2, 0.8, 0.1, before=rd.RMSNorm(0.3), after=rd.RMSNorm()),
+        ]
     ),
     "branches": rd.Network(
         [
@@ -58,7 +65,7 @@ def test_the_module_has_the_features_and_is_reproducible(name):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["normalised", "branches"])
+@pytest.mark.parametrize("name", ["normalised", "RMS norms", "branches"])
 def test_wide_networks_have_the_kernels_of_infinite_width(name, kind):
     """Each entry is a mean of 600 units in 6 networks: off by more than six standard deviations once in 1e8."""
     X = np.random.default_rng(2).standard_normal((6, 12)) / np.sqrt(12)
@@ -70,10 +77,43 @@ def test_wide_networks_have_the_kernels_of_infinite_width(name, kind):
     assert abs(error).max() < 0.1 * abs(found.mean(axis=0)).max()
 
 
+@dataclass(frozen=True)
+class Times(Step):
+    """A multiple of what goes in."""
+
+    factor: float
+
+    def squared_norm(self, q):
+        return self.factor**2 * q
+
+    def module(self, width):
+        linear = torch.nn.Linear(width, width, bias=False)
+        linear.weight = torch.nn.Parameter(self.factor * torch.eye(width), requires_grad=False)
+        return linear
+
+
+def test_a_step_of_ones_own_is_one_class():
+    """Twice the pre-activations are those of four times the variances, and half of tanh is half of its features."""
+    X = np.random.default_rng(1).standard_normal((6, 12)) / np.sqrt(12)
+    layer = rd.Layer("tanh", 0.3, 0.4, 0.1, before=Times(2.0), after=Times(0.5))
+    own = rd.Network(["relu", layer])
+    same = rd.Network(["relu", rd.Layer(rd.Activation(lambda u: np.tanh(u) / 2), 1.2, 1.6, 0.4)])
+    for one, other in zip(rd.kernel(X, own, KINDS), rd.kernel(X, same, KINDS), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-11)
+    one = rd.scalar_kernel(own).derivatives(1.0, 0.8, 0.3)
+    other = rd.scalar_kernel(same).derivatives(1.0, 0.8, 0.3)
+    np.testing.assert_allclose(one.hessian, other.hessian, rtol=1e-9, atol=1e-10)
+    module = own.to_torch(12, 20, 0).double()
+    theirs = same.to_torch(12, 20, 0, torch_activation=lambda u: torch.tanh(u) / 2).double()
+    inputs = torch.from_numpy(X)
+    torch.testing.assert_close(module(inputs), theirs(inputs), rtol=0, atol=1e-8)
+    assert rd.Layer.recorded(layer.activation, layer.record()) == layer
+
+
 def test_dropout_is_there_in_training_alone():
     network = rd.Network([rd.Layer("relu", dropout=0.25), rd.Layer("tanh", 0.3, 0.8, dropout=0.5)])
     module, x = network.to_torch(12, 4000, 0), torch.ones(1, 12)
-    plain = rd.Network([replace(each, dropout=0.0) for each in network.layers]).to_torch(12, 4000, 0)
+    plain = rd.Network([replace(each, after=()) for each in network.layers]).to_torch(12, 4000, 0)
     torch.testing.assert_close(module.eval()(x), plain(x))
     dropped = module.train()(x)
     assert 0.45 < float((dropped == 0).double().mean()) < 0.55  # 4000 coins: 6 standard deviations

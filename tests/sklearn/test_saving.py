@@ -19,7 +19,12 @@ WAVES = np.stack([np.sin(3 * X[:, 20]), np.cos(3 * X[:, 30])], axis=1)
         (rd.DEQClassifier("leaky_relu(0.2)", dtype="float32"), np.array(list("abcdefghij"))[LABELS]),
         (rd.DEQClassifier(centres=50), np.array(list("abcdefghij"), dtype=object)[LABELS]),
         (rd.DEQRegressor(rd.Network([rd.Layer("erf", 0.1, 0.5, 0.1), "relu"]), "ntk-full", fit_intercept=False), WAVES),
-        (rd.DEQRegressor(rd.Network(["relu", rd.Residual(rd.Layer("tanh", normalized=True, dropout=0.1))])), WAVES),
+        (
+            rd.DEQRegressor(
+                rd.Network(["relu", rd.Residual(rd.Layer("tanh", normalized=True, dropout=0.1, after=rd.RMSNorm(0.1)))])
+            ),
+            WAVES,
+        ),
         (rd.DEQRegressor("swish", ridge=0.1), WAVES[:, 0]),
     ],
     ids=str,

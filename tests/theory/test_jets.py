@@ -245,6 +245,13 @@ STACKS = {
     "normalised": rd.Network(
         [rd.Layer("relu", 0.3, 0.9, 0.1, normalized=True), rd.Layer("swish", sigma_b2=1.5, normalized=True)]
     ),
+    "RMS norms": rd.Network(
+        [
+            rd.Layer("relu", sigma_c2=0.1, after=rd.RMSNorm(0.2)),
+            rd.Layer("tanh", 0.3, 0.9, before=rd.RMSNorm(0.4), after=rd.RMSNorm(0.3)),
+            rd.Layer("swish", sigma_c2=0.1, after=rd.RMSNorm()),
+        ]
+    ),
     "branches": rd.Network([rd.Residual(["relu", rd.DEQ("tanh", 0.3, 0.8)], 0.6), rd.Residual("relu"), "erf"]),
 }
 

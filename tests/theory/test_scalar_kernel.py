@@ -21,7 +21,11 @@ NETWORKS = {
     ),
     "centred": rd.Network([rd.DEQ("softplus", 0.3, 0.8), rd.Layer("swish", sigma_b2=1.5)]),
     "branches, normalised": rd.Network(
-        [rd.Layer("relu"), rd.Residual(rd.Layer("tanh", 0.3, 0.9, 0.1, normalized=True), 0.6), rd.Layer("relu")]
+        [
+            rd.Layer("relu"),
+            rd.Residual(rd.Layer("tanh", 0.3, 0.9, 0.1, normalized=True), 0.6),
+            rd.Layer("relu", after=rd.RMSNorm(0.1)),
+        ]
     ),
 }
 networks = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())

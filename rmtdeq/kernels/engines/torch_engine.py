@@ -245,7 +245,7 @@ class DeviceWorker:
         arguments = tables.arguments[0][depth, rows, None], tables.arguments[1][depth, columns]
         sizes = tables.sizes[0][depth, rows, None], tables.sizes[1][depth, columns]
         value, slope, turned = fold_tile(versine, *arguments, *sizes, *fold)
-        if layer.normalized:
+        if not layer.plain:
             slope = slope * inverse * arguments[0] * arguments[1]
         return value, slope, turned, self._beyond(r, CLOSED, wanted)
 
