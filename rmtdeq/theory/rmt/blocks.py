@@ -8,15 +8,21 @@ into vector instructions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
-import numba
 import numpy as np
 
 from rmtdeq._lib.compiled import compiled
+from rmtdeq._lib.threads import share_out, threads
 from rmtdeq._lib.types import ComplexArray, FloatArray, IntArray
 
 STRIP = 32
+_FEW = 25_000
+"""Strips, times the square of the number of classes, that one thread has done in some 5 ms: others would not gain."""
+_PARTS = 4
+"""Stretches of points for each thread."""
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
@@ -81,6 +87,14 @@ def _padded(array: np.ndarray) -> np.ndarray:
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])
 
 
+def _stripped(
+    w: ComplexArray, eigenvalues: FloatArray, weights: FloatArray, strips: IntArray | None
+) -> tuple[FloatArray, FloatArray, IntArray]:
+    """Return eigenvalues (K, blocks) and weights in whole strips, and how many of these there are for each point."""
+    values = _padded(eigenvalues.T)
+    return values, _padded(weights), np.full(w.shape[0], values.shape[1] // STRIP) if strips is None else strips
+
+
 def block_traces(
     w: ComplexArray,
     gram: FloatArray,
@@ -105,10 +119,10 @@ def block_traces(
     -------
     ndarray (points, K), ndarray (points, K, K)
     """
-    values = _padded(eigenvalues.T)
-    if strips is None:
-        strips = np.full(w.shape[0], values.shape[1] // STRIP)
-    first, second = _traces(w, gram, values, _padded(weights), strips)
+    values, weights, strips = _stripped(w, eigenvalues, weights, strips)
+    points, k = w.shape
+    first, second = np.zeros((points, k), complex), np.zeros((points, k, k), complex)
+    _over_points(lambda at: _traces(w[at], gram, values, weights, strips[at], first[at], second[at]), strips, k)
     return first, second
 
 
@@ -132,10 +146,9 @@ def block_arguments(
     -------
     ndarray (points,)
     """
-    values = _padded(eigenvalues.T)
-    if strips is None:
-        strips = np.full(w.shape[0], values.shape[1] // STRIP)
-    result: FloatArray = _arguments(w, gram, values, _padded(weights), strips)
+    values, weights, strips = _stripped(w, eigenvalues, weights, strips)
+    result = np.zeros(w.shape[0])
+    _over_points(lambda at: _arguments(w[at], gram, values, weights, strips[at], result[at]), strips, w.shape[1])
     return result
 
 
@@ -153,18 +166,20 @@ def block_form(w: ComplexArray, gram: FloatArray, eigenvalues: FloatArray, produ
     -------
     ndarray (points, K, K)
     """
-    result: ComplexArray = _form(w, gram, _padded(eigenvalues.T), _padded(np.moveaxis(products, 0, -1)))
+    points, k = w.shape
+    values, products = _padded(eigenvalues.T), _padded(np.moveaxis(products, 0, -1))
+    result = np.zeros((points, k, k), complex)
+    strips = np.full(points, values.shape[1] // STRIP)
+    _over_points(lambda at: _form(w[at], gram, values, products, result[at]), strips, k)
     return result
 
 
-@compiled(parallel=True, **_OPTIONS)
-def _traces(w, gram, values, weights, strips):  # type: ignore[no-untyped-def]
+@compiled(**_OPTIONS)
+def _traces(w, gram, values, weights, strips, first, second):  # type: ignore[no-untyped-def]
+    """Fill the points' two sums, which are zero."""
     points, k = w.shape
-    first = np.zeros((points, k), dtype=np.complex128)
-    second = np.zeros((points, k, k), dtype=np.complex128)
-    for g in numba.prange(points):
-        none = np.empty(0)
-        re, im, work = np.empty((k, k, STRIP)), np.empty((k, k, STRIP)), np.empty((10, STRIP))
+    re, im, work, none = np.empty((k, k, STRIP)), np.empty((k, k, STRIP)), np.empty((10, STRIP)), np.empty(0)
+    for g in range(points):
         for start in range(0, strips[g] * STRIP, STRIP):
             _solve_strip(w[g], gram, values, start, re, im, work, none)
             for a in range(k):
@@ -185,16 +200,14 @@ def _traces(w, gram, values, weights, strips):  # type: ignore[no-untyped-def]
         for a in range(k):
             for b in range(a):
                 second[g, b, a] = second[g, a, b]
-    return first, second
 
 
-@compiled(parallel=True, **_OPTIONS)
-def _form(w, gram, values, products):  # type: ignore[no-untyped-def]
+@compiled(**_OPTIONS)
+def _form(w, gram, values, products, result):  # type: ignore[no-untyped-def]
+    """Fill the points' sums, which are zero."""
     points, k = w.shape
-    result = np.zeros((points, k, k), dtype=np.complex128)
-    for g in numba.prange(points):
-        none = np.empty(0)
-        re, im, work = np.empty((k, k, STRIP)), np.empty((k, k, STRIP)), np.empty((10, STRIP))
+    re, im, work, none = np.empty((k, k, STRIP)), np.empty((k, k, STRIP)), np.empty((10, STRIP)), np.empty(0)
+    for g in range(points):
         for start in range(0, values.shape[1], STRIP):
             _solve_strip(w[g], gram, values, start, re, im, work, none)
             for a in range(k):
@@ -207,19 +220,26 @@ def _form(w, gram, values, products):  # type: ignore[no-untyped-def]
         for a in range(k):
             for b in range(a):
                 result[g, b, a] = result[g, a, b]
-    return result
 
 
-@compiled(parallel=True, **_OPTIONS)
-def _arguments(w, gram, values, weights, strips):  # type: ignore[no-untyped-def]
+@compiled(**_OPTIONS)
+def _arguments(w, gram, values, weights, strips, result):  # type: ignore[no-untyped-def]
+    """Fill the points' sums, which are zero."""
     points, k = w.shape
-    result = np.zeros(points)
-    for g in numba.prange(points):
-        angles = np.empty(STRIP)
-        re, im, work = np.empty((k, k, STRIP)), np.empty((k, k, STRIP)), np.empty((10, STRIP))
+    angles = np.empty(STRIP)
+    re, im, work = np.empty((k, k, STRIP)), np.empty((k, k, STRIP)), np.empty((10, STRIP))
+    for g in range(points):
         for start in range(0, strips[g] * STRIP, STRIP):
             angles[:] = 0.0
             _solve_strip(w[g], gram, values, start, re, im, work, angles)
             for m in range(STRIP):
                 result[g] += weights[start + m] * angles[m]
-    return result
+
+
+def _over_points(work: Callable[[slice], None], strips: IntArray, k: int) -> None:
+    """Share points out among threads; those of numba's own would spin for one another on a busy machine."""
+    points = len(strips)
+    workers = threads(points) if int(strips.sum()) * k**2 > _FEW else 1
+    # Points of one stretch may have more strips than those of another.
+    ends = np.linspace(0, points, min(points, _PARTS * workers if workers > 1 else 1) + 1).astype(int)
+    share_out([slice(*each) for each in pairwise(ends)], lambda _: work, workers)
