@@ -145,7 +145,7 @@ def predict_spectrum(
     size the prediction is their mean.  Beyond, it goes on as from half a block to a whole one, rank by rank and by the
     degrees of freedom tr K(K + δ)⁻¹ as a function of 1/tr(K + δ)⁻¹, which depends little on the number of samples; both
     count as they foretell the block from its halves.  That is empirical, and knows its `expected_error`: at two and a
-    half blocks 0.01 to 0.03 in KS distance on images; a mixture of few dimensions, whose bulk has hard edges, may be
+    half blocks 0.01 to 0.02 in KS distance on images; a mixture of few dimensions, whose bulk has hard edges, may be
     off by 0.1 at twice a block.
     The largest tenth of a block's eigenvalues, at most 100, are given as outliers, whether or not there is a gap.
 

@@ -44,7 +44,7 @@ class Extrapolation:
 
     @classmethod
     def tried(cls, spectra: Sequence[FloatArray]) -> Extrapolation:
-        """Weigh both by how well they foretell blocks from their halves: as the inverse squares of their errors.
+        """Weigh both by how well they foretell blocks from their halves: as the inverse fourth powers of their errors.
 
         Parameters
         ----------
