@@ -6,7 +6,7 @@ from scipy.integrate import trapezoid
 
 import rmtdeq as rd
 from rmtdeq.theory.freedom import DegreesOfFreedom, Shortfall, grown_by_freedom
-from rmtdeq.theory.growth import BlockSpectra, grown_by_rank, rank_grid
+from rmtdeq.theory.growth import BlockSpectra, grown_by_rank, rank_grid, rank_widths
 from rmtdeq.theory.reliability import Extrapolation, expected_error
 from rmtdeq.theory.rmt import between_spectra
 from rmtdeq.theory.smoothest import OperatorLaw, smoothest_spectrum
@@ -170,6 +170,14 @@ def test_degrees_of_freedom_of_gaussian_features_are_carried(of_a_power_law):
     assert max(upper, whole) < 0.06
     for ridge in (1e-3, 1e-2, 1e-1):
         assert (found / (found + ridge)).sum() == pytest.approx((measured / (measured + ridge)).sum(), rel=0.01)
+
+
+@pytest.mark.parametrize("n", [1000, 10**5, 10**7])
+def test_the_mean_of_the_eigenvalues_does_not_depend_on_the_number_of_samples(of_a_power_law, n):
+    ranks = rank_grid(n)
+    found = np.exp(grown_by_freedom(BlockSpectra(*of_a_power_law[:3]), n, ranks))
+    # The largest eigenvalue is 40 % of it, and varies by some percent from block to block.
+    assert found @ rank_widths(ranks, n) / n == pytest.approx(of_a_power_law[0].mean(), rel=4e-2)
 
 
 def test_the_way_to_more_samples_counts_both_rules_as_they_foretell(of_a_power_law):
