@@ -31,16 +31,25 @@ class ExpansionError:
         Both on the same samples: the error of the expansion.
     other : ExpectedError
         Each on samples of its own: with the noise of a measurement.
+    measured : ndarray (2, m)
+        Eigenvalues of the kernel on these samples and on those, descending.
     """
 
     same: ExpectedError
     other: ExpectedError
+    measured: FloatArray
 
     @property
     def bearable(self) -> bool:
         """Whether a prediction by the expansion holds for more than the largest eigenvalues."""
         # Where many eigenvalues are nearly equal a small shift of all of them is far in KS distance.
         return self.same.ks <= _BEARABLE or self.same.whole <= _SLIGHT
+
+    def expected(self, predicted: FloatArray) -> ExpectedError:
+        """Return how far a predicted spectrum, descending, is from the measured ones; of more, the expansion."""
+        if predicted.size != self.measured.shape[1]:
+            return self.other
+        return ExpectedError(*np.mean([between_spectra(predicted, each) for each in self.measured], axis=0).tolist())
 
 
 def expansion_errors(
@@ -69,4 +78,5 @@ def expansion_errors(
 
 def _error(*matrices: FloatArray) -> ExpansionError:
     expanded, exact, elsewhere = (np.linalg.eigvalsh(each)[::-1] for each in matrices)
-    return ExpansionError(*(ExpectedError(*between_spectra(expanded, each)) for each in (exact, elsewhere)))
+    same, other = (ExpectedError(*between_spectra(expanded, each)) for each in (exact, elsewhere))
+    return ExpansionError(same, other, np.array([exact, elsewhere]))

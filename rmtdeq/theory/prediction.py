@@ -16,7 +16,7 @@ from rmtdeq._lib.progress import Stage
 from rmtdeq._lib.types import AUTO, CLASSWISE, LEVELS, SAMPLED, ComplexArray, FloatArray, Kind
 from rmtdeq.data import DataMoments, GaussianMixture
 from rmtdeq.network import Network, require_network, require_varying
-from rmtdeq.theory.choice import expansion_errors
+from rmtdeq.theory.choice import ExpansionError, expansion_errors
 from rmtdeq.theory.expansion import expand
 from rmtdeq.theory.gram import gram_model, standard_model
 from rmtdeq.theory.rmt import (
@@ -29,7 +29,7 @@ from rmtdeq.theory.rmt import (
     resolvent_diagonal,
 )
 from rmtdeq.theory.sampled import LEAST, sampled_predictions
-from rmtdeq.theory.spectrum import ExpectedError, SpectrumPrediction, upper_half_plane
+from rmtdeq.theory.spectrum import SpectrumPrediction, upper_half_plane
 
 _NO_SLOPE = 1e-12
 _PATIENT = 150
@@ -145,7 +145,7 @@ def predict_spectrum(
     size the prediction is their mean.  Beyond, it goes on as from half a block to a whole one, rank by rank and by the
     degrees of freedom tr K(K + δ)⁻¹ as a function of 1/tr(K + δ)⁻¹, which depends little on the number of samples; both
     count as they foretell the block from its halves.  That is empirical, and knows its `expected_error`: at two and a
-    half blocks 0.01 to 0.03 in KS distance on images; a mixture of few dimensions, whose bulk has hard edges, may be
+    half blocks 0.01 to 0.02 in KS distance on images; a mixture of few dimensions, whose bulk has hard edges, may be
     off by 0.1 at twice a block.
     The largest tenth of a block's eigenvalues, at most 100, are given as outliers, whether or not there is a gap.
 
@@ -181,7 +181,7 @@ def predict_spectrum(
     sizes = gmm.class_sizes(n)
     if not sizes.all():
         raise InvalidInputError(f"With n = {n} class {int(sizes.argmin())} has no sample; raise n.")
-    errors: Sequence[ExpectedError | None] = [None] * len(kinds)
+    errors: Sequence[ExpansionError | None] = [None] * len(kinds)
     if level == AUTO:
         level, errors = _chosen(deq, gmm, n, kinds, centre, truncation)
     if level == SAMPLED:
@@ -189,11 +189,12 @@ def predict_spectrum(
         centre = gmm.mean_squared_norm if centre is None else centre
         return check.as_asked(kind, sampled_predictions(deq, moments, n, kinds, centre))
     with Stage("predicting the spectrum"):
-        predictions = [
-            replace(_predicted(deq, gmm, n, each, level, tau0_squared, truncation), expected_error=error)
-            for each, error in zip(kinds, errors, strict=True)
-        ]
-    return check.as_asked(kind, predictions)
+        predictions = [_predicted(deq, gmm, n, each, level, tau0_squared, truncation) for each in kinds]
+    expecting = [
+        prediction if error is None else replace(prediction, expected_error=error.expected(prediction.all_values[::-1]))
+        for prediction, error in zip(predictions, errors, strict=True)
+    ]
+    return check.as_asked(kind, expecting)
 
 
 def _predicted(
@@ -237,13 +238,13 @@ def _predicted(
 
 def _chosen(
     deq: Network, gmm: GaussianMixture, n: int, kinds: Sequence[Kind], centre: float | None, truncation: float
-) -> tuple[str, list[ExpectedError]]:
-    """The level that serves a mixture, and what class-wise predictions expect of themselves."""
+) -> tuple[str, list[ExpansionError]]:
+    """The level that serves a mixture, and what the expansions around its classes cost."""
     if n >= LEAST and _takes_minutes(gmm, n, truncation):
         return SAMPLED, []
     found = expansion_errors(deq, gmm, n, kinds, centre)
     holds = n < LEAST or all(each.bearable for each in found)
-    return CLASSWISE if holds else SAMPLED, [each.other for each in found]
+    return CLASSWISE if holds else SAMPLED, found
 
 
 def _takes_minutes(gmm: GaussianMixture, n: int, truncation: float) -> bool:

@@ -44,7 +44,7 @@ class Extrapolation:
 
     @classmethod
     def tried(cls, spectra: Sequence[FloatArray]) -> Extrapolation:
-        """Weigh both by how well they foretell blocks from their halves: as the inverse squares of their errors.
+        """Weigh both by how well they foretell blocks from their halves: as the inverse fourth powers of their errors.
 
         Parameters
         ----------
@@ -61,7 +61,7 @@ class Extrapolation:
             return np.array(between_spectra(np.exp(logarithms), whole))
 
         by_rank, by_freedom = (rule(parts, m, ranks) for rule in (grown_by_rank, grown_by_freedom))
-        of_rank, of_freedom = (float(error(each).sum()) ** 2 for each in (by_rank, by_freedom))
+        of_rank, of_freedom = (float(error(each).sum()) ** 4 for each in (by_rank, by_freedom))
         weight = of_rank / max(of_rank + of_freedom, _NONE)
         return cls(weight, error(_between(by_rank, by_freedom, weight)))
 

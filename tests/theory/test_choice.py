@@ -41,8 +41,8 @@ def test_what_a_class_wise_prediction_expects_of_itself_is_measured(activation):
         found.append((rd.compare(emp, pred, y).ks, rd.compare(emp, pred, y).rank_errors.upper))
     ks, upper = np.mean(found, axis=0)
     # Within the factor that noise of one measurement leaves.
-    assert pred.expected_error.ks / 3 < ks < 3 * pred.expected_error.ks
-    assert pred.expected_error.upper / 3 < upper < 3 * pred.expected_error.upper
+    assert pred.expected_error.ks / 2 < ks < 2 * pred.expected_error.ks
+    assert pred.expected_error.upper / 2 < upper < 2 * pred.expected_error.upper
 
 
 def test_one_bad_kernel_of_several_is_enough():

@@ -5,10 +5,11 @@ import pytest
 from scipy.integrate import trapezoid
 
 import rmtdeq as rd
-from rmtdeq.theory.freedom import DegreesOfFreedom, grown_by_freedom
-from rmtdeq.theory.growth import BlockSpectra, grown_by_rank, rank_grid
+from rmtdeq.theory.freedom import DegreesOfFreedom, Shortfall, grown_by_freedom
+from rmtdeq.theory.growth import BlockSpectra, grown_by_rank, rank_grid, rank_widths
 from rmtdeq.theory.reliability import Extrapolation, expected_error
 from rmtdeq.theory.rmt import between_spectra
+from rmtdeq.theory.smoothest import OperatorLaw, smoothest_spectrum
 
 
 def low_dimensional(p=120):
@@ -82,21 +83,69 @@ def test_a_prediction_is_a_law_of_any_size():
     assert f"{pred.outliers.size - 12} smaller outliers" in pred.summary()
 
 
-@pytest.mark.parametrize("rule", [grown_by_rank, grown_by_freedom])
-def test_a_kernel_that_is_the_identity_stays_it(rule):
+@pytest.mark.parametrize(("rule", "few"), [(grown_by_rank, 0), (grown_by_freedom, 16)])
+def test_a_kernel_that_is_the_identity_stays_it(rule, few):
     blocks = BlockSpectra(np.ones((2, 64)), np.ones((4, 32)), np.ones((8, 16)))
     ranks = rank_grid(500)
-    np.testing.assert_allclose(np.exp(rule(blocks, 500, ranks)), 1.0, rtol=5e-2)
+    # Degrees of freedom do not tell the few at both ends apart.
+    found = np.exp(rule(blocks, 500, ranks))[few : 500 - few]
+    np.testing.assert_allclose(found, 1.0, rtol=5e-2)
 
 
 def test_degrees_of_freedom_are_traces():
     values = np.random.default_rng(0).gamma(0.5, 2.0, 30)
     found = DegreesOfFreedom.of_blocks(values.reshape(2, 15))
     shares = np.linspace(0.05, 0.95, 7)
-    for share, ridge, kappa in zip(shares, np.exp(found.ridges(shares)), np.exp(found.effective(shares)), strict=True):
+    for share, kappa in zip(shares, np.exp(found.effective(shares)), strict=True):
+        ridge = 15 * (1 - share) * kappa
         assert (values / (values + ridge)).sum() / 2 == pytest.approx(15 * share, rel=1e-2)
         assert (1 / (values + ridge)).sum() / 2 == pytest.approx(1 / kappa, rel=1e-2)
-    np.testing.assert_allclose(found.at(found.effective(shares)), 15 * shares, rtol=1e-10)
+
+
+def power_degrees(kappa, exponent):
+    """Σ λ/(λ + κ) of eigenvalues of which k^(1/exponent) are above 1/k, as an integral over their logarithms."""
+    return kappa ** (-1 / exponent) * (np.pi / exponent) / np.sin(np.pi / exponent)
+
+
+@pytest.mark.parametrize("exponent", [1.3, 1.5, 1.8])
+def test_an_operator_of_a_power_law_is_known_beyond_what_is_measured(exponent):
+    kappa = np.linspace(-6.0, 0.0, 60)
+    degrees = power_degrees(np.exp(kappa), exponent)
+    law = OperatorLaw.fitted(kappa, degrees, 100 * degrees.max())
+    np.testing.assert_allclose(law.effective(degrees), kappa, atol=5e-3)
+    beyond = degrees.max() * np.array([2.0, 10.0])
+    further = np.log(power_degrees(1.0, exponent) / beyond) * exponent
+    np.testing.assert_allclose(law.effective(beyond), further, atol=0.1)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-7.0, 0.0), (-3.0, 2.0)])
+def test_the_smoothest_spectrum_is_the_one_that_made_the_degrees_of_freedom(low, high):
+    n = 3000
+    ranks = np.arange(n) + 0.5
+    wanted = (low + high) / 2 - (high - low) / 20 * np.log(ranks / (n - ranks)) + 0.3 * np.tanh(4 * (0.3 - ranks / n))
+    ridges = np.linspace(high + 3, low - 3, 120)
+    shares = np.array([np.mean(1 / (1 + np.exp(ridge - wanted))) for ridge in ridges])
+    found = smoothest_spectrum(shares, ridges, np.full(120, 1e-3), n, ranks)
+    # But for the few at both ends, which degrees of freedom do not tell apart.
+    np.testing.assert_allclose(found[30:-30], wanted[30:-30], atol=0.05)
+    assert np.median(abs(found - wanted)) < 0.02
+
+
+def test_samples_that_are_alike_lack_nothing_and_the_parts_of_a_shortfall_add_up():
+    kappa = np.linspace(-9.0, 3.0, 500)
+    degrees = power_degrees(np.exp(kappa), 1.5)
+    alike = []
+    for n in (400, 200, 100):
+        below = degrees < n
+        shares = degrees[below] / n
+        alike.append(DegreesOfFreedom(n, kappa[below], np.log(shares / (1 - shares))))
+    shares = np.linspace(0.02, 0.9, 9)
+    np.testing.assert_allclose(Shortfall.between(*alike).at(shares, 1.0), 0.0, atol=2e-2)
+    # Of h(s) = s/5 a doubling takes a half away, at every size.
+    odds = np.linspace(-7, 7, 300)
+    halving = Shortfall(odds, 0.1 / (1 + np.exp(-odds)), 0.0)
+    np.testing.assert_allclose(halving.at(shares, 0.0), shares / 5, rtol=1e-3)
+    np.testing.assert_allclose(halving.at(shares, 3.0), shares / 5, rtol=1e-3)
 
 
 def power_law(n, seed, features=2500, exponent=1.5):
@@ -123,6 +172,14 @@ def test_degrees_of_freedom_of_gaussian_features_are_carried(of_a_power_law):
         assert (found / (found + ridge)).sum() == pytest.approx((measured / (measured + ridge)).sum(), rel=0.01)
 
 
+@pytest.mark.parametrize("n", [1000, 10**5, 10**7])
+def test_the_mean_of_the_eigenvalues_does_not_depend_on_the_number_of_samples(of_a_power_law, n):
+    ranks = rank_grid(n)
+    found = np.exp(grown_by_freedom(BlockSpectra(*of_a_power_law[:3]), n, ranks))
+    # The largest eigenvalue is 40 % of it, and varies by some percent from block to block.
+    assert found @ rank_widths(ranks, n) / n == pytest.approx(of_a_power_law[0].mean(), rel=4e-2)
+
+
 def test_the_way_to_more_samples_counts_both_rules_as_they_foretell(of_a_power_law):
     way = Extrapolation.tried(of_a_power_law)
     ranks, whole = np.arange(256) + 0.5, np.exp(np.log(of_a_power_law[0]).mean(axis=0))
@@ -130,7 +187,7 @@ def test_the_way_to_more_samples_counts_both_rules_as_they_foretell(of_a_power_l
     of_rank, of_freedom = (
         sum(between_spectra(np.exp(rule(parts, 256, ranks)), whole)) for rule in (grown_by_rank, grown_by_freedom)
     )
-    assert way.freedom / (1 - way.freedom) == pytest.approx((of_rank / of_freedom) ** 2)
+    assert way.freedom / (1 - way.freedom) == pytest.approx((of_rank / of_freedom) ** 4)
     np.testing.assert_allclose(way.error, between_spectra(np.exp(way.grown(parts, 256, ranks)), whole))
 
 

@@ -23,7 +23,9 @@ from rmtdeq.theory.rmt.resolvent import LineResolvent, resolvent_derivative
 _HEIGHT = 1e-9
 _CLOSEST = 1e-7
 _FAN = 9
-_ROUNDS = 7
+_ROUNDS = 2
+_SECANTS = 40
+_SAME = 1e-10
 _DOUBLINGS = 60
 
 
@@ -148,7 +150,7 @@ class _Projected:
 
 
 def _roots(projected: _Projected, left: float, right: float) -> FloatArray:
-    """All sign changes of eigenvalues between two points of one gap, by fans of points around each."""
+    """All sign changes of eigenvalues between two points of one gap: by fans of points, then by bracketed secants."""
     counts = projected.negative(np.array([left, right]))
     index = np.arange(int(counts[1]), int(counts[0]))
     low, high = np.full(index.size, left), np.full(index.size, right)
@@ -162,5 +164,20 @@ def _roots(projected: _Projected, left: float, right: float) -> FloatArray:
         j = np.clip((values < 0).sum(axis=1), 1, _FAN - 1)
         low, high = fan[root, j - 1], fan[root, j]
         below, above = values[root, j - 1], values[root, j]
-    fraction = np.divide(-below, above - below, out=np.full(low.shape, 0.5), where=above > below)
-    return low + np.clip(fraction, 0.0, 1.0) * (high - low)
+    found = _secant(low, high, below, above)
+    for _ in range(_SECANTS):
+        value = projected.eigenvalues(found)[root, index]
+        left_of = value < 0
+        # An end that stays counts half as much the next time (Illinois), so that the other does not move alone.
+        below, above = np.where(left_of, value, below / 2), np.where(left_of, above / 2, value)
+        low, high = np.where(left_of, found, low), np.where(left_of, high, found)
+        before, found = found, _secant(low, high, below, above)
+        if (abs(found - before) <= _SAME * abs(found)).all():
+            break
+    return found
+
+
+def _secant(low: FloatArray, high: FloatArray, below: FloatArray, above: FloatArray) -> FloatArray:
+    """Return where lines through values below and above zero are zero."""
+    share = np.divide(-below, above - below, out=np.full(low.shape, 0.5), where=above > below)
+    return low + np.clip(share, 0.0, 1.0) * (high - low)

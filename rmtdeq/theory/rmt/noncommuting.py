@@ -18,6 +18,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy.linalg import qr
+from scipy.linalg.lapack import get_lapack_funcs
 
 from rmtdeq._lib.types import ComplexArray, FloatArray
 
@@ -25,6 +26,7 @@ _CHUNK = 4_000_000
 _LARGE = 1e6
 _ZERO = 1e-14
 _SMALL = 16
+_BLOCKED = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +71,7 @@ class Head:
             scaled = inverse / (lengths[:, :, None] * lengths[:, None, :])
             gradient[part] = scaled.reshape(part.size, -1) @ frame.terms.reshape(k, -1).T
             if jacobian:
-                for g, matrix in zip(part, scaled, strict=True):
-                    products = np.matmul(frame.terms, matrix)
-                    hessian[g] = -np.einsum("akl,blk->ab", products, products)
+                hessian[part] = [-_traces_of_products(frame.terms, matrix) for matrix in scaled]
         return gradient, hessian
 
     def form(self, means: FloatArray, w: ComplexArray) -> ComplexArray:
@@ -170,7 +170,7 @@ class _Frame:
         D is the root of B's size in each direction, so that M is well conditioned in a basis that suits.
         """
         lengths, matrix = self.scaled(w)
-        return lengths, np.linalg.inv(matrix)
+        return lengths, _inverses(matrix)
 
     def scaled(self, w: ComplexArray) -> tuple[FloatArray, ComplexArray]:
         """Return D and ``D^{-1} Vᵀ B V D^{-1}``."""
@@ -180,6 +180,33 @@ class _Frame:
         matrix[:, np.arange(order), np.arange(order)] += 1
         matrix /= lengths[:, :, None] * lengths[:, None, :]
         return lengths, matrix
+
+
+def _inverses(matrices: ComplexArray) -> ComplexArray:
+    """Return the inverses of symmetric matrices (points, order, order), by symmetric elimination where they are small.
+
+    That takes half as many operations, but for large ones LAPACK does not do it by blocks.
+    """
+    order = matrices.shape[1]
+    if order > _BLOCKED:
+        return np.asarray(np.linalg.inv(matrices))
+    factorise, invert = get_lapack_funcs(("sytrf", "sytri"), (matrices,))
+    result = np.empty_like(matrices)
+    for matrix, inverse in zip(matrices, result, strict=True):
+        factors, pivots, _ = factorise(matrix.T, lower=1, lwork=32 * order)
+        # Only the lower triangle is touched; the view's is the upper of `inverse`.
+        inverse[:] = invert(factors, pivots, lower=1)[0].T
+    upper = np.triu_indices(order, 1)
+    result[:, upper[1], upper[0]] = result[:, upper[0], upper[1]]
+    return result
+
+
+def _traces_of_products(terms: FloatArray, matrix: ComplexArray) -> ComplexArray:
+    """Return ``tr T_a M T_b M`` of real terms (K, order, order) and a symmetric matrix."""
+    count, order, _ = terms.shape
+    stacked = terms.reshape(-1, order)
+    products = (stacked @ matrix.real + 1j * (stacked @ matrix.imag)).reshape(count, order, order)
+    return np.asarray(products.reshape(count, -1) @ products.transpose(0, 2, 1).reshape(count, -1).T)
 
 
 def _argument(matrix: ComplexArray) -> FloatArray:
