@@ -392,7 +392,8 @@ def _errors(
     squares = np.square(values - targets).mean(axis=1)
     if classes is None:
         return squares[None]
-    expected = 1 - softmax(inverse_temperature(values, classes) * values, axis=1).max(axis=1)
+    # A prior would expect more errors by one in n for each class.
+    expected = 1 - softmax(inverse_temperature(values, classes, prior=0) * values, axis=1).max(axis=1)
     return np.stack([squares, (expected + (values.argmax(axis=1) != classes)) / 2])
 
 

@@ -37,7 +37,7 @@ def test_at_n_it_is_leaving_out(samples, curve):
     fit = ridge_fit(rd.kernel(X, DEQ, "ck"), np.eye(3)[labels], 0.1)
     assert curve.mse[2] == pytest.approx(fit.loo_error, rel=1e-9)
     values = np.eye(3)[labels] - fit.residuals
-    told = softmax(inverse_temperature(values, labels) * values, axis=1)
+    told = softmax(inverse_temperature(values, labels, prior=0) * values, axis=1)
     wrong = np.mean(values.argmax(axis=1) != labels), 1 - told.max(axis=1).mean()
     assert wrong[0] != wrong[1]
     assert curve.error_rate[2] == pytest.approx(np.mean(wrong), rel=1e-9)
