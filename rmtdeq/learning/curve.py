@@ -27,13 +27,10 @@ from rmtdeq.network import Network
 
 _LADDER = 7
 _LENGTHS = (5, 6, 7)
-"""Steps of the ladder n, n/√2, n/2, … that a power law is drawn through: all for the curve, any for its band."""
+"""Steps of the ladder n, n/√2, n/2, … that a law is drawn through: all for the curve, any for its band."""
 
 _AHEAD = (-0.5, 0.5, 0.0)
 """Octaves beyond n at which a parabola's tangent is taken: the last for the curve, any for its band."""
-
-_NEAREST = (3, 5, 4)
-"""Steps of the ladder that tell the power of the size of error rates: the last for the curve, any for its band."""
 
 _WIDER, _SHARE = 1.5, 0.15
 """What a band beyond n is wider by than its draws, in logarithms, and which share of the foretold change it takes in.
@@ -230,8 +227,8 @@ def learning_curve(
 
     A count of n samples tells an error rate p to sqrt(p (1 - p) / n), often as much as more samples would change it.
     The rate is therefore the mean of the count and of what is expected by probabilities softmax(β · values), β by least
-    log loss: these scatter less, and their bias, up to a point on either side, is halved.  Above n it goes with the
-    power of the size that the nearest errors follow.
+    log loss, which scatters less.  Above n it goes with a power of the size, the tangent at n of the parabola through
+    the logarithms of the rates before.
 
     Bands are those of draws of the samples and of ranges of sizes, above n widened by half and by 0.15 of what the law
     changes.
@@ -353,8 +350,7 @@ def _curve(
     wrong = None
     if tells:
         rates = {size: np.maximum(shares @ each[1], _HALF / n) for size, each in errors.items()}
-        powers = [_power(ladder[:length], _rows(rates, ladder[:length]), asked) for length in _NEAREST]
-        wrong = _banded(asked, rates, [np.minimum(values, 1.0) for values in powers])
+        wrong = _banded(asked, rates, [_on_tangents(ladder[:steps], rates, asked) for steps in _LENGTHS])
     return LearningCurve(
         sizes=asked,
         squared_error=_banded(asked, squares, [law.at(asked) for law in laws]),
@@ -401,10 +397,11 @@ def _rows(errors: Mapping[int, FloatArray], sizes: Iterable[int]) -> FloatArray:
     return np.array([errors[size] for size in sizes])
 
 
-def _power(sizes: Sequence[int], values: FloatArray, asked: IntArray) -> FloatArray:
-    """Return values (s, d) on the powers of the size that are nearest to values (l, d), in logarithms."""
-    slope, level = np.polyfit(np.log(sizes), np.log(values), 1)
-    return np.asarray(np.exp(level + slope * np.log(asked)[:, None]))
+def _on_tangents(sizes: Sequence[int], rates: Mapping[int, FloatArray], asked: IntArray) -> FloatArray:
+    """Return rates (s, d) beyond the largest size, on the tangents there of the parabolas through their logarithms."""
+    largest = max(sizes)
+    _, slope, level = np.polyfit(np.log(np.array(sizes) / largest), np.log(_rows(rates, sizes)), 2)
+    return np.exp(np.minimum(level + np.minimum(slope, 0.0) * np.log(asked / largest)[:, None], 0.0))
 
 
 def _banded(asked: IntArray, errors: Mapping[int, FloatArray], ahead: Sequence[FloatArray]) -> Band:

@@ -70,8 +70,8 @@ def test_beyond_n_it_follows_the_law_of_the_errors_before(samples):
     assert found.exponent == law.exponent[0]
     assert found.floor == pytest.approx(law.floor[0])
     assert found.mse[8] >= found.floor
-    power, level = np.polyfit(np.log(ladder[:4]), np.log(found.error_rate[:4]), 1)
-    np.testing.assert_allclose(found.error_rate[7:], np.exp(level) * np.array([4.0 * N, 1e9]) ** power, rtol=1e-9)
+    _, power, level = np.polyfit(np.log(ladder / N), np.log(found.error_rate[:7]), 2)
+    np.testing.assert_allclose(found.error_rate[7:], np.exp(level) * np.array([4.0, 1e9 / N]) ** power, rtol=1e-9)
 
 
 @pytest.mark.parametrize(("floor", "exponent"), [(0.0, 0.3), (0.2, 0.5), (1.0, 1.0), (0.0, 0.05)])
