@@ -32,7 +32,7 @@ _LENGTHS = (5, 6, 7)
 _AHEAD = (-0.5, 0.5, 0.0)
 """Octaves beyond n at which a parabola's tangent is taken: the last for the curve, any for its band."""
 
-_WIDER, _SHARE = 1.5, 0.15
+_WIDER, _SHARE = 1.5, 0.1
 """What a band beyond n is wider by than its draws, in logarithms, and which share of the foretold change it takes in.
 
 By experience: draws are of samples to be told, not of those that are learnt from, and the laws are not nature's.  Of
@@ -230,8 +230,8 @@ def learning_curve(
     log loss, which scatters less.  Above n it goes with a power of the size, the tangent at n of the parabola through
     the logarithms of the rates before.
 
-    Bands are those of draws of the samples and of ranges of sizes, above n widened by half and by 0.15 of what the law
-    changes.
+    Bands are those of draws of the samples and of ranges of sizes, above n widened by half and by a tenth of what the
+    law changes.
 
     It is not taken from generalised cross-validation and the effective ridge κ, by which the theory of samples that are
     all alike (Simon, Dickens, Karkada, DeWeese, arXiv 2110.03922; Wei, Hu, Steinhardt, arXiv 2203.06176) continues the

@@ -113,7 +113,7 @@ def test_bands_hold_the_curve_and_widen_beyond_n(curve):
     assert (curve.low < curve.mse).all()
     assert (curve.mse < curve.high).all()
     widths = np.log(curve.high / curve.low)
-    assert widths[3] > widths[2] + 2 * 0.15 * np.log(curve.mse[2] / curve.mse[3])
+    assert widths[3] > widths[2] + 2 * 0.1 * np.log(curve.mse[2] / curve.mse[3])
     assert (curve.wrong.low < curve.error_rate).all()
     assert (curve.error_rate < curve.wrong.high).all()
 
