@@ -11,7 +11,9 @@ from rmtdeq._lib.types import FloatArray, IntArray
 _LOWEST, _HIGHEST = 1e-3, 1e6
 
 
-def inverse_temperature(values: FloatArray, classes: IntArray, weights: FloatArray | None = None) -> float:
+def inverse_temperature(
+    values: FloatArray, classes: IntArray, weights: FloatArray | None = None, prior: float = 1.0
+) -> float:
     """Return the β with which softmax(β · values) has the least log loss.
 
     Parameters
@@ -21,20 +23,22 @@ def inverse_temperature(values: FloatArray, classes: IntArray, weights: FloatArr
     classes : ndarray (n,) of int
         The true ones, 0 ... k-1.
     weights : ndarray (n,), optional
+    prior : float
+        Samples of each class that are taken to have any other's values: each class is true with probability
+        prior/(n + prior k) at least (Platt 1999), without which no β were large enough for classes that are told apart
+        without an error.  What is then expected to be told wrong is more by as much.
 
     Returns
     -------
     float
-        Positive, so that the order of the classes is that of the values.  Each class is taken to be true with
-        probability 1/(n + k) at least (Platt 1999), without which no β were large enough for classes that are told
-        apart without an error.
+        Positive, so that the order of the classes is that of the values.
 
     Notes
     -----
     Guo, Pleiss, Sun, Weinberger, *On calibration of modern neural networks* (ICML 2017).
     """
     n, k = values.shape
-    expected = (n * np.eye(k)[classes] + 1) / (n + k)
+    expected = (n * np.eye(k)[classes] + prior) / (n + prior * k)
     spread = float(values.std(axis=1).mean())
     if not spread:
         return 1.0

@@ -28,7 +28,10 @@ _HE = 2.0
 
 @dataclass(frozen=True)
 class KernelAccuracy:
-    """Parameters: images (n, test = 0 stands for all), DEQs, and ridges in units of the kernel's mean diagonal."""
+    """Parameters: images (n, test = 0 stands for all), DEQs, and ridges in units of the kernel's mean diagonal.
+
+    With ``finished`` nothing is computed, and what a checkpoint has is shown.
+    """
 
     datasets: tuple[str, ...] = ("mnist", "fashion-mnist", "cifar10")
     n: int = 0
@@ -39,6 +42,7 @@ class KernelAccuracy:
     largest: float = 10.0
     smallest: float = 1e-3
     ridges: int = 9
+    finished: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,19 +62,22 @@ class _Images:
 def of_whole_sets(parameters: KernelAccuracy, setting: Setting) -> Outcome:
     """Learn with every kernel, its ridge found by leaving out, and test; a checkpoint keeps what is done."""
     record = {**asdict(parameters), "seed": setting.seed}
-    del record["datasets"], record["activations"], record["kinds"]
+    for name in ("datasets", "activations", "kinds", "finished"):
+        del record[name]
     parts = Parts(setting.folder("accuracy"), record)
     found: dict[str, dict[str, Mapping[str, FloatArray]]] = {}
     for dataset in parameters.datasets:
         images = _images(dataset, parameters, setting)
         networks = _networks(images.X, parameters, setting.seed)
-        found[dataset] = {
-            name: parts.once(
-                f"{dataset}-{name}".replace(", ", "-").replace(" ", "-"),
-                partial(_learnt, images, *networks[name], parameters, setting, f"{dataset}-{name}"),
-            )
-            for name in setting.each(list(networks), f"{dataset}, kernels")
-        }
+        found[dataset] = {}
+        for name in setting.each(list(networks), f"{dataset}, kernels"):
+            place = f"{dataset}-{name}".replace(", ", "-").replace(" ", "-")
+            learn = partial(_learnt, images, *networks[name], parameters, setting, place)
+            part = parts.find(place) if parameters.finished else parts.once(place, learn)
+            if part is not None:
+                found[dataset][name] = part
+    if not any(found.values()):
+        raise rd.InvalidInputError("No kernel is finished; name the checkpoint that has some, or leave out finished.")
     rows = [row for dataset, by_kernel in found.items() for row in _rows(dataset, by_kernel)]
     curves = [
         Curve(f"{dataset}, {name}, left out", part["ridges"], part["error rates left out"])
@@ -128,14 +135,14 @@ def _median_square(X: FloatArray, seed: int) -> float:
 
 
 def _learnt(
-    images: _Images, network: rd.Network, kind: str, parameters: KernelAccuracy, setting: Setting, name: str
+    images: _Images, network: rd.Network, kind: str, parameters: KernelAccuracy, setting: Setting, place: str
 ) -> dict[str, Any]:
     start = time.perf_counter()
     unit = float(kernel_diagonal(images.X, network, kind).mean())
     ridges = unit * np.geomspace(parameters.largest, parameters.smallest, parameters.ridges)
     solver, folder = Solver(device=setting.engine), None
     if solver.choice(len(images.X), len(ridges) == 1, images.X.dtype) == "iterative":
-        folder = setting.folder("unfinished", name.replace(", ", "-").replace(" ", "-"))
+        folder = setting.folder("unfinished", place)
         solver = replace(solver, folder=folder)
     _, fits = solver.learn(images.X, images.indicators, network, kind, ridges.tolist())
     best = min(fits, key=lambda fit: fit.loo_error)
@@ -171,18 +178,22 @@ def _rows(dataset: str, by_kernel: Mapping[str, Mapping[str, FloatArray]]) -> li
 def _draw(figure: Any, found: Mapping[str, Mapping[str, Mapping[str, FloatArray]]], parameters: KernelAccuracy) -> None:
     """Draw the test accuracy of every kernel, and what leaving out had said."""
     panels = figure.subplots(1, len(found), squeeze=False, sharey=True)[0]
+    names = list(dict.fromkeys(name for by_kernel in found.values() for name in by_kernel))[::-1]
     for ax, (dataset, by_kernel) in zip(panels, found.items(), strict=True):
-        places = np.arange(len(by_kernel))[::-1]
+        places = [names.index(name) for name in by_kernel]
         told, foretold = (
             [100 * (1 - float(part[key])) for part in by_kernel.values()]
             for key in ("error rate", "error rate left out")
         )
         for place, value in zip(places, told, strict=True):
             ax.annotate(f"{value:.2f}", (value, place), (0, 6), textcoords="offset points", ha="center", fontsize=7.5)
+        for place in set(range(len(names))).difference(places):
+            middle = ("axes fraction", "data")
+            ax.annotate("not finished", (0.5, place), xycoords=middle, ha="center", va="center", fontsize=7.5)
         ax.plot(told, places, "o", color=style.THEORY, markersize=5, label="test")
         ax.plot(foretold, places, "|", color=style.DATA_EDGE, markersize=11, label="left out")
-        ax.set_yticks(places, list(by_kernel))
-        ax.set_ylim(-0.6, len(by_kernel) - 0.3)
+        ax.set_yticks(range(len(names)), names)
+        ax.set_ylim(-0.6, len(names) - 0.3)
         ax.margins(x=0.12)
         ax.set_xlabel("accuracy, %")
         ax.set_title(dataset, loc="left", fontsize=10)

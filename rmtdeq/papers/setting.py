@@ -70,13 +70,20 @@ class Parts:
         self._kept = None if folder is None else Checkpoint(folder, whole, "experiment")
         self._known: dict[str, dict[str, FloatArray]] = {}
 
+    def find(self, name: str) -> dict[str, FloatArray] | None:
+        """Return the arrays of a part, or None if they have not been computed."""
+        if name not in self._known and self._kept is not None:
+            found = self._kept.load(name)
+            if found is not None:
+                self._known[name] = found
+        return self._known.get(name)
+
     def once(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, FloatArray]:
         """Return the arrays of a part, computed unless they are there."""
-        if name not in self._known:
-            found = None if self._kept is None else self._kept.load(name)
-            if found is None:
-                found = {key: np.asarray(value, dtype=float) for key, value in compute().items()}
-                if self._kept is not None:
-                    self._kept.save(name, found)
+        found = self.find(name)
+        if found is None:
+            found = {key: np.asarray(value, dtype=float) for key, value in compute().items()}
+            if self._kept is not None:
+                self._kept.save(name, found)
             self._known[name] = found
-        return self._known[name]
+        return found

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from scipy.special import softmax
 
 import rmtdeq as rd
-from rmtdeq.learning import PowerLaw, ridge_fit
+from rmtdeq.learning import PowerLaw, inverse_temperature, ridge_fit
 
 DEQ = rd.DEQ("relu")
 N = 160
@@ -35,8 +36,11 @@ def test_at_n_it_is_leaving_out(samples, curve):
     X, labels = samples
     fit = ridge_fit(rd.kernel(X, DEQ, "ck"), np.eye(3)[labels], 0.1)
     assert curve.mse[2] == pytest.approx(fit.loo_error, rel=1e-9)
-    wrong = (np.eye(3)[labels] - fit.residuals).argmax(axis=1) != labels
-    assert curve.error_rate[2] == pytest.approx(np.mean(wrong), rel=1e-12)
+    values = np.eye(3)[labels] - fit.residuals
+    told = softmax(inverse_temperature(values, labels, prior=0) * values, axis=1)
+    wrong = np.mean(values.argmax(axis=1) != labels), 1 - told.max(axis=1).mean()
+    assert wrong[0] != wrong[1]
+    assert curve.error_rate[2] == pytest.approx(np.mean(wrong), rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["ck", "ntk"])
@@ -66,8 +70,8 @@ def test_beyond_n_it_follows_the_law_of_the_errors_before(samples):
     assert found.exponent == law.exponent[0]
     assert found.floor == pytest.approx(law.floor[0])
     assert found.mse[8] >= found.floor
-    power, level = np.polyfit(np.log(found.mse[:7]), np.log(found.error_rate[:7]), 1)
-    np.testing.assert_allclose(found.error_rate[7:], np.exp(level + power * np.log(found.mse[7:])), rtol=1e-9)
+    _, power, level = np.polyfit(np.log(ladder / N), np.log(found.error_rate[:7]), 2)
+    np.testing.assert_allclose(found.error_rate[7:], np.exp(level) * np.array([4.0, 1e9 / N]) ** power, rtol=1e-9)
 
 
 @pytest.mark.parametrize(("floor", "exponent"), [(0.0, 0.3), (0.2, 0.5), (1.0, 1.0), (0.0, 0.05)])
@@ -109,7 +113,9 @@ def test_bands_hold_the_curve_and_widen_beyond_n(curve):
     assert (curve.low < curve.mse).all()
     assert (curve.mse < curve.high).all()
     widths = np.log(curve.high / curve.low)
-    assert widths[3] > widths[2]
+    assert widths[3] > widths[2] + 2 * 0.1 * np.log(curve.mse[2] / curve.mse[3])
+    assert (curve.wrong.low < curve.error_rate).all()
+    assert (curve.error_rate < curve.wrong.high).all()
 
 
 def test_noise_is_not_learnt():

@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from sklearn.linear_model import Ridge, RidgeCV
 
 import rmtdeq as rd
@@ -214,3 +214,16 @@ def test_a_temperature_is_finite_for_values_that_tell_all_or_nothing():
     classes = np.arange(30) % 3
     for values in (np.eye(3)[classes], 1 - np.eye(3)[classes], np.ones((30, 3))):
         assert 0 < inverse_temperature(values, classes) < np.inf
+
+
+def test_without_a_prior_as_many_errors_are_expected_as_there_are():
+    rng = np.random.default_rng(4)
+    values = rng.standard_normal((20_000, 4))
+    chances = softmax(2 * values, axis=1)
+    classes = (rng.random((20_000, 1)) > chances.cumsum(axis=1)).sum(axis=1)
+    found = inverse_temperature(values, classes, prior=0)
+    assert found == pytest.approx(2, rel=0.02)
+    expected = 1 - softmax(found * values, axis=1).max(axis=1)
+    assert expected.mean() == pytest.approx(np.mean(values.argmax(axis=1) != classes), abs=0.005)
+    told_apart = inverse_temperature(values, values.argmax(axis=1), prior=0)
+    assert softmax(told_apart * values, axis=1).max(axis=1).min() > 0.999
