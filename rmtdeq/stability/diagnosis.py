@@ -295,7 +295,8 @@ class ForetoldDiagnosis(Diagnosis):
     def iterations_at(self, tolerance: float, width: int) -> FloatArray:
         """Return the mean number of steps in networks of finite width, (n,), of those that are at rest by 5000.
 
-        It is no whole number.  Infinite where none is at rest.
+        It is no whole number.  Infinite where none is at rest.  From 0.9 of the limit on it is a mean with a long tail,
+        which few networks come to.
 
         Raises
         ------
