@@ -1,16 +1,18 @@
 """Run wide networks and compare what they do with what `rd.diagnose` foretells of them: a table.
 
     python benchmarks/stability.py figures/stability.jsonl
-    python benchmarks/stability.py figures/stability.jsonl --table-only
+    python benchmarks/stability.py figures/stability.jsonl --table-only --infinite
 
-Five draws of width 2000 of every activation, share of the largest σ_a² and kind of weights take over an hour; rows that
-the file holds are not measured again.  Each draw has a sample of a Gaussian mixture and an image of MNIST.
+Five draws of width 2000 of every activation, share of the largest σ_a² and kind of weights take half an hour of one
+core; rows that the file holds are not measured again.  Each draw has a sample of a Gaussian mixture and an image of
+MNIST.  What a mean of so many draws scatters by, as foretold, stands beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import product
 from pathlib import Path
@@ -30,7 +32,11 @@ DATA = ("mixture", "images")
 P = 784
 SHOWN = [0, 2, 4, 6]
 QUANTITIES = ("rate", "spectral radius", "smallest singular value")
+LIMITS = {"steps": 1.0, "rate": 0.01, "spectral radius": 0.02, "smallest singular value": 0.03}
+"""How far off means of the draws may be; all but steps relative."""
 STEPS, LEAST = 2000, 1e-10
+KEPT = 150
+"""So many steps' changes are kept, ever fewer of the later ones."""
 
 
 def samples(draws):
@@ -61,8 +67,9 @@ def recurrent_weights(weights, width, draw):
 
 
 def measure(name, share, weights, width, draw, X):
-    """Return what one network does on the samples of its draw, and its Jacobian at one of them."""
+    """Return what one network does on the samples of its draw, and its Jacobians there."""
     module = network(name, share, squared_norms(X).ravel()).to_torch(P, width, seed=draw).double()
+    phi = rd.activation(name)
     with torch.no_grad():
         module.A.copy_(recurrent_weights(weights, width, draw))
         layer, injected = module.map(), module.injected(torch.from_numpy(X[draw]))
@@ -71,19 +78,25 @@ def measure(name, share, weights, width, draw, X):
             image = layer.step(z, *injected)
             changes.append(((image - z).norm(dim=1) / image.norm(dim=1)).tolist())
             z = image
-        one = draw % len(DATA)
-        u = injected[0][one] + module.sigma_a * module.A @ z[one]
-        slopes = rd.activation(name).slope(u.numpy())
-        ends = ends_of(module.sigma_a * module.scale * slopes[:, None] * module.A.numpy())
+        u = (injected[0] + module.sigma_a * z @ module.A.T).numpy()
+        ends = [ends_of(module.sigma_a * module.scale * phi.slope(each)[:, None] * module.A.numpy()) for each in u]
     changes = np.array(changes)
-    half = len(changes) // 2
+    kept = np.unique(np.geomspace(1, len(changes), KEPT).astype(int))
     return {
         "steps": [[first(column <= at) for at in TOLERANCES] for column in changes.T],
-        "rate": ((changes[-1] / changes[half - 1]) ** (1 / (len(changes) - half))).tolist(),
-        "data": DATA[one],
-        "spectral_radius": ends.radius,
-        "smallest_singular_value": ends.smallest,
+        "rate": [rate(column) for column in changes.T],
+        "spectral_radius": [each.radius for each in ends],
+        "smallest_singular_value": [each.smallest for each in ends],
+        "changes": {int(k): [float(f"{each:.5g}") for each in changes[k - 1]] for k in kept},
+        "means": [[float(np.mean(f(each) ** 2)) for f in (phi, phi.slope)] for each in u],  # of φ² and φ'²
     }
+
+
+def rate(changes):
+    """Return the mean factor a step over the second half of the steps of one sample."""
+    last = int(np.flatnonzero(changes > LEAST)[-1])
+    half = last // 2
+    return float((changes[last] / changes[half]) ** (1 / (last - half)))
 
 
 def first(reached):
@@ -96,67 +109,90 @@ def squared_norms(X):
     return np.einsum("...j,...j->...", X, X)
 
 
-def compared(name, share, weights, width, rows, X):
-    """Return deviations of single draws from what is foretold of their samples, by quantity, and the scatter foretold.
+@dataclass(frozen=True)
+class Compared:
+    """A quantity, measured less foretold, and the standard deviation of single networks that is foretold.
 
-    Steps are compared as numbers, (draws, samples, tolerances), all else by their logarithm.
+    Both are (draws, samples) or (draws, samples, tolerances); relative to what is foretold, but for steps.
     """
+
+    off: np.ndarray
+    scatter: np.ndarray
+
+    @property
+    def mean(self):
+        """The mean, over those that came to rest."""
+        return np.nanmean(self.off, axis=(0, 1))
+
+    @property
+    def chance(self):
+        """What the mean of so many draws scatters by, as foretold."""
+        return self.scatter.mean(axis=(0, 1)) / np.sqrt(len(self.off))
+
+
+def compared(name, share, weights, width, rows, X, infinite=False):
+    """Compare single draws with what is foretold of their samples, by quantity: at this width, or at infinite width."""
     norms = squared_norms(X)
     deq = network(name, share, norms.ravel())
     laws = [rd.diagnose(deq, each, tau0_squared=1.0, recurrent=weights) for each in norms.T]
-    found = {"steps": [], "rate": [], "spectral radius": [], "smallest singular value": []}
-    for row in rows:
-        draw, one = row["case"][-1], DATA.index(row["data"])
-        places = [int(np.searchsorted(law.squared_norms, norm)) for law, norm in zip(laws, norms[draw], strict=True)]
-        steps = np.array(row["steps"], dtype=float)  # NaN where it did not get there
-        sure = [[law.iterations(at)[i] for at in TOLERANCES] for law, i in zip(laws, places, strict=True)]
-        found["steps"].append(steps - sure)
-        at, law = places[one], laws[one]
-        found["rate"].append(np.log(row["rate"][one] / law.rate[at]))
-        found["spectral radius"].append(np.log(row["spectral_radius"] / law.spectral_radius_at(width)[at]))
-        smallest = law.smallest_singular_value_at(width)[at]
-        found["smallest singular value"].append(np.log(row["smallest_singular_value"] / smallest))
-    scatter = max(float(law.rate_scatter_at(width).max()) for law in laws)
-    of_steps = max(float(law.iterations_scatter_at(TOLERANCES[-1], width).max()) for law in laws)
-    return {quantity: np.array(values) for quantity, values in found.items()}, scatter, of_steps
+    # By the law's own norms, in ascending order.
+    told = [foretold(law, width, infinite) for law in laws]
+    order = np.argsort(np.argsort(norms, axis=0), axis=0)
+    found = {}
+    for quantity in LIMITS:
+        off, scatter = [], []
+        for row in rows:
+            places = order[row["case"][-1]]
+            measured = np.array(row[quantity.replace(" ", "_")], dtype=float)  # NaN where it did not get there
+            mean, spread = (np.stack([told[j][quantity][i][at] for j, at in enumerate(places)]) for i in (0, 1))
+            off.append(measured - mean if quantity == "steps" else measured / mean - 1)
+            scatter.append(spread)
+        found[quantity] = Compared(np.array(off), np.array(scatter))
+    return found
 
 
-def numbers(name, share, weights, width, rows, X):
-    """Return what the table tells of one network."""
-    found, scatter, of_steps = compared(name, share, weights, width, rows, X)
-    steps = found.pop("steps")
-    rest = ~np.isnan(steps)
-    told = {
-        "steps": steps[:, :, SHOWN].mean(axis=(0, 1)),
-        "within": np.mean(abs(steps[rest]) <= 1),
-        "at rest": rest[:, :, -1].mean(),
-        "scatter of steps": of_steps,
-        "scatter": scatter,
+def foretold(law, width, infinite):
+    """Return the mean and the scatter of each quantity by norm."""
+    steps = [law.iterations(at) if infinite else law.iterations_at(at, width) for at in TOLERANCES]
+    scatter = [law.iterations_scatter_at(at, width) for at in TOLERANCES]
+    smallest = law.smallest_singular_value if infinite else law.smallest_singular_value_at(width)
+    return {
+        "steps": (np.stack(steps, axis=1), np.stack(scatter, axis=1)),
+        "rate": (law.rate if infinite else law.rate_at(width), law.rate_scatter_at(width)),
+        "spectral radius": (
+            law.spectral_radius if infinite else law.spectral_radius_at(width),
+            law.rate_scatter_at(width),
+        ),
+        "smallest singular value": (smallest, law.smallest_singular_value_scatter_at(width)),
     }
-    return told | {quantity: np.array([np.mean(each), np.std(each)]) for quantity, each in found.items()}
 
 
-def line(name, share, weights, draws, told):
+def line(name, share, weights, draws, found):
     """Return a line of the table."""
-    steps = ", ".join("–" if np.isnan(each) else f"{each:+.1f}" for each in told["steps"])
-    cells = [f"{100 * told[each][0]:+.1f} ± {100 * told[each][1]:.1f}" for each in QUANTITIES]
-    cells[1:1] = [f"{100 * told['scatter']:.1f}"]
-    within = f"{told['within']:.0%} ({told['at rest']:.0%} at rest)"
-    return f"| {name} | {share} | {weights} | {draws} | {steps} | {within} | {told['scatter of steps']:.1f} | " + (
-        " | ".join(cells) + " |"
+    steps = found["steps"]
+    rest = ~np.isnan(steps.off)
+    shown = ", ".join("–" if not rest[:, :, at].all() else f"{steps.mean[at]:+.1f}" for at in SHOWN)
+    single = f"{np.mean(abs(steps.off[rest]) <= 1):.0%} ({rest[:, :, -1].mean():.0%} at rest)"
+    cells = [f"{100 * found[each].mean:+.1f} ± {100 * found[each].chance:.1f}" for each in QUANTITIES]
+    return (
+        " | ".join([f"| {name}", str(share), weights, str(draws), shown, f"{steps.chance[-1]:.1f}", single, *cells])
+        + " |"
     )
 
 
-def worst(told):
-    """Return what a line of the table tells of several networks: the largest deviations of means."""
-    sizes = np.max([abs(each["steps"]) for each in told], axis=0)
-    found = {
-        name: [max((each[name] for each in told), key=lambda pair: abs(pair[0]))[i] for i in (0, 1)]
-        for name in QUANTITIES
-    }
-    means = {name: np.mean([each[name] for each in told]) for name in ("within", "at rest")}
-    most = {name: max(each[name] for each in told) for name in ("scatter", "scatter of steps")}
-    return {"steps": sizes, **found, **means, **most}
+def verdict(share, weights, cells):
+    """Return, of several networks, how far off the worst is, how many are within the limits, and how many can be.
+
+    Those can whose limit is at least the mean's own foretold scatter.
+    """
+    told = []
+    for quantity, limit in LIMITS.items():
+        sizes = [float(np.max(abs(each[quantity].mean))) for each in cells]
+        chances = [float(np.max(each[quantity].chance)) for each in cells]
+        unit = 1 if quantity == "steps" else 100
+        within, able = (sum(at <= limit for at in values) for values in (sizes, chances))
+        told.append(f"{quantity} {unit * max(sizes):.1f} ± {unit * max(chances):.1f}, {within} within, {able} can be")
+    return f"{share}, {weights}, {len(cells)} networks: " + "; ".join(told)
 
 
 COLUMNS = (
@@ -164,11 +200,10 @@ COLUMNS = (
     "share",
     "A",
     "draws",
-    "steps to 1e-2, 1e-4, 1e-6, 1e-8, mean less law",
+    "steps to 1e-2, 1e-4, 1e-6, 1e-8, mean less foretold",
+    "± at 1e-8",
     "single counts within 1",
-    "scatter at 1e-8, foretold",
     "rate, % off",
-    "scatter foretold, %",
     "spectral radius, % off",
     "smallest singular value, % off",
 )
@@ -180,15 +215,19 @@ def main(arguments=None):
     parser.add_argument("file", type=Path)
     parser.add_argument("--width", type=int, default=2000)
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--only", nargs="+", type=int, help="numbers of the draws to measure, from 0; all by default")
     parser.add_argument("--names", nargs="+", default=NAMES)
     parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
     parser.add_argument("--weights", nargs="+", default=WEIGHTS)
     parser.add_argument("--table-only", action="store_true")
+    parser.add_argument("--infinite", action="store_true", help="compare with what is foretold at infinite width")
     args = parser.parse_args(arguments)
     X = samples(args.draws)
     lines = args.file.read_text().splitlines() if args.file.exists() else []
     rows = {tuple(each["case"]): each for each in map(json.loads, lines)}
-    for case in () if args.table_only else product(range(args.draws), args.weights, args.shares, args.names):
+    for case in (
+        () if args.table_only else product(args.only or range(args.draws), args.weights, args.shares, args.names)
+    ):
         draw, weights, share, name = case
         key = (name, share, weights, args.width, draw)
         if key not in rows:
@@ -197,15 +236,17 @@ def main(arguments=None):
                 file.write(json.dumps(rows[key]) + "\n")
             print(*key, flush=True)
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+    verdicts = []
     for weights, share in product(args.weights, args.shares):
-        told = []
+        cells = []
         for name in args.names:
             case = (name, share, weights, args.width)
             if chosen := [row for key, row in rows.items() if key[:4] == case]:
-                told.append(numbers(*case, chosen, X))
-                print(line(name, share, weights, len(chosen), told[-1]), flush=True)
-        if len(told) > 1:
-            print(line("worst", share, weights, "", worst(told)), flush=True)
+                cells.append(compared(*case, chosen, X, args.infinite))
+                print(line(name, share, weights, len(chosen), cells[-1]), flush=True)
+        if cells:
+            verdicts.append(verdict(share, weights, cells))
+    print("", *verdicts, sep="\n")
 
 
 if __name__ == "__main__":

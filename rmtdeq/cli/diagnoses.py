@@ -66,6 +66,12 @@ def _diagnose(options: argparse.Namespace) -> int:
         if options.tolerance is not None:
             steps = each.iterations(options.tolerance)
             print(f"  steps to a relative change of {options.tolerance:g}: {steps.min()} to {steps.max()}")
+            if options.width is not None and isinstance(each, rmtdeq.ForetoldDiagnosis):
+                mean, scatter = (
+                    count(options.tolerance, options.width).max()
+                    for count in (each.iterations_at, each.iterations_scatter_at)
+                )
+                print(f"  at width {options.width} {mean:.1f} at most, in single networks ± {scatter:.1f}")
     title = f"{problem.name}, {deq!r}" if problem else repr(deq)
     if options.out or options.report:
         from rmtdeq.output.figures import diagnosis_figure

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import ndtr
 
 from rmtdeq._lib import check, style
 from rmtdeq._lib.errors import IllPosedError, InvalidInputError
@@ -15,6 +16,7 @@ from rmtdeq._lib.tables import Table, Tabular
 from rmtdeq._lib.types import BoolArray, FloatArray, IntArray
 from rmtdeq.stability.limits import Limits
 from rmtdeq.stability.singular_values import JacobianLaw
+from rmtdeq.stability.steps import FiniteSteps
 
 _TOLERANCES = (1e-2, 1e-4, 1e-6, 1e-8)
 _SHOWN = 1e-12
@@ -217,7 +219,8 @@ class ForetoldDiagnosis(Diagnosis):
     def smallest_singular_value_at(self, width: int) -> FloatArray:
         """Return the expected smallest singular value of 1 - J of a network of finite width, (q,).
 
-        To first order in width^{-2/3}: the Tracy-Widom law of real matrices at the edge of the squares.
+        The law of Tracy and Widom of real matrices at the edge of the squares, given that equilibria are rare where
+        1 - J is nearly singular; see `rmtdeq.stability.edges`.
 
         Raises
         ------
@@ -226,6 +229,17 @@ class ForetoldDiagnosis(Diagnosis):
         """
         m = check.integer(width, "width")
         return np.array([law.smallest_at(m) for law in self.laws])
+
+    def smallest_singular_value_scatter_at(self, width: int) -> FloatArray:
+        """Return the standard deviation of the smallest singular value in single networks, (q,), relative to it.
+
+        Raises
+        ------
+        InvalidInputError
+            The width is no positive whole number.
+        """
+        m = check.integer(width, "width")
+        return np.array([law.smallest_scatter_at(m) for law in self.laws])
 
     def spectral_radius_at(self, width: int) -> FloatArray:
         """Return the mean spectral radius of J of networks of finite width, (q,).
@@ -253,18 +267,75 @@ class ForetoldDiagnosis(Diagnosis):
         m = check.integer(width, "width")
         return np.array([law.scatter_at(m) for law in self.laws])
 
-    def iterations_scatter_at(self, tolerance: float, width: int) -> FloatArray:
-        """Return the standard deviation of the number of steps in single networks of finite width, (n,).
+    def resting_at(self, width: int) -> FloatArray:
+        """Return the share of networks of finite width whose spectral radius is below 1, (q,).
 
-        To first order in width^{-1/2}: k steps of a rate r that is off by δr are off by k δr/(r log(1/r)).
+        Raises
+        ------
+        InvalidInputError
+            The width is no positive whole number.
+        """
+        radius, scatter = self.spectral_radius_at(width), self.rate_scatter_at(width)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(np.where(scatter > 0, ndtr(-np.log(radius) / scatter), radius < 1))
+
+    def rate_at(self, width: int) -> FloatArray:
+        """Return the mean rate at which changes shrink in networks of finite width, (n,), as a run measures it.
+
+        That is the mean factor a step over the second half of the steps to a relative change of 1e-10: between the
+        rate of infinite width, which decides for as many steps as the root of the width, and the spectral radius.
+
+        Raises
+        ------
+        InvalidInputError
+            The width is no positive whole number.
+        """
+        return self._steps(width).rates()
+
+    def iterations_at(self, tolerance: float, width: int) -> FloatArray:
+        """Return the mean number of steps in networks of finite width, (n,), of those that are at rest by 5000.
+
+        It is no whole number.  Infinite where none is at rest.  From 0.9 of the limit on it is a mean with a long tail,
+        which few networks come to.
 
         Raises
         ------
         InvalidInputError, IllPosedError
             As for `iterations`; the width is no positive whole number.
         """
-        scatter = np.interp(np.log(self.squared_norms), np.log(self.jacobian_norms), self.rate_scatter_at(width))
-        return self.iterations(tolerance) * scatter / -np.log(self.rate)
+        counts = self._counts(tolerance, width)
+        resting = ~np.isnan(counts)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.where(resting, counts, 0.0).sum(axis=0) / resting.sum(axis=0))
+
+    def iterations_scatter_at(self, tolerance: float, width: int) -> FloatArray:
+        """Return the standard deviation of the number of steps in single networks of finite width, (n,).
+
+        Of those that are at rest by 5000; infinite where none is.
+
+        Raises
+        ------
+        InvalidInputError, IllPosedError
+            As for `iterations`; the width is no positive whole number.
+        """
+        counts = self._counts(tolerance, width)
+        resting = ~np.isnan(counts)
+        number = np.where(resting.any(axis=0), resting.sum(axis=0), np.nan)
+        mean = np.where(resting, counts, 0.0).sum(axis=0) / number
+        variance = np.where(resting, counts - mean, 0.0) ** 2
+        return np.nan_to_num(np.sqrt(variance.sum(axis=0) / number), nan=np.inf)
+
+    def _counts(self, tolerance: float, width: int) -> FloatArray:
+        tolerance = check.number(tolerance, "tolerance", low=0, open_low=True)
+        if not self.converges.all():
+            raise self._restless()
+        return self._steps(width).counts(tolerance)
+
+    def _steps(self, width: int) -> FiniteSteps:
+        nodes = self.jacobian_norms
+        shares = np.stack([np.interp(self.squared_norms, nodes, each) for each in np.eye(nodes.size)])
+        relative = self.residuals / self.sizes
+        return FiniteSteps.of(relative, self.rate, self.laws, shares, check.integer(width, "width"))
 
     def verdict(self, width: int | None = None) -> str:
         """Return, before anything is run, what the forward and the backward solve will be like, and what to do.

@@ -78,7 +78,8 @@ def diagnose(
     -----
     ``‖z^{k+1} - z^k‖² → E (φ(u^{k+1}) - φ(u^k))²`` with ``cov(u^k, u^l) = σ_a² E φ(u^{k-1})φ(u^{l-1}) + σ_b²‖x‖² +
     σ_c²``; in the end a factor σ_a² E φ'² a step, squared.  Finite networks follow it as long as the number of steps is
-    small next to the root of the width.
+    small next to the root of the width; what they do beyond, and by how much they scatter, is foretold as well, by
+    `ForetoldDiagnosis.iterations_at` and its like.
 
     Examples
     --------
@@ -88,6 +89,8 @@ def diagnose(
     array([21, 21, 21])
     >>> round(diagnosis.limit, 6)
     2.0
+    >>> diagnosis.iterations_at(1e-6, width=400).round(1)
+    array([21.2, 21.2, 21.2])
     """
     if isinstance(deq, Network):
         return foretell(deq, _squared_norms(X), tau0_squared, layer, check.recurrent(recurrent or "gaussian"))

@@ -9,12 +9,14 @@ eigenvalue or singular value.  For orthogonal A eigenvalues end at the same plac
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
 from rmtdeq._lib.types import Recurrent
 from rmtdeq.activations import moments
 from rmtdeq.network import Layer
-from rmtdeq.stability.edges import GaussianEdges
+from rmtdeq.stability.edges import GaussianEdges, LowerEnd
 from rmtdeq.stability.equilibrium import Equilibrium
 from rmtdeq.stability.orthogonal import OrthogonalEdges
 from rmtdeq.stability.scatter import outermost, rate_scatter
@@ -24,14 +26,16 @@ _EDGES: dict[Recurrent, type[GaussianEdges] | type[OrthogonalEdges]] = {
     "orthogonal": OrthogonalEdges,
 }
 
-_TRACY_WIDOM = 1.2065
-"""Mean distance of the smallest eigenvalue of a real matrix from the edge, in units of its spread (Tracy and Widom)."""
-
 _NOTHING = 1e-30
 """Variances of J below which 1 - J is 1 to rounding."""
 
 _EQUAL = 1e-12
 """Relative variance of φ'² below which all rows of J are as long."""
+
+_STEP = 1e-2
+"""Relative change of J by which its smallest singular value is followed."""
+_CURVED = 0.8
+"""By how much the mean answers to a scatter: half its square for an exponential, and the determinant's answer."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,10 @@ class JacobianLaw(RadiusLaw):
     ----------
     smallest, largest : float
         Singular values of 1 - J.
-    spread : float
-        Of the square of the smallest at width m, in units of m^{-2/3}: that has the law of Tracy and Widom.  Zero
-        for an isolated one.
+    end : LowerEnd
+        Of the squares of the singular values.
+    moved : callable
+        From a factor to the lower end where J is so many times as large.
 
     Notes
     -----
@@ -91,11 +96,36 @@ class JacobianLaw(RadiusLaw):
 
     smallest: float
     largest: float
-    spread: float
+    end: LowerEnd
+    moved: Callable[[float], LowerEnd] = field(repr=False, compare=False)
 
     def smallest_at(self, width: int) -> float:
-        """Return the mean of the smallest singular value of 1 - J at a finite width: the Tracy-Widom law's."""
-        return math.sqrt(self.smallest**2 + _TRACY_WIDOM * self.spread * width ** (-2 / 3))
+        """Return the mean of the smallest singular value of 1 - J at a finite width.
+
+        That of the bulk's lower end, see `LowerEnd`, over networks each of which has a mean of φ'² of its own.
+        """
+        mean = self.end.mean_at(width)
+        return mean * (1 + _CURVED * self._answer(width) ** 2) if mean else 0.0
+
+    def smallest_scatter_at(self, width: int) -> float:
+        """Return the standard deviation of the smallest singular value at a finite width, relative to it."""
+        return math.hypot(self._answer(width), self.end.scatter_at(width))
+
+    def _answer(self, width: int) -> float:
+        """Return by how much its logarithm answers to a standard deviation of the disk's radius."""
+        low, high = (end.mean_at(width) for end in self._sides)
+        slope = math.log(low / high) / (2 * self._step) if low and high else 0.0
+        return slope * self.scatter / math.sqrt(width)
+
+    @property
+    def _step(self) -> float:
+        return min(_STEP, (1 - self.bulk) / 4)
+
+    @cached_property
+    def _sides(self) -> tuple[LowerEnd, LowerEnd]:
+        if self.bulk >= 1:
+            return self.end, self.end
+        return self.moved(1 - self._step), self.moved(1 + self._step)
 
 
 def spectral_radii(layer: Layer, scale: float) -> tuple[float, float]:
@@ -139,11 +169,21 @@ def jacobian_law(layer: Layer, source: float, scale: float, recurrent: Recurrent
     known = (radius.bulk, radius.isolated, radius.share, radius.scatter)
     at = Equilibrium.of(layer, source, scale)
     if float((at.slope**2).max()) < _NOTHING:
-        return JacobianLaw(*known, 1.0, 1.0, 0.0)
-    edges = _EDGES[recurrent](at)
+        end = LowerEnd.still(1.0)
+        return JacobianLaw(*known, 1.0, 1.0, end, partial(_same, end))
+    kind = _EDGES[recurrent]
     # From a radius of one on the spectrum of J covers 1.
-    lowest, spread = edges.lowest() if radius.bulk < 1 else (0.0, 0.0)
-    return JacobianLaw(*known, math.sqrt(lowest), math.sqrt(edges.highest()), spread)
+    end = kind(at).lowest() if radius.bulk < 1 else LowerEnd.still(0.0)
+    highest = math.sqrt(kind(at).highest())
+    return JacobianLaw(*known, math.sqrt(end.lowest), highest, end, partial(_moved, kind, at))
+
+
+def _moved(kind: type[GaussianEdges] | type[OrthogonalEdges], at: Equilibrium, factor: float) -> LowerEnd:
+    return kind(replace(at, slope=factor * at.slope)).lowest()
+
+
+def _same(end: LowerEnd, factor: float) -> LowerEnd:
+    return end
 
 
 def _share(layer: Layer, scale: float, recurrent: Recurrent) -> float:

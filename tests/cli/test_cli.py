@@ -782,6 +782,7 @@ def test_diagnose_prints_what_is_foretold_and_measured(capsys, tmp_path):
     assert printed.count("steps to a relative change of 0.001:") == 2
     assert "DEQModule" in printed
     assert "at width 80: spectral radius" in printed
+    assert "at most, in single networks ±" in printed
     record = json.loads((tmp_path / "d.json").read_text())["results"]
     assert record["limit"] > 0.2
     assert len(record["measured"]["rate"]) == 8

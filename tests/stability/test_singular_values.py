@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import rmtdeq as rd
 from rmtdeq.network import preactivation_scale
+from rmtdeq.stability.edges import LowerEnd
 from rmtdeq.stability.singular_values import jacobian_law
 
 
@@ -83,6 +86,30 @@ def test_matrices_have_this_spectral_radius(layer):
     assert law.radius_at(10**12) == pytest.approx(law.bulk, rel=1e-5)
 
 
+def test_determinants_keep_singular_values_from_zero():
+    """Equilibria are as many as |det(1 - J)| says; J itself, a multiple of a Gaussian matrix, is not rare there."""
+    m, a2 = 120, 0.6
+    law, _ = law_of(rd.Layer("polynomial(0, 1)", a2, 0.8))
+    end = replace(law.end, distance=np.inf)  # these have no equilibrium, and no part of rank one
+    rng = np.random.default_rng(0)
+    J = np.sqrt(a2 / m) * rng.standard_normal((700, m, m))
+    values = np.linalg.svd(np.eye(m) - J, compute_uv=False)
+    weights = np.prod(values, axis=1) / np.prod(values, axis=1).sum()
+    mean = weights @ values[:, -1]
+    assert mean == pytest.approx(end.mean_at(m), rel=0.04)
+    assert mean > 1.06 * values[:, -1].mean()
+    assert np.sqrt(weights @ (values[:, -1] / mean - 1) ** 2) == pytest.approx(end.scatter_at(m), rel=0.15)
+
+
+def test_ends_near_their_limits_are_continuous():
+    """What takes J's rank-one part for nearly loose, or far from it, agrees with what it lies between."""
+    far, near, loose = (LowerEnd(0.01, 0.01, 0.1, each) for each in (np.inf, 0.0, -1e-9))
+    assert far.mean_at(1000) > near.mean_at(1000) >= loose.mean_at(1000)
+    assert near.mean_at(10**6) == pytest.approx(loose.mean_at(10**6), rel=0.01)
+    assert LowerEnd.still(0.25).mean_at(10) == 0.5
+    assert LowerEnd.still(0.25).scatter_at(10) == 0
+
+
 def test_the_share_of_relu_is_a_half():
     assert law_of(rd.Layer("relu", 1.0, 0.8))[0].share == pytest.approx(0.5)
 
@@ -100,7 +127,8 @@ def test_an_eigenvalue_outside_the_disk_is_that_of_the_norms():
 def test_near_the_limit_of_the_norms_one_singular_value_is_isolated():
     layer = rd.Layer("softplus", 1.8, 0.8)
     law, scale = law_of(layer)
-    assert law.spread == 0
+    assert law.end.isolated
+    assert law.end.lowest < law.end.edge
     found = [np.linalg.svd(np.eye(400) - jacobian(layer, scale, 1.0, 400, s), compute_uv=False)[-2:] for s in range(8)]
     second, smallest = np.mean(found, axis=0)
     assert smallest == pytest.approx(law.smallest, rel=0.25)  # the matrices are small
