@@ -150,7 +150,7 @@ def dense_kernels(
 
         return cluster_kernel(X, network, kinds, how, Y=Y, tau0_squared=tau0_squared)
     place = placement(X, Y, how)
-    engine = engine_of(make_plan(place.inputs, network, kinds, tau0_squared), place, progress)
+    plan = make_plan(place.inputs, network, kinds, tau0_squared)
     shape, precision = place.inputs.shape, place.dtype
     if place.device is not None and is_tensor(X) and out is None:
         from rmtdeq.kernels.engines.torch_tables import device_outputs
@@ -164,7 +164,7 @@ def dense_kernels(
                 raise InvalidInputError(
                     "out shares memory with the samples, which are needed until the end; copy them."
                 )
-    fill_matrix(engine, outputs, progress=progress)
+    fill_matrix(engine_of(plan, place, progress), outputs, progress=progress)
     return tuple(outputs[name] for name in kinds)
 
 

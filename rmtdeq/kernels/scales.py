@@ -20,11 +20,12 @@ from rmtdeq._lib.errors import ConvergenceError, IllPosedError, InvalidInputErro
 from rmtdeq._lib.solvers import smallest_fixed_point
 from rmtdeq._lib.types import FloatArray, IntArray, Kind
 from rmtdeq.activations import hermite_coefficients, jumps, moments
+from rmtdeq.activations.dual_forms import FoldedLinear
 from rmtdeq.kernels.chebyshev import chebyshev_points, chebyshev_polynomials, tail, to_chebyshev
 from rmtdeq.network import Layer, Response
 from rmtdeq.network.wellposed import infinite_tangent_of_jump, require_diagonal_contraction, require_finite_tangent
 
-_FEW_POINTS, _MANY_POINTS = 16, 32
+_POINTS_OF_POWERS, _FEW_POINTS, _MANY_POINTS = 4, 16, 32
 _INTERPOLATED = 5e-14
 _SLOPES_INTERPOLATED = 1e-12
 _HOPELESS = 1e-5
@@ -435,10 +436,13 @@ def _segments(layer: Layer, low: float, high: float) -> list[Segment]:
         sigma = math.exp(high)
         return [Segment(layer, low, high, np.array([sigma]), (layer.response(sigma),))]
     top = math.sqrt(max(layer.response(math.exp(high)).square, _TINY))
+    phi = layer.activation
+    # Of what is linear but for a fold at zero all expectations are powers of σ.
+    powers = isinstance(phi.dual_form, FoldedLinear) and not phi.shift and layer.plain
     found, todo = [], [(low, high)]
     while todo:
         left, right = todo.pop()
-        segment = _segment(layer, left, right, _FEW_POINTS)
+        segment = _segment(layer, left, right, _POINTS_OF_POWERS if powers else _FEW_POINTS)
         if 1 < segment.error < _HOPELESS / _INTERPOLATED:
             segment = _segment(layer, left, right, _MANY_POINTS)
         # Where φ is small it may have no more digits than where it is large.
@@ -481,5 +485,7 @@ def _where_it_vanishes(layer: Layer, low: float, high: float) -> float:
 
 
 def _check_diagonal(table: ScaleTable) -> None:
+    if not table.layer.recurrent:
+        return
     slope = table.layer.sigma_a2 * float((table.growth * table.square / table.sigma**2).max())
     require_diagonal_contraction(table.layer.title, slope, _HERE)
