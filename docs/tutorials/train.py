@@ -27,7 +27,7 @@ torch.manual_seed(0)
 rng = np.random.default_rng(0)
 S = rd.on_sphere(rng.standard_normal((40, 40)), norm=np.sqrt(40))
 targets = rng.standard_normal(40)
-network = OverparameterizedDEQ(40, 600, sigma_w2=0.08, seed=0).double()
+network = OverparameterizedDEQ(40, 400, sigma_w2=0.08, seed=0).double()
 print(rd.check_initial_condition(network, S, targets).summary())
 
 # %%
@@ -39,7 +39,7 @@ kernel = network.tangent_kernel(torch.from_numpy(S)).detach().numpy()
 start = network(torch.from_numpy(S)).detach().numpy()
 step = 1 / np.linalg.eigvalsh(kernel)[-1]
 curve = rd.predict_training(kernel, targets, step, initial=start)
-run = rd.gradient_descent(network, S, targets, step=step, epochs=150)
+run = rd.gradient_descent(network, S, targets, step=step, epochs=100)
 print(run.summary())
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
