@@ -27,7 +27,7 @@ WAVES = np.stack([np.sin(3 * X[:, 20]), np.cos(3 * X[:, 30])], axis=1)
         ),
         (rd.DEQRegressor("swish", ridge=0.1), WAVES[:, 0]),
     ],
-    ids=str,
+    ids=["classes", "two classes", "letters", "some of them", "tangents", "branches", "one target"],
 )
 def test_an_estimator_is_the_same_again(estimator, y, tmp_path):
     model = estimator.fit(X, y)
