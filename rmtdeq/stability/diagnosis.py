@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,8 +228,7 @@ class ForetoldDiagnosis(Diagnosis):
         InvalidInputError
             The width is no positive whole number.
         """
-        m = check.integer(width, "width")
-        return np.array([law.smallest_at(m) for law in self.laws])
+        return self._by_law(JacobianLaw.smallest_at, width)
 
     def smallest_singular_value_scatter_at(self, width: int) -> FloatArray:
         """Return the standard deviation of the smallest singular value in single networks, (q,), relative to it.
@@ -238,8 +238,7 @@ class ForetoldDiagnosis(Diagnosis):
         InvalidInputError
             The width is no positive whole number.
         """
-        m = check.integer(width, "width")
-        return np.array([law.smallest_scatter_at(m) for law in self.laws])
+        return self._by_law(JacobianLaw.smallest_scatter_at, width)
 
     def spectral_radius_at(self, width: int) -> FloatArray:
         """Return the mean spectral radius of J of networks of finite width, (q,).
@@ -251,8 +250,7 @@ class ForetoldDiagnosis(Diagnosis):
         InvalidInputError
             The width is no positive whole number.
         """
-        m = check.integer(width, "width")
-        return np.array([law.radius_at(m) for law in self.laws])
+        return self._by_law(JacobianLaw.radius_at, width)
 
     def rate_scatter_at(self, width: int) -> FloatArray:
         """Return the standard deviation of the rates of single networks of finite width, (q,), relative to the rate.
@@ -264,8 +262,7 @@ class ForetoldDiagnosis(Diagnosis):
         InvalidInputError
             The width is no positive whole number.
         """
-        m = check.integer(width, "width")
-        return np.array([law.scatter_at(m) for law in self.laws])
+        return self._by_law(JacobianLaw.scatter_at, width)
 
     def resting_at(self, width: int) -> FloatArray:
         """Return the share of networks of finite width whose spectral radius is below 1, (q,).
@@ -324,6 +321,11 @@ class ForetoldDiagnosis(Diagnosis):
         mean = np.where(resting, counts, 0.0).sum(axis=0) / number
         variance = np.where(resting, counts - mean, 0.0) ** 2
         return np.nan_to_num(np.sqrt(variance.sum(axis=0) / number), nan=np.inf)
+
+    def _by_law(self, number: Callable[[JacobianLaw, int], float], width: int) -> FloatArray:
+        """Return a number of every law at a finite width, (q,)."""
+        m = check.integer(width, "width")
+        return np.array([number(law, m) for law in self.laws])
 
     def _counts(self, tolerance: float, width: int) -> FloatArray:
         tolerance = check.number(tolerance, "tolerance", low=0, open_low=True)

@@ -82,8 +82,8 @@ class JacobianLaw(RadiusLaw):
 
     Attributes
     ----------
-    smallest, largest : float
-        Singular values of 1 - J.
+    largest : float
+        Singular value of 1 - J.
     end : LowerEnd
         Of the squares of the singular values.
     moved : callable
@@ -94,10 +94,14 @@ class JacobianLaw(RadiusLaw):
     All other attributes are those of `RadiusLaw`.
     """
 
-    smallest: float
     largest: float
     end: LowerEnd
     moved: Callable[[float], LowerEnd] = field(repr=False, compare=False)
+
+    @property
+    def smallest(self) -> float:
+        """Smallest singular value of 1 - J."""
+        return math.sqrt(self.end.lowest)
 
     def smallest_at(self, width: int) -> float:
         """Return the mean of the smallest singular value of 1 - J at a finite width.
@@ -170,12 +174,12 @@ def jacobian_law(layer: Layer, source: float, scale: float, recurrent: Recurrent
     at = Equilibrium.of(layer, source, scale)
     if float((at.slope**2).max()) < _NOTHING:
         end = LowerEnd.still(1.0)
-        return JacobianLaw(*known, 1.0, 1.0, end, partial(_same, end))
+        return JacobianLaw(*known, 1.0, end, partial(_same, end))
     kind = _EDGES[recurrent]
     # From a radius of one on the spectrum of J covers 1.
     end = kind(at).lowest() if radius.bulk < 1 else LowerEnd.still(0.0)
     highest = math.sqrt(kind(at).highest())
-    return JacobianLaw(*known, math.sqrt(end.lowest), highest, end, partial(_moved, kind, at))
+    return JacobianLaw(*known, highest, end, partial(_moved, kind, at))
 
 
 def _moved(kind: type[GaussianEdges] | type[OrthogonalEdges], at: Equilibrium, factor: float) -> LowerEnd:
