@@ -3,9 +3,9 @@
 from rmtdeq.learning.calibration import inverse_temperature
 from rmtdeq.learning.curve import Band, LearningCurve, learning_curve
 from rmtdeq.learning.ensemble import EnsemblePrediction, predict_ensemble
+from rmtdeq.learning.freedom import FreedomLaw, degrees_of_freedom
 from rmtdeq.learning.iterative import IterativePath, iterative_path
 from rmtdeq.learning.nystrom import NystromPath, nystrom_path
-from rmtdeq.learning.power_law import PowerLaw
 from rmtdeq.learning.prediction import LearningPrediction, predict_learning
 from rmtdeq.learning.regression import Solver
 from rmtdeq.learning.ridge import RidgeFit, RidgePath, RidgeProblem, ridge_fit, ridge_path, ridge_problem
@@ -15,16 +15,17 @@ __all__ = [
     "Band",
     "Candidate",
     "EnsemblePrediction",
+    "FreedomLaw",
     "IterativePath",
     "LearningCurve",
     "LearningPrediction",
     "NystromPath",
-    "PowerLaw",
     "RidgeFit",
     "RidgePath",
     "RidgeProblem",
     "Solver",
     "Suggestion",
+    "degrees_of_freedom",
     "inverse_temperature",
     "iterative_path",
     "learning_curve",

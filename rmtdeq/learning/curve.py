@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
-from scipy.special import softmax
 
 from rmtdeq._lib import check, style
 from rmtdeq._lib.errors import InvalidInputError
@@ -19,18 +16,17 @@ from rmtdeq._lib.tables import Table, Tabular
 from rmtdeq._lib.types import KINDS, FloatArray, IntArray, Kind, Seed
 from rmtdeq.kernels import kernel
 from rmtdeq.kernels.blocks import scratch_bytes
-from rmtdeq.learning.calibration import inverse_temperature
-from rmtdeq.learning.power_law import PowerLaw
-from rmtdeq.learning.ridge import ridge_fit
+from rmtdeq.learning.freedom import FreedomLaw, degrees_of_freedom
+from rmtdeq.learning.ridge import ridge_grid, smallest_resolved
+from rmtdeq.learning.subsets import SubsetErrors, subset_count, subset_errors
 from rmtdeq.learning.targets import learning_targets
 from rmtdeq.network import Network
 
-_LADDER = 7
-_LENGTHS = (5, 6, 7)
-"""Steps of the ladder n, n/√2, n/2, … that a law is drawn through: all for the curve, any for its band."""
+_HALVINGS = 3
+"""Subsets are of n/2, n/4, … samples."""
 
-_AHEAD = (-0.5, 0.5, 0.0)
-"""Octaves beyond n at which a parabola's tangent is taken: the last for the curve, any for its band."""
+_LAST = (0.35, 0.5, 0.7)
+"""Shares of n, in degrees of freedom, beyond which errors are a power of them: the last for curves, any for bands."""
 
 _WIDER, _SHARE = 1.5, 0.1
 """What a band beyond n is wider by than its draws, in logarithms, and which share of the foretold change it takes in.
@@ -39,7 +35,6 @@ By experience: draws are of samples to be told, not of those that are learnt fro
 kernels of images nine in ten errors at 2 n, 5 n and 20 n were within these bands.
 """
 
-_MOST_SUBSETS = 16
 _FEWEST = 64
 _DRAWS = 400
 _BAND = (0.05, 0.95)
@@ -75,8 +70,8 @@ class LearningCurve(Tabular):
     wrong : Band or None
         Share of samples told wrong, the mean of a count and of what calibrated probabilities say; None for targets that
         are no classes.
-    floor, exponent : float
-        Of the law that the mean squared error is taken to follow, floor + factor · size^-exponent.
+    degrees : ndarray (s,)
+        Degrees of freedom, tr K (K + δ)⁻¹, that the ridge leaves to as many samples: the directions that are learnt.
     n : int
         Samples that it was foretold from; errors at larger sizes are extrapolated.
     ridge : float
@@ -86,8 +81,7 @@ class LearningCurve(Tabular):
     sizes: IntArray
     squared_error: Band
     wrong: Band | None
-    floor: float
-    exponent: float
+    degrees: FloatArray
     n: int
     ridge: float
     kind: str
@@ -125,7 +119,7 @@ class LearningCurve(Tabular):
                 "error rate low": self.wrong.low,
                 "error rate high": self.wrong.high,
             }
-        columns["extrapolated"] = self.sizes > self.n
+        columns |= {"degrees of freedom": self.degrees, "extrapolated": self.sizes > self.n}
         title = f"{self.kind}, ridge {self.ridge:g}: foretold from {self.n} samples"
         return Table(columns, self.sizes, "samples", title)
 
@@ -201,7 +195,7 @@ def learning_curve(
     tau0_squared, backend, dtype, device
         Of the kernel, as for `rmtdeq.kernel`.
     memory_limit : float, optional
-        Bytes that 2.25 matrices of n x n entries may take; nine tenths of the free memory by default.
+        Bytes that 3.25 matrices of n x n entries may take; nine tenths of the free memory by default.
     progress : bool
         Tell how far it is if standard error is a terminal.
 
@@ -222,21 +216,20 @@ def learning_curve(
     -----
     Up to n, the regression is made on random subsets, and its error taken on *all* n samples: those of the subset by
     leave-one-out, exactly.  All sizes are so measured on the same samples, whose choice moves the curve as a whole and
-    leaves its slope.  Above n the law floor + factor · size^-exponent through the errors from n/8 to n is followed, or,
-    where they fall ever faster, the tangent at n of the parabola through their logarithms.
+    leaves its slope.
+
+    Above n it is foretold from subsets of n, n/2, n/4 and n/8 samples with many ridges.  What a ridge leaves to learn,
+    degrees of freedom, it leaves to fewer samples with a smaller ridge, too; errors with as many are the same but for a
+    function of their share of the samples, the noise (Simon, Dickens, Karkada, DeWeese, arXiv 2110.03922, where samples
+    are alike, as images are not; the function is therefore measured).  Beyond 0.7 n degrees of freedom, where nothing
+    is measured, errors go on as the power of them that they have become.
 
     A count of n samples tells an error rate p to sqrt(p (1 - p) / n), often as much as more samples would change it.
     The rate is therefore the mean of the count and of what is expected by probabilities softmax(β · values), β by least
-    log loss, which scatters less.  Above n it goes with a power of the size, the tangent at n of the parabola through
-    the logarithms of the rates before.
+    log loss, which scatters less.
 
-    Bands are those of draws of the samples and of ranges of sizes, above n widened by half and by a tenth of what the
-    law changes.
-
-    It is not taken from generalised cross-validation and the effective ridge κ, by which the theory of samples that are
-    all alike (Simon, Dickens, Karkada, DeWeese, arXiv 2110.03922; Wei, Hu, Steinhardt, arXiv 2203.06176) continues the
-    spectrum and the targets: images differ in how hard they are to tell from others, and with a small ridge it is wrong
-    by half the error of MNIST at n already.
+    Bands are those of draws of the samples and of where the power begins, above n widened by half and by a tenth of
+    what the law changes.
 
     Examples
     --------
@@ -299,68 +292,69 @@ def learning_curves(
     chosen: Kind = check.choice(kind, "kind", KINDS)  # type: ignore[assignment]
     itemsize = check.precision(computation.get("dtype"), X).itemsize
     check.memory(
-        9 * n * n * itemsize // 4 + scratch_bytes(itemsize),
+        13 * n * n * itemsize // 4 + scratch_bytes(itemsize),
         memory_limit,
-        f"A learning curve from {n} samples, 2.25 matrices of {n} x {n} entries,",
+        f"A learning curve from {n} samples, 3.25 matrices of {n} x {n} entries,",
         "take fewer samples, or dtype='float32'",
     )
     rng = check.generator(seed)
     options = {**computation, "memory_limit": memory_limit, "progress": progress}
     K = np.asarray(kernel(X, deq, chosen, tau0_squared=tau0_squared, **options))
 
-    ladder = [round(n * 2 ** (-step / 2)) for step in range(_LADDER)]
-    measured = sorted({*ladder, *asked[asked <= n].tolist()}, reverse=True)
-    errors: list[dict[int, FloatArray]] = [{} for _ in ridges]
-    total = len(ridges) * sum(_subsets(n, size) * size**3 for size in measured)
-    with Stage("learning curve", total, show=progress) as stage:
-        for size in measured:
-            sums = np.zeros((len(ridges), 1 if classes is None else 2, n))
-            for _ in range(_subsets(n, size)):
-                subset = np.sort(rng.permutation(n)[:size])
-                rows = K if size == n else K[subset]
-                for each, ridge in zip(sums, ridges, strict=True):
-                    each += _errors(rows, targets, classes, subset, ridge)
-                    stage.update(size**3)
-            for of_ridge, each in zip(errors, sums, strict=True):
-                of_ridge[size] = each / _subsets(n, size)
+    ladder = [n >> halving for halving in range(_HALVINGS + 1)]
+    measured_sizes = sorted({*ladder, *asked[asked <= n].tolist()}, reverse=True)
+    grid = np.append(ridges, ridge_grid(trace := float(np.trace(K)), n, smallest_resolved(trace, K.dtype)))
+    measured: dict[int, SubsetErrors] = {}
+    with Stage(
+        "learning curve", sum(subset_count(n, size) * size**3 for size in measured_sizes), show=progress
+    ) as stage:
+        for size in measured_sizes:
+            subsets = [np.sort(rng.permutation(n)[:size]) for _ in range(subset_count(n, size))]
+            of_size = grid if size in ladder else grid[: len(ridges)]
+            measured[size] = subset_errors(K, targets, classes, subsets, of_size, stage)
     # First the samples as they are, then draws of them, the same for all sizes.
     shares = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), _DRAWS)]) / n
-    return [
-        _curve(of_ridge, shares, ladder, asked, classes is not None, ridge, chosen)
-        for of_ridge, ridge in zip(errors, ridges, strict=True)
-    ]
+    return _foretold(measured, ladder, shares, asked, ridges, chosen)
 
 
-def _curve(
-    errors: Mapping[int, FloatArray],
-    shares: FloatArray,
+def _foretold(
+    measured: Mapping[int, SubsetErrors],
     ladder: Sequence[int],
+    shares: FloatArray,
     asked: IntArray,
-    tells: bool,
-    ridge: float,
+    ridges: Sequence[float],
     kind: Kind,
-) -> LearningCurve:
-    """The curve through errors (1 or 2, n) of each sample, by size; of draws of the samples (1 + draws, n)."""
-    n = shares.shape[1]
-    squares = {size: np.maximum(shares @ each[0], np.finfo(float).tiny) for size, each in errors.items()}
-    laws = [
-        PowerLaw.through(ladder[:length], _rows(squares, ladder[:length]), ahead)
-        for length, ahead in product(_LENGTHS, _AHEAD)
+) -> list[LearningCurve]:
+    """Return the curves of these ridges, measured first, by the laws of those measured after them.
+
+    Errors are of each sample; `shares` (1 + d, n) are draws of the samples.
+    """
+    n, first = shares.shape[1], len(ridges)
+    degrees = np.concatenate([measured[size].degrees[first:] for size in ladder])
+    counts = np.concatenate([np.full(len(measured[size].degrees) - first, float(size)) for size in ladder])
+    kappa = np.concatenate([measured[size].kappa[first:] for size in ladder])
+    effective = FreedomLaw.through(degrees, counts, kappa[:, None], _LAST[-1] * n)
+
+    def learnt(row: int, size: int) -> float:
+        return measured[size].degrees[row] if size in measured else degrees_of_freedom(effective, size, ridges[row])
+
+    found = [np.array([learnt(row, size) for size in asked.tolist()]) for row in range(first)]
+
+    def bands(quantity: int, least: float) -> list[Band]:
+        errors = {size: np.maximum(each.errors[:, quantity] @ shares.T, least) for size, each in measured.items()}
+        rows = np.concatenate([errors[size][first:] for size in ladder])
+        laws = [FreedomLaw.through(degrees, counts, rows, share * n) for share in _LAST]
+        return [
+            _banded(asked, {size: each[row] for size, each in errors.items()}, [law.at(at, asked) for law in laws])
+            for row, at in enumerate(found)
+        ]
+
+    squares = bands(0, float(np.finfo(float).tiny))
+    told = bands(1, _HALF / n) if measured[n].errors.shape[1] > 1 else [None] * first
+    return [
+        LearningCurve(asked, square, wrong, at, n, ridge, kind)
+        for square, wrong, at, ridge in zip(squares, told, found, ridges, strict=True)
     ]
-    wrong = None
-    if tells:
-        rates = {size: np.maximum(shares @ each[1], _HALF / n) for size, each in errors.items()}
-        wrong = _banded(asked, rates, [_on_tangents(ladder[:steps], rates, asked) for steps in _LENGTHS])
-    return LearningCurve(
-        sizes=asked,
-        squared_error=_banded(asked, squares, [law.at(asked) for law in laws]),
-        wrong=wrong,
-        floor=float(laws[-1].floor[0]),
-        exponent=float(laws[-1].exponent[0]),
-        n=n,
-        ridge=ridge,
-        kind=kind,
-    )
 
 
 def training_sizes(sizes: Any) -> IntArray:
@@ -371,37 +365,6 @@ def training_sizes(sizes: Any) -> IntArray:
     if not found:
         raise InvalidInputError("sizes is empty; name at least one number of training samples.")
     return np.array(found)
-
-
-def _subsets(n: int, size: int) -> int:
-    """Return how many random subsets are looked at, twice as many of half the size."""
-    return 1 if size == n else min(_MOST_SUBSETS, math.ceil((n / size) ** 2))
-
-
-def _errors(
-    rows: FloatArray, targets: FloatArray, classes: IntArray | None, subset: IntArray, ridge: float
-) -> FloatArray:
-    """Return squared errors on all samples of what is learnt from some of them, and how often they are told wrong."""
-    fit = ridge_fit(np.ascontiguousarray(rows[:, subset]), targets[subset], ridge)
-    values = rows.T @ fit.coefficients.astype(rows.dtype) + fit.intercept
-    values[subset] = targets[subset] - fit.residuals
-    squares = np.square(values - targets).mean(axis=1)
-    if classes is None:
-        return squares[None]
-    # A prior would expect more errors by one in n for each class.
-    expected = 1 - softmax(inverse_temperature(values, classes, prior=0) * values, axis=1).max(axis=1)
-    return np.stack([squares, (expected + (values.argmax(axis=1) != classes)) / 2])
-
-
-def _rows(errors: Mapping[int, FloatArray], sizes: Iterable[int]) -> FloatArray:
-    return np.array([errors[size] for size in sizes])
-
-
-def _on_tangents(sizes: Sequence[int], rates: Mapping[int, FloatArray], asked: IntArray) -> FloatArray:
-    """Return rates (s, d) beyond the largest size, on the tangents there of the parabolas through their logarithms."""
-    largest = max(sizes)
-    _, slope, level = np.polyfit(np.log(np.array(sizes) / largest), np.log(_rows(rates, sizes)), 2)
-    return np.exp(np.minimum(level + np.minimum(slope, 0.0) * np.log(asked / largest)[:, None], 0.0))
 
 
 def _banded(asked: IntArray, errors: Mapping[int, FloatArray], ahead: Sequence[FloatArray]) -> Band:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from scipy.optimize import brentq
 from scipy.special import softmax
 
 import rmtdeq as rd
-from rmtdeq.learning import PowerLaw, inverse_temperature, ridge_fit
+from rmtdeq.learning import FreedomLaw, degrees_of_freedom, inverse_temperature, ridge_fit
 
 DEQ = rd.DEQ("relu")
 N = 160
@@ -61,52 +62,69 @@ def test_it_is_the_error_on_new_samples(kind):
         assert wrong == pytest.approx(rate, rel=0.2)
 
 
-def test_beyond_n_it_follows_the_law_of_the_errors_before(samples):
-    X, labels = samples
-    ladder = np.round(N * 2 ** (-np.arange(7) / 2)).astype(int)
-    found = rd.learning_curve(X, labels, DEQ, "ck", sizes=[*ladder, 4 * N, 10**9], ridge=0.1)
-    law = PowerLaw.through(ladder, found.mse[:7, None])
-    np.testing.assert_allclose(found.mse[7:], law.at([4 * N, 10**9])[:, 0])
-    assert found.exponent == law.exponent[0]
-    assert found.floor == pytest.approx(law.floor[0])
-    assert found.mse[8] >= found.floor
-    _, power, level = np.polyfit(np.log(ladder / N), np.log(found.error_rate[:7]), 2)
-    np.testing.assert_allclose(found.error_rate[7:], np.exp(level) * np.array([4.0, 1e9 / N]) ** power, rtol=1e-9)
+def test_degrees_of_freedom_are_traces_where_they_are_measured(samples, curve):
+    K = rd.kernel(samples[0], DEQ, "ck")
+    values = np.linalg.eigvalsh(K)
+    assert curve.degrees[2] == pytest.approx((values / (values + 0.1)).sum(), rel=1e-9)
+    assert (np.diff(curve.degrees) > 0).all()
+    X, _ = mixture(4 * N, seed=5)
+    more = np.linalg.eigvalsh(rd.kernel(X, DEQ, "ck", tau0_squared=1.0))
+    assert curve.degrees[3] == pytest.approx((more / (more + 0.1)).sum(), rel=0.03)
 
 
-@pytest.mark.parametrize(("floor", "exponent"), [(0.0, 0.3), (0.2, 0.5), (1.0, 1.0), (0.0, 0.05)])
-def test_laws_go_through_what_follows_one(floor, exponent):
-    sizes = np.array([1000, 500, 250, 125])
-    factors = np.array([0.5, 3.0])
-    values = floor + factors * sizes[:, None] ** -exponent
-    law = PowerLaw.through(sizes, values)
-    np.testing.assert_allclose(law.exponent, exponent)
-    np.testing.assert_allclose(law.floor, floor, atol=1e-9)
-    np.testing.assert_allclose(law.factor, factors, rtol=1e-8)
-    np.testing.assert_allclose(law.at([4000]), floor + factors[None] * 4000**-exponent)
+POPULATION = np.arange(1, 30_001) ** -1.5
+POPULATION /= POPULATION.sum()
 
 
-def test_what_falls_ever_faster_is_followed_on_its_tangent():
-    sizes = np.array([1000, 707, 500, 354, 250])
-    t = np.log(sizes / 1000)
-    values = np.exp(-1 - 0.4 * t - 0.1 * t**2)
-    law = PowerLaw.through(sizes, np.column_stack([values, 3 * values]))
-    np.testing.assert_allclose(law.exponent, 0.4)
-    np.testing.assert_allclose(law.floor, 0)
-    np.testing.assert_allclose(law.at([1000, 4000]), np.exp(-1) * np.array([1, 4**-0.4])[:, None] * [1, 3])
-    beyond = PowerLaw.through(sizes, values[:, None], ahead=1.0)
-    np.testing.assert_allclose(beyond.exponent, 0.4 + 0.2 * np.log(2))
-    # A tangent touches where it is taken.
-    np.testing.assert_allclose(beyond.at([2000])[:, 0], np.exp(-1 - 0.4 * np.log(2) - 0.1 * np.log(2) ** 2))
+def closed_form(size, ridge, squares):
+    """Error and degrees of freedom where samples are alike, of coefficients with such squares on the eigenvectors."""
+
+    def learning(level):
+        return POPULATION / (POPULATION + np.exp(level))
+
+    learnt = learning(brentq(lambda level: learning(level).sum() + ridge * np.exp(-level) - size, -30, 10))
+    return ((1 - learnt) ** 2 * squares).sum() * size / (size - (learnt**2).sum()), learnt.sum()
 
 
-def test_laws_do_not_rise_nor_fall_below_zero():
-    sizes = np.array([1000, 500, 250, 125])
-    rising, steep = np.array([2.0, 1.5, 1.2, 1.0]), sizes**-1.5
-    law = PowerLaw.through(sizes, np.column_stack([rising, steep]))
-    assert law.factor[0] == 0
-    assert rising.min() < law.floor[0] < rising.max()
-    assert (law.floor[1], law.exponent[1]) == (0.0, pytest.approx(1.0))
+@pytest.mark.parametrize("decay", [1.5, 2.0])
+def test_where_samples_are_alike_it_is_the_closed_form(monkeypatch, decay):
+    n, targets = 250, 40
+    rng = np.random.default_rng(7)
+    squares = np.arange(1, len(POPULATION) + 1) ** -decay
+    X = rng.standard_normal((n, len(POPULATION)))
+    y = X @ (np.sqrt(squares)[:, None] * rng.standard_normal((len(POPULATION), targets)))
+    monkeypatch.setattr("rmtdeq.learning.curve.kernel", lambda *_, **__: (X * POPULATION) @ X.T)
+    for ridge in (1e-4, 1e-2, 1.0):
+        found = rd.learning_curve(X, y, DEQ, sizes=(n, 2 * n, 4 * n), ridge=ridge)
+        foretold = np.array([closed_form(size, ridge, squares) for size in found.sizes])
+        np.testing.assert_allclose(found.degrees, foretold[:, 1], rtol=0.01)
+        np.testing.assert_allclose(found.mse, foretold[:, 0], rtol=0.05)
+
+
+@pytest.mark.parametrize("power", [-0.3, 0.0, -1.5])
+def test_laws_go_through_what_follows_one(power):
+    sizes = np.repeat([1000.0, 500.0, 250.0], 30)
+    degrees = np.tile(np.geomspace(0.001, 0.99, 30), 3) * sizes
+
+    def values(degrees, sizes):
+        share = degrees / sizes
+        noise = np.exp(0.3 * share + 0.2 * share**2 - 0.1 * share**3 + 2 / sizes)
+        return (degrees**power * noise)[:, None] * [1.0, 3.0]
+
+    law = FreedomLaw.through(degrees, sizes, values(degrees, sizes), 700.0)
+    # As a power of the degrees of freedom also where none were measured.
+    new = np.array([30.0, 5000.0, 90_000.0]), np.array([300, 20_000, 100_000])
+    np.testing.assert_allclose(law.at(*new), values(*new), rtol=1e-6)
+
+
+@pytest.mark.parametrize("ridge", [1e-4, 1e-2, 1.0])
+def test_the_law_of_effective_ridges_tells_degrees_of_freedom(ridge):
+    kappa = np.geomspace(1e-5, 0.5, 60)
+    degrees = (POPULATION / (POPULATION + kappa[:, None])).sum(axis=1)
+    sizes = np.repeat([2000.0, 1800.0, 1600.0], 60)
+    law = FreedomLaw.through(np.tile(degrees, 3), sizes, np.tile(kappa, 3)[:, None], 1000.0)
+    assert degrees_of_freedom(law, 800, ridge) == pytest.approx(closed_form(800, ridge, 1.0)[1], rel=0.01)
+    assert degrees_of_freedom(law, 800, 0.0) == 800
 
 
 def test_bands_hold_the_curve_and_widen_beyond_n(curve):
@@ -125,7 +143,6 @@ def test_noise_is_not_learnt():
     assert found.sizes.tolist() == [50, 100, 200, 400, 800]
     assert found.error_rate is None
     np.testing.assert_allclose(found.mse, np.var(y), rtol=0.05)
-    assert found.floor == pytest.approx(np.var(y), rel=0.05)
 
 
 def test_seeds_make_it_again(samples, curve):
