@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ _HALVINGS = 3
 """Subsets are of n/2, n/4, … samples."""
 
 _LAST = (0.35, 0.5, 0.7)
-"""Shares of n, in degrees of freedom, beyond which errors are a power of them: the last for curves, any for bands."""
+"""Shares of n, in degrees of freedom, beyond which errors are a power of them,"""
+_FADING = (0.1, 1.0)
+"""and powers by which noise fades with the size, the first next to a logarithm: the last for curves, any for bands."""
 
 _WIDER, _SHARE = 1.5, 0.1
 """What a band beyond n is wider by than its draws, in logarithms, and which share of the foretold change it takes in.
@@ -343,7 +346,9 @@ def _foretold(
     def bands(quantity: int, least: float) -> list[Band]:
         errors = {size: np.maximum(each.errors[:, quantity] @ shares.T, least) for size, each in measured.items()}
         rows = np.concatenate([errors[size][first:] for size in ladder])
-        laws = [FreedomLaw.through(degrees, counts, rows, share * n) for share in _LAST]
+        laws = [
+            FreedomLaw.through(degrees, counts, rows, share * n, fading) for fading, share in product(_FADING, _LAST)
+        ]
         return [
             _banded(asked, {size: each[row] for size, each in errors.items()}, [law.at(at, asked) for law in laws])
             for row, at in enumerate(found)

@@ -13,7 +13,7 @@ Wei, Hu, Steinhardt, arXiv 2203.06176).  κ is a function of D, and Σ L_k² nex
 Images are not alike, some being harder to tell from others, and g is another than the theory's: with a small ridge that
 is off by half the error of MNIST.  But it is next to one function of the share D/n, whatever n is.  All are therefore
 fitted to what subsets of the samples come to with many ridges.  Rates of error, which do not change with the scale of
-what is learnt, feel its noise also where D/n is small; a term c/n stands for that, which squared errors hardly need.
+what is learnt, feel its noise also where D/n is small; a term c n^-a stands for that, which squared errors hardly need.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ODDS = 40.0
 
 @dataclass(frozen=True, eq=False)
 class FreedomLaw:
-    """Logarithms of quantities as f(log D) + g(D/n) + c/n.
+    """Logarithms of quantities as f(log D) + g(D/n) + c n^-a.
 
     f is a natural cubic spline, a straight line beyond its ends, where the quantity is a power of D; g a cubic without
     a constant.
@@ -48,13 +48,18 @@ class FreedomLaw:
         Of f, logarithms of degrees of freedom.
     coefficients : ndarray (m + 4, q)
         Values of f at its knots, the coefficients of g, and c.
+    fading : float
+        a.
     """
 
     knots: FloatArray
     coefficients: FloatArray
+    fading: float = 1.0
 
     @classmethod
-    def through(cls, degrees: FloatArray, sizes: FloatArray, values: FloatArray, last: float) -> FreedomLaw:
+    def through(
+        cls, degrees: FloatArray, sizes: FloatArray, values: FloatArray, last: float, fading: float = 1.0
+    ) -> FreedomLaw:
         """Return the laws that are nearest, in the sum of squared deviations of logarithms, weighted with the size.
 
         Parameters
@@ -65,25 +70,28 @@ class FreedomLaw:
             Positive.
         last : float
             Degrees of freedom from which on a law is a power of them.
+        fading : float
+            a.
         """
         knots = np.linspace(np.log(_FIRST), np.log(last), _KNOTS)
         weights = sizes[:, None] / sizes.max()
         seen = degrees > _FIRST / 2
-        found = np.linalg.lstsq((weights * _columns(knots, degrees, sizes))[seen], (weights * np.log(values))[seen])
-        return cls(knots, found[0])
+        columns = weights * _columns(knots, degrees, sizes, fading)
+        return cls(knots, np.linalg.lstsq(columns[seen], (weights * np.log(values))[seen])[0], fading)
 
     def at(self, degrees: FloatArray, sizes: FloatArray | IntArray) -> FloatArray:
         """Return the quantities (l, q) with degrees of freedom (l,) of as many samples (l,)."""
-        return np.asarray(np.exp(_columns(self.knots, degrees, sizes) @ self.coefficients))
+        return np.asarray(np.exp(_columns(self.knots, degrees, sizes, self.fading) @ self.coefficients))
 
 
-def _columns(knots: FloatArray, degrees: FloatArray, sizes: FloatArray | IntArray) -> FloatArray:
+def _columns(knots: FloatArray, degrees: FloatArray, sizes: FloatArray | IntArray, fading: float) -> FloatArray:
     """Return what the coefficients are multiplied by, (l, m + 4)."""
     x = np.log(degrees)
     inside = np.clip(x, knots[0], knots[-1])
     spline = CubicSpline(knots, np.eye(len(knots)), bc_type="natural")
     f = spline(inside) + spline(inside, 1) * (x - inside)[:, None]
-    return np.hstack([f, (degrees / sizes)[:, None] ** np.arange(1, _ORDER + 1), 1 / sizes[:, None]])
+    share, counts = (degrees / sizes)[:, None], np.asarray(sizes, dtype=float)[:, None]
+    return np.hstack([f, share ** np.arange(1, _ORDER + 1), counts**-fading])
 
 
 def degrees_of_freedom(kappa: FreedomLaw, size: float, ridge: float) -> float:
