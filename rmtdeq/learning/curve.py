@@ -31,7 +31,7 @@ _LAST = (0.35, 0.5, 0.7)
 _FADING = (0.1, 1.0)
 """and powers by which noise fades with the size, the first next to a logarithm: the last for curves, any for bands."""
 
-_WIDER, _SHARE = 1.5, 0.1
+_WIDER, _SHARE = 1.5, 0.2
 """What a band beyond n is wider by than its draws, in logarithms, and which share of the foretold change it takes in.
 
 By experience: draws are of samples to be told, not of those that are learnt from, and the laws are not nature's.  Of
@@ -231,8 +231,8 @@ def learning_curve(
     The rate is therefore the mean of the count and of what is expected by probabilities softmax(β · values), β by least
     log loss, which scatters less.
 
-    Bands are those of draws of the samples and of where the power begins, above n widened by half and by a tenth of
-    what the law changes.
+    Bands are those of draws of the samples, of where the power begins and how fast noise fades, and of errors that go
+    on with their ridge as they fall at n; above n they are widened by half and by a fifth of what the law changes.
 
     Examples
     --------
@@ -336,7 +336,7 @@ def _foretold(
     degrees = np.concatenate([measured[size].degrees[first:] for size in ladder])
     counts = np.concatenate([np.full(len(measured[size].degrees) - first, float(size)) for size in ladder])
     kappa = np.concatenate([measured[size].kappa[first:] for size in ladder])
-    effective = FreedomLaw.through(degrees, counts, kappa[:, None], _LAST[-1] * n)
+    effective = FreedomLaw.through(degrees, counts, kappa[:, None], _LAST[-1] * n, sign=-1)
 
     def learnt(row: int, size: int) -> float:
         return measured[size].degrees[row] if size in measured else degrees_of_freedom(effective, size, ridges[row])
@@ -347,10 +347,18 @@ def _foretold(
         errors = {size: np.maximum(each.errors[:, quantity] @ shares.T, least) for size, each in measured.items()}
         rows = np.concatenate([errors[size][first:] for size in ladder])
         laws = [
-            FreedomLaw.through(degrees, counts, rows, share * n, fading) for fading, share in product(_FADING, _LAST)
+            FreedomLaw.through(degrees, counts, rows, share * n, fading=fading)
+            for fading, share in product(_FADING, _LAST)
         ]
         return [
-            _banded(asked, {size: each[row] for size, each in errors.items()}, [law.at(at, asked) for law in laws])
+            _banded(
+                asked,
+                {size: each[row] for size, each in errors.items()},
+                [
+                    _on_tangents(ladder, [errors[size][row] for size in ladder], asked),
+                    *(law.at(at, asked) for law in laws),
+                ],
+            )
             for row, at in enumerate(found)
         ]
 
@@ -370,6 +378,13 @@ def training_sizes(sizes: Any) -> IntArray:
     if not found:
         raise InvalidInputError("sizes is empty; name at least one number of training samples.")
     return np.array(found)
+
+
+def _on_tangents(sizes: Sequence[int], errors: Sequence[FloatArray], asked: IntArray) -> FloatArray:
+    """Return errors (s, d) with a ridge on the tangents, at the largest size, of parabolas through their logarithms."""
+    largest = max(sizes)
+    _, slope, level = np.polyfit(np.log(np.array(sizes) / largest), np.log(errors), 2)
+    return np.asarray(np.exp(level + np.minimum(slope, 0.0) * np.log(asked / largest)[:, None]))
 
 
 def _banded(asked: IntArray, errors: Mapping[int, FloatArray], ahead: Sequence[FloatArray]) -> Band:

@@ -102,19 +102,31 @@ def test_where_samples_are_alike_it_is_the_closed_form(monkeypatch, decay):
 
 
 @pytest.mark.parametrize("power", [-0.3, 0.0, -1.5])
-def test_laws_go_through_what_follows_one(power):
+@pytest.mark.parametrize("sign", [1, -1])
+def test_laws_go_through_what_follows_one(power, sign):
     sizes = np.repeat([1000.0, 500.0, 250.0], 30)
     degrees = np.tile(np.geomspace(0.001, 0.99, 30), 3) * sizes
 
     def values(degrees, sizes):
         share = degrees / sizes
-        noise = np.exp(0.3 * share + 0.2 * share**2 - 0.1 * share**3 + 2 / sizes)
-        return (degrees**power * noise)[:, None] * [1.0, 3.0]
+        noise = np.exp(0.3 * share + 0.2 * share**2 + 0.1 * share**3 + 2 / sizes)
+        return (degrees**power * noise**sign)[:, None] * [1.0, 3.0]
 
-    law = FreedomLaw.through(degrees, sizes, values(degrees, sizes), 700.0)
+    law = FreedomLaw.through(degrees, sizes, values(degrees, sizes), 700.0, sign=sign)
     # As a power of the degrees of freedom also where none were measured.
     new = np.array([30.0, 5000.0, 90_000.0]), np.array([300, 20_000, 100_000])
     np.testing.assert_allclose(law.at(*new), values(*new), rtol=1e-6)
+
+
+def test_laws_neither_rise_with_directions_nor_gain_by_noise():
+    sizes = np.repeat([400.0, 200.0, 100.0], 25)
+    degrees = np.tile(np.geomspace(0.005, 0.99, 25), 3) * sizes
+    rising = degrees**0.2 * np.exp(-degrees / sizes)
+    law = FreedomLaw.through(degrees, sizes, np.column_stack([rising, 2 * rising]), 280.0)
+    at_knots = law.at(np.exp(law.knots), np.full(len(law.knots), 1e9))[:, 0]
+    assert (np.diff(at_knots) <= 1e-6).all()
+    assert (np.diff(law.at(np.full(40, 50.0), np.geomspace(60, 1e5, 40)), axis=0) <= 1e-9).all()
+    np.testing.assert_allclose(law.coefficients[0, 1] - law.coefficients[0, 0], np.log(2))
 
 
 @pytest.mark.parametrize("ridge", [1e-4, 1e-2, 1.0])
