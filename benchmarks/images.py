@@ -33,11 +33,11 @@ np.save(folder + "/found.npy", np.asarray(freealg.eigvalsh(np.load(folder + "/pa
 """
 
 
-def power_series(network, orders=ORDERS):
-    """Coefficients a_l of the conjugate kernel of unit vectors, K(t) = Σ a_l t^l, from its values for |t| ≤ 1/2."""
+def power_series(network, orders=ORDERS, kind="ck"):
+    """Coefficients a_l of the kernel of unit vectors, K(t) = Σ a_l t^l, from its values for |t| ≤ 1/2."""
     t = 0.5 * np.cos(np.pi * (np.arange(48) + 0.5) / 48)
     others = np.column_stack([t, np.sqrt(1 - t**2)])
-    values = rd.kernel(np.array([[1.0, 0.0]]), network, Y=others, tau0_squared=1.0, progress=False)[0]
+    values = rd.kernel(np.array([[1.0, 0.0]]), network, kind, Y=others, tau0_squared=1.0, progress=False)[0]
     return np.polynomial.Polynomial.fit(t, values, 20, domain=(-0.5, 0.5)).convert().coef[: orders + 1]
 
 

@@ -6,6 +6,7 @@ import json
 
 import foretold
 import gpu
+import learning_curves
 import numpy as np
 import stability
 
@@ -62,3 +63,32 @@ def test_stability_is_measured_once_and_compared(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(stability, "measure", None)
     stability.main([*options, "--weights", "gaussian"])
     assert capsys.readouterr().out.count("| relu | 0.1 |") == 1
+
+
+def test_learning_curves_are_measured_once_and_compared(tmp_path, capsys, monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 500)
+    X = (1.2 * np.eye(3, 20)[labels] + rng.standard_normal((500, 20))) / np.sqrt(20)
+    for name, value in {"KNOWN": 80, "SIZES": (160, 300), "MODES": 60, "IMAGES": ("own",), "KINDS": ("ck",)}.items():
+        monkeypatch.setattr(learning_curves, name, value)
+    monkeypatch.setattr(learning_curves, "images", lambda _: (X, np.eye(3)[labels]))
+    arguments = ["--out", str(tmp_path / "rows.jsonl"), "--draws", "1"]
+    learning_curves.main(arguments)
+    first = capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    true = {tuple(row["truth"][1:]): row["errors"] for row in rows if "truth" in row}
+    assert len(true) == 2 * 5 * 3
+    for row in rows:
+        if "case" in row:
+            _, activation, kind, ridge, _ = row["case"]
+            # With a small ridge and classes that overlap 80 samples tell little.
+            for place, size in enumerate((160, 300)):
+                assert ridge < 1 or abs(row["mse"][place] / true[activation, kind, ridge, size][0] - 1) < 0.2
+        if "ansatz" in row:
+            _, activation, kind, ridge = row["ansatz"]
+            # Gaussian samples, next to: what the ansatz takes for granted.
+            assert ridge < 0.1 or abs(row["mse"][0] / true[activation, kind, ridge, 160][0] - 1) < 0.2
+    assert "| all | MSE, Hermite ansatz |" in first
+    monkeypatch.setattr(learning_curves, "forecasts", None)
+    learning_curves.main(arguments)
+    assert capsys.readouterr().out == first
