@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import Kind
-from rmtdeq.kernels.computation import Computation, agree
+from rmtdeq.kernels.computation import Computation
 from rmtdeq.kernels.plan import pinned, tabulate
 from rmtdeq.kernels.stores.cluster.client import client, cluster_errors
 from rmtdeq.kernels.stores.cluster.pieces import Pieces, pieces
@@ -77,7 +77,8 @@ def cluster_kernel(
     reach = client()
     rows = pieces(X, "X", how.dtype, how.products, reach)
     columns = None if Y is None else pieces(Y, "Y", rows.dtype, how.products, reach)
-    agree(rows, columns)
+    if columns is not None and columns.features != rows.features:
+        raise InvalidInputError(f"X has {rows.features} features and Y has {columns.features}; they must agree.")
     if how.memory_limit is not None:
         height, width = max(rows.chunks), max((rows if columns is None else columns).chunks)
         check.memory(
