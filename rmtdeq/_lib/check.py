@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike, DTypeLike
 from rmtdeq._lib.arrays import taken
 from rmtdeq._lib.errors import InvalidInputError, MemoryLimitError
 from rmtdeq._lib.memory import available_memory
-from rmtdeq._lib.optional import require
 from rmtdeq._lib.types import KINDS, RECURRENT, FloatArray, IntArray, Kind, Recurrent, Seed
 
 T = TypeVar("T")
@@ -120,9 +119,11 @@ def samples(X: ArrayLike, name: str = "X") -> FloatArray:
 
 def samples_on(device: Any, X: Any, name: str = "X") -> Any:
     """Return the data matrix, a tensor or not, as a tensor on a device, checked there as `samples` does."""
+    import torch
+
     _dense(X, name)
     if not hasattr(X, "detach") or X.ndim != 2 or not X.numel() or X.is_complex():
-        X = require("torch").from_numpy(np.require(samples(X, name), requirements=["C", "W"]))
+        X = torch.from_numpy(np.require(samples(X, name), requirements=["C", "W"]))
     X = _resolved(X).to(device)
     if not X.is_floating_point():
         X = X.double()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,11 +15,10 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, IntArray, Kind
 from rmtdeq.activations import Activation, jumps
 from rmtdeq.activations.dual_forms import FoldedLinear
-from rmtdeq.kernels.branches import weighted_sums
 from rmtdeq.kernels.pairs import Features, LayerOfPairs, entries_of_pairs, entry
 from rmtdeq.kernels.samples import Angles, Samples
 from rmtdeq.kernels.scales import Profile, ScaleTable, scale_table
-from rmtdeq.network import INPUT, Layer, Network, require_network, samples_alone
+from rmtdeq.network import INPUT, Layer, Network, Sources, require_network, samples_alone, weighted_sum
 
 if TYPE_CHECKING:
     from rmtdeq.kernels.dual_tables import DualTable
@@ -110,6 +109,11 @@ def tabulated_dual(phi: Activation, low: float, high: float) -> DualTable | Nois
     from rmtdeq.kernels.dual_tables import dual_table
 
     return dual_table(phi, low, high)
+
+
+def weighted_sums(known: Mapping[int, Mapping[Any, Any]], sources: Sources) -> dict[Any, Any]:
+    """Return the weighted sums of what is known of some layers, arrays or tensors, name by name."""
+    return {name: weighted_sum({i: known[i][name] for i, _ in sources}, sources) for name in known[INPUT]}
 
 
 @dataclass(frozen=True, eq=False)

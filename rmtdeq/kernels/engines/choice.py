@@ -22,18 +22,6 @@ logger = logging.getLogger(__name__)
 
 def engine_of(plan: Plan, place: Placement, progress: bool = False) -> Engine:
     """Return the engine that was chosen, for a plan."""
-    if place.backend == "triton":
-        from rmtdeq.kernels.engines.triton_engine import TritonEngine
-
-        return TritonEngine(plan, place.device)
-    if place.backend == "torch":
-        from rmtdeq.kernels.engines.torch_engine import TorchEngine
-
-        return TorchEngine(plan, place.device)
-    if place.backend == "numpy":
-        from rmtdeq.kernels.engines.numpy_tiles import solve_block as reference
-
-        return HostEngine(plan, reference, concurrent=False)
     if place.backend == "numba":
         _load_machine_code(plan.inputs.dtype, progress)
         from rmtdeq.kernels.engines.numba_tiles import solve_block
@@ -41,6 +29,18 @@ def engine_of(plan: Plan, place: Placement, progress: bool = False) -> Engine:
         angular = angular_function(plan)
         solver = solve_block if angular is None else partial(solve_block, angular=angular)
         return HostEngine(plan, solver, concurrent=True)
+    if place.backend == "numpy":
+        from rmtdeq.kernels.engines.numpy_tiles import solve_block as reference
+
+        return HostEngine(plan, reference, concurrent=False)
+    if place.backend == "torch":
+        from rmtdeq.kernels.engines.torch_engine import TorchEngine
+
+        return TorchEngine(plan, place.device)
+    if place.backend == "triton":
+        from rmtdeq.kernels.engines.triton_engine import TritonEngine
+
+        return TritonEngine(plan, place.device)
     raise InvalidInputError(f"There is no engine {place.backend!r}.")
 
 

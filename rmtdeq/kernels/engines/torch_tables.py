@@ -1,13 +1,11 @@
-"""What a device holds of a plan, and where results go."""
+"""What a device holds of a plan, and what it has room for."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +13,9 @@ from torch import Tensor
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import MemoryLimitError
-from rmtdeq._lib.types import FloatArray, IntArray, Kind
+from rmtdeq._lib.types import FloatArray, IntArray
 from rmtdeq.kernels.plan import Plan
 from rmtdeq.kernels.series import Branches, Scales, SeriesBank
-
-logger = logging.getLogger(__name__)
 
 _SHARE = 0.8
 """Of a device's free memory so much may be taken by results; the rest is for tiles."""
@@ -32,36 +28,6 @@ def free_memory(device: torch.device) -> float:
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return _SHARE * (torch.cuda.mem_get_info(device)[0] + kept)
     return check.memory_allowed(None)[0] if device.type == "cpu" else float("inf")
-
-
-def device_outputs(
-    kinds: Sequence[Kind],
-    shape: tuple[int, int],
-    dtype: np.dtype[Any],
-    device: torch.device,
-    memory_limit: float | None,
-) -> dict[Kind, Tensor]:
-    """Return tensors for the results: on the device, or on the host where they do not fit there.
-
-    Raises
-    ------
-    MemoryLimitError
-        They fit nowhere.
-    """
-    size = len(kinds) * shape[0] * shape[1] * dtype.itemsize
-    kind = getattr(torch, str(dtype))
-    what = f"The result, {len(kinds)} kernel(s) of {shape[0]} x {shape[1]} entries,"
-    try:
-        if device.type == "cpu":
-            raise MemoryLimitError("The host is the device.")
-        check.memory(size, min(free_memory(device), memory_limit or float("inf")), what, "")
-        return {name: torch.empty(shape, dtype=kind, device=device) for name in kinds}
-    except (MemoryLimitError, torch.OutOfMemoryError):
-        remedy = "use kernel_operator(X, deq, kind), which never stores the matrix, or pass memory maps as out="
-        check.memory(size, memory_limit, what, remedy)
-        if device.type != "cpu":
-            logger.warning("%s do not fit on %s: they are kept on the host, a tile at a time.", what, device)
-        return {name: torch.empty(shape, dtype=kind) for name in kinds}
 
 
 @dataclass(frozen=True, eq=False)
