@@ -47,7 +47,7 @@ class Computation:
     Raises
     ------
     InvalidInputError
-        Unknown names; a precision that rounded samples do not have.
+        Unknown names; a precision that rounded samples do not have; a limit that is no positive number.
     """
 
     backend: str = "auto"
@@ -60,6 +60,8 @@ class Computation:
         check.choice(self.backend, "backend", BACKENDS)
         check.choice(self.products, "products", PRODUCTS)
         object.__setattr__(self, "dtype", self._precision())
+        if self.memory_limit is not None:
+            check.memory_allowed(self.memory_limit)
 
     def _precision(self) -> np.dtype[Any] | None:
         rounded = self.products != "full"
@@ -83,7 +85,7 @@ class Placement:
     backend : str
         One of `BACKENDS` but the first.
     device : torch.device or None
-        None for the engines of the CPU.
+        None for the engines of the CPU; what was asked for where the workers of a cluster compute.
     inputs : Samples
     """
 
@@ -114,6 +116,10 @@ def placement(X: ArrayLike, Y: ArrayLike | None, how: Computation, *, keep: bool
     MissingDependencyError
         torch or Triton is wanted and not installed.
     """
+    if how.backend == "dask":
+        from rmtdeq.kernels.pieces import samples_in_pieces
+
+        return Placement("dask", how.device, samples_in_pieces(X, Y, how.dtype, how.products))
     backend, device = engine(X, Y, backend=how.backend, device=how.device)
     if any(getattr(each, "requires_grad", False) for each in (X, Y)):
         logger.warning("Kernels have no gradient: they are computed from the values of samples that require one.")

@@ -141,21 +141,21 @@ def dense_kernels(
     """Compute one kernel for each kind, arrays or tensors; parameters as for `kernel`."""
     require_network(network)
     X, Y = taken(X), taken(Y, "Y")
-    if how.backend == "dask":
-        if out is not None:
-            raise InvalidInputError("out= is not for backend='dask', whose arrays have to_zarr and store.")
-        from rmtdeq.kernels.stores.cluster.arrays import cluster_kernel
-
-        return cluster_kernel(X, network, kinds, how, Y=Y, tau0_squared=tau0_squared)
+    if how.backend == "dask" and out is not None:
+        raise InvalidInputError("out= is not for backend='dask', whose arrays have to_zarr and store.")
     place = placement(X, Y, how)
     plan = make_plan(place.inputs, network, kinds, tau0_squared)
+    if place.backend == "dask":
+        from rmtdeq.kernels.stores.cluster import cluster_kernels
+
+        return cluster_kernels(plan, kinds, how)
     shape, precision = place.inputs.shape, place.dtype
     if out is not None:
         outputs = given_outputs(out, kinds, shape, precision, (X, Y))
-    elif place.device is not None and is_tensor(X):
-        outputs = device_outputs(kinds, shape, precision, X.device, how.memory_limit)
-    else:
+    elif place.device is None or not is_tensor(X):
         outputs = host_outputs(kinds, shape, precision, how.memory_limit)
+    else:
+        outputs = device_outputs(kinds, shape, precision, X.device, how.memory_limit)
     engine = engine_of(plan, place, progress)
     fill_matrix(engine, outputs, progress=progress)
     return tuple(outputs[name] for name in kinds)

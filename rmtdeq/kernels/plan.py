@@ -134,6 +134,11 @@ class NetworkPlan:
     rows: FloatArray
     columns: FloatArray
 
+    @property
+    def tables(self) -> NetworkTables:
+        """What other samples, whose squared norms lie among these, need as well."""
+        return NetworkTables(self.network, tuple(each.table for each in self.layers))
+
     def pairs(
         self, i: IntArray, j: IntArray, angles: Angles, entries: dict[Kind, FloatArray]
     ) -> dict[Kind, FloatArray]:
@@ -254,8 +259,7 @@ class NetworkTables:
 
 def tabulate(network: Network, kinds: Sequence[Kind], squared_norms: FloatArray) -> NetworkTables:
     """Check that an uncentred network is well-posed at these squared norms, and tabulate what samples need."""
-    planned = _planned(network, kinds, squared_norms, squared_norms)
-    return NetworkTables(network, tuple(each.table for each in planned.layers))
+    return _planned(network, kinds, squared_norms, squared_norms).tables
 
 
 def plan_with(tables: NetworkTables, inputs: Samples, norms: tuple[FloatArray, FloatArray]) -> Plan:
