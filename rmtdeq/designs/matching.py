@@ -43,7 +43,6 @@ class _Rules:
     """Numbers of the recursion for a kind: of one layer, and of two."""
 
     single_linear: float
-    single_pair: float
     linear: float
     norm: float
     pair_first: float
@@ -51,9 +50,9 @@ class _Rules:
 
 
 _RULES: dict[Kind, _Rules] = {
-    "ck": _Rules(1, 0.5, 1, 0.25, 0.5, 0.5),
-    "ntk": _Rules(1, 0.5, 2, 0.5, 1, 1.5),
-    "ntk-full": _Rules(2, 1.5, 3, 0.5, 2, 2.5),
+    "ck": _Rules(1, 1, 0.25, 0.5, 0.5),
+    "ntk": _Rules(1, 2, 0.5, 1, 1.5),
+    "ntk-full": _Rules(2, 3, 0.5, 2, 2.5),
 }
 
 Path = Callable[[FloatArray], FloatArray]

@@ -116,17 +116,20 @@ def placement(X: ArrayLike, Y: ArrayLike | None, how: Computation, *, keep: bool
     MissingDependencyError
         torch or Triton is wanted and not installed.
     """
-    if how.backend == "dask":
-        from rmtdeq.kernels.pieces import samples_in_pieces
-
-        return Placement("dask", how.device, samples_in_pieces(X, Y, how.dtype, how.products))
-    backend, device = engine(X, Y, backend=how.backend, device=how.device)
+    backend, device = how.backend, how.device
+    if backend != "dask":
+        backend, device = engine(X, Y, backend=backend, device=device)
     if any(getattr(each, "requires_grad", False) for each in (X, Y)):
         logger.warning("Kernels have no gradient: they are computed from the values of samples that require one.")
-    if device is not None and is_tensor(X):
+    inputs: Samples
+    if backend == "dask":
+        from rmtdeq.kernels.pieces import samples_in_pieces
+
+        inputs = samples_in_pieces(X, Y, how.dtype, how.products)
+    elif device is not None and is_tensor(X):
         from rmtdeq.kernels.tensors import tensors_of
 
-        inputs: Samples = tensors_of(X, Y, how.dtype, how.products, device)
+        inputs = tensors_of(X, Y, how.dtype, how.products, device)
     else:
         inputs = samples_of(X, Y, how.dtype, how.products)
     return Placement(backend, device, inputs.copy() if keep else inputs)

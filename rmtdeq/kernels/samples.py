@@ -188,10 +188,6 @@ class Samples:
     def _rows(self, X: Any, index: IntArray) -> FloatArray:
         return np.asarray(X[index], dtype=np.float64)
 
-    def diagonal(self, part: slice) -> FloatArray:
-        """Squared norms of some samples, which are rows and columns."""
-        return np.einsum("ij,ij->i", self.X[part], self.X[part], dtype=np.float64)
-
 
 def samples_of(X: ArrayLike, Y: ArrayLike | None, dtype: np.dtype[Any] | None, products: str) -> Samples:
     """Check samples, and return them in the precision asked for, or in that of X, rounded for products.

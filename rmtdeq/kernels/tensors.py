@@ -42,10 +42,6 @@ class DeviceSamples(Samples):
     def _rows(self, X: Tensor, index: IntArray) -> FloatArray:
         return np.asarray(X[torch.from_numpy(np.ascontiguousarray(index)).to(X.device)].double().cpu().numpy())
 
-    def diagonal(self, part: slice) -> FloatArray:
-        """Squared norms of some samples, which are rows and columns."""
-        return _squared_norms(self.X[part])
-
 
 def _squared_norms(X: Tensor) -> FloatArray:
     if not len(X):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,13 +74,17 @@ class DeviceTables:
         there = torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
         return there.clone() if self.device.type == "cpu" else there
 
+    def _both(self, of_rows: Any, of_columns: Any) -> tuple[Tensor, Tensor]:
+        """Return what there is of rows and of columns, once where these are the same samples."""
+        rows = self.to(of_rows)
+        return rows, rows if self._plan.same else self.to(of_columns)
+
     @cached_property
     def samples(self) -> tuple[Tensor, Tensor]:
         """Those of rows and columns."""
         inputs = self._plan.inputs
         try:
-            X = self.to(inputs.X)
-            return X, X if inputs.Y is None else self.to(inputs.Y)
+            return self._both(inputs.X, inputs.Y)
         except torch.OutOfMemoryError as error:
             raise MemoryLimitError(
                 f"The samples do not fit on {self.device}: {str(error).splitlines()[0]} Free memory there, or compute "
@@ -89,28 +94,23 @@ class DeviceTables:
     @cached_property
     def scales(self) -> tuple[Tensor, Tensor]:
         """Scales σ of rows and columns, (layers, ·)."""
-        rows = self.to(self._scales.rows)
-        return rows, rows if self._plan.same else self.to(self._scales.columns)
+        return self._both(self._scales.rows, self._scales.columns)
 
     @cached_property
     def arguments(self) -> tuple[Tensor, Tensor]:
         """Scales of what φ is given, of rows and columns, (layers, ·)."""
-        rows = self.to(self._scales.row_arguments)
-        return rows, rows if self._plan.same else self.to(self._scales.column_arguments)
+        return self._both(self._scales.row_arguments, self._scales.column_arguments)
 
     @cached_property
     def nodes(self) -> tuple[Tensor, Tensor]:
         """Norms of samples and features of rows and columns, (layers + 1, ·)."""
-        branches = self._branches
-        assert branches is not None
-        rows = self.to(branches.row_sizes)
-        return rows, rows if self._plan.same else self.to(branches.column_sizes)
+        assert self._branches is not None
+        return self._both(self._branches.row_sizes, self._branches.column_sizes)
 
     @cached_property
     def sizes(self) -> tuple[Tensor, Tensor]:
         """√E φ² of rows and columns, (layers, ·)."""
-        rows = self.to(self._scales.row_sizes)
-        return rows, rows if self._plan.same else self.to(self._scales.column_sizes)
+        return self._both(self._scales.row_sizes, self._scales.column_sizes)
 
     @cached_property
     def inverse_scales(self) -> tuple[Tensor, Tensor]:
