@@ -21,9 +21,9 @@ import rmtdeq as rd
 from rmtdeq._lib.threads import alone
 from rmtdeq._lib.types import KINDS
 from rmtdeq.kernels.computation import Computation
+from rmtdeq.kernels.pieces import side_of
 from rmtdeq.kernels.plan import tabulate
-from rmtdeq.kernels.stores.cluster.pieces import side_of
-from rmtdeq.kernels.stores.cluster.tasks import Recipe, multiply, tile
+from rmtdeq.kernels.stores.cluster import Recipe, multiply, tile
 
 VECTORS = 8
 

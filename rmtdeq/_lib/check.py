@@ -27,7 +27,7 @@ _NAMED = 4
 
 def real_array(value: ArrayLike, name: str, *, ndim: int | None = None) -> FloatArray:
     """Return `value` as a finite floating-point array (float32 stays float32, all else is float64)."""
-    dense(value, name)
+    _dense(value, name)
     try:
         array = _plain(value)
     except Exception as error:  # an object with __array__ raises what it likes
@@ -55,7 +55,7 @@ def _plain(value: Any) -> np.ndarray[Any, Any]:
     """Return an array, tensor, table or nested list of any type as an array of numpy's own, NaN for what is missing."""
     value = taken(value)
     if hasattr(value, "detach"):
-        return np.asarray(resolved(value.cpu()).numpy())
+        return np.asarray(_resolved(value.cpu()).numpy())
     if np.ma.isMaskedArray(value):
         return np.where(np.ma.getmaskarray(value), np.nan, value.data) if np.ma.is_masked(value) else value.data
     if isinstance(value, (list, tuple)) and any(hasattr(each, "detach") or np.ma.isMaskedArray(each) for each in value):
@@ -66,7 +66,7 @@ def _plain(value: Any) -> np.ndarray[Any, Any]:
     return array.astype(np.float64) if foreign else array
 
 
-def resolved(value: Any) -> Any:
+def _resolved(value: Any) -> Any:
     """Return the values of a real tensor without gradient or lazy sign, in a floating type that numpy knows."""
     value = value.detach().resolve_conj().resolve_neg()
     known = not value.is_floating_point() or str(value.dtype) in ("torch.float32", "torch.float64")
@@ -87,7 +87,7 @@ def _nullable(value: Any) -> type | None:
     return np.float32 if all(each == np.float32 for each in kinds) else np.float64
 
 
-def dense(value: Any, name: str) -> None:
+def _dense(value: Any, name: str) -> None:
     """Raise if a matrix or tensor is sparse, ragged, quantised, or without entries; any other value passes."""
     kind = type(value)
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
@@ -115,6 +115,20 @@ def samples(X: ArrayLike, name: str = "X") -> FloatArray:
     if 0 in array.shape:
         raise InvalidInputError(f"{name} is empty: shape {array.shape}.")
     return array
+
+
+def samples_on(device: Any, X: Any, name: str = "X") -> Any:
+    """Return the data matrix, a tensor or not, as a tensor on a device, checked there as `samples` does."""
+    import torch
+
+    _dense(X, name)
+    if not hasattr(X, "detach") or X.ndim != 2 or not X.numel() or X.is_complex():
+        X = torch.from_numpy(np.require(samples(X, name), requirements=["C", "W"]))
+    X = _resolved(X).to(device)
+    if not X.is_floating_point():
+        X = X.double()
+    finite(X.numel() - int(X.isfinite().sum()), name)
+    return X
 
 
 def targets(y: ArrayLike, n: int) -> FloatArray:

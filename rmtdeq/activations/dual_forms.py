@@ -7,6 +7,7 @@ With V = sign·φ(sign·v) the squared distance of the normalised features is wh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtr
@@ -39,9 +40,18 @@ def _sine_minus_arc(theta: FloatArray) -> FloatArray:
     return np.where(theta < 0.1, series, np.sin(theta) - theta * np.cos(theta))
 
 
+@lru_cache(maxsize=8)
+def _hermite_of_fold(degree: int) -> FloatArray:
+    """``E[|ξ| He_k(ξ)] / √k!`` for k = 0 … degree, from one even k to the next."""
+    found = np.zeros(degree + 1)
+    k = np.arange(0, degree - 1, 2)
+    found[::2] = np.sqrt(2 / np.pi) * np.cumprod(np.append(1.0, (1 - k) / (k + 1) * np.sqrt((k + 1) / (k + 2))))
+    return found
+
+
 @dataclass(frozen=True)
 class FoldedLinear:
-    """Dual of φ(u) = linear·u + absolute·|u|: ReLU, leaky ReLU and |u| (arc-cosine kernel).
+    """Dual and expectations of φ(u) = linear·u + absolute·|u|: ReLU, leaky ReLU and |u| (arc-cosine kernel).
 
     Source: Cho and Saul 2009, degree 1, written for |u|, whose product with u vanishes in expectation.
     """
@@ -60,6 +70,19 @@ class FoldedLinear:
         both = sign * absolute**2
         loss = (linear**2 + both) * _versine(theta) - both * (2 / np.pi) * _sine_minus_arc(theta)
         return apart + 2 * u * v * loss, linear**2 + both * (1 - 2 * theta / np.pi)
+
+    def hermite(self, sigma: float, degree: int, shift: float) -> FloatArray:
+        """Return ``E[(φ(σξ) - shift) He_k(ξ)] / √k!`` for k = 0 … degree."""
+        found = self.absolute * sigma * _hermite_of_fold(degree)
+        found[1:2] = self.linear * sigma
+        found[0] -= shift
+        return found
+
+    def squares(self, sigma: float) -> tuple[float, float, float]:
+        """Return ``Var φ``, its derivative in σ², and ``E φ'²``."""
+        slope_square = self.linear**2 + self.absolute**2
+        rate = self.linear**2 + self.absolute**2 * (1 - 2 / np.pi)
+        return rate * sigma**2, rate, slope_square
 
     def expectation(
         self, i: int, j: int, sigma_u: FloatArray, sigma_v: FloatArray, r: FloatArray, shift: float

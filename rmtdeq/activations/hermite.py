@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from rmtdeq._lib.types import FloatArray
+from rmtdeq._lib.types import FloatArray, Function
 from rmtdeq.activations.activations import Activation, Expectations
 from rmtdeq.activations.polynomials import hermite_polynomials
 from rmtdeq.activations.quadrature import Rule, regular_rule, regular_slopes
@@ -103,12 +103,15 @@ def _moments_known(shift: float, expectations: Expectations, sigma: float) -> Mo
 
 def jumps(activation: Activation) -> bool:
     """Say whether φ itself jumps at one of its kinks (then E φ'² is infinite)."""
-    kinks = np.asarray(activation.kinks, dtype=float)
-    if not kinks.size:
-        return False
+    return bool(activation.kinks) and _jumps(activation.fn, activation.kinks)
+
+
+@lru_cache(maxsize=256)
+def _jumps(fn: Function, at: tuple[float, ...]) -> bool:
+    kinks = np.array(at)
     step = 1e-9 * np.maximum(1.0, abs(kinks))
-    rise = abs(np.asarray(activation.fn(kinks + step)) - np.asarray(activation.fn(kinks - step)))
-    size = max(1.0, float(abs(np.asarray(activation.fn(kinks + np.array([[-1.0], [1.0]])))).max()))
+    rise = abs(np.asarray(fn(kinks + step)) - np.asarray(fn(kinks - step)))
+    size = max(1.0, float(abs(np.asarray(fn(kinks + np.array([[-1.0], [1.0]])))).max()))
     return bool((rise > 1e-6 * size).any())
 
 

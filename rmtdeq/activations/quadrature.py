@@ -50,6 +50,13 @@ def legendre(nodes: int = NODES) -> tuple[FloatArray, FloatArray]:
     return x, w
 
 
+@lru_cache(maxsize=4)
+def hermite(nodes: int) -> tuple[FloatArray, FloatArray]:
+    """Return the Gauss-Hermite nodes and weights of the standard Gaussian."""
+    x, w = np.polynomial.hermite_e.hermegauss(nodes)
+    return x, w / np.sqrt(2 * np.pi)
+
+
 @lru_cache(maxsize=1)
 def _to_coefficients() -> FloatArray:
     """Matrix from the values at the Legendre nodes to the coefficients of the interpolant."""

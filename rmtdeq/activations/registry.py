@@ -45,38 +45,33 @@ def erf() -> Activation:
 
 def relu() -> Activation:
     """max(u, 0)."""
-    return Activation(
-        lambda u: np.maximum(u, 0.0),
-        lambda u: np.where(u > 0, 1.0, 0.0),
-        kinks=(0.0,),
-        name="relu",
-        dual_form=dual_forms.FoldedLinear(0.5, 0.5),
-    )
+    return _folded("relu", lambda u: np.maximum(u, 0.0), 1.0, 0.0)
 
 
 def leaky_relu(slope: float = 0.01) -> Activation:
     """u for u > 0 and slope·u below."""
     slope = number(slope, "slope")
-    return Activation(
-        lambda u: np.where(u > 0, u, slope * u),
-        lambda u: np.where(u > 0, 1.0, slope),
-        kinks=(0.0,),
-        name="leaky_relu",
-        parameters=(slope,),
-        dual_form=dual_forms.FoldedLinear(0.5 * (1 + slope), 0.5 * (1 - slope)),
-    )
+    return _folded("leaky_relu", lambda u: np.where(u > 0, u, slope * u), 1.0, slope, parameters=(slope,))
 
 
 def two_slopes(above: float = 1.0, below: float = 0.0) -> Activation:
     """above·u for u > 0 and below·u for u < 0."""
     above, below = number(above, "above"), number(below, "below")
+    return _folded(
+        "two_slopes", lambda u: np.where(u > 0, above * u, below * u), above, below, parameters=(above, below)
+    )
+
+
+def _folded(name: str, fn: Function, above: float, below: float, parameters: tuple[float, ...] = ()) -> Activation:
+    form = dual_forms.FoldedLinear(0.5 * (above + below), 0.5 * (above - below))
     return Activation(
-        lambda u: np.where(u > 0, above * u, below * u),
+        fn,
         lambda u: np.where(u > 0, above, below),
         kinks=(0.0,),
-        name="two_slopes",
-        parameters=(above, below),
-        dual_form=dual_forms.FoldedLinear(0.5 * (above + below), 0.5 * (above - below)),
+        name=name,
+        parameters=parameters,
+        dual_form=form,
+        expectations=form,
     )
 
 
@@ -270,7 +265,8 @@ def hard_swish() -> Activation:
 
 def absolute() -> Activation:
     """|u|."""
-    return Activation(np.abs, np.sign, kinks=(0.0,), name="abs", dual_form=dual_forms.FoldedLinear(0.0, 1.0))
+    form = dual_forms.FoldedLinear(0.0, 1.0)
+    return Activation(np.abs, np.sign, kinks=(0.0,), name="abs", dual_form=form, expectations=form)
 
 
 def polynomial(*coefficients: float | Sequence[float]) -> Activation:

@@ -19,7 +19,7 @@ from rmtdeq._lib.compiled import compiled
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, Function
 from rmtdeq.activations.activations import Activation
-from rmtdeq.activations.quadrature import legendre, normal_density, panel_nodes
+from rmtdeq.activations.quadrature import hermite, legendre, normal_density, panel_nodes
 
 _NODES = 20
 _REACH = 10.0
@@ -77,7 +77,7 @@ class Smoothing:
         omega, weights = (each.ravel() for each in panel_nodes(_doubling(first, self.widest), _NODES))
         weights = np.sqrt(2 * weights * normal_density(omega))
         same, turned = (
-            _average(sign * sqrt(cos(theta)) * omega, noise, self.edges, *legendre(_NODES), *_hermite_rule())
+            _average(sign * sqrt(cos(theta)) * omega, noise, self.edges, *legendre(_NODES), *hermite(_NODES // 2 + 2))
             for sign in (1.0, -1.0)
         )
         return np.stack([(same + turned) @ halves[0], (same - turned) @ halves[1]]) * weights[:, None]
@@ -88,13 +88,6 @@ def _doubling(first: float, widest: float) -> FloatArray:
     while edges[-1] < _REACH:
         edges.append(min(2 * edges[-1], edges[-1] + widest, _REACH))
     return np.array(edges)
-
-
-@lru_cache(maxsize=1)
-def _hermite_rule() -> tuple[FloatArray, FloatArray]:
-    """Nodes and weights for polynomials of standard Gaussian noise, of the degree of those on a panel."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES // 2 + 2)
-    return nodes, weights / np.sqrt(2 * np.pi)
 
 
 @compiled(nogil=True, fastmath={"reassoc", "contract"})

@@ -258,7 +258,7 @@ def _cluster(options: argparse.Namespace) -> Iterator[None]:
         return
     if options.backend != "dask":
         raise rmtdeq.InvalidInputError("--scheduler is for --backend dask.")
-    from rmtdeq.kernels.stores.cluster.client import connected
+    from rmtdeq._lib.cluster import connected
 
     with connected(options.scheduler):
         yield

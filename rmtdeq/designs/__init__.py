@@ -3,8 +3,7 @@
 from rmtdeq.designs.designer import design
 from rmtdeq.designs.families import FAMILIES
 from rmtdeq.designs.fidelity import KernelComparison, compare_kernels
-from rmtdeq.designs.network import DesignStatus, Distance, ExplicitNetwork, NormMatch
-from rmtdeq.designs.sphere import SphereMatch
+from rmtdeq.designs.network import DesignStatus, Distance, ExplicitNetwork, NormMatch, SphereMatch
 
 __all__ = [
     "FAMILIES",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,17 @@ from rmtdeq._lib import check, style
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.tables import Table, Tabular, largest
 from rmtdeq._lib.types import KINDS, FloatArray, Kind
-from rmtdeq.designs.network import ExplicitNetwork
+from rmtdeq.designs.network import Distance, ExplicitNetwork
+from rmtdeq.designs.recursion import moments_of_layer
 from rmtdeq.kernels import kernel
 from rmtdeq.network import Layer, Network, require_network
+
+_SAMPLES = 200
+_PROBED = 32
+_PROBE = (0.9, 1.0, 1.1)  # squared norms in units of τ0²
+_MEAN = 0.05  # the part of them that a class has in common
+_TOGETHER = 1000  # entries of a block add up, those of the diagonal do not
+_ALIKE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,3 +156,50 @@ def _spectrum_and_distance(found: FloatArray, wanted: FloatArray, size: float) -
 
 def _descending(eigenvalues: FloatArray) -> FloatArray:
     return np.maximum(eigenvalues[::-1], 1e-16 * eigenvalues[-1])
+
+
+def with_distances(net: ExplicitNetwork, deq: Network) -> ExplicitNetwork:
+    """Return a network with its kernels' distances from the DEQ's on Gaussian samples.
+
+    These are as many as dimensions, of two classes whose means are short.
+    """
+    noise = np.random.default_rng(0).standard_normal((_SAMPLES, _SAMPLES)) / np.sqrt(_SAMPLES)
+    means = np.sqrt(_MEAN) * np.repeat(np.eye(2, _SAMPLES), _SAMPLES // 2, axis=0)
+    X = np.sqrt(net.tau0_squared) * (np.sqrt(1 - _MEAN) * noise + means)
+    # Without compilation, which would take longer than the rest.
+    found = {kind: compare_kernels(X, deq, net, kind, backend="numpy", progress=False) for kind in net.targets}
+    return replace(net, distances={kind: Distance(each.distance, each.distance_plain) for kind, each in found.items()})
+
+
+def most_alike(networks: Sequence[ExplicitNetwork], deq: Network) -> ExplicitNetwork:
+    """Return the shallowest, and among those the one whose exact kernel is nearest to the DEQ's on a probe.
+
+    Where several are as good as equal to it, the one whose last layer is nearest to linear.
+    """
+    depth = min(net.depth for net in networks)
+    shallow = [net for net in networks if net.depth == depth]
+    chosen = shallow[:: -(-len(shallow) // _PROBED)]
+    if len(chosen) == 1:
+        return chosen[0]
+    tau0_squared, kind = chosen[0].tau0_squared, next(iter(chosen[0].targets))
+    # Two small classes with means, three norms each.
+    norms = np.tile(_PROBE, 4)
+    X = np.hstack([np.diag(np.sqrt(norms - _MEAN)), np.sqrt(_MEAN) * np.repeat(np.eye(2), norms.size // 2, axis=0)])
+    X *= np.sqrt(tau0_squared)
+    # Without compilation, which would take longer than the probe does.
+    wanted = kernel(X, deq, kind=kind, tau0_squared=tau0_squared, backend="numpy", progress=False)
+
+    def distance(net: ExplicitNetwork) -> float:
+        error = abs(net.kernel(X, backend="numpy", progress=False) - wanted) / wanted.max()
+        own = np.diag(error).copy()
+        np.fill_diagonal(error, 0.0)
+        return float(own.max() + _TOGETHER * error.max())
+
+    def bend(net: ExplicitNetwork) -> float:
+        tau = np.sqrt(tau0_squared)  # the first layer keeps the scale
+        last = moments_of_layer(net.activations[-1], tau)
+        return 1 - last.first**2 * tau0_squared / last.square
+
+    distances = [distance(net) for net in chosen]
+    limit = min(distances) + _ALIKE
+    return min((net for net, own in zip(chosen, distances, strict=True) if own <= limit), key=bend)

@@ -7,7 +7,7 @@ network follow layer by layer: with Hermite coefficients h_k of σ at the scales
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -16,9 +16,9 @@ from scipy.optimize import least_squares
 from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.activations import Activation
 from rmtdeq.designs.hinges import Hinges
-from rmtdeq.designs.network import relative_errors
+from rmtdeq.designs.network import EXACT, DesignStatus, ExplicitNetwork, NormMatch, Targets, relative_errors
 from rmtdeq.designs.recursion import propagate
-from rmtdeq.network import Network
+from rmtdeq.network import Network, ordinary
 from rmtdeq.theory import KernelCoefficients
 from rmtdeq.theory.jets import diagonal_jet, entry_jet
 
@@ -32,6 +32,7 @@ _DAMPING = 1e-4
 _STEPS = 30
 _STEP = 1e-6
 _ROOT = 1e-14
+_DEARER, _NEAR = 2.0, 1e-3  # an exact root pays that leaves the fit no worse, or near
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +156,35 @@ def fit_kernel(
     # What is left to gain when it stops is far below the error of the expansion itself.
     found = least_squares(search.residuals, start.ravel(), xtol=1e-9, ftol=1e-9, gtol=1e-12, max_nfev=_EVALUATIONS)
     return search.result(search.to_root(found.x, found.jac)), search.result(found.x)
+
+
+def fitted_network(deq: Network, targets: Targets, tau0_squared: float, norms: FloatArray) -> ExplicitNetwork:
+    """Return a piecewise linear network fitted around squared norms, with exact coefficients where that pays.
+
+    Parameters
+    ----------
+    deq : DEQ or Network
+        Not centred.
+    targets : dict of KernelCoefficients
+        Of one kind, at τ0².
+    tau0_squared : float
+    norms : ndarray (K,)
+    """
+    ((kind, target),) = targets.items()
+    squares = tuple(map(float, norms))
+    root, free = fit_kernel(deq, target, tau0_squared, kind, norms)
+    net = ExplicitNetwork(
+        ordinary(root.layers),
+        tau0_squared,
+        targets,
+        "piecewise_linear",
+        DesignStatus.EXACT,
+        NormMatch(squares, root.residual),
+    )
+    if net.residual <= EXACT and root.residual <= max(_DEARER * free.residual, _NEAR):
+        return net
+    match = NormMatch(squares, free.residual)
+    return replace(net, layers=ordinary(free.layers), status=DesignStatus.CLASSWISE, at_norms=match)
 
 
 class _Search:

@@ -21,7 +21,6 @@ from rmtdeq._lib.tables import Table, Tabular
 from rmtdeq._lib.types import KINDS, FloatArray, Kind, Seed
 from rmtdeq.activations import Activation, activation
 from rmtdeq.designs.recursion import explicit_coefficients
-from rmtdeq.designs.sphere import SphereMatch
 from rmtdeq.kernels import kernel
 from rmtdeq.network import Network, ordinary
 from rmtdeq.theory import KernelCoefficients
@@ -31,7 +30,14 @@ if TYPE_CHECKING:
     from rmtdeq.models import ExplicitModule
 
 _FORMAT = "rmtdeq explicit network 1"
-_NOTHING = 1e-12
+_NOTHING, _VANISHES = 1e-12, 1e-12
+
+EXACT = 1e-10
+"""Relative errors of coefficients that match."""
+
+Targets = Mapping[Kind, KernelCoefficients]
+"""What kernels are to have, by kind."""
+
 _MATTERS = 0.01
 """A distance of kernels; designs with exact coefficients leave 0.0001 to 0.02 on images, whose norms vary."""
 
@@ -61,6 +67,25 @@ class NormMatch:
 
     norms: tuple[float, ...]
     residual: float
+
+
+@dataclass(frozen=True)
+class SphereMatch:
+    """How well one layer has a kernel on a sphere.
+
+    Attributes
+    ----------
+    squared_norm : float
+        Of the samples.
+    residual : float
+        Largest error of an entry over all cosines, relative to the diagonal.
+    reach : float
+        The layer is a spline for pre-activations up to there, and a line beyond.
+    """
+
+    squared_norm: float
+    residual: float
+    reach: float
 
 
 @dataclass(frozen=True)
@@ -323,6 +348,13 @@ def relative_errors(found: KernelCoefficients, target: KernelCoefficients, tau0_
     at, wanted = (np.array([c.linear, c.norm, c.pair, c.diagonal]) * unit for c in (found, target))
     size = np.where(abs(wanted) > _NOTHING * target.diagonal, abs(wanted), target.diagonal)
     return (at - wanted) / size
+
+
+def without_rounding(target: KernelCoefficients, tau0_squared: float) -> KernelCoefficients:
+    """Return coefficients of which those that vanish for an odd activation are zero."""
+    least = _VANISHES * target.diagonal / tau0_squared**2
+    norm, pair = (0.0 if abs(value) < least else value for value in (target.norm, target.pair))
+    return KernelCoefficients(target.linear, norm, pair, target.diagonal)
 
 
 def _norm_match(record: Mapping[str, Any] | None) -> NormMatch | None:

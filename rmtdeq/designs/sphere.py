@@ -12,15 +12,19 @@ a_l/(1 + l) for "ntk-full".  The signs are free: any of them have this kernel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.polynomial import polynomial as poly
 
 from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.activations import Activation, activation, hermite_coefficients, moments
+from rmtdeq.designs.network import DesignStatus, ExplicitNetwork, SphereMatch, without_rounding
 from rmtdeq.kernels import kernel
-from rmtdeq.network import Network, preactivation_scale, require_plain
+from rmtdeq.network import Network, ordinary, preactivation_scale, require_plain
+from rmtdeq.theory import KernelCoefficients
+from rmtdeq.theory.jets import diagonal_jet, entry_jet
+
+HERMITE = "hermite"
+"""The family's name."""
 
 _POINTS = 4096
 _DEGREE = 512
@@ -41,25 +45,6 @@ _LAST = 256
 
 _SIGNS = np.array([-1.0, 1.0, 1.0, -1.0])
 _ANGLES = 65
-
-
-@dataclass(frozen=True)
-class SphereMatch:
-    """How well one layer has a kernel on a sphere.
-
-    Attributes
-    ----------
-    squared_norm : float
-        Of the samples.
-    residual : float
-        Largest error of an entry over all cosines, relative to the diagonal.
-    reach : float
-        The layer is a spline for pre-activations up to there, and a line beyond.
-    """
-
-    squared_norm: float
-    residual: float
-    reach: float
 
 
 def sphere_series(network: Network, squared_norm: float, kind: Kind) -> FloatArray:
@@ -121,14 +106,15 @@ def _correlations(squares: FloatArray, gain: float, source: np.ndarray) -> np.nd
     return r
 
 
-def hermite_twin(network: Network, squared_norm: float, kind: Kind) -> tuple[Activation, SphereMatch]:
-    """Return the activation of one hidden layer with a network's kernel on the sphere, and how well it has it.
+def network_on_sphere(deq: Network, tau0_squared: float, kind: Kind) -> ExplicitNetwork:
+    """Return one layer with the kernel of a network for samples of one norm.
 
     Parameters
     ----------
-    network : Network
-    squared_norm : float
-        Of the samples.
+    deq : Network
+        Not centred.
+    tau0_squared : float
+        The samples' squared norm.
     kind : str
         ``"ntk"`` is that of training with the first layer's weights fixed, of one layer the conjugate kernel.
 
@@ -136,6 +122,21 @@ def hermite_twin(network: Network, squared_norm: float, kind: Kind) -> tuple[Act
     ------
     IllPosedError
         As for `sphere_series`.
+    """
+    phi, match = _hermite_twin(deq, tau0_squared, kind)
+    entry = entry_jet(deq, tau0_squared, tau0_squared, 0.0, kind)
+    target = KernelCoefficients(
+        linear=float(entry.gradient[2]),
+        norm=float(entry.hessian[0, 1]),
+        pair=float(entry.hessian[2, 2] / 2),
+        diagonal=float(diagonal_jet(deq, np.array([tau0_squared]), kind).value[0]),
+    )
+    targets = {kind: without_rounding(target, tau0_squared)}
+    return ExplicitNetwork(ordinary([phi]), tau0_squared, targets, HERMITE, DesignStatus.SPHERE, on_sphere=match)
+
+
+def _hermite_twin(network: Network, squared_norm: float, kind: Kind) -> tuple[Activation, SphereMatch]:
+    """Return the activation of one hidden layer with a network's kernel on the sphere, and how well it has it.
 
     Notes
     -----

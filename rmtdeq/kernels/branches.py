@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Protocol, Self, TypeVar
 
 from rmtdeq.kernels.samples import Pair, beside
-from rmtdeq.network import INPUT, Sources, weighted_sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +62,3 @@ def side_by_side(parts: Iterable[Part], weights: Iterable[float]) -> Part:
         if weight > 0
     )
     return reduce(lambda one, other: one.beside(other), weighted)
-
-
-def weighted_sums(known: Mapping[int, Mapping[Any, Any]], sources: Sources) -> dict[Any, Any]:
-    """Return the weighted sums of what is known of some layers, arrays or tensors, name by name."""
-    return {name: weighted_sum({i: known[i][name] for i, _ in sources}, sources) for name in known[INPUT]}

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
 from rmtdeq._lib import check
 from rmtdeq._lib.arrays import is_tensor
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.optional import require
-from rmtdeq.kernels.rounding import PRODUCTS, rounded
-from rmtdeq.kernels.samples import Samples
+from rmtdeq.kernels.samples import PRODUCTS, Samples, samples_of
 
 BACKENDS = ("auto", "numba", "numpy", "torch", "triton", "dask")
 _ON_CPU = ("numba", "numpy")
@@ -39,7 +38,7 @@ class Computation:
     device : str, torch.device or None
         None: where X is, or the CPU.
     dtype : dtype or None
-        Of the result; None: that of the samples.
+        Of the result; None: that of the samples, or float32 where these are rounded.
     products : str
         One of `PRODUCTS`.
     memory_limit : float or None
@@ -48,18 +47,33 @@ class Computation:
     Raises
     ------
     InvalidInputError
-        Unknown names.
+        Unknown names; a precision that rounded samples do not have; a limit that is no positive number.
     """
 
     backend: str = "auto"
     device: Any = None
-    dtype: DTypeLike | None = None
+    dtype: Any = None
     products: str = "full"
     memory_limit: float | None = None
 
     def __post_init__(self) -> None:
         check.choice(self.backend, "backend", BACKENDS)
         check.choice(self.products, "products", PRODUCTS)
+        object.__setattr__(self, "dtype", self._precision())
+        if self.memory_limit is not None:
+            check.memory_allowed(self.memory_limit)
+
+    def _precision(self) -> np.dtype[Any] | None:
+        rounded = self.products != "full"
+        if self.dtype is None:
+            return np.dtype(np.float32) if rounded else None
+        found = check.precision(self.dtype, np.empty(0))
+        if rounded and found != np.float32:
+            raise InvalidInputError(
+                f"products={self.products!r} are rounded more than dtype={self.dtype!r} says; pass dtype='float32', or "
+                "none."
+            )
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +85,7 @@ class Placement:
     backend : str
         One of `BACKENDS` but the first.
     device : torch.device or None
-        None for the engines of the CPU.
+        None for the engines of the CPU; what was asked for where the workers of a cluster compute.
     inputs : Samples
     """
 
@@ -102,8 +116,22 @@ def placement(X: ArrayLike, Y: ArrayLike | None, how: Computation, *, keep: bool
     MissingDependencyError
         torch or Triton is wanted and not installed.
     """
-    backend, device = engine(X, Y, backend=how.backend, device=how.device)
-    inputs = _samples(X, Y, how.dtype, how.products, device)
+    backend, device = how.backend, how.device
+    if backend != "dask":
+        backend, device = engine(X, Y, backend=backend, device=device)
+    if any(getattr(each, "requires_grad", False) for each in (X, Y)):
+        logger.warning("Kernels have no gradient: they are computed from the values of samples that require one.")
+    inputs: Samples
+    if backend == "dask":
+        from rmtdeq.kernels.pieces import samples_in_pieces
+
+        inputs = samples_in_pieces(X, Y, how.dtype, how.products)
+    elif device is not None and is_tensor(X):
+        from rmtdeq.kernels.tensors import tensors_of
+
+        inputs = tensors_of(X, Y, how.dtype, how.products, device)
+    else:
+        inputs = samples_of(X, Y, how.dtype, how.products)
     return Placement(backend, device, inputs.copy() if keep else inputs)
 
 
@@ -165,36 +193,3 @@ def _require_triton(device: Any) -> None:
             f"backend='triton' needs a GPU, device='cuda', and was given {str(device)!r}; take backend='torch' there, "
             "or start Python with TRITON_INTERPRET=1 in its environment to try it, slowly, on a CPU."
         )
-
-
-def _samples(X: Any, Y: Any, dtype: DTypeLike | None, products: str, device: Any) -> Samples:
-    if products != "full":
-        if dtype is not None and np.dtype(dtype) != np.float32:
-            raise InvalidInputError(
-                f"products={products!r} are rounded more than dtype={dtype!r} says; pass dtype='float32', or none."
-            )
-        dtype = np.float32
-    if any(getattr(each, "requires_grad", False) for each in (X, Y)):
-        logger.warning("Kernels have no gradient: they are computed from the values of samples that require one.")
-    if device is not None and is_tensor(X):
-        from rmtdeq.kernels.tensors import DeviceSamples, checked
-
-        precision = None if dtype is None else check.precision(dtype, np.empty(0))
-        left = checked(X, "X", device, precision, products)
-        precision = np.dtype(str(left.dtype).removeprefix("torch."))
-        right = None if Y is None else checked(Y, "Y", device, precision, products)
-        agree(left, right)
-        return DeviceSamples(left, right, products)
-    X = check.samples(X)
-    precision = check.precision(dtype, X)
-    Y = None if Y is None else check.samples(Y, "Y")
-    agree(X, Y)
-    rows = rounded(np.ascontiguousarray(X, dtype=precision), products)
-    columns = None if Y is None else rounded(np.ascontiguousarray(Y, dtype=precision), products)
-    return Samples(rows, columns, products)
-
-
-def agree(X: Any, Y: Any) -> None:
-    """Raise if Y, where there is one, has other features than X; both are of any kind that has a shape."""
-    if Y is not None and Y.shape[1] != X.shape[1]:
-        raise InvalidInputError(f"X has {X.shape[1]} features and Y has {Y.shape[1]}; they must agree.")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from rmtdeq._lib import check
@@ -15,10 +13,10 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.moved import deprecated
 from rmtdeq._lib.types import FloatArray, Kind
 from rmtdeq.activations import Activation
-from rmtdeq.kernels.blocks import Outputs, scratch_bytes
 from rmtdeq.kernels.computation import Computation, placement
 from rmtdeq.kernels.engines.choice import engine_of
 from rmtdeq.kernels.matrix import fill_matrix
+from rmtdeq.kernels.outputs import device_outputs, given_outputs, host_outputs
 from rmtdeq.kernels.plan import make_plan
 from rmtdeq.network import Network, require_network
 
@@ -119,8 +117,7 @@ def kernel(
     """
     kinds = check.kinds(kind)
     how = Computation(backend, device, dtype, products, memory_limit)
-    rows, columns = taken(X), taken(Y, "Y")
-    results = dense_kernels(rows, deq, kinds, how, Y=columns, tau0_squared=tau0_squared, out=out, progress=progress)
+    results = dense_kernels(X, deq, kinds, how, Y=Y, tau0_squared=tau0_squared, out=out, progress=progress)
     return check.as_asked(kind, results if out is not None else [as_given(each, X) for each in results])
 
 
@@ -131,67 +128,66 @@ def layered_kernel(X: ArrayLike, layers: Sequence[Activation], kind: str | Seque
 
 
 def dense_kernels(
-    X: ArrayLike,
+    X: Any,
     network: Network,
     kinds: tuple[Kind, ...],
     how: Computation,
     *,
-    Y: ArrayLike | None = None,
+    Y: Any = None,
     tau0_squared: float | None = None,
     out: FloatArray | Sequence[FloatArray] | None = None,
     progress: bool = True,
 ) -> tuple[Any, ...]:
-    """Compute one kernel for each kind; parameters as for `kernel`."""
+    """Compute one kernel for each kind, arrays or tensors; parameters as for `kernel`."""
     require_network(network)
-    if how.backend == "dask":
-        if out is not None:
-            raise InvalidInputError("out= is not for backend='dask', whose arrays have to_zarr and store.")
-        from rmtdeq.kernels.stores.cluster.arrays import cluster_kernel
-
-        return cluster_kernel(X, network, kinds, how, Y=Y, tau0_squared=tau0_squared)
+    X, Y = taken(X), taken(Y, "Y")
+    if how.backend == "dask" and out is not None:
+        raise InvalidInputError("out= is not for backend='dask', whose arrays have to_zarr and store.")
     place = placement(X, Y, how)
     plan = make_plan(place.inputs, network, kinds, tau0_squared)
-    shape, precision = place.inputs.shape, place.dtype
-    if place.device is not None and is_tensor(X) and out is None:
-        from rmtdeq.kernels.engines.torch_tables import device_outputs
+    if place.backend == "dask":
+        from rmtdeq.kernels.stores.cluster import cluster_kernels
 
-        home = X.device  # type: ignore[union-attr]
-        outputs: Outputs = device_outputs(kinds, shape, precision, home, how.memory_limit)
+        return cluster_kernels(plan, kinds, how)
+    shape, precision = place.inputs.shape, place.dtype
+    if out is not None:
+        outputs = given_outputs(out, kinds, shape, precision, (X, Y))
+    elif place.device is None or not is_tensor(X):
+        outputs = host_outputs(kinds, shape, precision, how.memory_limit)
     else:
-        outputs = _outputs(out, kinds, shape, precision, how.memory_limit)
-        for array in outputs.values():
-            if any(isinstance(each, np.ndarray) and np.may_share_memory(array, each) for each in (X, Y)):
-                raise InvalidInputError(
-                    "out shares memory with the samples, which are needed until the end; copy them."
-                )
-    fill_matrix(engine_of(plan, place, progress), outputs, progress=progress)
+        outputs = device_outputs(kinds, shape, precision, X.device, how.memory_limit)
+    engine = engine_of(plan, place, progress)
+    fill_matrix(engine, outputs, progress=progress)
     return tuple(outputs[name] for name in kinds)
 
 
-def _outputs(
-    out: FloatArray | Sequence[FloatArray] | None,
-    kinds: tuple[Kind, ...],
-    shape: tuple[int, int],
-    dtype: np.dtype[Any],
-    memory_limit: float | None,
-) -> Outputs:
-    if out is None:
-        size = shape[0] * shape[1] * dtype.itemsize * len(kinds) + scratch_bytes(dtype.itemsize)
-        check.memory(
-            size,
-            memory_limit,
-            f"The result, {len(kinds)} kernel(s) of {shape[0]} x {shape[1]} entries,",
-            "use kernel_operator(X, deq, kind), which never stores the matrix, or pass memory maps as out=",
-        )
-        return {name: np.empty(shape, dtype) for name in kinds}
-    arrays = tuple(out) if isinstance(out, (tuple, list)) else (out,)
-    if len(arrays) != len(kinds):
-        raise InvalidInputError(f"out must hold one array for each of {kinds}, not {len(arrays)}.")
-    for array in arrays:
-        if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:
-            raise InvalidInputError(f"out must be a {dtype} array of shape {shape}.")
-        if not array.flags.writeable or not array.flags.c_contiguous:
-            raise InvalidInputError("out must be writeable and C-contiguous.")
-    if any(np.may_share_memory(a, b) for a, b in combinations(arrays, 2)):
-        raise InvalidInputError("The arrays of out share memory; give each kernel one of its own.")
-    return dict(zip(kinds, arrays, strict=True))
+def kernel_diagonal(
+    X: ArrayLike,
+    deq: Network,
+    kind: str | Sequence[str] = "ck",
+    *,
+    tau0_squared: float | None = None,
+    dtype: DTypeLike | None = None,
+) -> Any:
+    """Compute the diagonal of a kernel alone, which depends on the samples' norms.
+
+    Parameters
+    ----------
+    X, deq, tau0_squared, dtype
+        As for `rmtdeq.kernel`.
+    kind : str or tuple of str
+        ``"ck"``, ``"ntk"`` or ``"ntk-full"``, or several.
+
+    Returns
+    -------
+    ndarray (n,), or a tuple of them, one for each kind; in the library of X, as for `rmtdeq.kernel`
+
+    Raises
+    ------
+    InvalidInputError, IllPosedError
+        As for `rmtdeq.kernel`.
+    """
+    kinds = check.kinds(kind)
+    inputs = placement(X, None, Computation("numpy", dtype=dtype)).inputs
+    found = make_plan(inputs, deq, kinds, tau0_squared).diagonal(slice(0, inputs.shape[0]), kinds)
+    return check.as_asked(kind, (as_given(found[each].astype(inputs.dtype, copy=False), X) for each in kinds))

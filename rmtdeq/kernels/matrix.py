@@ -35,6 +35,7 @@ def fill_matrix(
     first, last = (0, n) if rows is None else (rows.start, rows.stop)
     todo = blocks_below(n, engine.tile) if mirror else blocks(last - first, m, engine.tile)
     todo = [replace(block, top=block.top + first, bottom=block.bottom + first) for block in todo]
+    workers = workers_for(engine, len(todo))
 
     def work(_: int) -> Callable[[Block], None]:
         worker = engine.worker()
@@ -46,7 +47,7 @@ def fill_matrix(
         if count:
             error.add_note(f"Of the {what}, {whole} complete.")
 
-    share_out(todo, work, workers_for(engine, len(todo)), what=what, progress=progress, stopped_at=say)
+    share_out(todo, work, workers, what=what, progress=progress, stopped_at=say)
 
 
 def workers_for(engine: Engine, items: int) -> int:

@@ -10,7 +10,6 @@ Gaussian (`noise_sums`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from threading import Lock
 
@@ -20,7 +19,7 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, IntArray
 from rmtdeq.activations.activations import Activation, Pairs
 from rmtdeq.activations.duals import difference_form
-from rmtdeq.activations.quadrature import legendre, merge_edges
+from rmtdeq.activations.quadrature import hermite, legendre, merge_edges
 from rmtdeq.kernels.chebyshev import chebyshev_points, chebyshev_polynomials, to_chebyshev
 from rmtdeq.kernels.noise_sums import REACH, noise_averages, pair_sums
 
@@ -82,7 +81,8 @@ class NoiseTable:
     def _computed(self, low: float, high: float) -> Octave:
         edges = self._panels(low)
         spreads = np.exp(chebyshev_points(np.log(low), np.log(high), _SPREADS))
-        rules = *legendre(_INNER), *_hermite_rule()
+        # The second for noise that leaves no panel of the activation, on which it is a polynomial.
+        rules = *legendre(_INNER), *hermite(_HERMITE)
         values = np.stack([noise_averages(m, spreads, self.edges, self.exact, *rules) for m in _points_of(edges)])
         found = np.swapaxes(values @ to_chebyshev(_POINTS), 2, 3) @ to_chebyshev(_SPREADS)
         coefficients = np.ascontiguousarray(np.moveaxis(found, 3, 1))
@@ -160,13 +160,6 @@ def _are_resolved(coefficients: FloatArray) -> bool:
     """Say so of coefficients (panels, functions, degrees in m, degrees in log s)."""
     limit = _RESOLVED * _sizes(coefficients)
     return all((abs(each) <= limit).all() for each in (coefficients[:, :, -3:], coefficients[..., -3:]))
-
-
-@lru_cache(maxsize=1)
-def _hermite_rule() -> tuple[FloatArray, FloatArray]:
-    """For noise that leaves no panel of the activation, on which it is a polynomial."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(_HERMITE)
-    return nodes, weights / np.sqrt(2 * np.pi)
 
 
 def _points_of(edges: FloatArray) -> FloatArray:

@@ -139,11 +139,15 @@ def operators_of(
     if how.backend == "dask":
         if where is not None or group is not None:
             raise InvalidInputError("folder= and group= are not for backend='dask', whose workers keep the tiles.")
-        from rmtdeq.kernels.stores.cluster.matrix import cluster_operators
-
-        yield from cluster_operators(X, network, kinds, how, method, tau0_squared, progress)
-        return
+        if method not in ("auto", "cluster", "matrix-free"):
+            raise InvalidInputError(f"backend='dask' has the methods 'cluster' and 'matrix-free', not {method!r}.")
     place = placement(X, None, how, keep=True)
+    if place.backend == "dask":
+        from rmtdeq.kernels.stores.cluster import cluster_operators
+
+        plan = make_plan(place.inputs, network, kinds, tau0_squared)
+        yield from cluster_operators(plan, kinds, how, method, progress)
+        return
     exactly = how.dtype is not None
     if method == "float32" and exactly and place.dtype != np.float32:
         raise InvalidInputError(f"method='float32' stores single precision, and dtype={place.dtype} asks for more.")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,11 +15,10 @@ from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, IntArray, Kind
 from rmtdeq.activations import Activation, jumps
 from rmtdeq.activations.dual_forms import FoldedLinear
-from rmtdeq.kernels.branches import weighted_sums
 from rmtdeq.kernels.pairs import Features, LayerOfPairs, entries_of_pairs, entry
 from rmtdeq.kernels.samples import Angles, Samples
 from rmtdeq.kernels.scales import Profile, ScaleTable, scale_table
-from rmtdeq.network import INPUT, Layer, Network, require_network, samples_alone
+from rmtdeq.network import INPUT, Layer, Network, Sources, require_network, samples_alone, weighted_sum
 
 if TYPE_CHECKING:
     from rmtdeq.kernels.dual_tables import DualTable
@@ -112,6 +111,11 @@ def tabulated_dual(phi: Activation, low: float, high: float) -> DualTable | Nois
     return dual_table(phi, low, high)
 
 
+def weighted_sums(known: Mapping[int, Mapping[Any, Any]], sources: Sources) -> dict[Any, Any]:
+    """Return the weighted sums of what is known of some layers, arrays or tensors, name by name."""
+    return {name: weighted_sum({i: known[i][name] for i, _ in sources}, sources) for name in known[INPUT]}
+
+
 @dataclass(frozen=True, eq=False)
 class NetworkPlan:
     """A network on samples of some squared norms.
@@ -129,6 +133,11 @@ class NetworkPlan:
     layers: tuple[LayerPlan, ...]
     rows: FloatArray
     columns: FloatArray
+
+    @property
+    def tables(self) -> NetworkTables:
+        """What other samples, whose squared norms lie among these, need as well."""
+        return NetworkTables(self.network, tuple(each.table for each in self.layers))
 
     def pairs(
         self, i: IntArray, j: IntArray, angles: Angles, entries: dict[Kind, FloatArray]
@@ -250,8 +259,7 @@ class NetworkTables:
 
 def tabulate(network: Network, kinds: Sequence[Kind], squared_norms: FloatArray) -> NetworkTables:
     """Check that an uncentred network is well-posed at these squared norms, and tabulate what samples need."""
-    planned = _planned(network, kinds, squared_norms, squared_norms)
-    return NetworkTables(network, tuple(each.table for each in planned.layers))
+    return _planned(network, kinds, squared_norms, squared_norms).tables
 
 
 def plan_with(tables: NetworkTables, inputs: Samples, norms: tuple[FloatArray, FloatArray]) -> Plan:

@@ -6,8 +6,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from rmtdeq._lib import check
+from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray, IntArray
+
+PRODUCTS = ("full", "tf32", "bfloat16")
+"""Of which precision the factors of inner products are."""
+
+_BITS = {"tf32": 10, "bfloat16": 7}
+_SINGLE = 23
 
 Pair = tuple[Any, Any]
 """Something of the first and of the second samples of pairs, or of rows and columns."""
@@ -114,12 +123,21 @@ class Samples:
     ----------
     X, Y : ndarray; or tensors, see `rmtdeq.kernels.tensors`
     products : str
-        What X and Y have been rounded to, a name of `rmtdeq.kernels.rounding`.
+        What X and Y have been rounded to, one of `PRODUCTS`.
+
+    Raises
+    ------
+    InvalidInputError
+        Y has other features than X.
     """
 
     X: Any
     Y: Any
     products: str = "full"
+
+    def __post_init__(self) -> None:
+        if self.Y is not None and self.Y.shape[1] != self.X.shape[1]:
+            raise InvalidInputError(f"X has {self.X.shape[1]} features and Y has {self.Y.shape[1]}; they must agree.")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -170,6 +188,30 @@ class Samples:
     def _rows(self, X: Any, index: IntArray) -> FloatArray:
         return np.asarray(X[index], dtype=np.float64)
 
-    def diagonal(self, part: slice) -> FloatArray:
-        """Squared norms of some samples, which are rows and columns."""
-        return np.einsum("ij,ij->i", self.X[part], self.X[part], dtype=np.float64)
+
+def samples_of(X: ArrayLike, Y: ArrayLike | None, dtype: np.dtype[Any] | None, products: str) -> Samples:
+    """Check samples, and return them in the precision asked for, or in that of X, rounded for products.
+
+    Raises
+    ------
+    InvalidInputError
+        As for `check.samples`; X and Y do not agree.
+    """
+    rows = _checked(X, "X", dtype, products)
+    return Samples(rows, None if Y is None else _checked(Y, "Y", rows.dtype, products), products)
+
+
+def _checked(X: ArrayLike, name: str, dtype: np.dtype[Any] | None, products: str) -> FloatArray:
+    array = check.samples(X, name)
+    array = np.ascontiguousarray(array, dtype=array.dtype if dtype is None else dtype)
+    return array if products == "full" else rounded_bits(array.view(np.int32), products).view(np.float32)
+
+
+def rounded_bits(bits: Any, products: str) -> Any:
+    """Return float32 numbers, given and returned as int32 arrays or tensors, rounded to nearest, ties to even.
+
+    That is what tensor cores multiply; every engine has the same kernel of the same samples.
+    """
+    dropped = _SINGLE - _BITS[products]
+    half = ((bits >> dropped) & 1) + ((1 << (dropped - 1)) - 1)
+    return (bits + half) & -(1 << dropped)

@@ -42,6 +42,8 @@ _LOG_TINY = math.log(_TINY)
 _HUGE = 1e150
 """Of E φ², whose products are still numbers."""
 _STARTS, _MOST_STEPS, _SETTLED = 1024, 60, 1e-8
+_NO_PART = 1e-9
+"""Of coefficients in units of the size of φ, whose squares are rounding."""
 _HERE = " on these data"
 
 SERIES_TOLERANCE = 1e-12
@@ -345,6 +347,12 @@ class ScaleTable:
         return degrees, np.minimum(
             _radius(missing.max(axis=1), degrees + 1.0), _radius(slope_missing.max(axis=1), degrees + 0.0)
         )
+
+    @property
+    def odd(self) -> bool:
+        """Whether the even coefficients are rounding, the products of two of them nothing."""
+        even = [abs(segment.hermite(SHORT)[::2]).max() for segment in self.segments]
+        return max(even) <= _NO_PART
 
     def check_tangent(self, kinds: Sequence[Kind], first: bool = True) -> None:
         """Raise if one of the kernels is infinite for some sample, the layer being the `first` or not."""

@@ -47,6 +47,8 @@ class Coefficients(NamedTuple):
         layers.
     cutoffs : ndarray (layers, tiers)
         The largest |r| that each serves.
+    odd : ndarray (layers,) of bool
+        Whether the even terms are rounding, as those of odd activations are.
     """
 
     slots: IntArray
@@ -54,6 +56,7 @@ class Coefficients(NamedTuple):
     columns: FloatArray
     degrees: IntArray
     cutoffs: FloatArray
+    odd: BoolArray
 
 
 class Branches(NamedTuple):
@@ -222,4 +225,5 @@ class SeriesBank:
         closed = np.full(degrees.shape, CLOSED)
         cutoffs = [closed if each.fold is not None else each.used.cutoffs(degree)[1] for each in plan.layers]
         stacked = np.array(columns) if summed else np.empty((0, degree + 1, m))
-        return Coefficients(slots, rows, stacked, degrees, np.array(cutoffs))
+        odd = np.array([each.fold is None and each.used.odd for each in plan.layers])
+        return Coefficients(slots, rows, stacked, degrees, np.array(cutoffs), odd)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from rmtdeq._lib import check
 from rmtdeq._lib.types import FloatArray, IntArray
-from rmtdeq.kernels.rounding import rounded_bits
-from rmtdeq.kernels.samples import Samples
+from rmtdeq.kernels.samples import Samples, rounded_bits
 
 _ROWS = 4096
 
@@ -43,15 +42,18 @@ class DeviceSamples(Samples):
     def _rows(self, X: Tensor, index: IntArray) -> FloatArray:
         return np.asarray(X[torch.from_numpy(np.ascontiguousarray(index)).to(X.device)].double().cpu().numpy())
 
-    def diagonal(self, part: slice) -> FloatArray:
-        """Squared norms of some samples, which are rows and columns."""
-        return _squared_norms(self.X[part])
-
 
 def _squared_norms(X: Tensor) -> FloatArray:
     if not len(X):
         return np.empty(0)
     return np.asarray(torch.cat([(rows.double() ** 2).sum(dim=1) for rows in torch.split(X, _ROWS)]).cpu().numpy())
+
+
+def tensors_of(X: Any, Y: Any, dtype: np.dtype[Any] | None, products: str, device: torch.device) -> DeviceSamples:
+    """Check samples, of which X is a tensor, on a device; see `samples.samples_of`."""
+    rows = checked(X, "X", device, dtype, products)
+    kind = np.dtype(str(rows.dtype).removeprefix("torch."))
+    return DeviceSamples(rows, None if Y is None else checked(Y, "Y", device, kind, products), products)
 
 
 def checked(X: Any, name: str, device: torch.device, dtype: np.dtype[Any] | None, products: str) -> Tensor:
@@ -62,15 +64,9 @@ def checked(X: Any, name: str, device: torch.device, dtype: np.dtype[Any] | None
     InvalidInputError
         As for `check.samples`.
     """
-    check.dense(X, name)
-    if not isinstance(X, Tensor) or X.ndim != 2 or not X.numel() or X.is_complex():
-        X = torch.from_numpy(np.require(check.samples(X, name), requirements=["C", "W"]))
-    X = check.resolved(X).to(device)
-    if X.dtype not in (torch.float32, torch.float64):
-        X = X.double()
-    check.finite(X.numel() - int(X.isfinite().sum()), name)
+    found: Tensor = check.samples_on(device, X, name)
     if dtype is not None:
-        X = X.to(getattr(torch, str(dtype)))
+        found = found.to(getattr(torch, str(dtype)))
     if products != "full":
-        X = rounded_bits(X.contiguous().view(torch.int32), products).view(torch.float32)
-    return X.contiguous()
+        found = rounded_bits(found.contiguous().view(torch.int32), products).view(torch.float32)
+    return found.contiguous()

@@ -16,9 +16,9 @@ from distributed import Client, LocalCluster, scheduler
 from distributed.comm import CommClosedError
 
 import rmtdeq as rd
-from rmtdeq.kernels.stores.cluster import client as reached
-from rmtdeq.kernels.stores.cluster import matrix as stored
-from rmtdeq.kernels.stores.cluster import pieces as cut
+from rmtdeq._lib import cluster as reached
+from rmtdeq.kernels import pieces as cut
+from rmtdeq.kernels.stores import cluster as stored
 
 KINDS = ("ck", "ntk", "ntk-full")
 

@@ -12,7 +12,7 @@ import torch
 
 import rmtdeq as rd
 from rmtdeq.activations import dual
-from rmtdeq.kernels.angular import angular_coefficients
+from rmtdeq.kernels.angular import FAR, angular_function
 from rmtdeq.kernels.plan import Plan, make_plan
 from rmtdeq.kernels.samples import Samples
 
@@ -228,7 +228,7 @@ def test_layers_without_biases_are_functions_of_the_angle():
     network = rd.Network([rd.Layer("relu", sigma_b2=2.0)] * 20)
     X = np.concatenate([samples(), np.random.default_rng(3).standard_normal((120, 20))])
     found = rd.kernel(X, network, KINDS)
-    assert angular_coefficients(make_plan(Samples(X, None), network, KINDS)).shape == (3, 48)
+    assert angular_function(make_plan(Samples(X, None), network, KINDS)).whole.shape == (3, 48)
     for one, other in zip(rd.kernel(X, network, KINDS, backend="numpy"), found, strict=True):
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-11 * one.max())
         np.testing.assert_array_equal(other, other.T)
@@ -253,10 +253,33 @@ def test_layers_without_biases_are_functions_of_the_angle():
     np.testing.assert_allclose([each[i, j] for each in found], expected, rtol=3e-14)
 
 
+@pytest.mark.parametrize("depth", [2, 20])
+def test_samples_far_from_parallel_need_no_angle(depth):
+    """Powers of the cosine and the sum over angles meet where one follows on the other."""
+    network = rd.Network([rd.Layer("leaky_relu(0.1)", sigma_b2=2.0)] * depth)
+    cosine = np.concatenate([FAR * np.linspace(-1, 1, 128), FAR * np.linspace(1 + 1e-15, 4, 64), [-0.5] * 64])
+    X, Y = np.tile([1.0, 0.0], (2, 1)), np.stack([cosine, np.sqrt(1 - cosine**2)], axis=1)
+    for kind in KINDS:
+        exact = rd.kernel(X, network, kind, Y=Y, backend="numpy")
+        np.testing.assert_allclose(rd.kernel(X, network, kind, Y=Y), exact, rtol=0, atol=1e-14 * exact.max())
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("activation", ["tanh", "erf", "sin(1, 1)", "swish", "relu", "cos(1, 1)"])
+def test_nearly_orthogonal_samples_take_one_step(activation, depth):
+    """Odd series and others, settled at once, are what the other engine iterates to."""
+    rng = np.random.default_rng(5)
+    X = rng.standard_normal((130, 1500)) / np.sqrt(1500) * rng.uniform(0.8, 1.2, (130, 1))
+    network = rd.Network([rd.Layer(activation, sigma_a2=0.2, sigma_b2=0.7)] * depth)
+    found, exact = (rd.kernel(X, network, KINDS, backend=backend) for backend in ("numba", "numpy"))
+    for one, other in zip(found, exact, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=3e-13 * other.max())
+
+
 @pytest.mark.parametrize("given", [[rd.Layer("relu"), rd.Layer("relu", sigma_c2=0.1)], ["relu"], ["relu", "tanh"]])
 def test_other_layers_are_no_functions_of_the_angle(given):
     network = rd.Network(given)
-    assert angular_coefficients(make_plan(Samples(samples(), None), network, KINDS)) is None
+    assert angular_function(make_plan(Samples(samples(), None), network, KINDS)) is None
 
 
 def test_dropout_changes_what_a_sample_has_with_itself():

@@ -11,7 +11,8 @@ import torch
 
 import rmtdeq as rd
 from rmtdeq.kernels.engines import torch_engine as worker
-from rmtdeq.kernels.engines.torch_tables import DeviceTables, device_outputs
+from rmtdeq.kernels.engines.torch_tables import DeviceTables
+from rmtdeq.kernels.outputs import device_outputs
 
 KINDS = ("ck", "ntk", "ntk-full")
 

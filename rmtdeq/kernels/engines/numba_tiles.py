@@ -22,20 +22,24 @@ import numpy as np
 
 from rmtdeq._lib.compiled import compiled
 from rmtdeq._lib.types import FloatArray
-from rmtdeq.kernels.angular import TERMS
+from rmtdeq.kernels.angular import FAR, TERMS, Angular
 from rmtdeq.kernels.series import ARCSINE, CLOSED, Branches, Coefficients, Position, Scales
 
 STRIP = 64
+_PITCH = STRIP + 8
+"""From row to row of a tile: at a power of two the entries of a column would share few lines of the cache."""
 _MAX_STEPS = 60
 _STEP = 1e-7  # What is left after a step is of the order of its square, for the derivative.
 
 # Sections of the flat array; four that lie together are what is kept of a node of a network with branches.
 (
-    _X, _INVERSE, _SIGMA, _SIZE, _BELOW, _R, _VALUE, _TANGENT, _FULL, _VERSINE, _SLOPE, _BEND, _MOVE, _GAIN,
-    _RECIPROCAL, _LOST, _BAD,
-) = (STRIP * k for k in range(17))  # fmt: skip
-_SECTIONS = 17
+    _X, _BELOW, _R, _VALUE, _TANGENT, _FULL, _VERSINE, _SLOPE, _BEND, _MOVE, _GAIN, _RECIPROCAL, _LOST, _BAD,
+) = (STRIP * k for k in range(14))  # fmt: skip
+_SECTIONS = 14
 _ENTRIES, _NODE = 3 * STRIP, 4 * STRIP
+# And of what a layer knows of the columns: 1/σ, the scale of what φ is given, √E φ², the terms of the series.
+_INVERSE, _SIGMA, _SIZE, _SERIES = (STRIP * k for k in range(4))
+_Y0, _Y1, _Y2, _Y3, _Y4, _Y5, _Y6, _Y7, _Y8, _Y9, _Y10, _Y11, _Y12 = (_SERIES + STRIP * k for k in range(13))
 
 _C12, _C11, _C10, _C9, _C8, _C7, _C6, _C5, _C4, _C3, _C2, _C1, _ = ARCSINE
 
@@ -64,41 +68,74 @@ def _move(x, r, v, s, c, scale, sigma_a2):  # type: ignore[no-untyped-def]
 
 
 @compiled(**_OPTIONS)
-def _start(b, y, h, inverse_sigma, sigma_a2):  # type: ignore[no-untyped-def]
-    """From the root of the series' quartic part, one step with the series up to degree 12."""
-    h0, h1, h2, h3, h4, h5, h6 = h[0], h[1], h[2], h[3], h[4], h[5], h[6]
-    h7, h8, h9, h10, h11, h12 = h[7], h[8], h[9], h[10], h[11], h[12]
+def _start(b, of, h, at, inverse_sigma, variances):  # type: ignore[no-untyped-def]
+    """The root of the series' quartic part, and there the series up to degree 12.
+
+    Of two loops each has a short way from what it reads to what it writes, so that the core works at several turns of
+    one at once.
+    """
+    h0, h1, h2, h3, h4, h5, h6 = h[at], h[at + 1], h[at + 2], h[at + 3], h[at + 4], h[at + 5], h[at + 6]
+    h7, h8, h9, h10, h11, h12 = h[at + 7], h[at + 8], h[at + 9], h[at + 10], h[at + 11], h[at + 12]
+    sigma_a2, sigma_b2, sigma_c2 = variances
     for j in range(STRIP):
-        c0, c1, c2 = h0 * y[j], h1 * y[STRIP + j], h2 * y[2 * STRIP + j]
-        c3, c4, c5 = h3 * y[3 * STRIP + j], h4 * y[4 * STRIP + j], h5 * y[5 * STRIP + j]
-        c6, c7, c8 = h6 * y[6 * STRIP + j], h7 * y[7 * STRIP + j], h8 * y[8 * STRIP + j]
-        c9, c10 = h9 * y[9 * STRIP + j], h10 * y[10 * STRIP + j]
-        c11, c12 = h11 * y[11 * STRIP + j], h12 * y[12 * STRIP + j]
-        scale = inverse_sigma * b[_INVERSE + j]
+        x, scale = sigma_b2 * b[_VALUE + j] + sigma_c2, inverse_sigma * of[_INVERSE + j]
+        b[_X + j] = x
         g = sigma_a2 * scale
-        inverse = 1.0 / (1.0 - g * c1)
-        linear = (b[_X + j] * scale + g * c0) * inverse
+        inverse = 1.0 / (1.0 - g * h1 * of[_Y1 + j])
+        linear = (x * scale + g * h0 * of[_Y0 + j]) * inverse
         g = g * inverse
-        k2, k3, k4 = g * c2, g * c3, g * c4
+        k2, k3, k4 = g * h2 * of[_Y2 + j], g * h3 * of[_Y3 + j], g * h4 * of[_Y4 + j]
         r = linear + (k2 + k3 * linear) * linear * linear
         r = linear + (k2 + (k3 + k4 * r) * r) * r * r
         # Far from zero this may have led astray; NaN is not within either.
-        r = r if abs(r) <= 1.0 else min(max(linear, -1.0), 1.0)
-        v, s = c12 * r + c11, c12
-        c, s, v = s, s * r + v, v * r + c10
-        c, s, v = c * r + s, s * r + v, v * r + c9
-        c, s, v = c * r + s, s * r + v, v * r + c8
-        c, s, v = c * r + s, s * r + v, v * r + c7
-        c, s, v = c * r + s, s * r + v, v * r + c6
-        c, s, v = c * r + s, s * r + v, v * r + c5
-        c, s, v = c * r + s, s * r + v, v * r + c4
-        c, s, v = c * r + s, s * r + v, v * r + c3
-        c, s, v = c * r + s, s * r + v, v * r + c2
-        c, s, v = c * r + s, s * r + v, v * r + c1
-        c, s, v = c * r + s, s * r + v, v * r + c0
-        r, d, v, s, gain, inverse = _move(b[_X + j], r, v, s, c, scale, sigma_a2)
-        b[_R + j], b[_MOVE + j], b[_VALUE + j] = r, d, v
-        b[_SLOPE + j], b[_GAIN + j], b[_RECIPROCAL + j] = s, gain, inverse
+        b[_R + j] = r if abs(r) <= 1.0 else min(max(linear, -1.0), 1.0)
+    for j in range(STRIP):
+        r = b[_R + j]
+        s = h12 * of[_Y12 + j]
+        v, c = s * r + h11 * of[_Y11 + j], 0.0
+        c, s, v = s, s * r + v, v * r + h10 * of[_Y10 + j]
+        c, s, v = c * r + s, s * r + v, v * r + h9 * of[_Y9 + j]
+        c, s, v = c * r + s, s * r + v, v * r + h8 * of[_Y8 + j]
+        c, s, v = c * r + s, s * r + v, v * r + h7 * of[_Y7 + j]
+        c, s, v = c * r + s, s * r + v, v * r + h6 * of[_Y6 + j]
+        c, s, v = c * r + s, s * r + v, v * r + h5 * of[_Y5 + j]
+        c, s, v = c * r + s, s * r + v, v * r + h4 * of[_Y4 + j]
+        c, s, v = c * r + s, s * r + v, v * r + h3 * of[_Y3 + j]
+        c, s, v = c * r + s, s * r + v, v * r + h2 * of[_Y2 + j]
+        c, s, v = c * r + s, s * r + v, v * r + h1 * of[_Y1 + j]
+        c, s, v = c * r + s, s * r + v, v * r + h0 * of[_Y0 + j]
+        b[_VALUE + j], b[_SLOPE + j], b[_BEND + j] = v, s, c
+
+
+@compiled(**_OPTIONS)
+def _start_odd(b, of, h, at, inverse_sigma, variances):  # type: ignore[no-untyped-def]
+    """The same where the series has odd terms alone, r Σ c_{2m+1} r^{2m}; the root has the quintic term, too."""
+    h1, h3, h5, h7, h9, h11 = h[at + 1], h[at + 3], h[at + 5], h[at + 7], h[at + 9], h[at + 11]
+    sigma_a2, sigma_b2, sigma_c2 = variances
+    for j in range(STRIP):
+        x, scale = sigma_b2 * b[_VALUE + j] + sigma_c2, inverse_sigma * of[_INVERSE + j]
+        b[_X + j] = x
+        g = sigma_a2 * scale
+        inverse = 1.0 / (1.0 - g * h1 * of[_Y1 + j])
+        linear = x * scale * inverse
+        g = g * inverse
+        k3, k5 = g * h3 * of[_Y3 + j], g * h5 * of[_Y5 + j]
+        q = linear * linear
+        r = linear + (k3 + k5 * q) * q * linear
+        q = r * r
+        r = linear + (k3 + k5 * q) * q * r
+        b[_R + j] = r if abs(r) <= 1.0 else min(max(linear, -1.0), 1.0)
+    for j in range(STRIP):
+        r = b[_R + j]
+        q = r * r
+        s = h11 * of[_Y11 + j]
+        v, c = s * q + h9 * of[_Y9 + j], 0.0
+        c, s, v = s, s * q + v, v * q + h7 * of[_Y7 + j]
+        c, s, v = c * q + s, s * q + v, v * q + h5 * of[_Y5 + j]
+        c, s, v = c * q + s, s * q + v, v * q + h3 * of[_Y3 + j]
+        c, s, v = c * q + s, s * q + v, v * q + h1 * of[_Y1 + j]
+        # From derivatives in r² to those in r.
+        b[_VALUE + j], b[_SLOPE + j], b[_BEND + j] = v * r, v + 2.0 * q * s, r * (3.0 * s + 4.0 * q * c)
 
 
 @compiled(**_OPTIONS)
@@ -119,27 +156,34 @@ def _eight_degrees(b, y, h):  # type: ignore[no-untyped-def]
 
 
 @compiled(**_OPTIONS)
-def _evaluate(b, y, h, degree):  # type: ignore[no-untyped-def]
+def _evaluate(b, of, h, at, degree):  # type: ignore[no-untyped-def]
     """Horner's rule for the series, its slope and half its curvature; `degree` is a multiple of eight."""
-    top, last = h[degree], y[STRIP * degree : STRIP * degree + STRIP]
+    y = of[_SERIES:]
+    top, last = h[at + degree], y[STRIP * degree : STRIP * degree + STRIP]
     for j in range(STRIP):
         b[_VALUE + j] = top * last[j]
         b[_SLOPE + j] = 0.0
         b[_BEND + j] = 0.0
     for k in range(degree - 8, -1, -8):
-        _eight_degrees(b, y[STRIP * k : STRIP * (k + 8)], h[k : k + 8])
+        _eight_degrees(b, y[STRIP * k : STRIP * (k + 8)], h[at + k : at + k + 8])
 
 
 @compiled(**_OPTIONS)
-def _step(b, inverse_sigma, sigma_a2, strongest):  # type: ignore[no-untyped-def]
-    """One step for the whole strip; entries that stay beyond the series are not waited for."""
+def _step(b, of, inverse_sigma, sigma_a2, nearest, strongest):  # type: ignore[no-untyped-def]
+    """One step for the whole strip; say whether every entry is settled, at most `nearest`, and of positive gain.
+
+    Entries that stay beyond the series are not waited for.
+    """
+    done = 0.0
     for j in range(STRIP):
-        before, scale = b[_R + j], inverse_sigma * b[_INVERSE + j]
+        before, scale = b[_R + j], inverse_sigma * of[_INVERSE + j]
         r, d, v, s, gain, inverse = _move(
             b[_X + j], before, b[_VALUE + j], b[_SLOPE + j], b[_BEND + j], scale, sigma_a2
         )
         b[_R + j], b[_VALUE + j], b[_SLOPE + j], b[_GAIN + j], b[_RECIPROCAL + j] = r, v, s, gain, inverse
         b[_MOVE + j] = d if min(abs(before), abs(r)) <= strongest else 0.0
+        done += 1.0 if (abs(d) <= _STEP) & (abs(r) <= nearest) & (gain > 0.0) else 0.0
+    return done == STRIP
 
 
 @compiled(**_OPTIONS)
@@ -161,29 +205,35 @@ def _largest(b, most):  # type: ignore[no-untyped-def]
 
 
 @compiled(**_OPTIONS)
-def _solve_strip(b, y, h, inverse_sigma, sigma_a2, degrees, cutoffs):  # type: ignore[no-untyped-def]
-    """Solve the strip's equations; entries that the series does not serve end beyond the last cutoff."""
-    _start(b, y, h, inverse_sigma, sigma_a2)
-    if _all_within(b, _MOVE, _STEP) and _all_within(b, _R, cutoffs[0]):
-        return
-    strongest = cutoffs[-1]
+def _solve_strip(b, of, h, at, odd, inverse_sigma, variances, degrees, cutoffs, layer):  # type: ignore[no-untyped-def]
+    """Solve the strip's equations; say whether all entries have a solution that the series serves.
+
+    Those that it does not serve end beyond the last cutoff.
+    """
+    nearest, strongest = cutoffs[layer, 0], cutoffs[layer, -1]
+    if odd:
+        _start_odd(b, of, h, at, inverse_sigma, variances)
+    else:
+        _start(b, of, h, at, inverse_sigma, variances)
+    if _step(b, of, inverse_sigma, variances[0], nearest, strongest):
+        return True
     tier = 1
     while True:
         top = _largest(b, strongest)
-        while tier < degrees.size - 1 and cutoffs[tier] < top:
+        while tier < degrees.size - 1 and cutoffs[layer, tier] < top:
             tier += 1
         settled = False
         for _ in range(_MAX_STEPS):
-            _evaluate(b, y, h, degrees[tier])
-            _step(b, inverse_sigma, sigma_a2, strongest)
+            _evaluate(b, of, h, at, degrees[tier])
+            _step(b, of, inverse_sigma, variances[0], nearest, strongest)
             settled = _all_within(b, _MOVE, _STEP)
             if settled:
                 break
         if not settled:
             for j in range(STRIP):
                 b[_R + j] = b[_R + j] if abs(b[_MOVE + j]) <= _STEP else 2.0
-        if tier == degrees.size - 1 or _largest(b, strongest) <= cutoffs[tier]:
-            return
+        if tier == degrees.size - 1 or _largest(b, strongest) <= cutoffs[layer, tier]:
+            return _all_positive(b) and _all_within(b, _R, strongest)
 
 
 @compiled(**_OPTIONS)
@@ -206,62 +256,67 @@ def _four_degrees(b, y, h):  # type: ignore[no-untyped-def]
 
 
 @compiled(**_OPTIONS)
-def _sum_twelve(b, y, h, inverse_sigma):  # type: ignore[no-untyped-def]
+def _sum_twelve(b, of, h, at, inverse_sigma, sigma_b2, sigma_c2):  # type: ignore[no-untyped-def]
     """Sum the series up to degree 12 of a layer without recurrence, and its slope."""
-    h0, h1, h2, h3, h4, h5, h6 = h[0], h[1], h[2], h[3], h[4], h[5], h[6]
-    h7, h8, h9, h10, h11, h12 = h[7], h[8], h[9], h[10], h[11], h[12]
+    h0, h1, h2, h3, h4, h5, h6 = h[at], h[at + 1], h[at + 2], h[at + 3], h[at + 4], h[at + 5], h[at + 6]
+    h7, h8, h9, h10, h11, h12 = h[at + 7], h[at + 8], h[at + 9], h[at + 10], h[at + 11], h[at + 12]
     for j in range(STRIP):
-        r = b[_X + j] * (inverse_sigma * b[_INVERSE + j])
+        r = (sigma_b2 * b[_VALUE + j] + sigma_c2) * (inverse_sigma * of[_INVERSE + j])
         r = min(max(r, -1.0), 1.0)
-        s = h12 * y[12 * STRIP + j]
-        v = s * r + h11 * y[11 * STRIP + j]
-        s, v = s * r + v, v * r + h10 * y[10 * STRIP + j]
-        s, v = s * r + v, v * r + h9 * y[9 * STRIP + j]
-        s, v = s * r + v, v * r + h8 * y[8 * STRIP + j]
-        s, v = s * r + v, v * r + h7 * y[7 * STRIP + j]
-        s, v = s * r + v, v * r + h6 * y[6 * STRIP + j]
-        s, v = s * r + v, v * r + h5 * y[5 * STRIP + j]
-        s, v = s * r + v, v * r + h4 * y[4 * STRIP + j]
-        s, v = s * r + v, v * r + h3 * y[3 * STRIP + j]
-        s, v = s * r + v, v * r + h2 * y[2 * STRIP + j]
-        s, v = s * r + v, v * r + h1 * y[STRIP + j]
-        s, v = s * r + v, v * r + h0 * y[j]
+        s = h12 * of[_Y12 + j]
+        v = s * r + h11 * of[_Y11 + j]
+        s, v = s * r + v, v * r + h10 * of[_Y10 + j]
+        s, v = s * r + v, v * r + h9 * of[_Y9 + j]
+        s, v = s * r + v, v * r + h8 * of[_Y8 + j]
+        s, v = s * r + v, v * r + h7 * of[_Y7 + j]
+        s, v = s * r + v, v * r + h6 * of[_Y6 + j]
+        s, v = s * r + v, v * r + h5 * of[_Y5 + j]
+        s, v = s * r + v, v * r + h4 * of[_Y4 + j]
+        s, v = s * r + v, v * r + h3 * of[_Y3 + j]
+        s, v = s * r + v, v * r + h2 * of[_Y2 + j]
+        s, v = s * r + v, v * r + h1 * of[_Y1 + j]
+        s, v = s * r + v, v * r + h0 * of[_Y0 + j]
         b[_R + j], b[_VALUE + j], b[_SLOPE + j] = r, v, s
 
 
 @compiled(**_OPTIONS)
-def _sum_strip(b, y, h, inverse_sigma, degrees, cutoffs):  # type: ignore[no-untyped-def]
-    """Sum the series of a layer without recurrence; entries that it does not serve have |r| beyond the last cutoff."""
-    _sum_twelve(b, y, h, inverse_sigma)
-    top = _largest(b, cutoffs[-1])
-    if top <= cutoffs[0]:
-        return
+def _sum_strip(b, of, h, at, inverse_sigma, sigma_b2, sigma_c2, degrees, cutoffs, layer):  # type: ignore[no-untyped-def]
+    """Sum the series of a layer without recurrence; say whether it serves all entries.
+
+    Those that it does not serve have |r| beyond the last cutoff.
+    """
+    _sum_twelve(b, of, h, at, inverse_sigma, sigma_b2, sigma_c2)
+    if _all_within(b, _R, cutoffs[layer, 0]):
+        return True
+    top = _largest(b, cutoffs[layer, -1])
     tier = 1
-    while tier < degrees.size - 1 and cutoffs[tier] < top:
+    while tier < degrees.size - 1 and cutoffs[layer, tier] < top:
         tier += 1
-    degree = degrees[tier]
-    highest, last = h[degree], y[STRIP * degree : STRIP * degree + STRIP]
+    degree, y = degrees[tier], of[_SERIES:]
+    highest, last = h[at + degree], y[STRIP * degree : STRIP * degree + STRIP]
     for j in range(STRIP):
         b[_VALUE + j], b[_SLOPE + j] = highest * last[j], 0.0
     for k in range(degree - 4, -1, -4):
-        _four_degrees(b, y[STRIP * k : STRIP * (k + 4)], h[k : k + 4])
+        _four_degrees(b, y[STRIP * k : STRIP * (k + 4)], h[at + k : at + k + 4])
+    return _all_within(b, _R, cutoffs[layer, -1])
 
 
 @compiled(**_OPTIONS)
-def _versine_of_products(b, inverse_sigma):  # type: ignore[no-untyped-def]
+def _versine_of_products(b, of, inverse_sigma, sigma_b2, sigma_c2):  # type: ignore[no-untyped-def]
     """Find 1 - r of the pre-activations from their covariance."""
     for j in range(STRIP):
-        r = min(max(b[_X + j] * (inverse_sigma * b[_INVERSE + j]), -1.0), 1.0)
+        r = (sigma_b2 * b[_VALUE + j] + sigma_c2) * (inverse_sigma * of[_INVERSE + j])
+        r = min(max(r, -1.0), 1.0)
         b[_R + j], b[_VERSINE + j] = r, 1.0 - r
 
 
 @compiled(**_OPTIONS)
-def _versine_of_features(b, inverse_sigma, below, sigma_b2, sigma_c2):  # type: ignore[no-untyped-def]
+def _versine_of_features(b, of, inverse_sigma, below, sigma_b2, sigma_c2):  # type: ignore[no-untyped-def]
     """Find 1 - r of the pre-activations from that of the features below, without a difference of large terms."""
     bias = sigma_c2 / sigma_b2
     for j in range(STRIP):
         both, apart = below * b[_BELOW + j], below - b[_BELOW + j]
-        inverse = sigma_b2 * (inverse_sigma * b[_INVERSE + j])
+        inverse = sigma_b2 * (inverse_sigma * of[_INVERSE + j])
         size = 1.0 / inverse if inverse > 0.0 else 1.0
         versine = (both * b[_VERSINE + j] + bias * apart * apart / (size + bias + both)) * inverse
         b[_VERSINE + j] = min(versine, 2.0)
@@ -286,7 +341,7 @@ def angle(versine):  # type: ignore[no-untyped-def]
 
 
 @compiled(**_OPTIONS)
-def _fold_strip(b, sigma, size, linear, fold, shift):  # type: ignore[no-untyped-def]
+def _fold_strip(b, of, sigma, size, linear, fold, shift):  # type: ignore[no-untyped-def]
     """Evaluate a layer without recurrence and φ(u) = linear·u + fold·|u| - shift; leave 1 - r of its features.
 
     Twice that is the squared distance of the normalised features; see `dual_forms.FoldedLinear`.
@@ -298,9 +353,9 @@ def _fold_strip(b, sigma, size, linear, fold, shift):  # type: ignore[no-untyped
     for j in range(STRIP):
         versine = b[_VERSINE + j]
         r, theta = 1.0 - versine, angle(versine)
-        other = b[_SIZE + j]
+        other = of[_SIZE + j]
         inverse_other = 1.0 / other if other > 0.0 else 0.0
-        v = b[_SIGMA + j] * inverse_other
+        v = of[_SIGMA + j] * inverse_other
         apart = u - v
         constant = mean * apart - shift * (inverse_size - inverse_other)
         loss = squares * versine - folded * (sqrt(versine * (2.0 - versine)) - theta * r)
@@ -308,33 +363,23 @@ def _fold_strip(b, sigma, size, linear, fold, shift):  # type: ignore[no-untyped
         turned = min(max(turned, 0.0), 2.0)
         b[_VERSINE + j] = turned
         b[_VALUE + j] = size * other * (1.0 - turned)
-        b[_SLOPE + j] = sigma * b[_SIGMA + j] * (squares - folded * theta)
+        b[_SLOPE + j] = sigma * of[_SIGMA + j] * (squares - folded * theta)
 
 
 @compiled(**_OPTIONS)
-def _tangent(b, section, inverse_sigma, sigma_b2, sigma_c2):  # type: ignore[no-untyped-def]
+def _tangent(b, of, section, inverse_sigma, sigma_b2, sigma_c2):  # type: ignore[no-untyped-def]
     """Carry a tangent kernel through a layer."""
     for j in range(STRIP):
-        derivative = b[_SLOPE + j] * (inverse_sigma * b[_INVERSE + j])
+        derivative = b[_SLOPE + j] * (inverse_sigma * of[_INVERSE + j])
         after = sigma_b2 * b[section + j] + sigma_c2
         b[section + j] = (b[_VALUE + j] + after * derivative) * b[_RECIPROCAL + j]
 
 
 @compiled(**_OPTIONS)
 def _first_tangent(b):  # type: ignore[no-untyped-def]
-    """Start the tangent kernel with input weights fixed; say whether 1 - σ_a² E φ'φ' is positive for all."""
-    positive = 0.0
+    """Start the tangent kernel with input weights fixed."""
     for j in range(STRIP):
         b[_TANGENT + j] = b[_VALUE + j] * b[_RECIPROCAL + j]
-        positive += 1.0 if b[_GAIN + j] > 0.0 else 0.0
-    return positive == STRIP
-
-
-@compiled(**_OPTIONS)
-def _next(b, sigma_b2, sigma_c2):  # type: ignore[no-untyped-def]
-    """Give the entries of a layer to the next."""
-    for j in range(STRIP):
-        b[_X + j] = sigma_b2 * b[_VALUE + j] + sigma_c2
 
 
 @compiled(**_OPTIONS)
@@ -430,9 +475,12 @@ def _gather(b, nodes, weights, row_sizes, column_sizes):  # type: ignore[no-unty
 
 
 @compiled(inline="always", **_OPTIONS)
-def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, branches, wants):  # type: ignore[no-untyped-def]
+def _through_layers(b, nodes, of_columns, of_nodes, h, i, coefficients, scales, branches, wants):  # type: ignore[no-untyped-def]
     """Take a strip of row i from the inner products to the last layer; say whether every layer serves every entry."""
-    whole, unit, depth = True, False, scales.rows.shape[0]
+    whole, unit, depth, n = True, False, scales.rows.shape[0], scales.rows.shape[1]
+    # Looked up once: every look counts a reference up and down, which other cores have to see.
+    terms, degrees, cutoffs = coefficients.rows.shape[2], coefficients.degrees, coefficients.cutoffs
+    slots, all_odd, sigmas, variances = coefficients.slots, coefficients.odd, scales.rows, scales.variances
     below = 0.0
     if branches is not None:
         if not _versine_of_values(b, branches.row_sizes[0, i], of_nodes[0]) and branches.near[0]:
@@ -441,54 +489,51 @@ def _through_layers(b, nodes, of_columns, of_nodes, y, i, coefficients, scales, 
             whole = False
         _keep(b, nodes[0], 1.0)
     for layer in range(depth):
-        a2, b2, c2 = scales.variances[layer, 0], scales.variances[layer, 1], scales.variances[layer, 2]
+        a2, b2, c2 = variances[layer, 0], variances[layer, 1], variances[layer, 2]
         if branches is not None:
             below = _gather(b, nodes, branches.weights[layer, : layer + 1], branches.row_sizes[:, i], of_nodes)
-            _next(b, b2, c2)
-        elif layer:
-            _next(b, b2, c2)
-        if depth > 1:
-            _copy(of_columns[layer, 0], b[_INVERSE:])
-        sigma, slot = scales.rows[layer, i], coefficients.slots[layer]
+        of = of_columns[layer]
+        sigma, slot = sigmas[layer, i], slots[layer]
         inverse_sigma = 1.0 / sigma if sigma > 0.0 else 0.0
         if slot < 0:
             if branches is not None:
-                _versine_of_features(b, inverse_sigma, below, b2, c2)
-            elif layer and coefficients.slots[layer - 1] < 0:
-                _copy(of_columns[layer - 1, 2], b[_BELOW:])
-                _versine_of_features(b, inverse_sigma, scales.row_sizes[layer - 1, i], b2, c2)
+                _versine_of_features(b, of, inverse_sigma, below, b2, c2)
+            elif layer and slots[layer - 1] < 0:
+                _copy(of_columns[layer - 1, _SIZE:], b[_BELOW:])
+                _versine_of_features(b, of, inverse_sigma, scales.row_sizes[layer - 1, i], b2, c2)
             else:
-                _versine_of_products(b, inverse_sigma)
-            _copy(of_columns[layer, 1], b[_SIGMA:])
-            _copy(of_columns[layer, 2], b[_SIZE:])
+                _versine_of_products(b, of, inverse_sigma, b2, c2)
             folded, strongest = scales.folds[layer], CLOSED
-            _fold_strip(b, scales.row_arguments[layer, i], scales.row_sizes[layer, i], folded[0], folded[1], folded[2])
+            size = scales.row_sizes[layer, i]
+            _fold_strip(b, of, scales.row_arguments[layer, i], size, folded[0], folded[1], folded[2])
+            sound = _all_within(b, _R, strongest)
         else:
-            h, cutoffs = coefficients.rows[slot, i], coefficients.cutoffs[layer]
-            strongest = cutoffs[-1]
+            at, strongest = (slot * n + i) * terms, cutoffs[layer, -1]
             if a2 == 0.0:
-                _sum_strip(b, y[slot], h, inverse_sigma, coefficients.degrees, cutoffs)
+                sound = _sum_strip(b, of, h, at, inverse_sigma, b2, c2, degrees, cutoffs, layer)
             else:
-                _solve_strip(b, y[slot], h, inverse_sigma, a2, coefficients.degrees, cutoffs)
+                odd = all_odd[layer]
+                sound = _solve_strip(b, of, h, at, odd, inverse_sigma, (a2, b2, c2), degrees, cutoffs, layer)
         if a2 == 0.0 and not unit:
             _no_gain(b)
         unit = a2 == 0.0
         first = layer == 0
         if branches is not None:
             first = branches.first[layer]
-        sound = _first_tangent(b) if first else unit or _all_positive(b)
-        if not (sound and _all_within(b, _R, strongest)):
+        if not sound:
             if whole:
                 _none_lost(b)
             whole = False
         if not whole:
             _part_with(b, strongest)
-        if wants[1] and not first:
-            _tangent(b, _TANGENT, inverse_sigma, b2, c2)
+        if wants[1] and first:
+            _first_tangent(b)
+        elif wants[1]:
+            _tangent(b, of, _TANGENT, inverse_sigma, b2, c2)
         if wants[2]:
-            _tangent(b, _FULL, inverse_sigma, b2, c2)
+            _tangent(b, of, _FULL, inverse_sigma, b2, c2)
         if branches is not None:
-            apart = slot < 0 or _versine_of_values(b, scales.row_sizes[layer, i], of_columns[layer, 2])
+            apart = slot < 0 or _versine_of_values(b, scales.row_sizes[layer, i], of[_SIZE:])
             if branches.near[layer + 1] and not apart:
                 if whole:
                     _none_lost(b)
@@ -518,9 +563,32 @@ def _eight_terms(b, c):  # type: ignore[no-untyped-def]
 
 
 @compiled(**_OPTIONS)
-def _by_angle(b, coefficients, sigma, sigma_b2, wants):  # type: ignore[no-untyped-def]
+def _by_cosine(b, of, section, c, scale):  # type: ignore[no-untyped-def]
+    """Sum powers of r for samples far from parallel, and those of their square, so that two sums go side by side."""
+    c0, c1, c2, c3, c4, c5, c6, c7 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
+    c8, c9, c10, c11, c12, c13, c14, c15 = c[8], c[9], c[10], c[11], c[12], c[13], c[14], c[15]
+    for j in range(STRIP):
+        x = b[_R + j] * (1.0 / FAR)
+        y = x * x
+        even = ((c14 * y + c12) * y + c10) * y + c8
+        odd = ((c15 * y + c13) * y + c11) * y + c9
+        even = (((even * y + c6) * y + c4) * y + c2) * y + c0
+        odd = (((odd * y + c7) * y + c5) * y + c3) * y + c1
+        b[_SLOPE + j] = odd * x + even
+    for j in range(STRIP):
+        b[section + j] = scale * of[_SIGMA + j] * b[_SLOPE + j]
+
+
+@compiled(**_OPTIONS)
+def _by_angle(b, of, angular, sigma, sigma_b2, wants):  # type: ignore[no-untyped-def]
     """Evaluate kernels of homogeneous layers; say whether every entry's angle has its digits."""
-    _versine_of_products(b, 1.0 / sigma if sigma > 0.0 else 0.0)
+    _versine_of_products(b, of, 1.0 / sigma if sigma > 0.0 else 0.0, sigma_b2, 0.0)
+    if _all_within(b, _R, FAR):
+        for k, section in enumerate((_VALUE, _TANGENT, _FULL)):
+            if wants[k]:
+                _by_cosine(b, of, section, angular.far[k], sigma / sigma_b2)
+        return True
+    coefficients = angular.whole
     for j in range(STRIP):
         b[_X + j] = angle(b[_VERSINE + j]) * (4.0 / pi) - 2.0
     scale = sigma / sigma_b2
@@ -532,7 +600,7 @@ def _by_angle(b, coefficients, sigma, sigma_b2, wants):  # type: ignore[no-untyp
                 _eight_terms(b, coefficients[k, step : step + TERMS])
             # The argument is doubled.
             for j in range(STRIP):
-                b[section + j] = scale * b[_SIGMA + j] * (b[_SLOPE + j] - 0.5 * b[_X + j] * b[_BEND + j])
+                b[section + j] = scale * of[_SIGMA + j] * (b[_SLOPE + j] - 0.5 * b[_X + j] * b[_BEND + j])
     if _all_within(b, _R, CLOSED):
         return True
     _none_lost(b)
@@ -544,7 +612,7 @@ def _by_angle(b, coefficients, sigma, sigma_b2, wants):  # type: ignore[no-untyp
 def _store(out, tile, row, column, height, width):  # type: ignore[no-untyped-def]
     """Write a whole tile at (row, column)."""
     for a in range(height):
-        target, source = out[row + a, column : column + width], tile[STRIP * a : STRIP * a + width]
+        target, source = out[row + a, column : column + width], tile[_PITCH * a : _PITCH * a + width]
         for j in range(width):
             target[j] = source[j]
 
@@ -554,7 +622,7 @@ def _store_transposed(out, tile, row, column, height, width):  # type: ignore[no
     for j in range(width):
         target, source = out[row + j, column : column + height], tile[j:]
         for a in range(height):
-            target[a] = source[STRIP * a]
+            target[a] = source[_PITCH * a]
 
 
 @compiled(**_OPTIONS)
@@ -563,9 +631,9 @@ def _store_some(out, tile, done, row, column, height, width, mirror, down, acros
     for a in range(height):
         for j in range(width):
             if done[a, j]:
-                out[row + a, column + j] = tile[STRIP * a + j]
+                out[row + a, column + j] = tile[_PITCH * a + j]
                 if mirror:
-                    out[down + j, across + a] = tile[STRIP * a + j]
+                    out[down + j, across + a] = tile[_PITCH * a + j]
 
 
 @compiled(**_OPTIONS)
@@ -579,7 +647,7 @@ def solve_block(
     branches: Branches | None,
     left: np.ndarray[Any, Any],
     again: bool,
-    angular: FloatArray | None = None,
+    angular: Angular | None = None,
 ) -> tuple[int, int]:
     """Turn a block of inner products into kernel entries.
 
@@ -602,8 +670,8 @@ def solve_block(
     left : ndarray (height, width) of uint8
         Out: 1 where some layer's series does not serve.  In: with `again`, 1 where entries are to be done; else 0.
     again : bool
-    angular : ndarray (kinds, terms), optional
-        Of kernels that are functions of the angle; see `angular.angular_coefficients`.
+    angular : Angular, optional
+        Of kernels that are functions of the angle.
 
     Returns
     -------
@@ -616,42 +684,39 @@ def solve_block(
     out_row, out_column = position.out_row, position.out_column
     depth, terms = scales.rows.shape[0], coefficients.degrees[-1] + 1
     a2, b2, c2 = scales.variances[0, 0], scales.variances[0, 1], scales.variances[0, 2]
-    b, y = np.zeros(_SECTIONS * STRIP), np.zeros((coefficients.columns.shape[0], terms * STRIP))
-    of_columns = np.zeros((depth, 3, STRIP))  # 1/σ, the scale of what φ is given, √E φ²
+    b = np.zeros(_SECTIONS * STRIP)
+    of_columns = np.zeros((depth, _SERIES + (terms * STRIP if coefficients.columns.shape[0] else 0)))
     kept = depth + 1 if branches is not None else 0
     nodes, of_nodes = np.zeros((kept, _NODE)), np.zeros((kept, STRIP))
     sections = (_VALUE, _TANGENT, _FULL)
     # One recurrent layer is what is computed most: what its rows share is looked up once.
     single = depth == 1 and a2 > 0.0 and branches is None
-    only, hermite_x = (y[0], coefficients.rows[0]) if single else (b, scales.rows)
-    sigma_x, degrees, cutoffs = scales.rows[0], coefficients.degrees, coefficients.cutoffs[0]
-    strongest = cutoffs[-1]
-    tiles = np.empty((3, STRIP * STRIP))
+    only, h = of_columns[0], coefficients.rows.ravel()
+    sigma_x, odd = scales.rows[0], coefficients.odd[0]
+    degrees, cutoffs = coefficients.degrees, coefficients.cutoffs
+    tiles = np.empty((3, STRIP * _PITCH))
     done = np.empty((STRIP, STRIP), dtype=np.uint8)
     bad, remaining = 0, 0
     for first in range(0, gram.shape[1], STRIP):
         width = min(STRIP, gram.shape[1] - first)
         begin = column + first
         of_columns[:] = 0.0
-        y[:] = 0.0
         for layer in range(depth):
+            of, slot = of_columns[layer], coefficients.slots[layer]
             for j in range(width):
                 sigma = scales.columns[layer, begin + j]
-                of_columns[layer, 0, j] = 1.0 / sigma if sigma > 0.0 else 0.0
-                of_columns[layer, 1, j] = scales.column_arguments[layer, begin + j]
-                of_columns[layer, 2, j] = scales.column_sizes[layer, begin + j]
+                of[_INVERSE + j] = 1.0 / sigma if sigma > 0.0 else 0.0
+                of[_SIGMA + j] = scales.column_arguments[layer, begin + j]
+                of[_SIZE + j] = scales.column_sizes[layer, begin + j]
+            for k in range(terms if slot >= 0 else 0):
+                source = coefficients.columns[slot, k, begin : begin + width]
+                target = of[_SERIES + STRIP * k : _SERIES + STRIP * (k + 1)]
+                for j in range(width):
+                    target[j] = source[j]
         if branches is not None:
             for node in range(kept):
                 of_nodes[node] = 0.0
                 of_nodes[node, :width] = branches.column_sizes[node, begin : begin + width]
-        _copy(of_columns[0, 0], b[_INVERSE:])
-        _copy(of_columns[0, 1], b[_SIGMA:])
-        for slot in range(y.shape[0]):
-            for k in range(terms):
-                source = coefficients.columns[slot, k, begin : begin + width]
-                target = y[slot, STRIP * k : STRIP * (k + 1)]
-                for j in range(width):
-                    target[j] = source[j]
         for top in range(0, gram.shape[0], STRIP):
             height = min(STRIP, gram.shape[0] - top)
             if mirror and begin >= row + top + height:
@@ -668,41 +733,36 @@ def solve_block(
                     end = max(0, min(width, i - begin))
                 skip = i - begin if same else -1
                 inner = gram[local, first : first + end]
-                if end == STRIP:
-                    for j in range(STRIP):
-                        b[_X + j] = b2 * inner[j] + c2
-                else:
-                    b[_X : _X + STRIP] = 0.0
-                    for j in range(end):
-                        b[_X + j] = b2 * inner[j] + c2
-                if wants[2]:
-                    for j in range(end):
-                        b[_FULL + j] = inner[j]
+                if end < STRIP:
+                    b[_VALUE : _VALUE + STRIP] = 0.0
+                for j in range(end):
+                    b[_VALUE + j] = inner[j]
                 if 0 <= skip < STRIP:
-                    b[_X + skip] = 0.0
+                    b[_VALUE + skip] = 0.0
+                # Of networks with branches any layer may be given the samples.
+                if wants[2] or branches is not None:
+                    _copy(b[_VALUE:], b[_FULL:])
                 if branches is not None:
-                    for section in (_VALUE, _TANGENT, _FULL):
-                        b[section : section + STRIP] = 0.0
-                        for j in range(end):
-                            b[section + j] = inner[j] if j != skip else 0.0
+                    _copy(b[_VALUE:], b[_TANGENT:])
                 if single:
                     inverse_sigma = 1.0 / sigma_x[i] if sigma_x[i] > 0.0 else 0.0
-                    _solve_strip(b, only, hermite_x[i], inverse_sigma, a2, degrees, cutoffs)
-                    served = _first_tangent(b) and _all_within(b, _R, strongest)
+                    served = _solve_strip(b, only, h, i * terms, odd, inverse_sigma, (a2, b2, c2), degrees, cutoffs, 0)
                     if not served:
                         _none_lost(b)
-                        _part_with(b, strongest)
+                        _part_with(b, cutoffs[0, -1])
+                    if wants[1]:
+                        _first_tangent(b)
                     if wants[2]:
-                        _tangent(b, _FULL, inverse_sigma, b2, c2)
+                        _tangent(b, only, _FULL, inverse_sigma, b2, c2)
                 elif angular is not None:
-                    served = _by_angle(b, angular, sigma_x[i], b2, wants)
+                    served = _by_angle(b, only, angular, sigma_x[i], b2, wants)
                 else:
                     served = _through_layers(
-                        b, nodes, of_columns, of_nodes, y, i, coefficients, scales, branches, wants
+                        b, nodes, of_columns, of_nodes, h, i, coefficients, scales, branches, wants
                     )
                 for k in range(3):
                     if wants[k]:
-                        _copy(b[sections[k] :], tiles[k, STRIP * a :])
+                        _copy(b[sections[k] :], tiles[k, _PITCH * a :])
                 # Rarely: entries that are not all to be written.
                 if served and end == width and not 0 <= skip < width and not again:
                     done[a] = 1

@@ -1,9 +1,8 @@
-"""What a device holds of a plan, and where results go."""
+"""What a device holds of a plan, and what it has room for."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,11 +14,9 @@ from torch import Tensor
 
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import MemoryLimitError
-from rmtdeq._lib.types import FloatArray, IntArray, Kind
+from rmtdeq._lib.types import FloatArray, IntArray
 from rmtdeq.kernels.plan import Plan
 from rmtdeq.kernels.series import Branches, Scales, SeriesBank
-
-logger = logging.getLogger(__name__)
 
 _SHARE = 0.8
 """Of a device's free memory so much may be taken by results; the rest is for tiles."""
@@ -32,36 +29,6 @@ def free_memory(device: torch.device) -> float:
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return _SHARE * (torch.cuda.mem_get_info(device)[0] + kept)
     return check.memory_allowed(None)[0] if device.type == "cpu" else float("inf")
-
-
-def device_outputs(
-    kinds: Sequence[Kind],
-    shape: tuple[int, int],
-    dtype: np.dtype[Any],
-    device: torch.device,
-    memory_limit: float | None,
-) -> dict[Kind, Tensor]:
-    """Return tensors for the results: on the device, or on the host where they do not fit there.
-
-    Raises
-    ------
-    MemoryLimitError
-        They fit nowhere.
-    """
-    size = len(kinds) * shape[0] * shape[1] * dtype.itemsize
-    kind = getattr(torch, str(dtype))
-    what = f"The result, {len(kinds)} kernel(s) of {shape[0]} x {shape[1]} entries,"
-    try:
-        if device.type == "cpu":
-            raise MemoryLimitError("The host is the device.")
-        check.memory(size, min(free_memory(device), memory_limit or float("inf")), what, "")
-        return {name: torch.empty(shape, dtype=kind, device=device) for name in kinds}
-    except (MemoryLimitError, torch.OutOfMemoryError):
-        remedy = "use kernel_operator(X, deq, kind), which never stores the matrix, or pass memory maps as out="
-        check.memory(size, memory_limit, what, remedy)
-        if device.type != "cpu":
-            logger.warning("%s do not fit on %s: they are kept on the host, a tile at a time.", what, device)
-        return {name: torch.empty(shape, dtype=kind) for name in kinds}
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,13 +74,17 @@ class DeviceTables:
         there = torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
         return there.clone() if self.device.type == "cpu" else there
 
+    def _both(self, of_rows: Any, of_columns: Any) -> tuple[Tensor, Tensor]:
+        """Return what there is of rows and of columns, once where these are the same samples."""
+        rows = self.to(of_rows)
+        return rows, rows if self._plan.same else self.to(of_columns)
+
     @cached_property
     def samples(self) -> tuple[Tensor, Tensor]:
         """Those of rows and columns."""
         inputs = self._plan.inputs
         try:
-            X = self.to(inputs.X)
-            return X, X if inputs.Y is None else self.to(inputs.Y)
+            return self._both(inputs.X, inputs.Y)
         except torch.OutOfMemoryError as error:
             raise MemoryLimitError(
                 f"The samples do not fit on {self.device}: {str(error).splitlines()[0]} Free memory there, or compute "
@@ -123,28 +94,23 @@ class DeviceTables:
     @cached_property
     def scales(self) -> tuple[Tensor, Tensor]:
         """Scales σ of rows and columns, (layers, ·)."""
-        rows = self.to(self._scales.rows)
-        return rows, rows if self._plan.same else self.to(self._scales.columns)
+        return self._both(self._scales.rows, self._scales.columns)
 
     @cached_property
     def arguments(self) -> tuple[Tensor, Tensor]:
         """Scales of what φ is given, of rows and columns, (layers, ·)."""
-        rows = self.to(self._scales.row_arguments)
-        return rows, rows if self._plan.same else self.to(self._scales.column_arguments)
+        return self._both(self._scales.row_arguments, self._scales.column_arguments)
 
     @cached_property
     def nodes(self) -> tuple[Tensor, Tensor]:
         """Norms of samples and features of rows and columns, (layers + 1, ·)."""
-        branches = self._branches
-        assert branches is not None
-        rows = self.to(branches.row_sizes)
-        return rows, rows if self._plan.same else self.to(branches.column_sizes)
+        assert self._branches is not None
+        return self._both(self._branches.row_sizes, self._branches.column_sizes)
 
     @cached_property
     def sizes(self) -> tuple[Tensor, Tensor]:
         """√E φ² of rows and columns, (layers, ·)."""
-        rows = self.to(self._scales.row_sizes)
-        return rows, rows if self._plan.same else self.to(self._scales.column_sizes)
+        return self._both(self._scales.row_sizes, self._scales.column_sizes)
 
     @cached_property
     def inverse_scales(self) -> tuple[Tensor, Tensor]:

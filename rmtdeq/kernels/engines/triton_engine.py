@@ -11,11 +11,10 @@ from torch import Tensor
 
 from rmtdeq._lib.types import KINDS, Kind
 from rmtdeq.kernels.blocks import Block, BlockWorker, Outputs, diagonal_entries
-from rmtdeq.kernels.branches import weighted_sums
 from rmtdeq.kernels.engines.torch_engine import DeviceWorker, TorchEngine, as_tensor
 from rmtdeq.kernels.engines.torch_tables import DeviceSeries
 from rmtdeq.kernels.engines.triton_tiles import solve_tiles
-from rmtdeq.kernels.plan import Plan
+from rmtdeq.kernels.plan import Plan, weighted_sums
 from rmtdeq.kernels.series import ARCSINE, CLOSED
 from rmtdeq.network import INPUT, samples_alone
 

@@ -1,4 +1,4 @@
-"""The cluster that is in use, and what goes wrong with it."""
+"""The Dask cluster that is in use, and what goes wrong with it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any
 
+from rmtdeq._lib import check
 from rmtdeq._lib.errors import ClusterError
 from rmtdeq._lib.optional import require
 
@@ -94,8 +95,6 @@ def workers_of(reach: Any) -> dict[str, Any]:
 
 def memory_of(reach: Any) -> float:
     """Return the bytes that the workers may keep."""
-    from rmtdeq._lib import check
-
     limits = [each["memory_limit"] or 0 for each in workers_of(reach).values()]
     return _SHARE * sum(limits) if all(limits) else check.memory_allowed(None)[0]
 

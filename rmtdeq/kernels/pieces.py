@@ -1,4 +1,4 @@
-"""Samples cut into pieces that the workers hold."""
+"""Samples cut into pieces that the workers of a cluster hold."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
 from rmtdeq._lib import check
+from rmtdeq._lib.cluster import client, cluster_errors, workers_of
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.types import FloatArray
-from rmtdeq.kernels.stores.cluster.client import cluster_errors, workers_of
-from rmtdeq.kernels.stores.cluster.tasks import squared_norms
+from rmtdeq.kernels.samples import Samples, samples_of
 
 SIDE = 4096
 """Rows of a piece."""
@@ -77,49 +77,66 @@ class Pieces:
         return tuple(self.rows(i) for i in range(len(self)))
 
 
-def is_dask(X: Any) -> bool:
-    """Say whether X is a dask array, without loading dask."""
-    return type(X).__module__.startswith("dask.array")
+@dataclass(frozen=True, eq=False)
+class SamplesInPieces(Samples):
+    """The rows of pieces X and Y; see `Samples`, of which norms alone are known here."""
+
+    @property
+    def array(self) -> FloatArray:
+        """The squared norms of X, by which samples that are on workers are told apart."""
+        return np.asarray(self.X.norms)
+
+    def copy(self) -> Samples:
+        """Return the samples, which nobody else can change."""
+        return self
+
+    def squared_norms(self) -> tuple[FloatArray, FloatArray]:
+        """Of rows and columns."""
+        return self.X.norms, self._columns.norms
 
 
-def pieces(X: ArrayLike, name: str, dtype: DTypeLike | None, products: str, reach: Any) -> Pieces:
-    """Cut samples into pieces and check them where they are.
+def samples_in_pieces(X: ArrayLike, Y: ArrayLike | None, dtype: np.dtype[Any] | None, products: str) -> SamplesInPieces:
+    """Cut samples into pieces and check them where they are; see `samples.samples_of`.
 
-    Parameters
-    ----------
-    X : array_like, or dask array (n, p)
-        An array is sent to two workers, a dask array computed by them when its tiles are.
-    name : str
-    dtype : dtype, optional
-        Of the kernels; that of X, or float32 for rounded `products`, by default.
-    products : str
-    reach : distributed.Client
+    An array is sent to two workers, a dask array computed by them when its tiles are.
+
+    Raises
+    ------
+    ClusterError
+        There are no workers.
     """
+    reach = client()
+    rows = _pieces(X, "X", dtype, products, reach)
+    return SamplesInPieces(rows, None if Y is None else _pieces(Y, "Y", rows.dtype, products, reach), products)
+
+
+def _pieces(X: Any, name: str, dtype: np.dtype[Any] | None, products: str, reach: Any) -> Pieces:
     from dask.delayed import delayed
 
-    example: FloatArray
-    held: list[FloatArray] | None
-    if is_dask(X):
-        if X.ndim != 2 or 0 in X.shape or np.isnan(X.shape).any():  # type: ignore[union-attr]
-            raise InvalidInputError(f"{name} must be a matrix (n, p) of known shape, not {X.shape}.")  # type: ignore[union-attr]
-        if X.dtype.kind not in "fiub":  # type: ignore[union-attr]
-            raise InvalidInputError(f"{name} must hold real numbers, not {X.dtype}.")  # type: ignore[union-attr]
-        shape = X.shape  # type: ignore[union-attr]
-        bounds = _bounds(shape[0])
-        rows: Any = X.rechunk({0: tuple(np.diff(bounds).tolist()), 1: -1})  # type: ignore[union-attr]
-        held, parts = None, list(rows.to_delayed().ravel())
-        example = np.empty(1, dtype=X.dtype)  # type: ignore[union-attr]
+    held: list[FloatArray] | None = None
+    if type(X).__module__.startswith("dask.array"):
+        if X.ndim != 2 or 0 in X.shape or np.isnan(X.shape).any():
+            raise InvalidInputError(f"{name} must be a matrix (n, p) of known shape, not {X.shape}.")
+        if X.dtype.kind not in "fiub":
+            raise InvalidInputError(f"{name} must hold real numbers, not {X.dtype}.")
+        bounds = _bounds(len(X))
+        parts = list(X.rechunk({0: tuple(np.diff(bounds).tolist()), 1: -1}).to_delayed().ravel())
     else:
-        array = check.samples(X, name)
-        shape, bounds = array.shape, _bounds(len(array))
-        held = [array[start:stop].copy() for start, stop in pairwise(bounds)]
+        X = check.samples(X, name)
+        bounds = _bounds(len(X))
+        held = [X[start:stop].copy() for start, stop in pairwise(bounds)]
         parts = _sent(reach, held)
-        example = array[:1]
-    precision = _precision(example, dtype, products)
-    norms = [delayed(squared_norms)(part, products, precision) for part in parts]
+    own = X.dtype if X.dtype in (np.float32, np.float64) else np.dtype(np.float64)
+    precision = own if dtype is None else dtype
+    norms = [delayed(_squared_norms)(part, precision, products) for part in parts]
     with cluster_errors():
         found = reach.gather(reach.compute(norms))
-    return Pieces(reach, parts, bounds, np.concatenate(found), precision, int(shape[1]), held)
+    return Pieces(reach, parts, bounds, np.concatenate(found), precision, X.shape[1], held)
+
+
+def _squared_norms(X: FloatArray, dtype: np.dtype[Any], products: str) -> FloatArray:
+    """Return those of samples as tiles take them, which checks them, too."""
+    return samples_of(X, None, dtype, products).squared_norms()[0]
 
 
 def _sent(reach: Any, held: list[FloatArray]) -> list[Any]:
@@ -138,10 +155,3 @@ def _bounds(n: int) -> list[int]:
 def side_of(n: int) -> int:
     """Return how many of n samples are in a piece."""
     return max(min(SIDE, -(-n // _FEWEST)), -(-n // _MOST))
-
-
-def _precision(example: FloatArray, dtype: DTypeLike | None, products: str) -> np.dtype[Any]:
-    if dtype is None and products != "full":
-        dtype = np.float32
-    floating = example if example.dtype in (np.float32, np.float64) else example.astype(np.float64)
-    return check.precision(dtype, floating)
