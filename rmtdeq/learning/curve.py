@@ -31,7 +31,7 @@ _LAST = (0.35, 0.5, 0.7)
 _FADING = (0.1, 1.0)
 """and powers by which noise fades with the size, the first next to a logarithm: the last for curves, any for bands."""
 
-_WIDER, _SHARE = 2.0, 0.2
+_WIDER, _SHARE = 2.5, 0.3
 """What a band beyond n is wider by than its draws, in logarithms, and which share of the foretold change it takes in.
 
 By experience: draws are of samples to be told, not of those that are learnt from, and the laws are not nature's.  Of
@@ -232,7 +232,8 @@ def learning_curve(
     log loss, which scatters less.
 
     Bands are those of draws of the samples, of where the power begins and how fast noise fades, and of errors that go
-    on with their ridge as they fall at n; above n they are twice as wide, and wider by a fifth of what the law changes.
+    on with their ridge as they fall at n; above n they are two and a half times as wide, and wider by three tenths of
+    what the law changes.
 
     Examples
     --------
