@@ -68,8 +68,8 @@ class Head:
         hessian = np.zeros((points, k, k), dtype=complex)
         for part, frame in self._frames(w):
             lengths, inverse = frame.inverse(w[part])
-            scaled = inverse / (lengths[:, :, None] * lengths[:, None, :])
-            gradient[part] = scaled.reshape(part.size, -1) @ frame.terms.reshape(k, -1).T
+            scaled = inverse * _outer(1 / lengths)
+            gradient[part] = _of_pairs(frame.rows @ _pairs(scaled.reshape(part.size, -1)))
             if jacobian:
                 hessian[part] = [-_traces_of_products(frame.terms, matrix) for matrix in scaled]
         return gradient, hessian
@@ -174,12 +174,32 @@ class _Frame:
 
     def scaled(self, w: ComplexArray) -> tuple[FloatArray, ComplexArray]:
         """Return D and ``D^{-1} Vᵀ B V D^{-1}``."""
-        count, order, _ = self.terms.shape
+        order = self.terms.shape[1]
         lengths = np.sqrt(1 + abs(w) @ np.einsum("akk->ak", self.terms))
-        matrix = (w @ self.terms.reshape(count, -1)).reshape(-1, order, order)
+        matrix = _of_pairs(self.rows.T @ _pairs(w)).reshape(-1, order, order)
         matrix[:, np.arange(order), np.arange(order)] += 1
-        matrix /= lengths[:, :, None] * lengths[:, None, :]
+        matrix *= _outer(1 / lengths)
         return lengths, matrix
+
+    @property
+    def rows(self) -> FloatArray:
+        """The terms, each as one row."""
+        return self.terms.reshape(self.terms.shape[0], -1)
+
+
+def _pairs(values: ComplexArray) -> FloatArray:
+    """Real and imaginary parts (…, 2) of complex numbers: what is real need not be made complex to meet them."""
+    return np.ascontiguousarray(values).view(float).reshape(*values.shape, 2)
+
+
+def _of_pairs(parts: FloatArray) -> ComplexArray:
+    """Complex numbers from their parts (…, 2)."""
+    return np.ascontiguousarray(parts).view(complex)[..., 0]
+
+
+def _outer(lengths: FloatArray) -> FloatArray:
+    """Products of every two of some numbers (points, k): (points, k, k)."""
+    return lengths[:, :, None] * lengths[:, None, :]
 
 
 def _inverses(matrices: ComplexArray) -> ComplexArray:
