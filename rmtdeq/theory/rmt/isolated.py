@@ -180,7 +180,8 @@ def _between(
     for _ in range(_STEPS):
         width = old[active] - new[active]
         least = np.minimum(_SAME * abs(new[active]) / np.maximum(abs(width), 1e-300), 0.5)
-        active, width, least = (each[least < 0.5] for each in (active, width, least))
+        apart = least < 0.5
+        active, width, least = active[apart], width[apart], least[apart]
         if not active.size:
             break
         x1, x2, f1, f2 = new[active], old[active], at_new[active], at_old[active]
