@@ -143,7 +143,7 @@ def predict_spectrum(
     real zeros, outside the bulk, of a determinant of size 3K; alignments are residues there.  Directions of S of less
     than 1e-10 of its largest eigenvalue are dropped, which moves eigenvalues by as little.
 
-    Polynomial: from the spectra of kernels on the samples that the moments keep, in blocks of up to 4096.  Up to that
+    Polynomial: from the spectra of kernels on the samples that the moments keep, in blocks of up to 8192.  Up to that
     size the prediction is their mean.  Beyond, it goes on as from half a block to a whole one, rank by rank and by the
     degrees of freedom tr K(K + δ)⁻¹ as a function of 1/tr(K + δ)⁻¹, which depends little on the number of samples; both
     count as they foretell the block from its halves.  That is empirical, and knows its `expected_error`: at two and a
