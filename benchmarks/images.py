@@ -84,7 +84,7 @@ def by_freealg(python, K):
 def main(arguments=None):
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--datasets", nargs="+", default=["mnist", "fashion-mnist"])
+    parser.add_argument("--datasets", nargs="+", default=["mnist", "fashion-mnist", "cifar10"])
     parser.add_argument("--activations", nargs="+", default=list(ACTIVATIONS))
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--freealg", help="python of an environment with freealg (left out by default)")

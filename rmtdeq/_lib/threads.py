@@ -99,7 +99,7 @@ def share_out(
                 run(0, queue)
                 return
             shares = [deque(list(queue)[number::workers]) if fixed else queue for number in range(workers)]
-            with _one_blas_thread:
+            with one_blas_thread:
                 # The caller's thread is one of them.
                 with ThreadPoolExecutor(workers - 1) as pool:
                     tasks = [pool.submit(run, number, shares[number]) for number in range(1, workers)]
@@ -172,7 +172,7 @@ def _limit_blas() -> Callable[[], None]:
     return lift
 
 
-_one_blas_thread = _OneBlasThread()
+one_blas_thread = _OneBlasThread()
 
 
 @contextmanager
@@ -181,7 +181,7 @@ def alone() -> Iterator[None]:
     before = getattr(_here, "alone", False)
     _here.alone = True
     try:
-        with _one_blas_thread:
+        with one_blas_thread:
             yield
     finally:
         _here.alone = before

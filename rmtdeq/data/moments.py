@@ -17,7 +17,7 @@ from rmtdeq._lib.files import file_path, of_kind, write_whole
 from rmtdeq._lib.types import FloatArray, IntArray, Seed
 from rmtdeq.data.mixture import GaussianMixture, require_mixture
 
-_KEPT = 4096
+KEPT = 4096
 _BLOCK = 1 << 24
 _QUANTILES = 101
 _FORMAT = 1
@@ -63,7 +63,7 @@ class DataMoments:
     labels: IntArray
 
     @classmethod
-    def from_data(cls, X: ArrayLike, y: ArrayLike | None = None, *, kept: int = _KEPT, seed: Seed = 0) -> DataMoments:
+    def from_data(cls, X: ArrayLike, y: ArrayLike | None = None, *, kept: int = KEPT, seed: Seed = 0) -> DataMoments:
         """Read data once, in blocks.
 
         Parameters
@@ -74,7 +74,8 @@ class DataMoments:
         y : array_like (n,), optional
             Labels 0 … K-1.
         kept : int
-            How many samples to keep, at most; predictions of spectra are best up to about as many samples.
+            How many samples to keep, at most; predictions of spectra are best up to about as many samples, and use up
+            to 8192 in one piece for more, of which they take eigenvalues.
         seed : int or Generator
             Of the choice of the samples that are kept.
 
@@ -109,7 +110,7 @@ class DataMoments:
         return cls(n, sizes, total / n, _norms(found), mean_squared_norm, found[place], labels[chosen])
 
     @classmethod
-    def from_mixture(cls, gmm: GaussianMixture, *, kept: int = _KEPT, seed: Seed = 0) -> DataMoments:
+    def from_mixture(cls, gmm: GaussianMixture, *, kept: int = KEPT, seed: Seed = 0) -> DataMoments:
         """Draw the samples to be kept from a mixture; mean and norms are the mixture's own.
 
         Raises

@@ -18,7 +18,7 @@ from rmtdeq.data.catalog import DATASETS
 from rmtdeq.data.datasets import class_labels, load_dataset
 from rmtdeq.data.estimation import MATRICES
 from rmtdeq.data.mixture import GaussianMixture
-from rmtdeq.data.moments import DataMoments
+from rmtdeq.data.moments import KEPT, DataMoments
 from rmtdeq.data.openml import from_openml, is_openml
 from rmtdeq.data.own import load_table
 from rmtdeq.data.scaling import Scaling
@@ -27,6 +27,9 @@ from rmtdeq.data.sphere import on_sphere
 
 _SHARE = 0.8
 _MOST = 4000
+_FAR = 4
+"""Times as many samples measured as are kept, from which on more are kept."""
+
 _LEAST = 16
 """Samples that moments are taken from."""
 
@@ -97,7 +100,9 @@ class Problem:
                 f"Level {SAMPLED!r} predicts from samples that are not measured, and of {len(everything)} only "
                 f"{others.sum()} are left: measure fewer, as with --n {len(everything) // 2}."
             )
-        return DataMoments.from_data(everything[others], labels[others], seed=seed)
+        # Of twice as many samples eigenvalues take six times as long, where so many are measured still a small part.
+        kept = 2 * KEPT if self.n > _FAR * KEPT else KEPT
+        return DataMoments.from_data(everything[others], labels[others], kept=kept, seed=seed)
 
     @property
     def legend(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 from rmtdeq._lib import check
 from rmtdeq._lib.errors import InvalidInputError
 from rmtdeq._lib.progress import Stage
+from rmtdeq._lib.threads import one_blas_thread
 from rmtdeq._lib.types import AUTO, CLASSWISE, LEVELS, SAMPLED, ComplexArray, FloatArray, Kind
 from rmtdeq.data import DataMoments, GaussianMixture
 from rmtdeq.network import Network, require_network, require_varying
@@ -141,7 +143,7 @@ def predict_spectrum(
     real zeros, outside the bulk, of a determinant of size 3K; alignments are residues there.  Directions of S of less
     than 1e-10 of its largest eigenvalue are dropped, which moves eigenvalues by as little.
 
-    Polynomial: from the spectra of kernels on the samples that the moments keep, in blocks of up to 4096.  Up to that
+    Polynomial: from the spectra of kernels on the samples that the moments keep, in blocks of up to 8192.  Up to that
     size the prediction is their mean.  Beyond, it goes on as from half a block to a whole one, rank by rank and by the
     degrees of freedom tr K(K + δ)⁻¹ as a function of 1/tr(K + δ)⁻¹, which depends little on the number of samples; both
     count as they foretell the block from its halves.  That is empirical, and knows its `expected_error`: at two and a
@@ -211,13 +213,16 @@ def _predicted(
     model = gram_model(expansion, gmm, n, truncation)
     slope, shift = float(expansion.gram[0, 0]), float(expansion.shifts[0])
     widest = float(abs(expansion.gram).max()) * standard_model(gmm, n, truncation).upper_bound
-    if widest <= _NO_SLOPE * float(abs(expansion.shifts).max()):
-        # An even activation: the kernel does not see inner products, and the bulk is one point of each class.
-        law = Bulk((), point_masses(expansion.shifts, model.probabilities))
-    elif (expansion.gram == slope).all() and (expansion.shifts == shift).all():
-        law = _standard_bulk(gmm, n, truncation).affine(slope, shift)
-    else:
-        law = bulk(model)
+    # Matrices of some hundred rows: threads of BLAS would wait for one another, the longer the busier the machine is.
+    with nullcontext() if model.large else one_blas_thread:
+        if widest <= _NO_SLOPE * float(abs(expansion.shifts).max()):
+            # An even activation: the kernel does not see inner products, and the bulk is one point of each class.
+            law = Bulk((), point_masses(expansion.shifts, model.probabilities))
+        elif (expansion.gram == slope).all() and (expansion.shifts == shift).all():
+            law = _standard_bulk(gmm, n, truncation).affine(slope, shift)
+        else:
+            law = bulk(model)
+        isolated = outliers(model, law)
     family = model.covariances
     energy = family.multiplicities @ family.eigenvalues + np.einsum("gaa->a", family.mean_products)
     # Of the squared norm within a class, relative; 2/d for a Gaussian of d equal directions.
@@ -231,7 +236,7 @@ def _predicted(
         2 / max(variance, 1e-300),
         variance**0.5,
         law,
-        outliers(model, law),
+        isolated,
         model=model,
     )
 

@@ -20,7 +20,8 @@ from rmtdeq.theory.spectrum import SpectrumPrediction
 LEAST = 4
 """Samples of which there are quarters."""
 
-_BLOCK = 4096
+_BLOCK = 8192
+"""Samples whose kernel is decomposed at most; as many are kept if asked for."""
 _LARGEST = 100
 _SHARE = 0.1
 _STEP = 1e-12
@@ -42,9 +43,10 @@ def sampled_predictions(
 
     Notes
     -----
-    Up to 4096 samples, as many as are kept by default, the prediction is the mean over blocks of n of them; beyond,
-    it is carried to n by rank and by degrees of freedom, each as it foretells blocks from their halves.  The largest
-    eigenvalues are given as outliers, whether or not there is a gap.
+    Up to as many samples as are kept, or 8192, the prediction is the mean over blocks of n of them; beyond, it is
+    carried to n by rank and by degrees of freedom, each as it foretells blocks from their halves.  There one block of
+    all that are kept does better than several smaller ones.  The largest eigenvalues are given as outliers, whether or
+    not there is a gap.
     """
     pinned = deq.pinned(centre)
     kept = len(moments.samples)

@@ -5,6 +5,8 @@ import pytest
 
 import rmtdeq as rd
 from rmtdeq.data import moments as module
+from rmtdeq.data.moments import KEPT
+from rmtdeq.data.problems import Problem
 
 
 def cloud(n=300, p=12, seed=0):
@@ -84,3 +86,12 @@ def test_the_effective_dimension_is_the_covariances():
 def test_bad_input_is_refused(arguments, message):
     with pytest.raises(rd.InvalidInputError, match=message):
         rd.DataMoments.from_data(**arguments)
+
+
+@pytest.mark.parametrize(("measured", "kept"), [(4, KEPT), (4 * KEPT, KEPT), (4 * KEPT + 1, 2 * KEPT)])
+def test_where_many_samples_are_measured_more_of_the_others_are_kept(measured, kept):
+    everything, labels = np.random.default_rng(0).standard_normal((7 * KEPT, 2)), np.zeros(7 * KEPT, dtype=int)
+    problem = Problem(
+        "two features", everything[:measured], labels[:measured], None, measured, 2.0, ("all",), (everything, labels)
+    )
+    assert len(problem.moments().samples) == kept

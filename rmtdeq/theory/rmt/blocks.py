@@ -84,7 +84,7 @@ def _solve_strip(w, gram, values, start, re, im, work, angles):  # type: ignore[
 def _padded(array: np.ndarray) -> np.ndarray:
     """Fill up the last axis with zeros to whole strips: blocks without load or weight."""
     missing = -array.shape[-1] % STRIP
-    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])
+    return array if not missing else np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])
 
 
 def _stripped(

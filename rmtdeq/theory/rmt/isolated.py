@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from rmtdeq._lib.tables import numbers
-from rmtdeq._lib.types import ComplexArray, FloatArray
+from rmtdeq._lib.types import ComplexArray, FloatArray, IntArray
 from rmtdeq.theory.rmt.density import Bulk
 from rmtdeq.theory.rmt.model import GramModel
 from rmtdeq.theory.rmt.projection import coupling_basis, projected_blocks, projected_resolvent
@@ -23,8 +23,7 @@ from rmtdeq.theory.rmt.resolvent import LineResolvent, resolvent_derivative
 _HEIGHT = 1e-9
 _CLOSEST = 1e-7
 _FAN = 9
-_ROUNDS = 2
-_SECANTS = 40
+_STEPS = 60
 _SAME = 1e-10
 _DOUBLINGS = 60
 
@@ -62,7 +61,7 @@ def outliers(model: GramModel, bulk: Bulk) -> Outliers:
     scale = max(model.upper_bound - float(model.shifts.min()), float(abs(model.shifts).max()))
     ends = bulk.edges
     low, high = ends[0][0], ends[-1][1]
-    roots: list[FloatArray] = []
+    gaps = []
     for start, stop in _gaps(bulk, scale):
         left = low - scale if start is None else start
         right = high + scale if stop is None else stop
@@ -73,8 +72,8 @@ def outliers(model: GramModel, bulk: Bulk) -> Outliers:
                 if projected.negative(np.array([left if start is None else right]))[0] == far:
                     break
                 left, right = (2 * left - low, right) if start is None else (left, 2 * right - high)
-        roots.append(_roots(projected, left, right))
-    positions = np.sort(np.concatenate(roots))
+        gaps.append((left, right))
+    positions = np.sort(_roots(projected, np.array(gaps)))
     return Outliers(positions, projected.alignments(positions))
 
 
@@ -149,35 +148,58 @@ class _Projected:
         return result
 
 
-def _roots(projected: _Projected, left: float, right: float) -> FloatArray:
-    """All sign changes of eigenvalues between two points of one gap: by fans of points, then by bracketed secants."""
-    counts = projected.negative(np.array([left, right]))
-    index = np.arange(int(counts[1]), int(counts[0]))
-    low, high = np.full(index.size, left), np.full(index.size, right)
-    if not index.size:
-        return low
-    steps = np.linspace(0, 1, _FAN)
-    root = np.arange(index.size)
-    for _ in range(_ROUNDS):
-        fan = low[:, None] + (high - low)[:, None] * steps
-        values = projected.eigenvalues(fan.ravel()).reshape(*fan.shape, -1)[root, :, index]
-        j = np.clip((values < 0).sum(axis=1), 1, _FAN - 1)
-        low, high = fan[root, j - 1], fan[root, j]
-        below, above = values[root, j - 1], values[root, j]
-    found = _secant(low, high, below, above)
-    for _ in range(_SECANTS):
-        value = projected.eigenvalues(found)[root, index]
-        left_of = value < 0
-        # An end that stays counts half as much the next time (Illinois), so that the other does not move alone.
-        below, above = np.where(left_of, value, below / 2), np.where(left_of, above / 2, value)
-        low, high = np.where(left_of, found, low), np.where(left_of, high, found)
-        before, found = found, _secant(low, high, below, above)
-        if (abs(found - before) <= _SAME * abs(found)).all():
+def _roots(projected: _Projected, gaps: FloatArray) -> FloatArray:
+    """All sign changes of eigenvalues within gaps (gaps, 2): by a fan of points in each, then all at once."""
+    counts = projected.negative(gaps.ravel()).reshape(gaps.shape)
+    crossed = counts[:, 0] > counts[:, 1]
+    gaps, counts = gaps[crossed], counts[crossed]
+    if not gaps.size:
+        return np.empty(0)
+    fan = gaps[:, :1] + np.diff(gaps) * np.linspace(0, 1, _FAN)
+    values = projected.eigenvalues(fan.ravel()).reshape(*fan.shape, -1)
+    owner = np.repeat(np.arange(gaps.shape[0]), counts[:, 0] - counts[:, 1])
+    index = np.concatenate([np.arange(last, first) for first, last in counts])
+    fan, values = fan[owner], values[owner, :, index]
+    each = np.arange(index.size)
+    j = np.clip((values < 0).sum(axis=1), 1, _FAN - 1)
+    return _between(projected, index, *((at[each, j - 1], at[each, j]) for at in (fan, values)))
+
+
+def _between(
+    projected: _Projected, index: IntArray, ends: tuple[FloatArray, FloatArray], values: tuple[FloatArray, FloatArray]
+) -> FloatArray:
+    """Where eigenvalues of given index vanish between two places each, by Chandrupatla's method.
+
+    Inverse quadratic interpolation of the last three points wherever those lie so that it can be trusted, halving
+    elsewhere (Adv. Eng. Software 28, 1997).
+    """
+    new, old = (np.array(part) for part in ends)
+    at_new, at_old = (np.array(part) for part in values)
+    share = np.clip(np.divide(at_new, at_new - at_old, out=np.full(new.shape, 0.5), where=at_new != at_old), 0.0, 1.0)
+    active = np.arange(index.size)
+    for _ in range(_STEPS):
+        width = old[active] - new[active]
+        least = np.minimum(_SAME * abs(new[active]) / np.maximum(abs(width), 1e-300), 0.5)
+        apart = least < 0.5
+        active, width, least = active[apart], width[apart], least[apart]
+        if not active.size:
             break
-    return found
+        x1, x2, f1, f2 = new[active], old[active], at_new[active], at_old[active]
+        x = x1 + np.clip(share[active], least, 1 - least) * width
+        f = projected.eigenvalues(x)[np.arange(x.size), index[active]]
+        stays = (f < 0) == (f1 < 0)
+        x3, f3 = np.where(stays, x1, x2), np.where(stays, f1, f2)
+        x2, f2 = np.where(stays, x2, x1), np.where(stays, f2, f1)
+        new[active], old[active], at_new[active], at_old[active] = x, x2, f, f2
+        share[active] = _quadratic_share((x, x2, x3), (f, f2, f3))
+    return np.where(abs(at_new) < abs(at_old), new, old)
 
 
-def _secant(low: FloatArray, high: FloatArray, below: FloatArray, above: FloatArray) -> FloatArray:
-    """Return where lines through values below and above zero are zero."""
-    share = np.divide(-below, above - below, out=np.full(low.shape, 0.5), where=above > below)
-    return low + np.clip(share, 0.0, 1.0) * (high - low)
+def _quadratic_share(x: tuple[FloatArray, ...], f: tuple[FloatArray, ...]) -> FloatArray:
+    """Where the inverse quadratic through three points vanishes, as a share of the way from the first to the second."""
+    (x1, x2, x3), (f1, f2, f3) = x, f
+    with np.errstate(divide="ignore", invalid="ignore"):
+        xi, phi = (x1 - x2) / (x3 - x2), (f1 - f2) / (f3 - f2)
+        share = f1 / (f2 - f1) * f3 / (f2 - f3) + (x3 - x1) / (x2 - x1) * f1 / (f3 - f1) * f2 / (f3 - f2)
+        sound = (phi**2 < xi) & ((1 - phi) ** 2 < 1 - xi) & np.isfinite(share)
+    return np.where(sound, share, 0.5)

@@ -13,7 +13,7 @@ from rmtdeq.theory.rmt.noncommuting import Head
 
 _RANK = 1e-10
 _DIRECTIONS = 5.0
-_LARGE = 64
+_LARGE = 300
 _CHUNK = 500_000
 _LITTLE = 1e-3
 
@@ -93,8 +93,8 @@ class GramModel:
         return self.covariances.head is None
 
     @property
-    def dear(self) -> bool:
-        """Whether a point costs the inverse of a large matrix, so that they should be few."""
+    def large(self) -> bool:
+        """Whether a point costs the inverse of a matrix that several threads invert faster than one."""
         return self._head is not None and self._head.order > _LARGE
 
     @cached_property
@@ -191,16 +191,18 @@ class _Blocks:
         self.gram = factors @ factors.T
         sizes = (family.eigenvalues[part] * np.diag(self.gram)).max(axis=1, initial=0.0)
         order = np.argsort(-sizes, kind="stable")
-        self.eigenvalues = family.eigenvalues[part][order]
-        self.multiplicities = family.multiplicities[part][order]
-        self.mean_products = family.mean_products[part][order]
         self._common = factors.shape[1] == 1
+        # Compiled code works through whole strips of blocks, and loads with the first model of several directions.
+        beyond = 0 if self._common else _missing(order.size)
+        self.eigenvalues, self.multiplicities, self.mean_products = (
+            np.pad(each[part][order], [(0, beyond)] + [(0, 0)] * (each.ndim - 1))
+            for each in (family.eigenvalues, family.multiplicities, family.mean_products)
+        )
 
     def traces(self, w: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
         """Gradient and Hessian of ``log det`` in w."""
         if self._common:
             return _common_traces(w, np.diag(self.gram), self.eigenvalues, self.multiplicities)
-        # Compiled code loads with the first model of several directions.
         from rmtdeq.theory.rmt.blocks import block_traces
 
         strips = self._strips(w)
@@ -246,6 +248,13 @@ class _Blocks:
         from rmtdeq.theory.rmt.blocks import block_form
 
         return block_form(w, self.gram, self.eigenvalues, self.mean_products)
+
+
+def _missing(blocks: int) -> int:
+    """How many blocks, without eigenvalues, fill up strips of them."""
+    from rmtdeq.theory.rmt.blocks import STRIP
+
+    return -blocks % STRIP
 
 
 def _from_each_on(parts: FloatArray) -> FloatArray:

@@ -12,21 +12,23 @@ digits are lost, B is written in an eigenbasis of the term that dominates and di
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from scipy.linalg import qr
-from scipy.linalg.lapack import get_lapack_funcs
 
-from rmtdeq._lib.types import ComplexArray, FloatArray
+from rmtdeq._lib.threads import share_out, threads
+from rmtdeq._lib.types import ComplexArray, FloatArray, IntArray
 
-_CHUNK = 4_000_000
+_CHUNK = 50_000
+"""Entries of the matrices that are treated at a time, as many as a cache holds."""
 _LARGE = 1e6
 _ZERO = 1e-14
 _SMALL = 16
-_BLOCKED = 300
+_HALVED, _BLOCKED = 27, 300
+"""Orders beyond which matrices are inverted by halves, and beyond which they keep all threads of BLAS busy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +68,15 @@ class Head:
         points, k = w.shape
         gradient = np.zeros((points, k), dtype=complex)
         hessian = np.zeros((points, k, k), dtype=complex)
-        for part, frame in self._frames(w):
+
+        def fill(part: IntArray, frame: _Frame) -> None:
             lengths, inverse = frame.inverse(w[part])
-            scaled = inverse / (lengths[:, :, None] * lengths[:, None, :])
-            gradient[part] = scaled.reshape(part.size, -1) @ frame.terms.reshape(k, -1).T
+            scaled = inverse * _outer(1 / lengths)
+            gradient[part] = _of_pairs(frame.rows @ _pairs(scaled.reshape(part.size, -1)))
             if jacobian:
                 hessian[part] = [-_traces_of_products(frame.terms, matrix) for matrix in scaled]
+
+        self._in_frames(w, fill)
         return gradient, hessian
 
     def form(self, means: FloatArray, w: ComplexArray) -> ComplexArray:
@@ -79,35 +84,46 @@ class Head:
         k = means.shape[0]
         result = np.empty((w.shape[0], k, k), dtype=complex)
         lifted = np.einsum("ai,ak->aik", self.factors, means).reshape(k, -1)
-        for part, frame in self._frames(w):
+
+        def fill(part: IntArray, frame: _Frame) -> None:
             lengths, inverse = frame.inverse(w[part])
             rotated = (lifted @ frame.basis) / lengths[:, None, :]
             result[part] = np.matmul(np.matmul(rotated, inverse), rotated.transpose(0, 2, 1))
+
+        self._in_frames(w, fill)
         return result
 
     def argument(self, w: ComplexArray) -> FloatArray:
         """Return the argument of det B, (points,), zero at w = 0 and continuous from there, Im w > 0."""
         result = np.empty(w.shape[0])
-        for part, frame in self._frames(w):
+
+        def fill(part: IntArray, frame: _Frame) -> None:
             result[part] = _argument(frame.scaled(w[part])[1])
+
+        self._in_frames(w, fill)
         return result
 
-    def _frames(self, w: ComplexArray) -> Iterator[tuple[np.ndarray, _Frame]]:
-        """Sort points by the terms that dominate B there, in chunks, each with the frame that it is written in."""
+    def _in_frames(self, w: ComplexArray, work: Callable[[IntArray, _Frame], None]) -> None:
+        """Share chunks of points out among threads, each chunk with the frame that B is written in there."""
+        pieces = list(self._pieces(w))
+        # Of large matrices one is enough for all threads, of BLAS, and for the memory.
+        workers = threads(len(pieces)) if len(pieces) > 1 and self.order <= _BLOCKED else 1
+        share_out(pieces, lambda _: lambda piece: work(piece[0], piece[1]()), workers)
+
+    def _pieces(self, w: ComplexArray) -> Iterator[tuple[IntArray, Callable[[], _Frame]]]:
+        """Sort points by the terms that dominate B there, in chunks."""
         loads = abs(w) * self._norms
         huge = (loads > _LARGE).sum(axis=1)
         plain = np.flatnonzero(huge == 0)
         rows = max(1, _CHUNK // self.order**2)
         for start in range(0, plain.size, rows):
-            yield plain[start : start + rows], self._plain
+            yield plain[start : start + rows], lambda: self._plain
         for a in range(w.shape[1]):
             mine = np.flatnonzero((huge == 1) & (loads[:, a] > _LARGE))
             for start in range(0, mine.size, rows):
-                yield mine[start : start + rows], self._dominated(a)
+                yield mine[start : start + rows], partial(self._dominated, a)
         for g in np.flatnonzero(huge > 1):
-            weighted = np.hstack([root * np.sqrt(abs(at)) for root, at in zip(self._roots, w[g], strict=True)])
-            # Pivoting sorts the directions by size.
-            yield np.array([g]), self._rotated(qr(weighted, mode="full", pivoting=True)[0])
+            yield np.array([g]), partial(self._sorted, w[g])
 
     @cached_property
     def _norms(self) -> FloatArray:
@@ -152,6 +168,11 @@ class Head:
             self._dominating[a] = frame
         return self._dominating[a]
 
+    def _sorted(self, w: ComplexArray) -> _Frame:
+        """Directions by what all terms have of them."""
+        weighted = np.hstack([root * np.sqrt(abs(at)) for root, at in zip(self._roots, w, strict=True)])
+        return self._rotated(qr(weighted, mode="full", pivoting=True)[0])
+
     def _rotated(self, basis: FloatArray) -> _Frame:
         rows = [basis.T @ root for root in self._roots]
         return _Frame(basis, np.array([row @ row.T for row in rows]))
@@ -174,30 +195,53 @@ class _Frame:
 
     def scaled(self, w: ComplexArray) -> tuple[FloatArray, ComplexArray]:
         """Return D and ``D^{-1} Vᵀ B V D^{-1}``."""
-        count, order, _ = self.terms.shape
+        order = self.terms.shape[1]
         lengths = np.sqrt(1 + abs(w) @ np.einsum("akk->ak", self.terms))
-        matrix = (w @ self.terms.reshape(count, -1)).reshape(-1, order, order)
+        matrix = _of_pairs(self.rows.T @ _pairs(w)).reshape(-1, order, order)
         matrix[:, np.arange(order), np.arange(order)] += 1
-        matrix /= lengths[:, :, None] * lengths[:, None, :]
+        matrix *= _outer(1 / lengths)
         return lengths, matrix
+
+    @property
+    def rows(self) -> FloatArray:
+        """The terms, each as one row."""
+        return self.terms.reshape(self.terms.shape[0], -1)
+
+
+def _pairs(values: ComplexArray) -> FloatArray:
+    """Real and imaginary parts (…, 2) of complex numbers: what is real need not be made complex to meet them."""
+    return np.ascontiguousarray(values).view(float).reshape(*values.shape, 2)
+
+
+def _of_pairs(parts: FloatArray) -> ComplexArray:
+    """Complex numbers from their parts (…, 2)."""
+    return np.ascontiguousarray(parts).view(complex)[..., 0]
+
+
+def _outer(lengths: FloatArray) -> FloatArray:
+    """Products of every two of some numbers (points, k): (points, k, k)."""
+    return lengths[:, :, None] * lengths[:, None, :]
 
 
 def _inverses(matrices: ComplexArray) -> ComplexArray:
-    """Return the inverses of symmetric matrices (points, order, order), by symmetric elimination where they are small.
+    """Return the inverses of symmetric matrices (points, order, order) with Im ≥ 0, from those of halves of them.
 
-    That takes half as many operations, but for large ones LAPACK does not do it by blocks.
+    That takes half as many operations, and lets other threads go on; LAPACK's own for symmetric ones would not.
     """
     order = matrices.shape[1]
-    if order > _BLOCKED:
+    if not _HALVED < order <= _BLOCKED:
         return np.asarray(np.linalg.inv(matrices))
-    factorise, invert = get_lapack_funcs(("sytrf", "sytri"), (matrices,))
+    half = order // 2
     result = np.empty_like(matrices)
-    for matrix, inverse in zip(matrices, result, strict=True):
-        factors, pivots, _ = factorise(matrix.T, lower=1, lwork=32 * order)
-        # Only the lower triangle is touched; the view's is the upper of `inverse`.
-        inverse[:] = invert(factors, pivots, lower=1)[0].T
-    upper = np.triu_indices(order, 1)
-    result[:, upper[1], upper[0]] = result[:, upper[0], upper[1]]
+    leading = _inverses(matrices[:, :half, :half])
+    side = matrices[:, half:, :half]
+    across = side @ leading
+    complement = _inverses(matrices[:, half:, half:] - across @ side.transpose(0, 2, 1))
+    below = complement @ across
+    result[:, :half, :half] = leading + across.transpose(0, 2, 1) @ below
+    result[:, half:, :half] = -below
+    result[:, :half, half:] = -below.transpose(0, 2, 1)
+    result[:, half:, half:] = complement
     return result
 
 

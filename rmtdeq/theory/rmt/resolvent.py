@@ -28,6 +28,7 @@ _FAST = 1e-2
 _GUESS = 1e-2
 _GAP = 1e-3
 _SHRINK = 0.05
+_BENT = 0.5
 _DESCENT = 0.05
 _STEEPEST = 1e-6
 _SHORTEST = 0.9
@@ -112,17 +113,35 @@ class LineResolvent:
         self._x, self._q = x, np.concatenate([q, self._q])[order]
 
     def _interpolated(self, x: FloatArray) -> ComplexArray:
-        """Between solved neighbours, linear in the logarithm of the distance from the nearest shift."""
+        """Between solved neighbours: lines, or cubics, in the logarithm of the distance from the nearest shift."""
         right = np.clip(np.searchsorted(self._x, x), 1, self._x.size - 1)
-        shifts = self.model.shifts
-        shift = shifts[np.argmin(abs(x[:, None] - shifts), axis=1)]
-        a, b, x = self._x[right - 1] - shift, self._x[right] - shift, np.clip(x, self._x[0], self._x[-1]) - shift
-        same = (a * b > 0) & (x * b > 0)
-        ratios = [np.log(np.where(same, v, np.e) / np.where(same, a, 1.0)) for v in (x, b)]
-        part, whole = np.where(same, ratios[0], x - a), np.where(same, ratios[1], b - a)
+        shift = self.model.shifts[np.argmin(abs(x[:, None] - self.model.shifts), axis=1)]
+        around = right[:, None] + np.arange(-2, 2)
+        apart = np.clip(x, self._x[0], self._x[-1]) - shift
+        knots = self._x[np.clip(around, 0, self._x.size - 1)] - shift[:, None]
+        same = (knots * apart[:, None] > 0) & (around >= 0) & (around < self._x.size)
+        logarithmic = same[:, 1] & same[:, 2]
+        at = np.where(logarithmic, np.log(abs(np.where(logarithmic, apart, 1.0))), apart)[:, None]
+        knots = np.where(logarithmic[:, None], np.log(abs(np.where(same, knots, 1.0))), knots)
+        low, high = knots[:, 1:2], knots[:, 2:3]
         # Neighbours may be one number as seen from the shift.
-        share = np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)[:, None]
-        return np.asarray((1 - share) * self._q[right - 1] + share * self._q[right])
+        share = np.divide(at - low, high - low, out=np.zeros_like(at), where=high != low)
+        left_q, right_q = self._q[right - 1], self._q[right]
+        q = (1 - share) * left_q + share * right_q
+        cubic = same.all(axis=1) & (np.diff(knots * np.sign(high - low)) > 0).all(axis=1)
+        weights = _lagrange(knots[cubic], at[cubic])
+        bent = np.einsum("gi,gia->ga", weights, self._q[around[cubic]])
+        # Neighbours on the other side of an edge say little.
+        close = abs(bent - q[cubic]) <= _BENT * abs(right_q - left_q)[cubic]
+        q[cubic] = np.where(close.all(axis=1)[:, None], bent, q[cubic])
+        return q
+
+
+def _lagrange(knots: FloatArray, at: FloatArray) -> FloatArray:
+    """Weights of values at knots (points, 4) of their cubics at other places (points, 1)."""
+    gaps = knots[:, :, None] - knots[:, None, :]
+    parts = np.divide(at[:, :, None] - knots[:, None, :], gaps, out=np.ones_like(gaps), where=gaps != 0)
+    return np.asarray(parts.prod(axis=2))
 
 
 def _descend(model: GramModel, z: ComplexArray) -> ComplexArray:

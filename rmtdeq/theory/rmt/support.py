@@ -336,13 +336,10 @@ def _intervals(
         return {}, _NOTHING
     nodes, weights = legendre.leggauss(_NODES)
     to_coefficients = (np.arange(_NODES) + 0.5)[:, None] * legendre.legvander(nodes, _NODES - 1).T * weights
-    # Values of a series at the nodes of both halves of its panel: there the next solutions start.
-    halves = [legendre.legvander((nodes + side) / 2, _NODES - 1) @ to_coefficients for side in (-1, 1)]
     frames = [_frame(line, low, high) for low, high in ends]
     starts = [_first_breaks(scan, line, frame) for frame in frames]
     owner = np.repeat(np.arange(len(frames)), [b.size - 1 for b in starts])
     left, right = np.concatenate([b[:-1] for b in starts]), np.concatenate([b[1:] for b in starts])
-    guess = None
     done: list[tuple[np.ndarray, FloatArray, FloatArray]] = []
     gaps, whole = _NOTHING, np.ones(len(ends), dtype=bool)
     while owner.size:
@@ -351,7 +348,7 @@ def _intervals(
         for k in np.unique(owner):
             mine = owner == k
             x[mine], slope[mine] = frames[k].position(theta[mine])
-        q = line.solve(x.ravel(), guess)
+        q = line.solve(x.ravel())
         values = line.imaginary(q).reshape(x.shape) / np.pi * slope
         coefficients = values @ to_coefficients.T
         width = right - left
@@ -367,8 +364,6 @@ def _intervals(
         middle = (left + right)[rest] / 2
         left, right = np.concatenate([left[rest], middle]), np.concatenate([middle, right[rest]])
         owner = np.tile(owner[rest], 2)
-        panels = q.reshape(*x.shape, -1)[rest]
-        guess = np.concatenate([np.einsum("ij,pja->pia", half, panels) for half in halves]).reshape(-1, q.shape[1])
     owners, lefts, series = (np.concatenate(parts) for parts in zip(*done, strict=True))
     result = {}
     for k in np.flatnonzero(whole):

@@ -87,6 +87,21 @@ def test_the_traces_of_a_head_are_exact(factors):
         np.testing.assert_allclose(hessian[g], expected[1], rtol=1e-10)
 
 
+@pytest.mark.parametrize(
+    "w", [(0.4 + 0.3j, 0.9 + 0.1j), (-0.3 + 1e-9j, 2.0 + 1e-9j), (1e7 + 1e-3j, -0.4 + 0.2j)], ids=str
+)
+@pytest.mark.parametrize("order", [28, 61])
+def test_the_traces_of_a_head_that_is_inverted_by_halves_are_exact(order, w):
+    rng = np.random.default_rng(order)
+    matrices = np.array([part @ part.T / order for part in rng.standard_normal((2, order, order))])
+    points = np.tile(w, (300, 1)) * rng.uniform(0.5, 1.5, (300, 1))
+    gradient, hessian = Head(matrices, np.ones((2, 1))).traces(points, True)
+    for g in (0, 299):
+        first, second = brute(matrices, points[g])
+        np.testing.assert_allclose(gradient[g], first, rtol=1e-8)
+        np.testing.assert_allclose(hessian[g], second, rtol=1e-8, atol=1e-8 * abs(second).max())
+
+
 def test_without_a_hessian_the_gradient_is_the_same(factors):
     gradient, hessian = Head(covariances(), factors).traces(W, False)
     np.testing.assert_array_equal(gradient, Head(covariances(), factors).traces(W, True)[0])
