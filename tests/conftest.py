@@ -50,7 +50,7 @@ THINNED = {
     "test_common_covariances_are_predicted_in_the_basis_they_were_estimated_in": 3,
     "test_entries_agree_with_an_independent_quadrature": 5,
     "test_even_activations_have_a_bulk_of_one_point": 2,
-    "test_every_activation_has_the_numbers_of_numba": 6,
+    "test_every_activation_has_the_numbers_of_numba": 9,
     "test_every_box_is_resolved": 2,
     "test_every_conjugate_kernel_is_matched": 7,
     "test_fitting_each_classs_norm_brings_the_kernels_nearer": 2,
