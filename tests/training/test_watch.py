@@ -133,7 +133,7 @@ def test_orthogonal_weights_are_trained_and_stay_better_conditioned():
     deq = rd.DEQ("tanh", 1.0, 0.8)
     runs = {}
     for recurrent in ("gaussian", "orthogonal"):
-        model = deq.to_regression(P, WIDTH, 0, recurrent=recurrent).double()
+        model = deq.to_regression(P, 200, 0, recurrent=recurrent).double()
         runs[recurrent] = rd.gradient_descent(model, X, y, epochs=60, measure_every=30, watch="stability")
     assert runs["orthogonal"].recurrent_norm[0] == pytest.approx(1.0, rel=1e-3)
     better = runs["orthogonal"].smallest_singular_value / runs["gaussian"].smallest_singular_value
