@@ -15,9 +15,9 @@ from rmtdeq.training.norm import spectral_norm
 matplotlib.use("Agg")
 
 MODELS = {
-    "over-parameterised": (lambda seed=1: OverparameterizedDEQ(20, 200, 0.08, seed).double(), np.sqrt(20)),
-    "implicit ReLU": (lambda seed=1: ImplicitReLU(20, 200, 0.1, seed).double(), 1.0),
-    "tanh DEQ": (lambda seed=1: rd.DEQ("tanh", 0.2, 0.8).to_regression(20, 200, seed).double(), 1.0),
+    "over-parameterised": (lambda seed=1: OverparameterizedDEQ(20, 150, 0.08, seed).double(), np.sqrt(20)),
+    "implicit ReLU": (lambda seed=1: ImplicitReLU(20, 150, 0.1, seed).double(), 1.0),
+    "tanh DEQ": (lambda seed=1: rd.DEQ("tanh", 0.2, 0.8).to_regression(20, 150, seed).double(), 1.0),
 }
 
 
