@@ -75,6 +75,7 @@ THINNED = {
     "test_no_loss_of_a_predicted_spectrum_rises": 5,
     "test_no_solver_stops_at_another_point": 2,
     "test_orthogonal_weights_do_what_is_foretold_of_them": 2,
+    "test_outliers_are_the_isolated_eigenvalues_of_a_sampled_matrix": 2,
     "test_products_and_spectra": 5,
     "test_random_networks_come_to_rest_row_by_row": 7,
     "test_rates_of_single_networks_scatter_as_foretold": 4,
