@@ -54,7 +54,7 @@ def things() -> dict[str, Any]:
     return {
         "deq": deq,
         "gmm": gmm,
-        "pred": rd.predict_spectrum(deq, gmm, 6),
+        "pred": rd.predict_spectrum(deq, gmm, 6, level="classwise"),
         "emp": rd.empirical_spectrum(X, deq),
         "net": rd.design(deq, 1.0),
     }

@@ -57,7 +57,8 @@ def test_every_error_is_of_the_package():
 def test_kernels_and_predictions_leave_torch_its_threads_and_start_none_that_spin():
     code = (
         "import numpy as np, rmtdeq as rd, torch; torch.set_num_threads(1); deq = rd.DEQ('tanh', 0.2, 0.8);"
-        "rd.kernel(np.eye(5), deq); rd.predict_spectrum(deq, rd.GaussianMixture(np.eye(2, 50), [1.0, 1.2]), n=40);"
+        "rd.kernel(np.eye(5), deq); gmm = rd.GaussianMixture(np.eye(2, 50), [1.0, 1.2]);"
+        "rd.predict_spectrum(deq, gmm, n=40, level='classwise');"
         "from numba.np.ufunc import parallel; print(torch.get_num_threads(), parallel._is_initialized)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -280,7 +280,7 @@ def test_wide_finite_networks_have_the_kernel():
     net = rd.design(rd.DEQ("swish", 0.2, 0.8), 1.0)
     rng = np.random.default_rng(5)
     X = rng.standard_normal((8, 20)) / np.sqrt(20)
-    width, draws = 1000, 120
+    width, draws = 600, 120
     found = []
     for _ in range(draws):
         hidden = X

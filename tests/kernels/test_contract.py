@@ -68,7 +68,7 @@ def network(request):
 def samples():
     """Samples of different norms; equal, opposite, nearly parallel and zero ones among them."""
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((30, 25)) / 5
+    X = rng.standard_normal((30, 100)) / 10
     X[1], X[2], X[3], X[4] = X[0], -X[0], X[0] + 1e-5 * X[5], 0
     return X
 

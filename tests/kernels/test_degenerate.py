@@ -13,7 +13,7 @@ GROWING = ("polynomial", "monomial", "hermite", "exp")
 
 def samples(size, seed=0):
     """Return samples of root mean squared norm `size`, degenerate ones among them."""
-    X = np.random.default_rng(seed).standard_normal((12, 6)) / np.sqrt(6)
+    X = np.random.default_rng(seed).standard_normal((9, 6)) / np.sqrt(6)
     X[1], X[2], X[3], X[4], X[5] = X[0], -X[0], 0.0, 1e-5 * X[0], X[0] * (1 + 1e-15)
     X[6] = X[7] + 1e-9
     return size * X

@@ -101,7 +101,7 @@ CLOSED = tuple(name for name in precise.FORMS if name not in precise.SMOOTH)
 options = {"derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=40, **options)
+@settings(max_examples=24, **options)
 @given(case=cases(CLOSED))
 def test_entries_with_a_closed_form(case):
     check(case, "numba", "numpy", "torch")

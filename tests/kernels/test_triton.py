@@ -26,8 +26,8 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 @pytest.fixture(scope="module")
 def samples(gaussian):
-    X = gaussian(40, 12, seed=3)
-    X[:20] *= np.linspace(0.4, 2.0, 20)[:, None]
+    X = gaussian(40, 30, seed=3)
+    X[:20] *= np.linspace(0.4, 1.8, 20)[:, None]
     return X
 
 

@@ -47,7 +47,7 @@ def test_at_n_it_is_leaving_out(samples, curve):
 @pytest.mark.parametrize("kind", ["ck", "ntk"])
 def test_it_is_the_error_on_new_samples(kind):
     X, labels = mixture(300, seed=1)
-    Z, others = mixture(2000, seed=2)
+    Z, others = mixture(1000, seed=2)
     sizes = (75, 150, 300, 1200)
     found = rd.learning_curve(X, labels, DEQ, kind, sizes=sizes, ridge=0.1)
     for size, mse, wrong in zip(sizes, found.mse, found.error_rate, strict=True):

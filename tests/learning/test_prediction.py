@@ -30,7 +30,7 @@ def measured(gmm, deq, kind, n, ridges, draws):
     found = []
     for seed in range(draws):
         X, y = gmm.sample(n, seed)
-        Z, labels = gmm.sample(3000, 100 + seed)
+        Z, labels = gmm.sample(1500, 100 + seed)
         K, across = rd.kernel(X, pinned, kind), rd.kernel(Z, pinned, kind, Y=X)
         fits = [ridge_fit(np.array(K), E[y], ridge) for ridge in ridges]
         values = [across @ fit.coefficients + fit.intercept for fit in fits]

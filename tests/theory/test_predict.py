@@ -344,7 +344,7 @@ def check_laws(deq, gmm, n, kind):
     assert -far * prediction.stieltjes(far) == pytest.approx(1, abs=1e-5)
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=14, deadline=None, derandomize=True)
 @given(problems([20, 60, 150], matrices=False))
 def test_every_prediction_is_a_law(problem):
     check_laws(*problem)

@@ -13,7 +13,7 @@ from rmtdeq.theory.rmt import bulk, resolvent_diagonal, support
 from rmtdeq.theory.rmt.resolvent import LineResolvent
 
 EXAMPLES = settings(
-    max_examples=40, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+    max_examples=25, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
 )
 
 variances = st.one_of(st.just(0.0), st.floats(0.05, 20.0))
@@ -89,7 +89,7 @@ def check(law, model, moments_of, expected_moments):
     assert np.isfinite(law.quantiles(np.linspace(0, 1, 101))).all()
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
 @given(mixture=mixtures())
 def test_the_law_of_any_mixture_has_mass_one_and_the_moments_of_its_entries(
     gram_model, moments_of, expected_moments, mixture
@@ -124,7 +124,7 @@ def test_the_law_keeps_its_moments_under_class_wise_weights_and_shifts(
     assert second == pytest.approx(expected[1], rel=4e-3)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
 @given(mixture=mixtures(), x=st.floats(-2, 60), height=st.floats(1e-3, 5))
 def test_the_stieltjes_transform_maps_the_upper_half_plane_into_itself(gram_model, mixture, x, height):
     model = gram_model(*mixture)
