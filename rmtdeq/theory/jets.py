@@ -123,7 +123,7 @@ class _Pair:
         self._variances = both(at.given)
         self._size, self._gain = (u**0.5 * v**0.5 for u, v in map(both, (at.given / at.scale, at.gain)))
         self._pairs = PairExpectations(layer, np.sqrt(at.scale.value), left, right)
-        a2, rho = layer.sigma_a2, self._pairs.solve(source.value)
+        a2, rho = layer.sigma_a2, self._pairs.covariance(source.value)
         self._r = rho / self._pairs.scale
         self._partials = _Partials(self._pairs, self._r, 0)
         gain = 1 / (1 - a2 * self._partials.gradient[:, 2] * (self._size * self._gain).value)

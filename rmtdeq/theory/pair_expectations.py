@@ -120,7 +120,7 @@ class PairExpectations:
                 return np.asarray(summands.sum(axis=1))
             self._grow()
 
-    def solve(self, offset: FloatArray) -> FloatArray:
+    def covariance(self, offset: FloatArray) -> FloatArray:
         """Solve ``ρ = σ_a² gain F(ρ) + offset`` by Newton's method from the offset, kept within a bracket."""
         a2, scale = self.layer.sigma_a2 * self.gain, self.scale
         steep = self.sigma_u * self.sigma_v / scale

@@ -117,7 +117,7 @@ def _through(layer: Layer, sigma: FloatArray, source: PowerSeries) -> tuple[Powe
     """Return the series of ``G = E z(u)z(v)`` and of ``E z'(u)z'(v)`` where ``ρ = σ_a² G + source``."""
     terms, size, a2 = source.coefficients.size, float(sigma.prod()), layer.sigma_a2
     pairs = PairExpectations(layer, sigma, np.array([0]), np.array([1]))
-    r = float(pairs.solve(source.coefficients[:1])[0]) / size
+    r = float(pairs.covariance(source.coefficients[:1])[0]) / size
     outer = pairs.gain[0] * pairs.taylor(r, terms)
     slopes = outer[1:] * np.arange(1, terms + 1) / size
     require_contraction(layer.title, a2 * float(slopes[0]))
