@@ -53,7 +53,7 @@ THINNED = {
     "test_digits_are_learnt": 3,
     "test_entries_agree_with_an_independent_quadrature": 5,
     "test_even_activations_have_a_bulk_of_one_point": 2,
-    "test_every_activation_has_the_numbers_of_numba": 9,
+    "test_every_activation_has_the_numbers_of_numba": 6,
     "test_every_box_is_resolved": 2,
     "test_every_conjugate_kernel_is_matched": 11,
     "test_fitting_each_classs_norm_brings_the_kernels_nearer": 3,

@@ -138,9 +138,9 @@ def test_ranges_too_wide_for_all_digits_have_no_table():
 @pytest.mark.parametrize("name", BENT_CLOSED)
 def test_tables_of_noise_hold_what_closed_forms_say(name, scales):
     phi = rd.activation(name)
-    pairs = pairs_of(phi, *scales, 24)
+    pairs = pairs_of(phi, *scales, 60)
     table = noise_table(replace(phi, dual_form=None), *scales)
-    distance, slope = table.pairs(pairs)(np.arange(24), pairs.theta)
+    distance, slope = table.pairs(pairs)(np.arange(60), pairs.theta)
     expected, steep = difference_form(phi, pairs)
     # Values and their averages are rounded before their difference is taken.
     assert (abs(distance - expected) <= 1e-12 * expected + 1e-14 * np.sqrt(expected) + 1e-20).all()

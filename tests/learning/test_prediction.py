@@ -24,13 +24,13 @@ def mixture(classes=2, p=P, weights=None):
     return rd.GaussianMixture(means, covariances, 1 + np.arange(classes) if weights is None else weights)
 
 
-def measured(gmm, deq, kind, n, ridges, draws):
-    """Return mean squared errors and error rates of regressions, (2, r)."""
+def measured(gmm, deq, kind, n, ridges, draws, new=3000):
+    """Return mean squared errors and error rates of regressions on so many new samples, (2, r)."""
     pinned, E = deq.pinned(gmm.mean_squared_norm), np.eye(gmm.classes)
     found = []
     for seed in range(draws):
         X, y = gmm.sample(n, seed)
-        Z, labels = gmm.sample(1500, 100 + seed)
+        Z, labels = gmm.sample(new, 100 + seed)
         K, across = rd.kernel(X, pinned, kind), rd.kernel(Z, pinned, kind, Y=X)
         fits = [ridge_fit(np.array(K), E[y], ridge) for ridge in ridges]
         values = [across @ fit.coefficients + fit.intercept for fit in fits]
@@ -51,7 +51,7 @@ def test_it_is_the_mean_of_draws(activation, kind, classes, n):
     gmm, ridges = mixture(classes), (0.01, 0.3, 10.0)
     deq = rd.DEQ(activation, sigma_c2=0.1)
     found = rd.predict_learning(deq, gmm, sizes=[n], ridge=ridges, kind=kind)
-    errors, rates = measured(gmm, deq, kind, n, ridges, draws=8)
+    errors, rates = measured(gmm, deq, kind, n, ridges, draws=8, new=1500)
     np.testing.assert_allclose(found.mse[0], errors, rtol=0.05)
     np.testing.assert_allclose(found.error_rate[0], rates, atol=0.01)
 
