@@ -15,6 +15,15 @@ def test_import_loads_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
+def test_modules_leave_the_compiler_of_torch_alone():
+    """It takes a second and more to load, and is for those who compile."""
+    code = (
+        "import sys, rmtdeq as rd; rd.DEQ('tanh', 0.2, 0.8).to_torch(4, width=8); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
+
+
 def test_theory_needs_neither_numba_nor_matplotlib():
     code = (
         "import sys, rmtdeq as rd; rd.solve(rd.DEQ('tanh', 0.2, 0.8), 1.0); import rmtdeq.cli;"

@@ -204,11 +204,15 @@ class ImplicitModule(nn.Module, ABC):
             return exported(layer.step, start, injected, self.solver.tolerance_for(start.dtype), limit)
         if not isinstance(injected, tuple) or not injected:
             raise InvalidInputError(f"{type(self).__name__}.injected must return a tuple of tensors.")
+        if torch.compiler.is_compiling():
+            # How many steps are taken depends on the data.
+            from rmtdeq.models.uncompiled import result
+
+            found: Tensor = result(self._equilibrium, layer, injected, trace)
+            return found
         return self._equilibrium(layer, injected, trace)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _equilibrium(self, layer: Map, injected: tuple[Tensor, ...], trace: Trace | None) -> Tensor:
-        # Not compiled: how many steps are taken depends on the data.
         held = held_by(self)
         tensors = (*injected, *held.values())
 
