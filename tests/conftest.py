@@ -42,7 +42,7 @@ settings.load_profile("same everywhere")
 THINNED = {
     "test_a_comparison_takes_fifteen_lines_at_most": 3,
     "test_a_device_without_room_takes_smaller_blocks_and_says_so": 2,
-    "test_a_killed_worker_costs_time_and_not_the_result": 2,
+    "test_a_killed_worker_costs_time_and_not_the_result": 4,
     "test_a_reader_that_goes_away_is_no_error": 2,
     "test_a_seed_fixes_the_numbers": 2,
     "test_an_estimator_is_the_same_again": 2,
