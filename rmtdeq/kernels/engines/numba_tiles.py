@@ -68,6 +68,14 @@ def _move(x, r, v, s, c, scale, sigma_a2):  # type: ignore[no-untyped-def]
 
 
 @compiled(**_OPTIONS)
+def _line(x, c1, scale, sigma_a2):  # type: ignore[no-untyped-def]
+    """The root where the series is c1 r, and what further terms are multiplied by in the equation for r."""
+    g = sigma_a2 * scale
+    inverse = 1.0 / (1.0 - g * c1)
+    return x * scale * inverse, g * inverse
+
+
+@compiled(**_OPTIONS)
 def _start(b, of, h, at, inverse_sigma, variances):  # type: ignore[no-untyped-def]
     """The root of the series' quartic part, and there the series up to degree 12.
 
@@ -78,12 +86,10 @@ def _start(b, of, h, at, inverse_sigma, variances):  # type: ignore[no-untyped-d
     h7, h8, h9, h10, h11, h12 = h[at + 7], h[at + 8], h[at + 9], h[at + 10], h[at + 11], h[at + 12]
     sigma_a2, sigma_b2, sigma_c2 = variances
     for j in range(STRIP):
-        x, scale = sigma_b2 * b[_VALUE + j] + sigma_c2, inverse_sigma * of[_INVERSE + j]
+        x = sigma_b2 * b[_VALUE + j] + sigma_c2
         b[_X + j] = x
-        g = sigma_a2 * scale
-        inverse = 1.0 / (1.0 - g * h1 * of[_Y1 + j])
-        linear = (x * scale + g * h0 * of[_Y0 + j]) * inverse
-        g = g * inverse
+        x += sigma_a2 * h0 * of[_Y0 + j]
+        linear, g = _line(x, h1 * of[_Y1 + j], inverse_sigma * of[_INVERSE + j], sigma_a2)
         k2, k3, k4 = g * h2 * of[_Y2 + j], g * h3 * of[_Y3 + j], g * h4 * of[_Y4 + j]
         r = linear + (k2 + k3 * linear) * linear * linear
         r = linear + (k2 + (k3 + k4 * r) * r) * r * r
@@ -113,12 +119,9 @@ def _start_odd(b, of, h, at, inverse_sigma, variances):  # type: ignore[no-untyp
     h1, h3, h5, h7, h9, h11 = h[at + 1], h[at + 3], h[at + 5], h[at + 7], h[at + 9], h[at + 11]
     sigma_a2, sigma_b2, sigma_c2 = variances
     for j in range(STRIP):
-        x, scale = sigma_b2 * b[_VALUE + j] + sigma_c2, inverse_sigma * of[_INVERSE + j]
+        x = sigma_b2 * b[_VALUE + j] + sigma_c2
         b[_X + j] = x
-        g = sigma_a2 * scale
-        inverse = 1.0 / (1.0 - g * h1 * of[_Y1 + j])
-        linear = x * scale * inverse
-        g = g * inverse
+        linear, g = _line(x, h1 * of[_Y1 + j], inverse_sigma * of[_INVERSE + j], sigma_a2)
         k3, k5 = g * h3 * of[_Y3 + j], g * h5 * of[_Y5 + j]
         q = linear * linear
         r = linear + (k3 + k5 * q) * q * linear
