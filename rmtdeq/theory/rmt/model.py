@@ -13,7 +13,6 @@ from rmtdeq.theory.rmt.noncommuting import Head
 
 _RANK = 1e-10
 _DIRECTIONS = 5.0
-_LARGE = 300
 _CHUNK = 500_000
 _LITTLE = 1e-3
 
@@ -95,7 +94,7 @@ class GramModel:
     @property
     def large(self) -> bool:
         """Whether a point costs the inverse of a matrix that several threads invert faster than one."""
-        return self._head is not None and self._head.order > _LARGE
+        return self._head is not None and self._head.large
 
     @cached_property
     def _blocks(self) -> list[_Blocks]:

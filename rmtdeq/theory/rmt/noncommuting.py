@@ -51,6 +51,11 @@ class Head:
         """Order r·d of the matrix B."""
         return self.matrices.shape[1] * self.factors.shape[1]
 
+    @property
+    def large(self) -> bool:
+        """Whether the inverse of B keeps all threads of BLAS busy."""
+        return self.order > _BLOCKED
+
     def traces(self, w: ComplexArray, jacobian: bool) -> tuple[ComplexArray, ComplexArray]:
         """Return gradient and Hessian in w of ``log det B``.
 
@@ -107,7 +112,7 @@ class Head:
         """Share chunks of points out among threads, each chunk with the frame that B is written in there."""
         pieces = list(self._pieces(w))
         # Of large matrices one is enough for all threads, of BLAS, and for the memory.
-        workers = threads(len(pieces)) if len(pieces) > 1 and self.order <= _BLOCKED else 1
+        workers = threads(len(pieces)) if len(pieces) > 1 and not self.large else 1
         share_out(pieces, lambda _: lambda piece: work(piece[0], piece[1]()), workers)
 
     def _pieces(self, w: ComplexArray) -> Iterator[tuple[IntArray, Callable[[], _Frame]]]:
