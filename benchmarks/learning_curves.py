@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import json
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import records
 from images import power_series
 from scipy.optimize import brentq
 from scipy.special import eval_hermitenorm, factorial
@@ -211,12 +211,11 @@ def main(arguments=None):
     parser.add_argument("--draws", type=int, default=DRAWS)
     options = parser.parse_args(arguments)
     file = Path(options.out)
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    rows = records.read(file)
 
     def add(row):
         rows.append(row)
-        with file.open("a") as log:
-            log.write(json.dumps(row) + "\n")
+        records.append(file, row)
 
     for cell in [(name, activation, kind) for name in IMAGES for activation in ACTIVATIONS for kind in KINDS]:
         known = {(row["truth"][4], row["truth"][3]) for row in rows if "truth" in row and row["truth"][:3] == [*cell]}

@@ -11,13 +11,13 @@ MNIST.  What a mean of so many draws scatters by, as foretold, stands beside it.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import product
 from pathlib import Path
 
 import numpy as np
+import records
 import torch
 
 import rmtdeq as rd
@@ -223,8 +223,7 @@ def main(arguments=None):
     parser.add_argument("--infinite", action="store_true", help="compare with what is foretold at infinite width")
     args = parser.parse_args(arguments)
     X = samples(args.draws)
-    lines = args.file.read_text().splitlines() if args.file.exists() else []
-    rows = {tuple(each["case"]): each for each in map(json.loads, lines)}
+    rows = {tuple(each["case"]): each for each in records.read(args.file)}
     for case in (
         () if args.table_only else product(args.only or range(args.draws), args.weights, args.shares, args.names)
     ):
@@ -232,8 +231,7 @@ def main(arguments=None):
         key = (name, share, weights, args.width, draw)
         if key not in rows:
             rows[key] = {"case": key, **measure(*key, X)}
-            with args.file.open("a") as file:
-                file.write(json.dumps(rows[key]) + "\n")
+            records.append(args.file, rows[key])
             print(*key, flush=True)
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     verdicts = []

@@ -12,12 +12,12 @@ program goes on where it was.  Images are those that `rmtdeq.load_dataset` finds
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import records
 
 import rmtdeq as rd
 from rmtdeq._lib.tridiagonal import eigenvalues
@@ -124,10 +124,8 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     file = Path(options.out)
     rows = defaultdict(list)
-    if file.exists():
-        for line in file.read_text().splitlines():
-            row = json.loads(line)
-            rows[row["images"], row["activation"], row["kind"]].append(row)
+    for row in records.read(file):
+        rows[row["images"], row["activation"], row["kind"]].append(row)
     for name in options.datasets:
         for seed in range(options.seeds):
             for activation in options.activations:
@@ -136,8 +134,7 @@ def main(arguments=None):
                 for kind, found in measure(name, activation, options.n, seed).items():
                     row = {"images": name, "activation": activation, "kind": kind, "seed": seed, **found}
                     rows[name, activation, kind].append(row)
-                    with file.open("a") as log:
-                        log.write(json.dumps(row) + "\n")
+                    records.append(file, row)
     report(rows)
 
 
